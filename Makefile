@@ -1,0 +1,48 @@
+# A bare clone needs only Python 3.11 or 3.12 with pip, and make.
+
+# The interpreter that creates the environment. Not asked again once the environment stands.
+PYTHON ?= python3
+# Not `?=`: a VENV that happens to be in the shell's environment must not be installed into, or cleaned away.
+VENV := .venv
+PYTEST_ARGS ?=
+
+bin := $(VENV)/bin
+stamp := $(VENV)/.installed
+
+.PHONY: help venv test demo lint format clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST))
+
+venv: $(stamp) ## Create .venv with the pinned versions of constraints.txt
+
+test: $(stamp) ## Run the tests; add PYTEST_ARGS='-m "not slow"' for some of them
+	$(bin)/pytest -n 2 -q $(PYTEST_ARGS)
+
+demo: $(stamp) ## Train and use a tiny model, start to end
+	$(bin)/galpaca demo
+
+lint: $(stamp) ## Check style and types
+	$(bin)/ruff check
+	$(bin)/ruff format --check
+	$(bin)/mypy
+
+format: $(stamp) ## Rewrite the code in style
+	$(bin)/ruff check --fix-only
+	$(bin)/ruff format
+
+clean: ## Remove the environment, caches and builds; never runs
+	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# The stamp is the last thing written, so an install that failed is tried again.
+$(stamp): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in {(3, 11), (3, 12)})' 2>/dev/null || \
+	  { echo "galpaca needs Python 3.11 or 3.12 and '$(PYTHON)' is not: say which, as in make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "'$(PYTHON)' cannot create environments: install its venv package, such as python3-venv" >&2; exit 1; }
+	@rm -f $@
+	@echo "Installing into $(VENV): some minutes the first time, torch is large."
+	@$(PYTHON) -m venv $(VENV)
+	@$(bin)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@

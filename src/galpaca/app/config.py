@@ -1,0 +1,297 @@
+"""The configuration as typed, frozen records: an unknown key or a wrong type is an error at the door."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from galpaca.data.spec import DataSpec
+from galpaca.errors import InputError, Problems
+from galpaca.model.opt import ModelSpec
+from galpaca.training.specs import OptimizerSpec, PrecisionSpec
+
+
+@dataclass(frozen=True)
+class BatchSpec:
+    """One optimizer step.
+
+    Attributes:
+        examples: examples a step, whatever the number of GPUs.
+        max_tokens: budget of a micro-batch; a matter of memory, never of the recipe.
+    """
+
+    examples: int = 128
+    max_tokens: int = 4096
+
+
+@dataclass(frozen=True)
+class TrainerSpec:
+    """The machine, and how long to train.
+
+    Attributes:
+        accelerator: ``gpu`` or ``cpu``.
+        devices: GPUs (or CPU processes) on each node.
+        num_nodes: nodes.
+        max_epochs: passes over the training examples.
+        max_steps: fewer optimizer steps than that, where given; the schedule spans the steps that are taken.
+        val_every_steps: steps between validations; by default one at the end of each epoch. There is always one at
+            the end.
+        read_metrics_every_steps: steps between two reads of the device's figures.
+    """
+
+    accelerator: str = "gpu"
+    devices: int = 1
+    num_nodes: int = 1
+    max_epochs: int = 3
+    max_steps: int | None = None
+    val_every_steps: int | None = None
+    read_metrics_every_steps: int = 1
+
+    @property
+    def num_ranks(self) -> int:
+        return self.devices * self.num_nodes
+
+
+@dataclass(frozen=True)
+class CheckpointSpec:
+    """When to save (besides the end, and a stop by a signal), and how many checkpoints stay."""
+
+    every_steps: int = 100
+    keep_last: int = 2
+
+
+@dataclass(frozen=True)
+class ReleaseSpec:
+    """The released folder.
+
+    Attributes:
+        dtype: of the weights on disk: ``float32``, ``bfloat16`` or ``float16``.
+        max_new_tokens: default length of an answer.
+    """
+
+    dtype: str = "float32"
+    max_new_tokens: int = 512
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """The run folder: ``<root>/<name>``."""
+
+    name: str
+    root: str = "runs"
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run. ``strategy``, ``logger`` and each of ``callbacks`` name a ``_target_`` and its arguments."""
+
+    run: RunSpec
+    data: DataSpec
+    model: ModelSpec
+    strategy: dict[str, Any]
+    logger: dict[str, Any]
+    callbacks: dict[str, Any] = field(default_factory=dict)
+    batch: BatchSpec = field(default_factory=BatchSpec)
+    optim: OptimizerSpec = field(default_factory=OptimizerSpec)
+    precision: PrecisionSpec = field(default_factory=PrecisionSpec)
+    trainer: TrainerSpec = field(default_factory=TrainerSpec)
+    checkpoint: CheckpointSpec = field(default_factory=CheckpointSpec)
+    release: ReleaseSpec = field(default_factory=ReleaseSpec)
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        positive = {
+            "batch": ("examples", "max_tokens"),
+            "trainer": (
+                "devices",
+                "num_nodes",
+                "max_epochs",
+                "max_steps",
+                "val_every_steps",
+                "read_metrics_every_steps",
+            ),
+            "checkpoint": ("every_steps", "keep_last"),
+            "release": ("max_new_tokens",),
+        }
+        for section, names in positive.items():
+            for name in names:
+                value = getattr(getattr(self, section), name)
+                if value is not None and value < 1:
+                    problems.add(f"{value} is too few", where=f"{section}.{name}", fix=f"{section}.{name}=1 or more")
+        _check_choice(problems, "trainer.accelerator", self.trainer.accelerator, ("gpu", "cpu"))
+        _check_choice(problems, "release.dtype", self.release.dtype, ("float32", "bfloat16", "float16"))
+        _check_choice(
+            problems, "precision.reduce_dtype", self.precision.reduce_dtype, ("float32", "bfloat16", "float16")
+        )
+        if not 0 <= self.seed < 2**63:
+            problems.add(f"{self.seed} is no seed", where="seed", fix="a whole number from 0")
+        problems.raise_any()
+
+    def recipe(self) -> dict[str, Any]:
+        """What decides the trained weights, flat; a run that goes on must keep it.
+
+        Devices, strategy, packing, logging, checkpoints, release and the places of files may change: they move the
+        weights by rounding at most.
+        """
+        free = {"model": {"tokenizer", "license"}, "data": {"path", "cache_dir", "license", "terms"}}
+        recipe: dict[str, Any] = {"seed": self.seed, "batch.examples": self.batch.examples}
+        for section in ("model", "data", "optim"):
+            values = asdict(getattr(self, section))
+            recipe |= {f"{section}.{k}": v for k, v in values.items() if k not in free.get(section, set())}
+        return recipe | {
+            "precision": self.precision.name,
+            "trainer.max_epochs": self.trainer.max_epochs,
+            "trainer.max_steps": self.trainer.max_steps,
+        }
+
+
+_SECTIONS: Mapping[str, Any] = {
+    "run": RunSpec,
+    "data": DataSpec,
+    "model": ModelSpec,
+    "batch": BatchSpec,
+    "optim": OptimizerSpec,
+    "precision": PrecisionSpec,
+    "trainer": TrainerSpec,
+    "checkpoint": CheckpointSpec,
+    "release": ReleaseSpec,
+}
+
+
+def register() -> None:
+    """Teaches Hydra the keys: all of them, with the defaults of the records above, under the name ``every_key``.
+
+    So each can be overridden without a plus, and the files of ``conf/`` hold only what they decide.
+    ``${galpaca:FILE}`` in them is a file of the installed package.
+    """
+    from hydra.core.config_store import ConfigStore
+
+    every_key: dict[str, Any] = {
+        name: OmegaConf.to_container(OmegaConf.structured(section)) for name, section in _SECTIONS.items()
+    }
+    ConfigStore.instance().store("every_key", {**every_key, "callbacks": {}, "seed": Config.seed})
+    package = Path(str(resources.files("galpaca")))
+    OmegaConf.register_new_resolver("galpaca", lambda name: str(package / name), replace=True)
+
+
+def compose(overrides: Sequence[str]) -> tuple[Config, str]:
+    """The configuration that ``train.py`` would compose of these overrides, and the same as YAML.
+
+    Raises:
+        InputError: as ``parse``.
+    """
+    import hydra
+
+    register()
+    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+        node = hydra.compose("train", overrides=list(overrides))
+    return resolve(node)
+
+
+def resolve(node: DictConfig) -> tuple[Config, str]:
+    """The configuration behind a composed node, interpolations resolved, and the same as YAML.
+
+    Raises:
+        InputError: an interpolation that leads nowhere, or as ``parse``.
+    """
+    try:
+        OmegaConf.resolve(node)
+    except OmegaConfBaseException as error:
+        raise InputError(str(error).splitlines()[0], where="configuration", fix="give it a value") from None
+    return parse(node), OmegaConf.to_yaml(node)
+
+
+def parse(node: DictConfig) -> Config:
+    """The composed configuration as a ``Config``.
+
+    Raises:
+        InputError: unknown keys, missing or mistyped values; all at once.
+    """
+    problems = Problems()
+    known = {item.name for item in fields(Config)}
+    _check_keys(problems, node, known, "")
+    sections = {}
+    for name in known:
+        if OmegaConf.is_missing(node, name):
+            problems.add("no value is given", where=name, fix=f"{name}=VALUE")
+        elif name in node:
+            section, value = _SECTIONS.get(name), node[name]
+            sections[name] = _parse_section(problems, name, value, section) if section else _plain(value)
+    problems.raise_any()
+    return Config(**sections)
+
+
+def _parse_section(problems: Problems, name: str, node: Any, section: type) -> Any:
+    if not isinstance(node, DictConfig):
+        problems.add(f"{node!r} where a group belongs", where=name, fix=f"{name}=ONE_OF_ITS_FILES or {name}.KEY=VALUE")
+        return None
+    known = {item.name for item in fields(section)}
+    before = problems.count
+    _check_keys(problems, node, known, f"{name}.")
+    for key in sorted(known & {str(k) for k in node}):
+        if OmegaConf.is_missing(node, key):
+            problems.add("no value is given", where=f"{name}.{key}", fix=f"{name}.{key}=VALUE")
+    if problems.count > before:
+        return None
+    return _typed(problems, name, node, section)
+
+
+def _typed(problems: Problems, name: str, node: DictConfig, section: type) -> Any:
+    schema = OmegaConf.structured(section)
+    OmegaConf.set_readonly(schema, False)  # a frozen dataclass is read-only to OmegaConf
+    values = {}
+    for key in map(str, node):
+        value = _plain(node[key])
+        try:
+            schema[key] = value
+            values[key] = _plain(schema[key])
+        except OmegaConfBaseException as error:
+            what = str(error).splitlines()[0]
+            problems.add(what, where=f"{name}.{key}", fix=f"give it a value of the type of {section.__name__}.{key}")
+    try:
+        return section(**values)
+    except InputError as error:
+        problems.extend(getattr(error, "problems", (error,)))
+    except TypeError:
+        pass  # told above, key by key
+    return None
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+def _check_keys(problems: Problems, node: DictConfig, known: Any, prefix: str) -> None:
+    for key in (str(key) for key in node):
+        if key not in known:
+            near = difflib.get_close_matches(key, list(known), n=1)
+            fix = f"did you mean {prefix}{near[0]}?" if near else f"the keys are {', '.join(sorted(known))}"
+            problems.add("unknown key", where=f"{prefix}{key}", fix=fix)
+
+
+def _check_choice(problems: Problems, where: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        problems.add(f"{value!r} is none of its values", where=where, fix=f"{where}={' or '.join(choices)}")
+
+
+def config_folder() -> Path:
+    """``conf/`` of the checkout, or the copy inside an installed package."""
+    checkout = Path(__file__).parents[3] / "conf"
+    return checkout if checkout.is_dir() else Path(str(resources.files("galpaca") / "conf"))
+
+
+def keys_of(node: Any, prefix: str = "") -> Iterator[str]:
+    """All dotted keys below a node."""
+    if isinstance(node, DictConfig):
+        for key in map(str, node):
+            yield prefix + key
+            if not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, key):
+                yield from keys_of(node[key], f"{prefix}{key}.")

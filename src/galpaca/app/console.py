@@ -1,0 +1,99 @@
+"""What a person sees of a run in the terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+# In a log file a line now and then stands for the bar.
+_LOG_EVERY_SECONDS = 15.0
+
+
+def make_console(*, quiet: bool = False) -> Console:
+    return Console(quiet=quiet, highlight=False, soft_wrap=True)
+
+
+def show_rows(console: Console, title: str, rows: Sequence[tuple[str, str]]) -> None:
+    """Prints a title and labelled values below it."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column()
+    for label, value in rows:
+        table.add_row(f"  {label}", value)
+    console.print(f"[bold]{title}[/bold]")
+    console.print(table)
+
+
+@contextmanager
+def counting(console: Console, title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar that is told how many are done so far."""
+    with Progress(
+        TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True
+    ) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+class TrainingProgress:
+    """Shows each step's figures: a bar in a terminal, a line now and then in a log file. A ``Sink`` of metrics."""
+
+    def __init__(self, console: Console, num_steps: int, first_step: int) -> None:
+        self.console, self.num_steps = console, num_steps
+        self._last_logged = 0.0
+        self._val_loss: float | None = None
+        self._bar = Progress(
+            TextColumn("[bold]training[/bold]"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._task = self._bar.add_task("training", total=num_steps, completed=first_step, figures="")
+
+    def __enter__(self) -> TrainingProgress:
+        if self.console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def write(self, lines: Sequence[dict[str, Any]]) -> None:
+        for line in lines:
+            if "val_loss" in line:
+                self._val_loss = line["val_loss"]
+                self._log(f"step {line['step']}: validation loss {self._val_loss:.4f}")
+            else:
+                self._show(line)
+
+    def _show(self, line: dict[str, Any]) -> None:
+        loss = "none" if line["loss"] is None else f"{line['loss']:.4f}"
+        figures = f"loss {loss}  {line['tokens_per_second']:,.0f} tokens/s"
+        if self._val_loss is not None:
+            figures += f"  val {self._val_loss:.4f}"
+        self._bar.update(self._task, completed=line["step"], figures=figures)
+        now = time.monotonic()
+        if now - self._last_logged >= _LOG_EVERY_SECONDS or line["step"] == self.num_steps:
+            self._last_logged = now
+            left = self._bar.tasks[0].time_remaining
+            suffix = f"  {left / 60:.0f} min left" if left else ""
+            self._log(
+                f"step {line['step']}/{self.num_steps}: {figures}  grad norm {_number(line['grad_norm'])}{suffix}"
+            )
+
+    def _log(self, text: str) -> None:
+        if not self.console.is_terminal:
+            self.console.print(text)
+
+
+def _number(value: float | None) -> str:
+    return "overflow" if value is None else f"{value:.3f}"

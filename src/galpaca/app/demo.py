@@ -1,0 +1,95 @@
+"""``galpaca demo``: train a small model on facts of science, then ask it."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from rich.console import Console
+
+from galpaca.app.config import compose
+from galpaca.app.console import make_console
+from galpaca.runs.folder import RunFolder
+
+NUM_ASKED = 40
+_NUM_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A question, the record's answer and the model's."""
+
+    instruction: str
+    input: str
+    expected: str
+    answer: str
+
+    @property
+    def right(self) -> bool:
+        return self.answer == self.expected
+
+
+def demo(overrides: Sequence[str]) -> None:
+    """Trains (or goes on, or finds the run complete) and shows what the model learned.
+
+    Args:
+        overrides: ``KEY=VALUE`` on top of ``+experiment=demo``.
+    """
+    console = make_console()
+    config, resolved = compose(["+experiment=demo", *overrides])
+    from galpaca.app.train import train
+
+    folder = train(config, resolved)
+    trained, held_out = ask(folder)
+    _show(console, "asked in the words it was trained on", trained)
+    _show(console, "asked in words it has never seen", held_out)
+    console.print(
+        f"\nThe model is {folder.model}, its figures are {folder.metrics}, its card {folder.model}/README.md."
+    )
+    console.print(f"To train it again: rm -r {folder.path}")
+
+
+def ask(folder: RunFolder, num_asked: int = NUM_ASKED) -> tuple[list[Answered], list[Answered]]:
+    """Answers of the released model to questions it was trained on, and to wordings held out of training."""
+    from transformers import OPTForCausalLM
+
+    from galpaca.data.prompts import load_template
+    from galpaca.data.tokenizer import load_tokenizer
+    from galpaca.inference.answer import answer
+
+    model = OPTForCausalLM.from_pretrained(folder.model)
+    tokenizer = load_tokenizer(str(folder.model))
+    template = load_template("alpaca")
+    asked = []
+    for name in ("records.json", "held_out.json"):
+        records = random.Random(0).sample(_records(name), num_asked)
+        questions = [(record["instruction"], record["input"]) for record in records]
+        answers = answer(model, tokenizer, template, questions, max_new_tokens=64)
+        asked.append(
+            [
+                Answered(record["instruction"], record["input"], record["output"], text)
+                for record, text in zip(records, answers, strict=True)
+            ]
+        )
+    return asked[0], asked[1]
+
+
+def _records(name: str) -> list[dict[str, str]]:
+    path = Path(str(resources.files("galpaca"))) / "demo" / name
+    records: list[dict[str, str]] = json.loads(path.read_text(encoding="utf-8"))
+    return records
+
+
+def _show(console: Console, title: str, answered: Sequence[Answered]) -> None:
+    right = sum(item.right for item in answered)
+    console.print(f"\n[bold]{title}[/bold]: {right} of {len(answered)} answers equal the record's, word for word")
+    for item in answered[:_NUM_SHOWN]:
+        question = f"{item.instruction} {item.input}".strip()
+        console.print(f"  [cyan]{question}[/cyan]", markup=True)
+        console.print(f"    {item.answer}", style="green" if item.right else "red", markup=False)
+        if not item.right:
+            console.print(f"    (the record says: {item.expected})", markup=False)

@@ -1,0 +1,93 @@
+"""``galpaca inspect``: records as the model will see them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from galpaca.app.console import counting, make_console, show_rows
+from galpaca.data.encoding import EncodedExamples, encode
+from galpaca.data.prompts import load_template
+from galpaca.data.records import FIELDS, load_records
+from galpaca.data.sources import FileSource
+from galpaca.data.tokenizer import Tokenizer, load_tokenizer
+from galpaca.errors import InputError
+
+
+def inspect_file(
+    path: str,
+    *,
+    tokenizer_path: str,
+    template_name: str,
+    max_length: int,
+    num_shown: int,
+    fields: Sequence[str],
+    as_json: bool,
+) -> None:
+    """Encodes a file as training would and shows the outcome.
+
+    Args:
+        num_shown: records to show in colour.
+        fields: ``FIELD=COLUMN`` for columns that have other names.
+        as_json: print ``{"index", "ids", "num_ignored"}`` for every record and ``{"receipt"}`` last, nothing else.
+
+    Raises:
+        InputError: whatever training would refuse.
+    """
+    console = make_console(quiet=as_json)
+    if max_length < 2:
+        raise InputError(f"{max_length} tokens hold no prompt and answer", where="--max-length", fix="512, say")
+    template = load_template(template_name)
+    records = load_records(FileSource(Path(path)), _columns(fields))
+    tokenizer = load_tokenizer(tokenizer_path)
+    with counting(console, "encoding", len(records)) as progress:
+        examples = encode(records, tokenizer, template, max_length=max_length, progress=progress)
+    if as_json:
+        _print_json(examples)
+        return
+    for index in range(min(num_shown, len(examples))):
+        console.rule(records.where(int(examples.record_indices[index])), align="left")
+        console.print(_coloured(examples, index, tokenizer))
+    console.rule(align="left")
+    _legend(console)
+    show_rows(console, "receipt", examples.receipt.rows())
+
+
+def _columns(fields: Sequence[str]) -> dict[str, str | None]:
+    columns: dict[str, str | None] = {}
+    for text in fields:
+        field, separator, column = text.partition("=")
+        if field not in FIELDS or not separator:
+            raise InputError(f"{text!r} is no FIELD=COLUMN", where="--field", fix=f"FIELD is {' or '.join(FIELDS)}")
+        columns[field] = column
+    return columns
+
+
+def _print_json(examples: EncodedExamples) -> None:
+    for index in range(len(examples)):
+        line = {
+            "index": int(examples.record_indices[index]),
+            "ids": examples.ids(index).tolist(),
+            "num_ignored": int(examples.num_ignored[index]),
+        }
+        print(json.dumps(line))
+    print(json.dumps({"receipt": examples.receipt.to_dict()}, ensure_ascii=False))
+
+
+def _coloured(examples: EncodedExamples, index: int, tokenizer: Tokenizer) -> Text:
+    """The example's text: what carries loss in green, the ignored prompt dim, every second token underlined."""
+    ids, ignored = examples.ids(index).tolist(), int(examples.num_ignored[index])
+    text = Text()
+    for place, token in enumerate(tokenizer.pieces(ids)):
+        style = "dim" if place < ignored else "green"
+        text.append(token, style=f"{style} underline" if place % 2 else style)
+    text.append(f"\n{len(ids)} tokens, {max(0, len(ids) - max(1, ignored))} of them targets", style="italic")
+    return text
+
+
+def _legend(console: Console) -> None:
+    console.print(Text.assemble(("prompt, without loss", "dim"), "   ", ("answer, with loss", "green"), "\n"))

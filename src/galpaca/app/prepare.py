@@ -1,0 +1,155 @@
+"""From the configuration to encoded examples and their steps: the doors at which bad input is refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from galpaca.app.config import Config
+from galpaca.app.console import counting
+from galpaca.data.cache import cache_key, load_or_encode
+from galpaca.data.encoding import EncodedExamples, encode
+from galpaca.data.prompts import Template, load_template
+from galpaca.data.records import columns_of, load_records
+from galpaca.data.sources import FileSource, HubSource
+from galpaca.data.spec import DataSpec
+from galpaca.data.split import is_validation
+from galpaca.data.tokenizer import Tokenizer, load_tokenizer
+from galpaca.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from galpaca.training.datamodule import AlpacaDataModule
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """Examples, and what they were made with.
+
+    Attributes:
+        train_indices, val_indices: which examples to train on and which to hold out.
+        fingerprint: SHA-256 of everything that decides the examples.
+    """
+
+    examples: EncodedExamples
+    tokenizer: Tokenizer
+    template: Template
+    train_indices: npt.NDArray[np.int64]
+    val_indices: npt.NDArray[np.int64]
+    fingerprint: str
+
+
+def prepare_data(spec: DataSpec, tokenizer_path: str, run_root: Path, console: Console) -> PreparedData:
+    """Reads, checks and encodes the records, or finds them encoded already.
+
+    Args:
+        run_root: below which encoded data is kept, unless ``spec`` says where.
+
+    Raises:
+        InputError: anything wrong with data, template, tokenizer or split.
+    """
+    template = load_template(spec.template)
+    source = (
+        FileSource(Path(spec.path)) if spec.path else HubSource(str(spec.hub_id), spec.hub_split, spec.hub_revision)
+    )
+    tokenizer = load_tokenizer(tokenizer_path)
+    key = cache_key(
+        data=source.fingerprint,
+        columns=columns_of(spec.fields),
+        tokenizer=tokenizer.fingerprint,
+        template=template.fingerprint,
+        max_length=spec.max_length,
+        on_empty=spec.on_empty,
+        on_cut=spec.on_cut,
+    )
+
+    def encode_now() -> EncodedExamples:
+        records = load_records(source, spec.fields)
+        with counting(console, "encoding", len(records)) as progress:
+            return encode(
+                records,
+                tokenizer,
+                template,
+                max_length=spec.max_length,
+                on_empty=spec.on_empty,  # type: ignore[arg-type]
+                on_cut=spec.on_cut,  # type: ignore[arg-type]
+                progress=progress,
+            )
+
+    cache = Path(spec.cache_dir) if spec.cache_dir else run_root / ".cache" / "encoded"
+    examples = load_or_encode(cache, key, encode_now)
+    _check_count(examples, spec)
+    held_out = is_validation(examples.content_hashes, spec.val_fraction)
+    train, val = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+    _check_split(spec, examples, train, val)
+    return PreparedData(examples, tokenizer, template, train, val, key)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The run's steps.
+
+    Attributes:
+        module: the data, planned.
+        num_steps: optimizer steps of the whole run.
+        per_epoch: optimizer steps of an epoch.
+        num_ranks: processes that share them.
+    """
+
+    module: AlpacaDataModule
+    num_steps: int
+    per_epoch: int
+    num_ranks: int
+
+
+def plan_steps(config: Config, data: PreparedData) -> Steps:
+    """Raises:
+    InputError: the micro-batch's budget is below the longest example.
+    """
+    from galpaca.training.datamodule import AlpacaDataModule
+
+    module = AlpacaDataModule(
+        data.examples,
+        data.train_indices,
+        data.val_indices,
+        batch_examples=config.batch.examples,
+        max_tokens=config.batch.max_tokens,
+        seed=config.seed,
+        pad_id=data.tokenizer.pad_id,
+        max_epochs=config.trainer.max_epochs,
+        max_steps=config.trainer.max_steps,
+    )
+    num_ranks = config.trainer.num_ranks
+    plan = module.train_plan(num_ranks)
+    if len(data.val_indices):
+        module.val_plan(num_ranks)
+    return Steps(module, module.num_steps, plan.steps_per_epoch, num_ranks)
+
+
+def _check_count(examples: EncodedExamples, spec: DataSpec) -> None:
+    records = examples.receipt.records
+    if spec.expected_records is not None and records != spec.expected_records:
+        raise InputError(
+            f"{records:,} records where {spec.expected_records:,} are expected",
+            where=examples.receipt.source,
+            why="the recipe is stated for that number",
+            fix="data.expected_records=null accepts any number",
+        )
+
+
+def _check_split(
+    spec: DataSpec, examples: EncodedExamples, train: npt.NDArray[np.int64], val: npt.NDArray[np.int64]
+) -> None:
+    if not examples.num_targets[train].sum():
+        raise InputError("no training example has a target token", where=spec.path or spec.hub_id, fix="more records")
+    if spec.val_fraction and (not len(val) or not examples.num_targets[val].sum()):
+        raise InputError(
+            f"{spec.val_fraction:.1%} of {len(examples):,} examples hold out no target token",
+            where="data.val_fraction",
+            fix="a larger share, or data.val_fraction=0",
+        )

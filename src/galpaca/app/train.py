@@ -1,0 +1,51 @@
+"""``python train.py``: from the configuration to the released model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from galpaca.app.config import Config
+from galpaca.app.console import make_console, show_rows
+from galpaca.app.engine import make_engine
+from galpaca.app.fit import fit
+from galpaca.app.prepare import plan_steps, prepare_data
+from galpaca.app.ranks import global_rank
+from galpaca.app.release import release
+from galpaca.app.start import claimed, describe, finished, open_record, write_start
+from galpaca.model.opt import build_model, read_config
+from galpaca.runs.folder import RunFolder
+from galpaca.runs.shutdown import Shutdown
+
+
+def train(config: Config, resolved_yaml: str) -> RunFolder:
+    """Trains and releases a model; goes on where an earlier run of the same name stopped.
+
+    Args:
+        config: the whole run.
+        resolved_yaml: the same as text, for the run folder.
+
+    Raises:
+        InputError: the user's mistake, told before anything is written.
+        StoppedBySignal: the run was asked to stop, and is saved.
+    """
+    shutdown = Shutdown()
+    shutdown.listen()
+    console = make_console(quiet=global_rank() != 0)
+    folder = RunFolder(Path(config.run.root), config.run.name)
+
+    data = prepare_data(config.data, config.model.tokenizer_path, folder.root, console)
+    steps = plan_steps(config, data)
+    model_config = read_config(config.model, data.tokenizer, config.data.max_length)
+    engine = make_engine(config)
+    with claimed(folder):
+        record = open_record(folder, config, data)
+        show_rows(console, "data", data.examples.receipt.rows())
+        if finished(folder, steps.num_steps):
+            console.print(f"\n[green]{folder.path} is complete[/green]; its model is {folder.model}")
+            return folder
+        model = build_model(config.model, model_config, config.seed)
+        write_start(folder, record, resolved_yaml, data, steps, model)
+        show_rows(console, "run", describe(config, folder, steps, model))
+        trained = fit(config, folder, record, steps, model, engine, shutdown, console)
+        release(config, folder, record, data, model_config, trained, console)
+    return folder

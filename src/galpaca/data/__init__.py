@@ -1,0 +1,1 @@
+"""From files of records to the micro-batches of a step."""

@@ -1,0 +1,98 @@
+"""The encoded examples on disk: memory-mapped, checksummed, written once however many ranks start together."""
+
+import hashlib
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+from galpaca.data.encoding import FORMAT_VERSION, EncodedExamples
+from galpaca.data.receipt import Receipt
+from galpaca.errors import InputError
+
+_ARRAYS = tuple(field.name for field in fields(EncodedExamples) if field.name != "receipt")
+_META = "meta.json"
+
+
+def cache_key(**parts: object) -> str:
+    """SHA-256 over everything that decides the examples, and the version of the format."""
+    text = json.dumps({**parts, "format_version": FORMAT_VERSION}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_or_encode(root: Path, key: str, encode: Callable[[], EncodedExamples]) -> EncodedExamples:
+    """Loads the examples of ``key``, encoding them first where they are absent or damaged.
+
+    One process encodes while others that ask for the same key wait. The entry appears by a rename, so that it is
+    whole or absent even on file systems without locks.
+
+    Raises:
+        InputError: the folder cannot be written; or whatever ``encode`` refuses.
+    """
+    entry = root / key[:32]
+    try:
+        return _load(entry)
+    except FileNotFoundError:
+        pass
+    except _DamagedError as damage:
+        warnings.warn(f"the encoded data in {entry} is damaged ({damage}) and is encoded again", stacklevel=2)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / f"{entry.name}.lock"):
+            try:
+                return _load(entry)  # another process was faster
+            except (FileNotFoundError, _DamagedError):
+                shutil.rmtree(entry, ignore_errors=True)
+            _write(entry, encode())
+    except OSError as error:
+        raise InputError(
+            f"the encoded data cannot be saved: {error.strerror or error}", where=root, fix="data.cache_dir=FOLDER"
+        ) from None
+    return _load(entry)
+
+
+class _DamagedError(Exception):
+    pass
+
+
+def _load(entry: Path) -> EncodedExamples:
+    if not entry.is_dir():
+        raise FileNotFoundError(entry)
+    try:
+        meta = json.loads((entry / _META).read_text())
+        arrays = {name: _load_array(entry / f"{name}.npy", meta["files"][name]) for name in _ARRAYS}
+        return EncodedExamples(**arrays, receipt=Receipt(**meta["receipt"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _DamagedError(f"{type(error).__name__}: {error}") from None
+
+
+def _load_array(path: Path, sha256: str) -> Any:
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+            raise ValueError(f"checksum of {path.name}")
+    return np.load(path, mmap_mode="r")
+
+
+def _write(entry: Path, examples: EncodedExamples) -> None:
+    partial = entry.with_name(f"{entry.name}.partial-{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        files = {}
+        for name in _ARRAYS:
+            path = partial / f"{name}.npy"
+            np.save(path, getattr(examples, name))
+            with path.open("rb") as file:
+                files[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        (partial / _META).write_text(json.dumps({"files": files, "receipt": examples.receipt.to_dict()}, indent=2))
+        partial.rename(entry)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise

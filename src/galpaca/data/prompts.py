@@ -1,0 +1,111 @@
+"""Prompt templates: small YAML files with one text for records with an input and one for those without."""
+
+import hashlib
+import string
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+
+import yaml
+
+from galpaca.errors import InputError, Problems
+
+_FIELDS = {
+    "with_input": {"instruction", "input"},
+    "without_input": {"instruction"},
+}
+
+
+@dataclass(frozen=True)
+class Template:
+    """How a record becomes a prompt; the answer follows its last character.
+
+    Attributes:
+        name: the shipped template's name, or the file's path.
+        with_input: text with ``{instruction}`` and ``{input}``; literal braces are doubled.
+        without_input: text with ``{instruction}``, for records whose input is empty.
+    """
+
+    name: str
+    with_input: str
+    without_input: str
+
+    def prompt(self, instruction: str, input: str = "") -> str:
+        if input:
+            return self.with_input.format(instruction=instruction, input=input)
+        return self.without_input.format(instruction=instruction)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the two texts; the name does not count."""
+        return hashlib.sha256("\0".join([self.with_input, self.without_input]).encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, str]:
+        return asdict(self)
+
+
+def shipped_templates() -> list[str]:
+    folder = resources.files("galpaca.data") / "templates"
+    return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_template(name_or_path: str) -> Template:
+    """Loads a shipped template by name, or the user's own by the path of its YAML file.
+
+    Raises:
+        InputError: no such template or file, invalid YAML, missing or unknown keys or placeholders.
+    """
+    text = _read(name_or_path)
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(
+            f"not valid YAML: {' '.join(str(error).split())}", where=name_or_path, fix=_example()
+        ) from None
+    if not isinstance(content, dict):
+        raise InputError("the template is not a mapping", where=name_or_path, fix=_example())
+    problems = Problems()
+    for key in sorted(content.keys() - _FIELDS.keys(), key=str):
+        problems.add(f"unknown key {key!r}", where=name_or_path, fix=_example())
+    for key, fields in _FIELDS.items():
+        problems.extend(_check_text(content.get(key), key, fields, name_or_path))
+    problems.raise_any()
+    return Template(name_or_path, content["with_input"], content["without_input"])
+
+
+def _read(name_or_path: str) -> str:
+    path = Path(name_or_path)
+    if path.suffix in {".yaml", ".yml"} or path.is_file():
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"the template cannot be read: {error}", where=path, fix=_example()) from None
+    if name_or_path in shipped_templates():
+        return (resources.files("galpaca.data") / "templates" / f"{name_or_path}.yaml").read_text(encoding="utf-8")
+    raise InputError(
+        f"there is no template {name_or_path!r}",
+        where="data.template",
+        fix=f"one of {', '.join(shipped_templates())}, or the path of your own .yaml file",
+    )
+
+
+def _check_text(text: object, key: str, fields: set[str], where: str) -> list[InputError]:
+    if not isinstance(text, str):
+        return [InputError(f"{key!r} is missing or is no text", where=where, fix=_example())]
+    try:
+        found = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+    except ValueError as error:
+        return [InputError(f"{key!r}: {error}", where=where, fix="double literal braces: {{ and }}")]
+    if found != fields:
+        return [
+            InputError(
+                f"{key!r} has the placeholders {sorted(found)} where {sorted(fields)} belong",
+                where=where,
+                fix="name each placeholder once, and double literal braces: {{ and }}",
+            )
+        ]
+    return []
+
+
+def _example() -> str:
+    return "see the shipped templates: " + ", ".join(shipped_templates()) + " (keys with_input, without_input)"

@@ -1,0 +1,144 @@
+"""Alpaca records: an instruction, an input that may be empty, an output."""
+
+import difflib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from galpaca.data.sources import Row, Source
+from galpaca.errors import Problems
+
+FIELDS = ("instruction", "input", "output")
+
+
+class Record(NamedTuple):
+    instruction: str
+    input: str
+    output: str
+
+
+@dataclass(frozen=True)
+class RecordSet:
+    """Checked records and where they came from.
+
+    Attributes:
+        source: name of the file or data set.
+        lines: for each record the line of its file on which it begins, or None.
+        ignored_columns: columns that no field uses, with the number of records that have them.
+    """
+
+    source: str
+    records: list[Record]
+    lines: list[int | None]
+    ignored_columns: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def where(self, index: int) -> str:
+        return _where(self.source, index, self.lines[index])
+
+
+def columns_of(fields: Mapping[str, str | None]) -> dict[str, str]:
+    """The source's column for each field; by default its own name."""
+    return {field: fields.get(field) or field for field in FIELDS}
+
+
+def load_records(source: Source, fields: Mapping[str, str | None] | None = None) -> RecordSet:
+    """Reads and checks all records of a source.
+
+    Args:
+        fields: the source's column for each of instruction, input and output, where it is not the field's name.
+
+    Raises:
+        InputError: anything wrong in it; all problems at once.
+    """
+    columns = columns_of(fields or {})
+    rows = source.rows()
+    problems = Problems()
+    present: Counter[str] = Counter()
+    for row in rows:
+        if isinstance(row.value, dict):
+            present.update(row.value.keys())
+    required = [field for field in FIELDS if field != "input" or _has_input(columns, present)]
+    missing_everywhere = [field for field in required if not present[columns[field]]]
+    for field in missing_everywhere:
+        problems.add(
+            f"no record has the field {columns[field]!r}",
+            where=source.name,
+            why=f"the columns are {', '.join(map(repr, present)) or 'none'}",
+            fix=_suggest(field, columns[field], present),
+        )
+    checked = [field for field in required if field not in missing_everywhere]
+    records = [_record(index, row, source.name, columns, checked, problems) for index, row in enumerate(rows)]
+    problems.raise_any()
+    used = set(columns.values())
+    return RecordSet(
+        source=source.name,
+        records=records,
+        lines=[row.line for row in rows],
+        ignored_columns={str(name): count for name, count in present.items() if name not in used},
+    )
+
+
+def _has_input(columns: dict[str, str], present: Counter[str]) -> bool:
+    """Data without any input (Evol-Instruct's kind) is fine; a misspelt or renamed column is not."""
+    column = columns["input"]
+    misspelt = difflib.get_close_matches(column, [name for name in present if name not in columns.values()])
+    return bool(present[column] or column != "input" or misspelt)
+
+
+def _record(
+    index: int, row: Row, source: str, columns: dict[str, str], checked: list[str], problems: Problems
+) -> Record:
+    where = _where(source, index, row.line)
+    if not isinstance(row.value, dict):
+        problems.add(f"a {type(row.value).__name__} where an object belongs", where=where, fix="{...} for each record")
+        return Record("", "", "")
+    texts = dict.fromkeys(FIELDS, "")
+    for field in checked:
+        column = columns[field]
+        if column not in row.value:
+            fix = 'add "input": "" where a record has none' if field == "input" else f"add {column!r} to the record"
+            problems.add(f"the field {column!r} is missing", where=where, fix=_suggest(field, column, row.value, fix))
+            continue
+        value = row.value[column]
+        if not isinstance(value, str):
+            problems.add(
+                f"the field {column!r} is {_kind(value)}, not a string",
+                where=where,
+                fix='write it as text in quotes ("" where there is none)',
+            )
+        elif not _is_text(value):
+            problems.add(
+                f"the field {column!r} holds half of a surrogate pair", where=where, fix="mend the escape \\uD..."
+            )
+        else:
+            texts[field] = value
+    return Record(**texts)
+
+
+def _kind(value: object) -> str:
+    return "null" if value is None else f"a {type(value).__name__}"
+
+
+def _is_text(value: str) -> bool:
+    if value.isascii():
+        return True
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _suggest(field: str, column: str, names: Mapping[str, object], otherwise: str = "") -> str:
+    near = difflib.get_close_matches(column, [str(name) for name in names if name not in FIELDS], n=1, cutoff=0.7)
+    if near:
+        return f"data.fields.{field}={near[0]} (or rename the column)"
+    return otherwise or f"data.fields.{field}=COLUMN names the column that holds it"
+
+
+def _where(source: str, index: int, line: int | None) -> str:
+    return f"{source}, record {index + 1}" + (f" (line {line})" if line is not None else "")

@@ -1,0 +1,61 @@
+"""Which records to train on, and how they become examples."""
+
+from dataclasses import dataclass, field
+from typing import get_args
+
+from galpaca.data.encoding import Policy
+from galpaca.data.records import FIELDS
+from galpaca.errors import Problems
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Where the records are and what becomes of them.
+
+    Attributes:
+        path: a .json, .jsonl, .csv, .tsv or .parquet file.
+        hub_id, hub_split, hub_revision: a data set of the Hub, where there is no path.
+        fields: the source's column for ``instruction``, ``input`` and ``output``.
+        expected_records: refuse any other number of records.
+        template: a shipped template's name, or the path of a YAML file.
+        max_length: tokens after which an example is cut.
+        val_fraction: share of the records held out, decided by each record's content.
+        on_empty: ``keep``, ``drop`` or ``error`` for records with an empty output.
+        on_cut: the same for records longer than ``max_length``.
+        cache_dir: where encoded data is kept; by default ``.cache/encoded`` below ``run.root``.
+        license: of the data, for the model card.
+        terms: further terms that the data puts on a model, for the model card.
+    """
+
+    path: str | None = None
+    hub_id: str | None = None
+    hub_split: str = "train"
+    hub_revision: str | None = None
+    fields: dict[str, str | None] = field(default_factory=lambda: dict.fromkeys(FIELDS))
+    expected_records: int | None = None
+    template: str = "alpaca"
+    max_length: int = 512
+    val_fraction: float = 0.0
+    on_empty: str = "keep"
+    on_cut: str = "keep"
+    cache_dir: str | None = None
+    license: str | None = None
+    terms: str | None = None
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        if self.path is None and self.hub_id is None:
+            problems.add("no data is named", where="data", fix="data=local data.path=FILE, or data.hub_id=NAME")
+        for name in sorted(self.fields.keys() - set(FIELDS)):
+            problems.add("unknown field", where=f"data.fields.{name}", fix=f"one of {', '.join(FIELDS)}")
+        if self.max_length < 2:
+            problems.add(f"{self.max_length} tokens hold no prompt and answer", where="data.max_length", fix="512, say")
+        if not 0 <= self.val_fraction < 1:
+            problems.add(
+                f"{self.val_fraction} is no share below 1", where="data.val_fraction", fix="0 for none, 0.05 for 5 %"
+            )
+        for name in ("on_empty", "on_cut"):
+            value = getattr(self, name)
+            if value not in get_args(Policy):
+                problems.add(f"{value!r} is no policy", where=f"data.{name}", fix=" or ".join(get_args(Policy)))
+        problems.raise_any()

@@ -1,0 +1,1 @@
+"""OPT as GALACTICA uses it: sizes, weights, attention over packed examples, loss."""

@@ -1,0 +1,111 @@
+"""Causal attention over packed examples, none of which sees another.
+
+Registered with ``transformers`` under a name of its own, so nothing is patched: the boundaries of the examples travel
+as a keyword argument through the model's forward. Shapes: ``H`` heads, ``T`` tokens, ``D`` head size.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from inspect import signature
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface
+
+PACKED_ATTENTION = "galpaca_packed"
+
+
+@dataclass(frozen=True)
+class Boundaries:
+    """Where examples begin and end in a packed row.
+
+    Attributes:
+        cu_seqlens: (N + 1,) int32 on the model's device.
+        lengths: N ints on the host.
+    """
+
+    cu_seqlens: Tensor
+    lengths: tuple[int, ...]
+
+
+def packed_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    boundaries: Boundaries | None = None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attention of each example over itself.
+
+    Args:
+        query, key, value: (1, H, T, D).
+        boundaries: of the examples in the row.
+        dropout: of the attention weights; only the path over single examples has it.
+        scaling: of the scores; 1.0 from OPT, which scales the query itself.
+
+    Returns:
+        (1, T, H, D), and no weights.
+    """
+    if boundaries is None:
+        raise ValueError("packed attention needs the examples' boundaries")
+    if _can_use_varlen(query, dropout):
+        return _varlen(query, key, value, boundaries, scaling), None
+    return _one_by_one(query, key, value, boundaries, dropout, scaling), None
+
+
+def attention_path(accelerator: str, precision: str, dropout: float) -> str:
+    """Which of the two paths a run takes, in words for its record."""
+    fast = accelerator == "gpu" and precision in ("16-mixed", "bf16-mixed") and dropout == 0.0
+    return "varlen_attn over all examples" if fast else "SDPA example by example"
+
+
+def _can_use_varlen(query: Tensor, dropout: float) -> bool:
+    return query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and dropout == 0.0
+
+
+def _one_by_one(
+    query: Tensor, key: Tensor, value: Tensor, boundaries: Boundaries, dropout: float, scaling: float | None
+) -> Tensor:
+    lengths = list(boundaries.lengths)
+    outputs = [
+        scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scaling)
+        for q, k, v in zip(
+            query.split(lengths, dim=2), key.split(lengths, dim=2), value.split(lengths, dim=2), strict=True
+        )
+    ]
+    return torch.cat(outputs, dim=2).transpose(1, 2)
+
+
+@cache
+def _causal() -> dict[str, Any]:
+    """``varlen_attn`` says causal by ``is_causal`` up to torch 2.10 and by a window from then on."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    names = signature(varlen_attn).parameters
+    return {"window_size": (-1, 0)} if "window_size" in names else {"is_causal": True}
+
+
+def _varlen(query: Tensor, key: Tensor, value: Tensor, boundaries: Boundaries, scaling: float | None) -> Tensor:
+    from torch.nn.attention.varlen import varlen_attn
+
+    longest = max(boundaries.lengths)
+    starts = boundaries.cu_seqlens
+    rows = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]  # (T, H, D)
+    output = varlen_attn(rows[0], rows[1], rows[2], starts, starts, longest, longest, scale=scaling, **_causal())
+    assert isinstance(output, Tensor)  # a pair only where auxiliary output is asked for
+    return output[None]
+
+
+def _no_mask(*_: Any, **__: Any) -> None:
+    """The boundaries say it all; a mask of T x T would cost more than the attention."""
+
+
+AttentionInterface.register(PACKED_ATTENTION, packed_attention)
+AttentionMaskInterface.register(PACKED_ATTENTION, _no_mask)

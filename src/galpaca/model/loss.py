@@ -1,0 +1,49 @@
+"""The loss of a micro-batch: summed over its target tokens, to be divided once for the whole step."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import OPTForCausalLM
+
+from galpaca.model.attention import Boundaries
+
+
+class PackedExamples(Protocol):
+    """What a forward pass needs of a micro-batch; see ``galpaca.data.collate.MicroBatch`` for shapes."""
+
+    @property
+    def input_ids(self) -> Tensor: ...
+    @property
+    def position_ids(self) -> Tensor: ...
+    @property
+    def cu_seqlens(self) -> Tensor: ...
+    @property
+    def lengths(self) -> tuple[int, ...]: ...
+    @property
+    def target_rows(self) -> Tensor: ...
+    @property
+    def target_ids(self) -> Tensor: ...
+
+
+def target_logits(model: OPTForCausalLM, examples: PackedExamples) -> Tensor:
+    """(K, V) logits of the rows whose next token carries loss; the head runs on no other row."""
+    output = model(
+        input_ids=examples.input_ids,
+        position_ids=examples.position_ids,
+        boundaries=Boundaries(examples.cu_seqlens, examples.lengths),
+        logits_to_keep=examples.target_rows,
+        use_cache=False,
+    )
+    return output.logits[0]
+
+
+def nll_sum(model: OPTForCausalLM, examples: PackedExamples) -> Tensor:
+    """Scalar, float32 or wider: negative log-likelihood summed over the K target tokens.
+
+    Without target tokens it is a zero that depends on every parameter, so that backward runs as on other ranks.
+    """
+    logits = target_logits(model, examples)
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    return cross_entropy(wide, examples.target_ids, reduction="sum")

@@ -1,0 +1,132 @@
+"""Where a run keeps its things. The folder is named by the run and not by the time, so that a run can come back."""
+
+import os
+import re
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from galpaca.errors import InputError
+
+_STEP_NAME = re.compile(r"step-(\d{8})")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of one run: ``<root>/<name>/`` and what stands in it."""
+
+    root: Path
+    name: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[\w][\w.=+-]*(/[\w][\w.=+-]*)*", self.name):
+            raise InputError(
+                f"{self.name!r} is no name for a folder",
+                where="run.name",
+                fix="letters, digits and . _ - = +, for instance run.name=galpaca67b-lr1e-5",
+            )
+
+    @property
+    def path(self) -> Path:
+        return self.root / self.name
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def record(self) -> Path:
+        """Provenance, receipt, plan and final figures."""
+        return self.path / "run.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One line a step, and one a validation."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "run.lock"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """The released Hugging Face folder."""
+        return self.path / "model"
+
+    def checkpoint(self, step: int) -> Path:
+        return self.checkpoints / f"step-{step:08d}"
+
+    def saved_steps(self) -> list[int]:
+        """Steps of all committed checkpoints, oldest first."""
+        if not self.checkpoints.is_dir():
+            return []
+        matches = (_STEP_NAME.fullmatch(entry.name) for entry in self.checkpoints.iterdir())
+        return sorted(int(match.group(1)) for match in matches if match)
+
+    def last_saved_step(self) -> int:
+        """Step of the newest checkpoint; 0 where there is none."""
+        return (self.saved_steps() or [0])[-1]
+
+    def discard(self) -> None:
+        """Removes a folder in which nothing but the lock came to be."""
+        self.lock.unlink(missing_ok=True)
+        with suppress(OSError):  # it holds something else after all
+            self.path.rmdir()
+
+    def create(self) -> None:
+        """Makes the folder and proves that it can be written.
+
+        Raises:
+            InputError: it cannot.
+        """
+        probe = self.path / f".probe-{os.getpid()}"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            probe.write_bytes(b"galpaca")
+            probe.unlink()
+        except OSError as error:
+            raise InputError(
+                f"the run folder cannot be written: {error.strerror}", where=self.path, fix="run.root=FOLDER, writable"
+            ) from None
+
+    def remove_partial(self) -> None:
+        """Removes what a killed process left half-written."""
+        for pattern in (".*.partial", "*/.*.partial"):
+            for leftover in self.path.glob(pattern):
+                shutil.rmtree(leftover, ignore_errors=True)
+
+
+def replace_file(path: Path, content: str) -> None:
+    """Writes a file so that a reader, or a crash, sees the old content or the new one."""
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def sync_folder(path: Path) -> None:
+    """Makes the names in a folder, and everything below it, survive a power cut."""
+    for entry in sorted(path.rglob("*")) if path.is_dir() else []:
+        if entry.is_file():
+            with entry.open("rb") as file:
+                os.fsync(file.fileno())
+        else:
+            sync_entry(entry)
+    sync_entry(path)
+
+
+def sync_entry(path: Path) -> None:
+    """Makes a folder's own entries (names, renames) survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

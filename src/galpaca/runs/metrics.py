@@ -1,0 +1,51 @@
+"""``metrics.jsonl``: one line for every optimizer step, and one for every validation."""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from galpaca.runs.folder import replace_file
+
+
+class MetricsFile:
+    """Appends lines and makes them durable on request."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Appends lines, visible to readers at once. NaN and infinity, which JSON has not, become null."""
+        self._file.write("".join(json.dumps(_finite(line)) + "\n" for line in lines))
+        self._file.flush()
+
+    def sync(self) -> None:
+        """Returns when everything written is on disk."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
+    """Lines of the file; a last line that is cut, as in a run that is alive or was killed, is left out."""
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            if line.endswith("\n"):
+                yield json.loads(line)
+
+
+def cut_metrics(path: Path, last_step: int) -> None:
+    """Removes all lines beyond ``last_step``, whose steps a resumed run takes again."""
+    if path.is_file():
+        kept = [line for line in read_metrics(path) if line["step"] <= last_step]
+        replace_file(path, "".join(json.dumps(line) + "\n" for line in kept))
+
+
+def _finite(line: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}

@@ -1,0 +1,109 @@
+"""``run.json``: what a run was made of and what came of it."""
+
+import json
+import platform
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from galpaca.errors import InputError
+from galpaca.runs.folder import replace_file
+
+_PACKAGES = ("galpaca", "torch", "lightning", "transformers", "tokenizers", "datasets", "numpy", "safetensors")
+
+
+class RunRecord:
+    """The content of ``run.json``, written whole after every change.
+
+    Keys: ``id`` (also the W&B run's), ``created``, ``starts`` (one entry for each time the run was started),
+    ``recipe`` (what must not change when the run goes on), ``receipt``, ``plan``, ``final``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.content: dict[str, Any] = _read(path) or {"id": uuid.uuid4().hex[:12], "created": _now()}
+
+    @property
+    def id(self) -> str:
+        return str(self.content["id"])
+
+    def update(self, **entries: Any) -> None:
+        self.content.update(entries)
+        replace_file(self.path, json.dumps(self.content, indent=2, ensure_ascii=False) + "\n")
+
+    def add_start(self, **facts: Any) -> None:
+        self.update(starts=[*self.content.get("starts", []), {"time": _now(), **facts}])
+
+    def check_recipe(self, recipe: Mapping[str, Any]) -> None:
+        """Compares with the recipe that the run was begun with.
+
+        Raises:
+            InputError: they differ; every difference is shown.
+        """
+        begun = self.content.get("recipe")
+        if begun is None:
+            return
+        asked = json.loads(json.dumps(recipe))  # as it would be read back
+        differences = [
+            f"{key}: {begun.get(key, 'absent')} -> {asked.get(key, 'absent')}"
+            for key in sorted(begun.keys() | asked.keys())
+            if begun.get(key) != asked.get(key)
+        ]
+        if differences:
+            raise InputError(
+                "the run was begun with another recipe or other data",
+                where=self.path.parent,
+                why="; ".join(differences),
+                fix="run.name=ANOTHER begins a new run; the old values go on with this one",
+            )
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Commit of the code's checkout and whether it had changes; None where it is no checkout."""
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def command_line() -> list[str]:
+    return [sys.executable, *sys.argv]
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
+    )
+    return done.stdout.strip()
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"not valid JSON: {error}", where=path, fix="restore the file, or run.name=ANOTHER") from None
+    if not isinstance(content, dict):
+        raise InputError("not a JSON object", where=path, fix="restore the file, or run.name=ANOTHER")
+    return content

@@ -1,0 +1,1 @@
+"""Lightning's side: module, data module, strategies, checkpoints, callbacks."""

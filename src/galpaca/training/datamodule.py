@@ -1,0 +1,122 @@
+"""The step plan as Lightning data loaders."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import lightning as L
+import numpy as np
+import numpy.typing as npt
+from torch.utils.data import DataLoader, Sampler
+
+from galpaca.data.collate import StepBatch, StepDataset
+from galpaca.data.encoding import EncodedExamples
+from galpaca.data.plan import StepPlan
+
+
+class _Forward(Sampler[int]):
+    """The steps from ``start`` on; its length counts all of them, as Lightning's progress expects."""
+
+    def __init__(self, start: int, num_steps: int) -> None:
+        self.start, self.num_steps = start, num_steps
+
+    def __len__(self) -> int:
+        return self.num_steps
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.start, self.num_steps))
+
+
+class StepLoader(DataLoader[StepBatch]):
+    """A loader whose place is the trainer's step count.
+
+    It answers Lightning's protocol of loaders that can resume with an empty state: there is nothing to remember.
+    """
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+
+class AlpacaDataModule(L.LightningDataModule):
+    """Training and validation steps for this rank.
+
+    Args:
+        examples: all encoded examples.
+        train_indices, val_indices: which of them to train on and to hold out.
+        batch_examples: examples a step.
+        max_tokens: token budget of a micro-batch.
+        seed: of the shuffle.
+        pad_id: token of an empty micro-batch.
+        max_epochs: passes over the training examples.
+        max_steps: fewer training steps than that, where given.
+    """
+
+    def __init__(
+        self,
+        examples: EncodedExamples,
+        train_indices: npt.NDArray[np.int64],
+        val_indices: npt.NDArray[np.int64],
+        *,
+        batch_examples: int,
+        max_tokens: int,
+        seed: int,
+        pad_id: int,
+        max_epochs: int,
+        max_steps: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.examples, self.train_indices, self.val_indices = examples, train_indices, val_indices
+        self.batch_examples, self.max_tokens = batch_examples, max_tokens
+        self.seed, self.pad_id = seed, pad_id
+        self.max_epochs, self.max_steps = max_epochs, max_steps
+
+    @property
+    def num_steps(self) -> int:
+        """Training steps of the whole run."""
+        of_epochs = self.max_epochs * math.ceil(len(self.train_indices) / self.batch_examples)
+        return of_epochs if self.max_steps is None else min(of_epochs, self.max_steps)
+
+    def train_plan(self, num_ranks: int) -> StepPlan:
+        return self._plan(self.train_indices, num_ranks, self.seed)
+
+    def val_plan(self, num_ranks: int) -> StepPlan:
+        return self._plan(self.val_indices, num_ranks, None)
+
+    def train_dataloader(self) -> StepLoader:
+        assert self.trainer is not None
+        plan = self.train_plan(self.trainer.world_size)
+        return self._loader(plan, self.train_indices, self.num_steps, start=self.trainer.global_step)
+
+    def val_dataloader(self) -> StepLoader | list[StepLoader]:
+        if not len(self.val_indices):
+            return []
+        assert self.trainer is not None
+        plan = self.val_plan(self.trainer.world_size)
+        return self._loader(plan, self.val_indices, plan.steps_per_epoch, start=0)
+
+    def _plan(self, indices: npt.NDArray[np.int64], num_ranks: int, seed: int | None) -> StepPlan:
+        return StepPlan(
+            lengths=self.examples.lengths[indices],
+            num_targets=self.examples.num_targets[indices],
+            examples=self.batch_examples,
+            max_tokens=self.max_tokens,
+            num_ranks=num_ranks,
+            seed=seed,
+        )
+
+    def _loader(self, plan: StepPlan, indices: npt.NDArray[np.int64], num_steps: int, start: int) -> StepLoader:
+        assert self.trainer is not None
+        dataset = StepDataset(
+            self.examples, indices, plan, rank=self.trainer.global_rank, num_steps=num_steps, pad_id=self.pad_id
+        )
+        return StepLoader(
+            dataset,
+            batch_size=None,
+            sampler=_Forward(start, num_steps),
+            pin_memory=self.trainer.strategy.root_device.type == "cuda",
+        )

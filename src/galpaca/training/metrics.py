@@ -1,0 +1,172 @@
+"""Every step's figures, gathered from all ranks and handed to whoever shows or keeps them."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers import Logger
+from torch import Tensor
+
+from galpaca.data.collate import StepBatch
+from galpaca.runs.shutdown import Shutdown
+
+Line = dict[str, Any]
+
+
+class Sink(Protocol):
+    """Takes the lines of ``metrics.jsonl`` in order, on rank 0."""
+
+    def write(self, lines: Sequence[Line]) -> None: ...
+
+
+@dataclass
+class _PendingStep:
+    step: StepBatch
+    lr: float
+    nll_sum: Tensor
+    grad_norm: Tensor
+
+
+class StepMetrics(L.Callback):
+    """Collects a step's figures on the device and reads them back every ``every_steps`` steps.
+
+    The same read tells the ranks whether any of them was asked to stop, so the agreement costs nothing of its own.
+
+    Args:
+        sinks: who gets the lines.
+        shutdown: the flag of this process.
+        steps_per_epoch: to tell the epoch of a step.
+        every_steps: steps between two reads; a read waits for the device.
+    """
+
+    def __init__(
+        self, sinks: Sequence[Sink], shutdown: Shutdown, *, steps_per_epoch: int, every_steps: int = 1
+    ) -> None:
+        self.sinks, self.shutdown = sinks, shutdown
+        self.steps_per_epoch, self.every_steps = steps_per_epoch, every_steps
+        self.stop_agreed = False
+        self._pending: list[_PendingStep] = []
+        self._clock = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # Here, because Lightning has installed handlers of its own by now, one of which hangs on SIGTERM.
+        self.shutdown.listen()
+        self.shutdown.deferred = True
+        self._clock = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: StepBatch, batch_idx: int
+    ) -> None:
+        self._pending.append(_PendingStep(batch, outputs["lr"], outputs["nll_sum"], outputs["grad_norm"]))
+        if (batch.index + 1) % self.every_steps == 0:
+            self.flush(trainer)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.flush(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self._emit([{"step": trainer.global_step, "val_loss": float(trainer.callback_metrics["val_loss"])}])
+        self.restart_clock()
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.flush(trainer)
+
+    def restart_clock(self) -> None:
+        """Keeps what was no step (a validation, a checkpoint) out of the steps' seconds."""
+        self._clock = time.perf_counter()
+
+    def flush(self, trainer: L.Trainer) -> None:
+        """Reads back all pending steps. Called by all ranks at the same step."""
+        if not self._pending:
+            return
+        pending, self._pending = self._pending, []
+        device = trainer.strategy.root_device
+        asked = torch.tensor([self.shutdown.requested, peak_memory_bytes(device)], dtype=torch.float64, device=device)
+        sums = torch.stack([torch.stack([p.nll_sum, p.grad_norm.to(p.nll_sum.dtype)]).double() for p in pending])
+        local = torch.cat([asked, sums.flatten()])
+        ranks = trainer.strategy.all_gather(local).reshape(trainer.world_size, -1).cpu()
+        self.stop_agreed = self.stop_agreed or bool(ranks[:, 0].any())
+        seconds = time.perf_counter() - self._clock
+        self._clock += seconds
+        if trainer.is_global_zero:
+            nll_sums = ranks[:, 2::2].sum(dim=0).tolist()
+            grad_norms = ranks[0, 3::2].tolist()
+            shared = {
+                "tokens_per_second": round(sum(p.step.num_tokens for p in pending) / seconds, 1),
+                "step_seconds": round(seconds / len(pending), 4),
+                "peak_memory_bytes": int(ranks[:, 1].max()),
+                **_scaler_figures(trainer),
+            }
+            self._emit([self._line(*figures, shared) for figures in zip(pending, nll_sums, grad_norms, strict=True)])
+
+    def _line(self, pending: _PendingStep, nll_sum: float, grad_norm: float, shared: Mapping[str, Any]) -> Line:
+        step = pending.step
+        line = {
+            "step": step.index + 1,
+            "epoch": round((step.index + 1) / self.steps_per_epoch, 4),
+            "loss": nll_sum / step.num_target_tokens if step.num_target_tokens else None,
+            "lr": pending.lr,
+            "grad_norm": grad_norm,
+            "examples": step.num_examples,
+            "tokens": step.num_tokens,
+            "target_tokens": step.num_target_tokens,
+            "micro_batches": len(step.micro_batches),
+            **shared,
+        }
+        if "loss_scale" in shared:
+            # The scaler leaves out an update whose gradients overflowed; no other trace of it remains.
+            line["skipped"] = not torch.tensor(grad_norm).isfinite().item()
+        return line
+
+    def _emit(self, lines: list[Line]) -> None:
+        for sink in self.sinks:
+            sink.write(lines)
+
+
+class LoggerSink:
+    """Sends lines to Lightning's loggers under grouped names."""
+
+    GROUPS: Mapping[str, str] = {
+        "loss": "loss/train",
+        "val_loss": "loss/val",
+        "lr": "numerics/lr",
+        "grad_norm": "numerics/grad_norm",
+        "loss_scale": "numerics/loss_scale",
+        "skipped": "numerics/skipped",
+        "tokens_per_second": "throughput/tokens_per_second",
+        "step_seconds": "throughput/step_seconds",
+        "peak_memory_bytes": "throughput/peak_memory_bytes",
+        "epoch": "data/epoch",
+        "examples": "data/examples",
+        "tokens": "data/tokens",
+        "target_tokens": "data/target_tokens",
+        "micro_batches": "data/micro_batches",
+    }
+
+    def __init__(self, loggers: Sequence[Logger]) -> None:
+        self.loggers = loggers
+
+    def write(self, lines: Sequence[Line]) -> None:
+        for line in lines:
+            named = {self.GROUPS[key]: value for key, value in line.items() if key != "step" and value is not None}
+            for logger in self.loggers:
+                logger.log_metrics(named, step=line["step"])
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Most memory allocated on the GPU so far, or, on a CPU, most memory the process had resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _scaler_figures(trainer: L.Trainer) -> dict[str, float]:
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    return {"loss_scale": scaler.get_scale()} if scaler is not None else {}

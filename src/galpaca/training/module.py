@@ -1,0 +1,110 @@
+"""The optimizer step: all its micro-batches, one division, one update."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from galpaca.data.collate import MicroBatch, StepBatch
+from galpaca.model.loss import nll_sum
+from galpaca.training.optimization import learning_rate, make_adamw
+from galpaca.training.specs import OptimizerSpec
+from galpaca.training.strategies import StepStrategy
+
+if TYPE_CHECKING:
+    from transformers import OPTForCausalLM
+
+
+class InstructionTuner(L.LightningModule):
+    """OPT under instruction tuning.
+
+    Args:
+        model: with float32 weights, in training mode.
+        optimizer: AdamW and its schedule.
+        num_steps: of the whole run; the schedule spans them.
+        seed: of dropout.
+    """
+
+    def __init__(self, model: OPTForCausalLM, optimizer: OptimizerSpec, *, num_steps: int, seed: int) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.model = model
+        self.optimizer_spec = optimizer
+        self.num_steps = num_steps
+        self.seed = seed
+        self._grad_norm: Tensor | None = None
+        self._validation_sums: list[tuple[Tensor, int]] = []
+
+    def forward(self, micro_batch: MicroBatch) -> Tensor:
+        """Scalar float32: summed negative log-likelihood of the micro-batch's target tokens."""
+        return nll_sum(self.model, micro_batch)
+
+    def training_step(self, step: StepBatch, batch_idx: int) -> dict[str, Tensor | float]:
+        """One optimizer step.
+
+        The gradient is that of (sum of negative log-likelihoods over all ranks and micro-batches) / (target tokens of
+        the step). Strategies average gradients over ranks, which the factor ``world_size`` undoes.
+
+        Returns:
+            ``nll_sum`` of this rank, ``grad_norm`` before clipping, ``lr``.
+        """
+        optimizer = cast(Optimizer, self.optimizers())
+        optimizer.zero_grad()
+        lr = learning_rate(self.optimizer_spec, step.index, self.num_steps)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        scale = self.trainer.world_size / max(1, step.num_target_tokens)
+        total = torch.zeros((), device=self.device, dtype=torch.float64 if self.device.type == "cpu" else torch.float32)
+        last = len(step.micro_batches) - 1
+        for m, micro_batch in enumerate(step.micro_batches):
+            seed_dropout(self.seed, step.index, m, self.global_rank)
+            with self.strategy.accumulating(last=m == last):
+                loss = self.strategy.run_micro_batch(micro_batch)
+                self.manual_backward(loss * scale)
+            total += loss.detach()
+        optimizer.step()
+        assert self._grad_norm is not None
+        return {"nll_sum": total, "grad_norm": self._grad_norm, "lr": lr}
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        # The hook's place is after the loss scaler has unscaled the gradients and before the update.
+        clip_norm = self.optimizer_spec.clip_norm
+        self._grad_norm = self.strategy.clip_grad_norm(float("inf") if clip_norm is None else clip_norm)
+
+    def validation_step(self, step: StepBatch, batch_idx: int) -> None:
+        for micro_batch in step.micro_batches:
+            self._validation_sums.append((self.strategy.run_micro_batch(micro_batch), len(micro_batch.target_ids)))
+
+    def on_validation_epoch_start(self) -> None:
+        self._validation_sums.clear()
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs ``val_loss``: one division over all target tokens of all ranks."""
+        nll = torch.stack([nll.double().cpu() for nll, _ in self._validation_sums]).sum()
+        count = float(sum(count for _, count in self._validation_sums))
+        sums = self.trainer.strategy.reduce(
+            torch.tensor([nll, count], dtype=torch.float64, device=self.device), reduce_op="sum"
+        )
+        self._validation_sums.clear()
+        self.log("val_loss", (sums[0] / sums[1].clamp(min=1)).float(), logger=False)
+
+    def configure_optimizers(self) -> Optimizer:
+        return make_adamw(self.optimizer_spec, self.named_parameters())
+
+    @property
+    def strategy(self) -> StepStrategy:
+        return cast(StepStrategy, self.trainer.strategy)
+
+
+def seed_dropout(seed: int, step: int, micro_batch: int, rank: int) -> None:
+    """Makes what follows random by (seed, step, micro-batch, rank) and nothing else.
+
+    A resumed run needs no saved state of any generator.
+    """
+    words = np.random.SeedSequence([seed, step, micro_batch, rank]).generate_state(2, np.uint32)
+    torch.manual_seed(int(words[0]) << 32 | int(words[1]))

@@ -1,0 +1,54 @@
+"""Settings of training as plain records, cheap to import: a mistake in them is told before torch is loaded."""
+
+from dataclasses import dataclass
+
+from galpaca.errors import Problems
+
+SCHEDULES = ("cosine", "linear", "constant")
+
+
+@dataclass(frozen=True)
+class OptimizerSpec:
+    """AdamW with warm-up and decay; the defaults are Stanford Alpaca's.
+
+    Attributes:
+        lr: peak learning rate.
+        weight_decay: of matrices; biases and layer norms have none.
+        schedule: ``cosine``, ``linear`` (both to 0) or ``constant``, after the warm-up.
+        warmup_ratio: share of the steps over which the rate rises from 0.
+        clip_norm: bound of the global gradient norm; null leaves gradients alone.
+    """
+
+    lr: float = 2e-5
+    weight_decay: float = 0.0
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    schedule: str = "cosine"
+    warmup_ratio: float = 0.03
+    clip_norm: float | None = 1.0
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        if self.lr <= 0:
+            problems.add(f"a learning rate of {self.lr}", where="optim.lr", fix="a number above 0")
+        if self.schedule not in SCHEDULES:
+            problems.add(f"no schedule {self.schedule!r}", where="optim.schedule", fix=f"one of {', '.join(SCHEDULES)}")
+        if not 0 <= self.warmup_ratio <= 1:
+            problems.add(f"{self.warmup_ratio} is no share", where="optim.warmup_ratio", fix="a number from 0 to 1")
+        if self.clip_norm is not None and self.clip_norm <= 0:
+            problems.add(f"a bound of {self.clip_norm}", where="optim.clip_norm", fix="above 0, or null for none")
+        problems.raise_any()
+
+
+@dataclass(frozen=True)
+class PrecisionSpec:
+    """Number formats of a run.
+
+    Attributes:
+        name: ``32-true``, ``bf16-mixed``, ``16-mixed`` or ``64-true``, as Lightning calls them.
+        reduce_dtype: in which FSDP sums gradients over ranks. Lightning's own choice would be the 16-bit format.
+    """
+
+    name: str = "32-true"
+    reduce_dtype: str = "float32"

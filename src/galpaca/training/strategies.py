@@ -1,0 +1,180 @@
+"""Lightning's strategies, taught that one Lightning batch is one optimizer step of several micro-batches.
+
+Stock strategies run ``training_step`` inside the wrapped model's forward. Several backward passes in there break FSDP
+("Expects BACKWARD_PRE") and hide the gradient synchronization from DDP. Here the step runs outside, and each
+micro-batch goes through the wrapped model's forward on its own. What else differs between strategies (gradients kept
+back until the last micro-batch, the gradient's norm) is a method of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.precision import DoublePrecision, FSDPPrecision, MixedPrecision, Precision
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, SingleDeviceStrategy, Strategy
+from torch import Tensor, nn
+from torch.distributed.fsdp import FullStateDictConfig, FullyShardedDataParallel, StateDictType
+from torch.distributed.fsdp import MixedPrecision as FSDPMixedPrecision
+from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
+from transformers.models.opt.modeling_opt import OPTDecoderLayer
+
+from galpaca.errors import InputError
+from galpaca.training.specs import PrecisionSpec
+
+# How long ranks wait for each other before they give up.
+_TIMEOUT = timedelta(minutes=30)
+
+
+class StepStrategy(Strategy):
+    """What the training module asks of its strategy, beyond Lightning's own."""
+
+    # Set from Lightning's ``connect`` on; its own annotations allow for None before that.
+    model: Any
+    lightning_module: Any
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        return self.lightning_module.training_step(*args, **kwargs)
+
+    def validation_step(self, *args: Any, **kwargs: Any) -> Any:
+        return self.lightning_module.validation_step(*args, **kwargs)
+
+    def run_micro_batch(self, micro_batch: Any) -> Tensor:
+        """The micro-batch through the wrapped model, in the precision of the run."""
+        with self.precision_plugin.forward_context():
+            return self.model(micro_batch)
+
+    @contextmanager
+    def accumulating(self, last: bool) -> Iterator[None]:
+        """Around a micro-batch's forward and backward; ``last`` is when gradients must be summed over ranks."""
+        yield
+
+    def clip_grad_norm(self, max_norm: float) -> Tensor:
+        """Clips all gradients by their global norm and returns it, as it was before."""
+        return nn.utils.clip_grad_norm_(self.model.parameters(), max_norm)
+
+    def full_state_dict(self) -> dict[str, Tensor]:
+        """All weights on the CPU. Called by every rank; complete on rank 0."""
+        return {name: tensor.detach().cpu() for name, tensor in self.lightning_module.state_dict().items()}
+
+
+class SingleDevice(StepStrategy, SingleDeviceStrategy):
+    """One process, one device."""
+
+
+class DataParallel(StepStrategy, DDPStrategy):
+    """A whole model on every rank."""
+
+    @contextmanager
+    def accumulating(self, last: bool) -> Iterator[None]:
+        if last:
+            yield
+        else:
+            with self.model.no_sync():
+                yield
+
+
+class FullySharded(StepStrategy, FSDPStrategy):
+    """Parameters, gradients and optimizer state sharded over ranks (Lightning's FSDP, torch's FSDP1).
+
+    Each decoder layer is a unit; embeddings and the tied head stay in the root unit. Every micro-batch reduces its
+    gradients: keeping them whole until the last one would take the memory that sharding saves.
+    """
+
+    def __init__(self, reduce_dtype: torch.dtype, **kwargs: Any) -> None:
+        super().__init__(auto_wrap_policy={OPTDecoderLayer}, state_dict_type="sharded", **kwargs)
+        self._reduce_dtype = reduce_dtype
+
+    @property
+    def mixed_precision_config(self) -> FSDPMixedPrecision | None:
+        config = super().mixed_precision_config
+        return config and replace(config, reduce_dtype=self._reduce_dtype)
+
+    def _setup_model(self, model: nn.Module) -> nn.Module:
+        # Lightning passes the device's index, and a CPU has none.
+        return FullyShardedDataParallel(
+            model,
+            mixed_precision=self.mixed_precision_config,
+            sharding_strategy=self.sharding_strategy,
+            device_id=self.root_device,
+            **self.kwargs,
+        )
+
+    def clip_grad_norm(self, max_norm: float) -> Tensor:
+        return self.model.clip_grad_norm_(max_norm)
+
+    def full_state_dict(self) -> dict[str, Tensor]:
+        # On a CPU, offloading gives views of memory that FSDP frees again: a segmentation fault later.
+        on_gpu = self.root_device.type == "cuda"
+        whole = FullStateDictConfig(offload_to_cpu=on_gpu, rank0_only=on_gpu)
+        with FullyShardedDataParallel.state_dict_type(self.model, StateDictType.FULL_STATE_DICT, whole):
+            return self.model.state_dict()
+
+
+class _ShardedPrecision(FSDPPrecision):
+    """FSDP's precision with a loss scaler for the device at hand; Lightning's always scales for CUDA."""
+
+    def __init__(self, name: Any, accelerator: str) -> None:
+        super().__init__(name)
+        if self.scaler is not None:
+            self.scaler = ShardedGradScaler(device=accelerator)
+
+
+def single(accelerator: str, precision: PrecisionSpec) -> tuple[Strategy, Precision]:
+    """One device."""
+    device = torch.device("cpu" if accelerator == "cpu" else "cuda:0")
+    return SingleDevice(device=device), _precision("single", accelerator, precision)
+
+
+def ddp(accelerator: str, precision: PrecisionSpec) -> tuple[Strategy, Precision]:
+    """A whole model on every rank; gradients averaged."""
+    # A bucket view saves a copy of all gradients.
+    strategy = DataParallel(timeout=_TIMEOUT, gradient_as_bucket_view=True)
+    return strategy, _precision("ddp", accelerator, precision)
+
+
+def fsdp(
+    accelerator: str, precision: PrecisionSpec, sharding_strategy: str = "FULL_SHARD"
+) -> tuple[Strategy, Precision]:
+    """Everything sharded over ranks.
+
+    Args:
+        sharding_strategy: ``FULL_SHARD``, ``SHARD_GRAD_OP``, ``HYBRID_SHARD`` or ``NO_SHARD``.
+    """
+    names = ("32-true", "bf16-mixed", "16-mixed")
+    if precision.name not in names:
+        raise _refused("fsdp", precision.name, names)
+    strategy = FullySharded(
+        reduce_dtype=getattr(torch, precision.reduce_dtype),
+        timeout=_TIMEOUT,
+        sharding_strategy=sharding_strategy,
+    )
+    return strategy, _ShardedPrecision(precision.name, _device_type(accelerator))
+
+
+def _precision(strategy: str, accelerator: str, precision: PrecisionSpec) -> Precision:
+    match precision.name:
+        case "32-true":
+            return Precision()
+        case "64-true":
+            return DoublePrecision()
+        case "bf16-mixed" | "16-mixed":
+            # Given by name, Lightning would silently turn 16-mixed into bf16-mixed on a CPU.
+            return MixedPrecision(precision.name, _device_type(accelerator))
+    raise _refused(strategy, precision.name, ("32-true", "bf16-mixed", "16-mixed", "64-true"))
+
+
+def _device_type(accelerator: str) -> str:
+    return "cpu" if accelerator == "cpu" else "cuda"
+
+
+def _refused(strategy: str, name: str, names: tuple[str, ...]) -> InputError:
+    return InputError(
+        f"the strategy {strategy} refuses the precision {name!r}",
+        where="precision",
+        fix=f"precision={' or '.join(names)}, or another strategy",
+    )
