@@ -1,0 +1,110 @@
+"""What all tests share: real data where it is at hand, a small model, ``train.py`` as a user runs it."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+DEMO = REPOSITORY / "src" / "galpaca" / "demo"
+
+# No test reaches for a network, and processes side by side leave each other a core.
+os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="true")
+
+Train = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real records, a tokenizer of GALACTICA's kind, and what the reference makes of them."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"needs the real data in {SHARED_DATA}, which is not part of the repository")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def tokenizer_folder() -> Path:
+    """A small tokenizer with GALACTICA's pipeline and special ids."""
+    return DEMO / "tokenizer" if (DEMO / "tokenizer").is_dir() else SHARED_DATA / "galactica_tokenizer"
+
+
+@pytest.fixture(scope="session")
+def demo_records() -> list[dict[str, str]]:
+    return json.loads((DEMO / "records.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def records_file(tmp_path: Path, demo_records: list[dict[str, str]]) -> Path:
+    """Forty real records."""
+    path = tmp_path / "records.json"
+    path.write_text(json.dumps(demo_records[::12][:40]), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def train(tmp_path: Path, tokenizer_folder: Path, records_file: Path) -> Train:
+    """Runs ``train.py`` as a user would: a tiny model, one CPU process, a run folder ``<tmp_path>/runs/test``.
+
+    Later overrides win over these.
+    """
+
+    def run(*overrides: str, timeout: float = 240, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command(tmp_path, tokenizer_folder, records_file, *overrides),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **(env or {})},
+        )
+
+    return run
+
+
+def command(tmp_path: Path, tokenizer: Path, records: Path, *overrides: str) -> list[str]:
+    """The command line behind ``train``."""
+    given = [
+        "model=tiny",
+        f"model.tokenizer={tokenizer}",
+        "model.hidden_size=32",
+        "model.ffn_size=64",
+        "data=local",
+        f"data.path={records}",
+        "data.max_length=256",
+        "batch.examples=8",
+        "trainer=cpu",
+        "trainer.max_steps=4",
+        f"run.root={tmp_path / 'runs'}",
+        "run.name=test",
+    ]
+    # Hydra takes the last of several values of a key, but only one choice for a group.
+    chosen = {override.partition("=")[0] for override in overrides}
+    return [
+        sys.executable,
+        str(REPOSITORY / "train.py"),
+        *(default for default in given if default.partition("=")[0] not in chosen),
+        *overrides,
+    ]
+
+
+def read_jsonl(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(autouse=True)
+def _leaves_no_trace() -> Iterator[None]:
+    """A test that changes the environment or leaves a process group behind fails."""
+    before = dict(os.environ)
+    yield
+    changed = {k: v for k, v in os.environ.items() if before.get(k) != v and k != "PYTEST_CURRENT_TEST"}
+    assert changed == {}, "environment variables were left behind"
+    if "torch" in sys.modules:
+        import torch.distributed
+
+        assert not torch.distributed.is_initialized(), "a process group was left behind"

@@ -1,0 +1,118 @@
+"""Stopped by a signal or killed, then started again: the same bits as a run that was never stopped."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Train, command, read_jsonl
+from safetensors.torch import load_file
+
+STEPS = 12
+COMMON = (
+    f"trainer.max_steps={STEPS}",
+    "trainer.max_epochs=100",
+    "batch.max_tokens=256",
+    "model.dropout=0.3",
+    "data.val_fraction=0.2",
+    "trainer.val_every_steps=5",
+    "checkpoint.every_steps=4",
+)
+STRATEGIES = {
+    "single": ("strategy=single",),
+    "ddp": ("strategy=ddp", "trainer.devices=2"),
+    "fsdp": ("strategy=fsdp", "trainer.devices=2"),
+}
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, f"ended early with {process.returncode}"
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.02)
+
+
+def num_steps(metrics: Path) -> int:
+    return len([line for line in metrics.read_text().splitlines() if "grad_norm" in line]) if metrics.exists() else 0
+
+
+def started(tmp_path: Path, tokenizer: Path, records: Path, *overrides: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(tmp_path, tokenizer, records, *overrides),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=tmp_path,
+        start_new_session=True,
+    )
+
+
+def assert_equal_runs(one: Path, other: Path) -> None:
+    weights, others = (load_file(folder / "model" / "model.safetensors") for folder in (one, other))
+    assert weights.keys() == others.keys()
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+    timeless = ("tokens_per_second", "step_seconds", "peak_memory_bytes")
+    lines, other_lines = (
+        [{k: v for k, v in line.items() if k not in timeless} for line in read_jsonl(folder / "metrics.jsonl")]
+        for folder in (one, other)
+    )
+    assert lines == other_lines
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["term", "kill"])
+def test_interrupted_equals_straight(
+    train: Train, tmp_path: Path, tokenizer_folder: Path, records_file: Path, strategy: str, number: signal.Signals
+) -> None:
+    """With dropout on: weights equal to the bit, every step and validation in metrics.jsonl once."""
+    overrides = (*COMMON, *STRATEGIES[strategy])
+    straight = train("run.name=straight", *overrides)
+    assert straight.returncode == 0, straight.stderr
+
+    process = started(tmp_path, tokenizer_folder, records_file, "run.name=stopped", *overrides)
+    folder = tmp_path / "runs" / "stopped"
+    wait_for(lambda: num_steps(folder / "metrics.jsonl") >= 6, process)
+    if number == signal.SIGKILL:
+        os.killpg(process.pid, number)
+        process.wait()
+    else:
+        process.send_signal(number)  # to rank 0 alone: the others learn of it at the end of the step
+        output = process.communicate(timeout=60)[0]
+        assert process.returncode == 143, output
+        assert "saved" in output
+        last = max(int(entry.name.removeprefix("step-")) for entry in (folder / "checkpoints").iterdir())
+        assert last == num_steps(folder / "metrics.jsonl"), "the step under way when the signal came is saved"
+
+    again = train("run.name=stopped", *overrides)
+    assert again.returncode == 0, again.stderr
+    assert_equal_runs(tmp_path / "runs" / "straight", folder)
+
+
+def test_a_finished_run_is_left_alone(train: Train, tmp_path: Path) -> None:
+    first = train()
+    assert first.returncode == 0, first.stderr
+    model = tmp_path / "runs" / "test" / "model" / "model.safetensors"
+    before = model.stat().st_mtime_ns
+    again = train()
+    assert again.returncode == 0
+    assert "complete" in again.stdout
+    assert model.stat().st_mtime_ns == before
+
+
+def test_a_run_killed_before_its_release_releases_when_started_again(train: Train, tmp_path: Path) -> None:
+    """All steps done and saved, but no model folder: nothing is trained again, and the model appears."""
+    first = train()
+    assert first.returncode == 0, first.stderr
+    folder = tmp_path / "runs" / "test"
+    weights = load_file(folder / "model" / "model.safetensors")
+    (folder / "model").rename(folder / "kept")
+    again = train()
+    assert again.returncode == 0, again.stderr
+    released = load_file(folder / "model" / "model.safetensors")
+    assert all(torch.equal(weights[name], released[name]) for name in weights)
+    assert num_steps(folder / "metrics.jsonl") == 4

@@ -1,0 +1,59 @@
+"""The number of processes and the way they share the model change the training by rounding at most."""
+
+from pathlib import Path
+
+import pytest
+from conftest import Train, read_jsonl
+
+TOLERANCE = 1e-4  # relative, over 20 steps in float32 without dropout
+
+STEPS = 20
+COMMON = ("model.dropout=0.0", f"trainer.max_steps={STEPS}", "trainer.max_epochs=100", "optim.lr=1e-3", "batch.max_tokens=256")
+
+
+def losses(folder: Path) -> list[float]:
+    return [float(line["loss"]) for line in read_jsonl(folder / "metrics.jsonl") if "loss" in line]
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_equal_one(train: Train, tmp_path: Path, strategy: str) -> None:
+    """Also where a step's last examples leave a rank without any: 40 records, 7 a step, the sixth step has 5."""
+    for name, *overrides in (
+        ("one", "strategy=single"),
+        ("two", f"strategy={strategy}", "trainer.devices=2"),
+    ):
+        done = train(f"run.name={name}", "batch.examples=7", *COMMON, *overrides)
+        assert done.returncode == 0, done.stderr
+    one, two = (losses(tmp_path / "runs" / name) for name in ("one", "two"))
+    assert len(one) == STEPS
+    assert two == pytest.approx(one, rel=TOLERANCE)
+
+
+def test_a_rank_without_examples_takes_part(train: Train, tmp_path: Path) -> None:
+    """One example a step on two ranks: one of them only ever adds a zero that is connected to the parameters."""
+    for name, *overrides in (
+        ("one", "strategy=single"),
+        ("two", "strategy=fsdp", "trainer.devices=2"),
+    ):
+        done = train(f"run.name={name}", "batch.examples=1", *COMMON, "trainer.max_steps=6", *overrides)
+        assert done.returncode == 0, done.stderr
+    one, two = (losses(tmp_path / "runs" / name) for name in ("one", "two"))
+    assert two == pytest.approx(one, rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+def test_half_precision_trains_under_fsdp(train: Train, tmp_path: Path, precision: str) -> None:
+    """The project's default on GPUs, on two CPU processes: it learns, and 16-mixed scales its loss."""
+    done = train(
+        "strategy=fsdp",
+        "trainer.devices=2",
+        f"precision={precision}",
+        "batch.examples=2",
+        "optim.lr=1e-2",
+        "trainer.max_steps=4",
+    )
+    assert done.returncode == 0, done.stderr
+    lines = read_jsonl(tmp_path / "runs" / "test" / "metrics.jsonl")
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    if precision == "16-mixed":
+        assert all(line["loss_scale"] >= 1 and line["skipped"] is False for line in lines)

@@ -1,0 +1,306 @@
+"""Every kind of file gives the same rows, knows its lines, and is refused with all its problems at once."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from galpaca.data.sources import FileSource, HubSource, Row
+from galpaca.errors import InputError, InputErrors
+
+RECORDS = [
+    {"instruction": "Name a gas.", "input": "", "output": "Helium, He."},
+    {"instruction": 'Say "hi",\nthen bye.', "input": "a\tb", "output": "hi\r\nbye"},
+    {"instruction": "¿Qué es H₂O?", "input": "水\u2028氷", "output": "x² 🧪"},
+]
+
+
+def file_with(folder: Path, name: str, content: str | bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def rows_of(folder: Path, name: str, content: str | bytes) -> list[Row]:
+    return FileSource(file_with(folder, name, content)).rows()
+
+
+def refusal(folder: Path, name: str, content: str | bytes) -> InputError:
+    with pytest.raises(InputError) as caught:
+        rows_of(folder, name, content)
+    return caught.value
+
+
+def as_csv(delimiter: str) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(RECORDS[0]), delimiter=delimiter)
+    writer.writeheader()
+    writer.writerows(RECORDS)
+    return text.getvalue()
+
+
+def as_parquet() -> bytes:
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(RECORDS), buffer)
+    return buffer.getvalue()
+
+
+WRITTEN: dict[str, str | bytes] = {
+    "records.json": json.dumps(RECORDS),
+    "pretty.JSON": json.dumps(RECORDS, indent=4, ensure_ascii=False),
+    "records.jsonl": "\n".join(json.dumps(record, ensure_ascii=False) for record in RECORDS),
+    "records.ndjson": "\n".join(map(json.dumps, RECORDS)) + "\n",
+    "records.csv": as_csv(","),
+    "records.tsv": as_csv("\t"),
+    "marked.csv": b"\xef\xbb\xbf" + as_csv(",").encode(),
+    "marked.jsonl": b"\xef\xbb\xbf" + "\n".join(map(json.dumps, RECORDS)).encode(),
+    "marked.json": b"\xef\xbb\xbf" + json.dumps(RECORDS).encode(),
+    "records.parquet": as_parquet(),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_every_kind_of_file_gives_the_same_records(tmp_path: Path, name: str) -> None:
+    assert [row.value for row in rows_of(tmp_path, name, WRITTEN[name])] == RECORDS
+
+
+class TestLines:
+    """The line told with a record is where an editor finds it."""
+
+    def test_pretty_printed_json(self, tmp_path: Path) -> None:
+        text = json.dumps(RECORDS, indent=2)
+        begins = [number for number, line in enumerate(text.split("\n"), start=1) if line == "  {"]
+        assert [row.line for row in rows_of(tmp_path, "a.json", text)] == begins == [2, 7, 12]
+
+    def test_json_with_several_records_on_a_line(self, tmp_path: Path) -> None:
+        assert [row.line for row in rows_of(tmp_path, "a.json", '\n\n[{}, {},\r\n\r\n {}\n,{}]\n')] == [3, 3, 5, 6]
+
+    def test_json_lines_with_blank_ones(self, tmp_path: Path) -> None:
+        assert [row.line for row in rows_of(tmp_path, "a.jsonl", '\n{"a": 1}\n\n  \r\n{"a": 2}\r\n{"a": 3}')] == [2, 5, 6]
+
+    @pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+    def test_only_a_newline_ends_a_line(self, tmp_path: Path, name: str) -> None:
+        """``str.splitlines`` also splits at U+2028, U+0085 and form feeds, which stand inside JSON strings."""
+        records = [{"a": "x\u2028y\u2029\u0085z"}, {"a": "b"}]
+        lines = [json.dumps(record, ensure_ascii=False) for record in records]
+        text = "[" + ",\n".join(lines) + "]" if name == "a.json" else "\n".join(lines)
+        assert rows_of(tmp_path, name, text) == [Row(1, records[0]), Row(2, records[1])]
+
+    def test_csv_with_quoted_newlines_blank_lines_and_a_byte_order_mark(self, tmp_path: Path) -> None:
+        content = b'\xef\xbb\xbfinstruction,output\r\n"two\r\nlines",b\r\n\r\nc,"three\n\nlines"\ne,f\n'
+        rows = rows_of(tmp_path, "a.csv", content)
+        assert [row.line for row in rows] == [2, 5, 8]
+        assert [row.value["instruction"] for row in rows] == ["two\r\nlines", "c", "e"]
+
+    def test_parquet_has_none(self, tmp_path: Path) -> None:
+        assert {row.line for row in rows_of(tmp_path, "a.parquet", as_parquet())} == {None}
+
+
+class TestInvalidJson:
+    @pytest.mark.parametrize(
+        ("text", "line", "column"),
+        [
+            ('[\n{"a": 1},\n{"a" 2}\n]', 3, 6),
+            ('[\n{"a": 1},\n]', 3, 1),
+            ('[\n{"a": 1}\n{"a": 2}]', 3, 1),
+            ('[{"a": 1}]\n\n{"a": 2}', 3, 1),
+            ('[\n{"a": "no end}\n]', 2, 7),
+            ('[\n{"a": 1}', 2, 9),
+        ],
+    )
+    def test_the_place_of_the_mistake(self, tmp_path: Path, text: str, line: int, column: int) -> None:
+        error = refusal(tmp_path, "a.json", text)
+        assert error.where == f"{tmp_path / 'a.json'}, line {line}"
+        assert "invalid JSON" in error.what
+        assert f"column {column}" in error.what
+
+    def test_one_object_a_line_belongs_into_another_file(self, tmp_path: Path) -> None:
+        error = refusal(tmp_path, "a.json", '{"a": 1}\n{"a": 2}\n')
+        assert "does not hold a list" in error.what
+        assert ".jsonl" in error.fix
+
+    def test_one_object_is_no_list(self, tmp_path: Path) -> None:
+        error = refusal(tmp_path, "a.json", '{"data": [{"a": 1}]}')
+        assert "does not hold a list" in error.what
+        assert "into a list" in error.fix
+
+    def test_all_bad_lines_at_once(self, tmp_path: Path) -> None:
+        error = refusal(tmp_path, "a.jsonl", '{"a": 1}\n{"a"\n\n{"a": 2}\nnonsense\n')
+        assert isinstance(error, InputErrors)
+        assert [problem.where for problem in error.problems] == [f"{tmp_path / 'a.jsonl'}, line {n}" for n in (2, 5)]
+
+    @pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+    @pytest.mark.parametrize("value", ["1" * 5_000, "[" * 100_000], ids=["huge number", "deep nesting"])
+    def test_what_python_cannot_hold_is_told_with_its_place(self, tmp_path: Path, name: str, value: str) -> None:
+        """Python's JSON reader raises a bare ValueError or RecursionError for these, which ended in a traceback."""
+        line = '{"a": ' + value + "}"
+        assert "line " in refusal(tmp_path, name, f"[{line}]" if name == "a.json" else line).where
+
+
+class TestInvalidCsv:
+    def test_all_rows_of_a_wrong_width_at_once(self, tmp_path: Path) -> None:
+        error = refusal(tmp_path, "a.csv", 'a,b\n1,2\n"x\ny",2,3\n4\n5,6\n')
+        assert isinstance(error, InputErrors)
+        assert [(problem.where[-6:], problem.what[:7]) for problem in error.problems] == [
+            ("line 3", "3 cells"),
+            ("line 5", "1 cells"),
+        ]
+
+    def test_a_quote_that_is_not_doubled(self, tmp_path: Path) -> None:
+        error = refusal(tmp_path, "a.csv", 'a,b\n1,2\n3,"say "hi" twice"\n')
+        assert "invalid CSV" in error.what
+        assert error.where.endswith("line 3")
+
+    def test_a_quote_that_never_closes_is_told_where_its_record_begins(self, tmp_path: Path) -> None:
+        """The end of the file was told, some ten thousand lines below the quote that has to be closed."""
+        error = refusal(tmp_path, "a.csv", 'a,b\n1,2\n3,"open\n' + "more,text\n" * 50)
+        assert "invalid CSV" in error.what
+        assert "line 3" in error.where
+
+    def test_two_columns_of_one_name_are_refused(self, tmp_path: Path) -> None:
+        """The last of them won, and the other's texts were gone without a word."""
+        error = refusal(tmp_path, "a.csv", "instruction,output,output\na,b,c\n")
+        assert "'output'" in error.what
+
+    @pytest.mark.parametrize("content", [b"\xef\xbb\xbf", b"a,b\n", b"a,b"])
+    def test_no_record(self, tmp_path: Path, content: bytes) -> None:
+        """A file of a byte order mark alone ended in ``generator raised StopIteration``."""
+        assert "give a file with at least one record" in refusal(tmp_path, "a.csv", content).fix
+
+    def test_an_answer_may_be_long(self, tmp_path: Path) -> None:
+        """Python's CSV reader refuses fields beyond 128 KiB by default."""
+        long = "x" * 200_000
+        assert rows_of(tmp_path, "a.csv", f"a,b\n1,{long}\n") == [Row(2, {"a": "1", "b": long})]
+
+
+class TestInvalidUtf8:
+    def test_every_bad_byte_with_its_offset_and_line(self, tmp_path: Path) -> None:
+        content = b'{"a": "ok"}\n{"a": "caf\xe9"}\n\n{"a": "\xff"}\n'
+        error = refusal(tmp_path, "a.jsonl", content)
+        assert isinstance(error, InputErrors)
+        offsets = [content.index(b"\xe9"), content.index(b"\xff")]
+        assert [problem.what for problem in error.problems] == [
+            f"byte 0xe9 at byte offset {offsets[0]} is not UTF-8",
+            f"byte 0xff at byte offset {offsets[1]} is not UTF-8",
+        ]
+        assert [problem.where[-6:] for problem in error.problems] == ["line 2", "line 4"]
+
+    def test_the_offset_counts_bytes_and_the_byte_order_mark(self, tmp_path: Path) -> None:
+        content = b"\xef\xbb\xbfa,b\n" + "水".encode() + b",\xe9\n"
+        assert "offset 11 " in refusal(tmp_path, "a.csv", content).what
+
+    def test_a_character_that_is_cut_at_the_end(self, tmp_path: Path) -> None:
+        assert "byte 0xe6 at byte offset 6 " in refusal(tmp_path, "a.csv", b"a,b\n1,\xe6\xb0").what
+
+    @pytest.mark.timeout(20)
+    def test_a_file_in_another_encoding_is_refused_in_no_time(self, tmp_path: Path) -> None:
+        """The rest of the file was copied and its lines counted anew for every bad byte: 400 KB took three minutes."""
+        error = refusal(tmp_path, "a.csv", b"a,b\n" + b"\xe9,\xe8\n" * 200_000)
+        assert isinstance(error, InputErrors)
+        assert error.count == 400_000
+        assert error.problems[19].where.endswith("line 11")
+
+
+class TestFilesThatAreNone:
+    def test_missing(self, tmp_path: Path) -> None:
+        file_with(tmp_path, "records.json", "[]")
+        with pytest.raises(InputError) as caught:
+            FileSource(tmp_path / "record.json")
+        assert "did you mean records.json" in caught.value.fix
+        assert str(tmp_path) in caught.value.why
+
+    def test_in_a_folder_that_is_missing(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="no such file"):
+            FileSource(tmp_path / "nowhere" / "records.json")
+
+    def test_a_folder(self, tmp_path: Path) -> None:
+        (tmp_path / "folder.json").mkdir()
+        with pytest.raises(InputError, match="a folder"):
+            FileSource(tmp_path / "folder.json")
+
+    @pytest.mark.parametrize("name", ["records.xml", "records"])
+    def test_of_an_unknown_kind(self, tmp_path: Path, name: str) -> None:
+        error = refusal(tmp_path, name, "<records/>")
+        assert "unknown kind" in error.what
+        assert ".parquet" in error.fix
+
+    @pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.csv", "a.tsv", "a.parquet"])
+    @pytest.mark.parametrize("content", ["", " \n\n"])
+    def test_empty(self, tmp_path: Path, name: str, content: str) -> None:
+        assert refusal(tmp_path, name, content).what == "the file is empty"
+
+    @pytest.mark.parametrize(("name", "content"), [("a.json", "[]"), ("a.json", "[\n]\n"), ("a.csv", "a,b\n\n")])
+    def test_without_records(self, tmp_path: Path, name: str, content: str) -> None:
+        assert refusal(tmp_path, name, content).what == "the file has no records"
+
+    def test_no_parquet(self, tmp_path: Path) -> None:
+        assert "not a readable Parquet file" in refusal(tmp_path, "a.parquet", b"PAR1 it is not PAR1").what
+
+    @pytest.mark.parametrize("kept", [0.3, 0.9])
+    def test_a_parquet_file_that_is_cut(self, tmp_path: Path, kept: float) -> None:
+        content = as_parquet()
+        assert "not a readable" in refusal(tmp_path, "a.parquet", content[: int(kept * len(content))]).what
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
+    def test_not_readable(self, tmp_path: Path) -> None:
+        path = file_with(tmp_path, "a.json", "[{}]")
+        path.chmod(0)
+        with pytest.raises(InputError, match="cannot be read"):
+            FileSource(path)
+
+
+def test_the_fingerprint_is_that_of_the_bytes(tmp_path: Path) -> None:
+    first, second = file_with(tmp_path, "a.json", "[{}]"), file_with(tmp_path, "b.json", "[{} ]")
+    assert FileSource(first).fingerprint == hashlib.sha256(b"[{}]").hexdigest()
+    assert FileSource(first).fingerprint != FileSource(second).fingerprint
+
+
+class TestHub:
+    @pytest.fixture
+    def hub(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+        """The library answers with what stands under "rows", or raises it."""
+        state: dict[str, Any] = {"rows": RECORDS, "asked": None}
+
+        def load_dataset(name: str, *, split: str, revision: str | None) -> list[dict[str, str]]:
+            state["asked"] = name, split, revision
+            if isinstance(state["rows"], Exception):
+                raise state["rows"]
+            return list(state["rows"])
+
+        import datasets
+
+        monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+        return state
+
+    def test_rows_and_what_was_asked_for(self, hub: dict[str, Any]) -> None:
+        source = HubSource("owner/name", "test", "abc")
+        assert source.rows() == [Row(None, record) for record in RECORDS]
+        assert (source.name, hub["asked"]) == ("owner/name", ("owner/name", "test", "abc"))
+
+    def test_the_fingerprint_is_that_of_the_rows(self, hub: dict[str, Any]) -> None:
+        """The same name may hold other rows tomorrow; the name alone would find yesterday's encoding."""
+        first = HubSource("name").fingerprint
+        assert HubSource("name").fingerprint == first
+        hub["rows"] = RECORDS[::-1]
+        assert HubSource("name").fingerprint != first
+
+    @pytest.mark.parametrize("error", [ConnectionError("no network\nsecond line"), ValueError(), RuntimeError("x")])
+    def test_whatever_the_library_raises_is_told(self, hub: dict[str, Any], error: Exception) -> None:
+        hub["rows"] = error
+        with pytest.raises(InputError) as caught:
+            HubSource("owner/name", "test")
+        assert caught.value.where == "owner/name (split test)"
+        assert type(error).__name__ in caught.value.what
+        assert "second line" not in str(caught.value)
+
+    def test_no_rows(self, hub: dict[str, Any]) -> None:
+        hub["rows"] = []
+        with pytest.raises(InputError, match="no records"):
+            HubSource("owner/name").rows()

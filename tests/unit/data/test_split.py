@@ -1,0 +1,77 @@
+"""The validation split is a property of each record, not of its place."""
+
+import random
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from galpaca.data.encoding import content_hash
+from galpaca.data.records import Record
+from galpaca.data.split import is_validation
+
+FRACTIONS = [0.01, 0.05, 0.1, 0.5, 0.9]
+
+
+def records(count: int, prefix: str = "") -> list[Record]:
+    return [Record(f"{prefix}{number}", "", "answer") for number in range(count)]
+
+
+def hashes(given: list[Record]) -> npt.NDArray[np.uint64]:
+    return np.array([content_hash(record) for record in given], np.uint64)
+
+
+def held_out(given: list[Record], fraction: float) -> dict[Record, bool]:
+    return dict(zip(given, is_validation(hashes(given), fraction).tolist(), strict=True))
+
+
+def test_no_share_holds_out_nothing() -> None:
+    assert not is_validation(np.array([0, 1, 2**64 - 1], np.uint64), 0.0).any()
+
+
+@pytest.mark.parametrize("fraction", FRACTIONS)
+def test_the_share_is_the_asked_one_on_many_records(fraction: float) -> None:
+    many = hashes(records(20_000))
+    five_deviations = 5 * (fraction * (1 - fraction) / len(many)) ** 0.5
+    assert abs(is_validation(many, fraction).mean() - fraction) < five_deviations
+
+
+@pytest.mark.parametrize("fraction", FRACTIONS)
+def test_the_range_of_hashes_is_cut_where_it_should_be(fraction: float) -> None:
+    edge = int(fraction * 2**64)
+    around = np.array([0, edge - 2**20, edge + 2**20, 2**64 - 1], np.uint64)
+    assert is_validation(around, fraction).tolist() == [True, True, False, False]
+
+
+def test_duplicates_never_straddle_the_split() -> None:
+    """A copy of a held-out record among those trained on makes the validation loss a lie."""
+    thrice = records(500) * 3
+    random.Random(0).shuffle(thrice)
+    mask = is_validation(hashes(thrice), 0.3)
+    sides: dict[Record, set[bool]] = {}
+    for record, side in zip(thrice, mask.tolist(), strict=True):
+        sides.setdefault(record, set()).add(side)
+    assert len(sides) == 500
+    assert all(len(found) == 1 for found in sides.values())
+    assert mask.any()
+    assert not mask.all()
+
+
+def test_adding_records_and_another_order_move_none() -> None:
+    """A shuffled split by place moves held-out records into the training data whenever the file grows."""
+    old = records(1_000)
+    before = held_out(old, 0.1)
+    more = old + records(1_000, "new ")
+    random.Random(1).shuffle(more)
+    after = held_out(more, 0.1)
+    assert {record: after[record] for record in old} == before
+
+
+def test_a_larger_share_keeps_what_a_smaller_held_out() -> None:
+    many = hashes(records(2_000))
+    masks = [is_validation(many, fraction) for fraction in FRACTIONS]
+    assert all((small <= large).all() for small, large in zip(masks, masks[1:], strict=False))
+
+
+def test_the_same_on_every_machine() -> None:
+    assert np.flatnonzero(is_validation(hashes(records(60)), 0.1)).tolist() == [-1]

@@ -1,0 +1,235 @@
+"""The tokenizer as the model knew it: ids named and not added, sequences one token a character."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer as Backend
+from tokenizers import decoders, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from galpaca.data.sequences import SPLIT_MARKER
+from galpaca.data.tokenizer import Tokenizer, load_tokenizer
+from galpaca.errors import InputError
+
+PEPTIDE = "GIGKFLHSAKKFGKAFVGEIMNSGG"  # 25 residues
+KINDS = ("DNA", "AMINO", "SMILES", "I_SMILES")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tokenizer_folder: Path) -> Tokenizer:
+    return load_tokenizer(str(tokenizer_folder))
+
+
+@pytest.fixture(scope="module")
+def plain_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tokenizer of OPT's kind: bytes and a few merges, ``</s>`` put in front, no tags of science."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = [("C", "C"), ("h", "e"), ("Ġ", "t")]
+    names = ["<s>", "<pad>", "</s>", "<unk>", *alphabet, *(first + second for first, second in merges)]
+    backend = Backend(models.BPE(vocab={name: i for i, name in enumerate(names)}, merges=merges))
+    backend.add_special_tokens(names[:4])
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.post_processor = processors.TemplateProcessing(single="</s> $A", special_tokens=[("</s>", 2)])
+    folder = tmp_path_factory.mktemp("plain")
+    hf = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="</s>", eos_token="</s>", pad_token="<pad>")
+    hf.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plain(plain_folder: Path) -> Tokenizer:
+    return load_tokenizer(str(plain_folder))
+
+
+def ids(tokenizer: Tokenizer, text: str, end: int | None = None) -> list[int]:
+    return tokenizer.encode([tokenizer.mark(text, end)])[0]
+
+
+def changed_copy(folder: Path, to: Path, **changes: object) -> str:
+    """A copy of a tokenizer with other entries in its tokenizer.json."""
+    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    to.mkdir()
+    (to / "tokenizer.json").write_text(json.dumps({**content, **changes}), encoding="utf-8")
+    (to / "tokenizer_config.json").write_text((folder / "tokenizer_config.json").read_text())
+    return str(to)
+
+
+class TestGalactica:
+    def test_special_tokens_are_named_at_the_ids_they_have(self, tokenizer: Tokenizer) -> None:
+        hf = tokenizer.hf
+        assert (hf.bos_token_id, hf.pad_token_id, hf.eos_token_id, hf.unk_token_id) == (0, 1, 2, 3)
+        assert (tokenizer.eos_id, tokenizer.pad_id) == (2, 1)
+
+    def test_nothing_is_added_or_resized(self, tokenizer: Tokenizer, tokenizer_folder: Path) -> None:
+        """``add_special_tokens`` gave ids beyond the embedding, and resizing it changed the model."""
+        stored = json.loads((tokenizer_folder / "tokenizer.json").read_text(encoding="utf-8"))
+        added = {token["content"]: token["id"] for token in stored["added_tokens"]}
+        assert tokenizer.hf.get_vocab() == {**stored["model"]["vocab"], **added}
+        assert tokenizer.hf.get_added_vocab() == added
+        assert tokenizer.vocab_size == 1 + max({**stored["model"]["vocab"], **added}.values()) == len(tokenizer.hf)
+
+    def test_nothing_is_put_around_a_text(self, tokenizer: Tokenizer) -> None:
+        assert not {0, 1, 2, 3} & set(ids(tokenizer, "Name a gas."))
+
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("sequence", ["CCOCCO", "MKKV\nLLAA", "C(C(=O)O)N", "AA  BB\r\nCC"])
+    def test_a_sequence_is_one_token_a_character(self, tokenizer: Tokenizer, kind: str, sequence: str) -> None:
+        found = tokenizer.pieces(ids(tokenizer, f"[START_{kind}]{sequence}[END_{kind}]"))
+        assert found == [f"[START_{kind}]", *sequence, f"[END_{kind}]"]
+
+    def test_a_peptide_of_25_residues_is_27_tokens_with_its_tags(self, tokenizer: Tokenizer) -> None:
+        assert len(ids(tokenizer, f"[START_AMINO]{PEPTIDE}[END_AMINO]")) == 27
+
+    def test_with_the_tokenizer_of_galactica_too_and_14_without_splitting(self, shared_data: Path) -> None:
+        """Skipping the split costs 2.9 nats a token on proteins."""
+        tokenizer = load_tokenizer(str(shared_data / "galactica_tokenizer"))
+        tagged = f"[START_AMINO]{PEPTIDE}[END_AMINO]"
+        assert len(ids(tokenizer, tagged)) == 27
+        assert len(tokenizer.encode([tagged])[0]) < 20
+
+    @pytest.mark.parametrize(
+        ("prompt", "answer"),
+        [
+            ("Go on: [START_AMINO]MKKV", "LLAA[END_AMINO]."),
+            ("Go on:\n[START_SMILES]CC\nOC", "\nCC[END_SMILES]\n"),
+            ("[START_DNA]", "ACGTACGT[END_DNA]"),
+            ("[START_DNA]ACGTACGT", "[END_DNA]"),
+            ("[START_DNA]ACGTACGT[END_DNA]", " is a sequence."),
+            ("[START_DNA]ACGT[END_DNA] [START_AMINO]MK", "LA[END_AMINO]"),
+        ],
+    )
+    def test_a_prompts_tokens_are_the_first_of_the_whole(self, tokenizer: Tokenizer, prompt: str, answer: str) -> None:
+        """Marked alone, a prompt whose sequence ends in the answer is read in word pieces: fewer tokens were ignored
+        than the prompt has in the whole text, and some of it carried loss.
+        """
+        text = prompt + answer
+        alone = ids(tokenizer, text, len(prompt))
+        assert ids(tokenizer, text)[: len(alone)] == alone
+        assert tokenizer.hf.decode(alone) == prompt
+
+    @pytest.mark.parametrize("text", ["[START_AMINO]MKKVLLAAMKKVLLAA", "MKKVLLAAMKKVLLAA[END_AMINO]", "a [START_REF]b[END_REF]"])
+    def test_what_is_no_closed_sequence_is_read_as_any_text(self, tokenizer: Tokenizer, text: str) -> None:
+        assert ids(tokenizer, text) == tokenizer.encode([text])[0]
+
+    def test_a_text_with_the_marker_loses_it(self, tokenizer: Tokenizer) -> None:
+        assert tokenizer.decode(ids(tokenizer, f"a{SPLIT_MARKER}b")) == "ab"
+
+    @pytest.mark.parametrize("text", ["x²", "10⁻³", "H₂O", "ﬁne", "e\u0301"])
+    def test_texts_that_nfkc_changes(self, tokenizer: Tokenizer, text: str) -> None:
+        assert tokenizer.changes(text)
+
+    @pytest.mark.parametrize("text", ["x^2", "é", "水", "α → β", "", "10−3"])
+    def test_texts_that_nfkc_leaves(self, tokenizer: Tokenizer, text: str) -> None:
+        assert not tokenizer.changes(text)
+
+    def test_decoding_keeps_what_science_needs(self, tokenizer: Tokenizer) -> None:
+        """``skip_special_tokens`` deletes citations and molecules, and cleaning up eats the spaces of a formula."""
+        text = "See [START_REF]a , b .[END_REF], <work> 1 + 1 </work> [START_SMILES]CCO[END_SMILES] 'm n't ."
+        assert tokenizer.decode([*ids(tokenizer, text), tokenizer.eos_id, tokenizer.pad_id]) == text
+
+    def test_pieces_are_the_text_of_each_token(self, tokenizer: Tokenizer) -> None:
+        given = ids(tokenizer, "Name a gas.\n")
+        assert len(tokenizer.pieces(given)) == len(given)
+        assert "".join(tokenizer.pieces(given)) == "Name a gas.\n"
+
+
+class TestPlain:
+    """A tokenizer of OPT's kind keeps its own habits."""
+
+    def test_what_it_puts_in_front_stays(self, plain: Tokenizer) -> None:
+        assert plain.encode(["the", ""]) == [[2, *plain.hf.encode("the", add_special_tokens=False)], [2]]
+
+    @pytest.mark.parametrize("text", ["[START_AMINO]CCCC[END_AMINO]", "[START_DNA]C\nC[END_DNA]"])
+    def test_it_splits_nothing(self, plain: Tokenizer, text: str) -> None:
+        assert not plain.splits_sequences
+        assert plain.mark(text) == text
+        assert plain.mark(text, 14) == text[:14]
+
+    def test_the_marker_is_a_text_like_any_other(self, plain: Tokenizer) -> None:
+        assert plain.decode(plain.encode([f"C{SPLIT_MARKER}C"])[0]) == f"C{SPLIT_MARKER}C"
+
+    def test_its_special_tokens_stay(self, plain: Tokenizer, plain_folder: Path) -> None:
+        assert (plain.hf.bos_token, plain.hf.eos_token, plain.hf.pad_token) == ("</s>", "</s>", "<pad>")
+        stored = json.loads((plain_folder / "tokenizer.json").read_text(encoding="utf-8"))
+        assert len(plain.hf) == len(stored["model"]["vocab"]) == plain.vocab_size
+
+    def test_it_normalizes_nothing(self, plain: Tokenizer) -> None:
+        assert not plain.changes("x²")
+
+
+@pytest.mark.parametrize("dropped", ["[START_DNA]", "[END_I_SMILES]"])
+def test_without_all_tags_nothing_is_split(tokenizer_folder: Path, tmp_path: Path, dropped: str) -> None:
+    stored = json.loads((tokenizer_folder / "tokenizer.json").read_text(encoding="utf-8"))
+    added = [token for token in stored["added_tokens"] if token["content"] != dropped]
+    model = stored["model"]
+    vocab = {name.replace(dropped, "[OTHER]"): i for name, i in model["vocab"].items()}
+    changed = changed_copy(tokenizer_folder, tmp_path / "t", added_tokens=added, model={**model, "vocab": vocab})
+    assert not load_tokenizer(changed).splits_sequences
+
+
+def test_without_removing_the_marker_nothing_is_split(tokenizer_folder: Path, tmp_path: Path) -> None:
+    """Markers would go into the model as text."""
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    tokenizer = load_tokenizer(changed_copy(tokenizer_folder, tmp_path / "t", pre_tokenizer=byte_level))
+    assert not tokenizer.splits_sequences
+    assert tokenizer.mark("[START_DNA]AC[END_DNA]") == "[START_DNA]AC[END_DNA]"
+
+
+def test_a_stored_cut_and_padding_are_switched_off(tokenizer_folder: Path, tmp_path: Path) -> None:
+    """A tokenizer.json saved during training carries them, and answers were cut without a count."""
+    truncation = {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}
+    padding = {
+        "strategy": {"Fixed": 64},
+        "direction": "Right",
+        "pad_to_multiple_of": None,
+        "pad_id": 1,
+        "pad_type_id": 0,
+        "pad_token": "<pad>",
+    }
+    changed = changed_copy(tokenizer_folder, tmp_path / "t", truncation=truncation, padding=padding)
+    text = "A gas that is lighter than air."
+    assert load_tokenizer(changed).encode([text, "x"]) == load_tokenizer(str(tokenizer_folder)).encode([text, "x"])
+
+
+class TestFingerprint:
+    def test_the_same_wherever_the_tokenizer_lies(
+        self, tokenizer: Tokenizer, tokenizer_folder: Path, tmp_path: Path
+    ) -> None:
+        assert load_tokenizer(changed_copy(tokenizer_folder, tmp_path / "t")).fingerprint == tokenizer.fingerprint
+
+    def test_another_where_it_gives_other_ids(
+        self, tokenizer: Tokenizer, tokenizer_folder: Path, tmp_path: Path
+    ) -> None:
+        """Data encoded with another normalizer was taken from the cache."""
+        changed = changed_copy(tokenizer_folder, tmp_path / "t", normalizer={"type": "NFC"})
+        assert load_tokenizer(changed).fingerprint != tokenizer.fingerprint
+
+
+class TestRefusals:
+    def refusal(self, path: Path | str) -> InputError:
+        with pytest.raises(InputError) as caught:
+            load_tokenizer(str(path))
+        return caught.value
+
+    def test_a_folder_without_a_tokenizer(self, tmp_path: Path) -> None:
+        error = self.refusal(tmp_path)
+        assert "no tokenizer.json" in error.what
+        assert error.where == str(tmp_path)
+
+    def test_a_tokenizer_that_cannot_be_read(self, tmp_path: Path) -> None:
+        (tmp_path / "tokenizer.json").write_text("{")
+        assert "cannot be loaded" in self.refusal(tmp_path).what
+
+    def test_a_name_that_is_neither_a_folder_nor_in_the_cache(self) -> None:
+        assert "model.tokenizer=" in self.refusal("nobody/has-this-tokenizer").fix
+
+    @pytest.mark.parametrize(("kept", "missing"), [(["<s>", "<pad>"], "no </s>"), (["</s>"], "no <pad>"), ([], "no </s> and no <pad>")])
+    def test_a_vocabulary_without_the_tokens_it_takes(self, tmp_path: Path, kept: list[str], missing: str) -> None:
+        """They were added, with ids that the model's embedding does not have."""
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        backend = Backend(models.BPE(vocab={name: i for i, name in enumerate([*kept, *alphabet])}, merges=[]))
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        PreTrainedTokenizerFast(tokenizer_object=backend).save_pretrained(tmp_path)
+        assert f"the vocabulary has {missing}" in self.refusal(tmp_path).what

@@ -1,0 +1,91 @@
+"""Errors tell what, where, why and how to fix it; all problems at one door are told at once."""
+
+import pytest
+
+from galpaca.errors import SHOWN_PROBLEMS, GalpacaError, InputError, InputErrors, Problems, StoppedBySignal
+
+
+def collected(count: int, fix: str = "the same for all") -> InputError:
+    problems = Problems()
+    for number in range(count):
+        problems.add(f"problem {number}.", where=f"place {number}", fix=fix.format(number))
+    with pytest.raises(InputError) as caught:
+        problems.raise_any()
+    return caught.value
+
+
+def test_an_error_tells_what_where_why_and_fix() -> None:
+    error = InputError("it is wrong", where="file, line 3", why="it must be right", fix="write it right")
+    assert str(error) == "file, line 3: it is wrong\n  why: it must be right\n  fix: write it right"
+
+
+def test_an_error_leaves_out_what_it_does_not_know() -> None:
+    assert str(GalpacaError("it is wrong")) == "it is wrong"
+    assert str(GalpacaError("it is wrong", fix="mend it")) == "it is wrong\n  fix: mend it"
+
+
+def test_exit_codes_tell_the_users_mistake_from_ours() -> None:
+    assert GalpacaError("").exit_code == 1
+    assert InputError("").exit_code == 2
+    assert InputErrors([InputError("")]).exit_code == 2
+    assert StoppedBySignal.exit_code == 143
+
+
+def test_no_problem_raises_nothing() -> None:
+    Problems().raise_any()
+
+
+def test_one_problem_is_told_as_itself() -> None:
+    error = collected(1)
+    assert not isinstance(error, InputErrors)
+    assert (error.what, error.where) == ("problem 0.", "place 0")
+
+
+@pytest.mark.parametrize("fix", ["the same for all", "fix {}"])
+def test_all_problems_are_told_at_once_up_to_the_limit(fix: str) -> None:
+    error = collected(SHOWN_PROBLEMS, fix)
+    text = str(error)
+    for number in range(SHOWN_PROBLEMS):
+        assert text.count(f"place {number}: problem {number}.") == 1
+    assert "more" not in text
+
+
+@pytest.mark.parametrize("fix", ["the same for all", "fix {}"])
+def test_the_first_20_are_shown_and_all_are_counted(fix: str) -> None:
+    error = collected(57, fix)
+    text = str(error)
+    assert error.count == 57
+    assert "problem 19." in text
+    assert "problem 20." not in text
+    assert "... and 37 more" in text
+
+
+def test_a_fix_that_all_share_is_told_once() -> None:
+    assert str(collected(5)).count("the same for all") == 1
+
+
+def test_each_problem_keeps_a_fix_of_its_own() -> None:
+    text = str(collected(5, "fix {}"))
+    assert [f"fix: fix {number}" in text for number in range(5)] == [True] * 5
+
+
+def test_a_million_problems_cost_no_memory() -> None:
+    """A file with a problem on every line must not keep as many exceptions as it has lines."""
+    problems = Problems()
+    for number in range(10_000):
+        problems.add("problem", where=number)
+    assert problems.count == 10_000
+    assert len(problems._kept) == SHOWN_PROBLEMS
+
+
+def test_problems_found_elsewhere_are_taken_in_with_all_they_tell() -> None:
+    problems = Problems()
+    problems.extend([InputError("a", where="b", why="c", fix="d")])
+    with pytest.raises(InputError) as caught:
+        problems.raise_any()
+    assert vars(caught.value) == {"what": "a", "where": "b", "why": "c", "fix": "d"}
+
+
+def test_code_that_handles_exceptions_lets_a_signal_through() -> None:
+    """``except Exception`` around a library's call would swallow the signal, and the run would go on."""
+    assert not issubclass(StoppedBySignal, Exception)
