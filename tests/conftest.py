@@ -53,7 +53,9 @@ def train(tmp_path: Path, tokenizer_folder: Path, records_file: Path) -> Train:
     Later overrides win over these.
     """
 
-    def run(*overrides: str, timeout: float = 240, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        *overrides: str, timeout: float = 240, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             command(tmp_path, tokenizer_folder, records_file, *overrides),
             capture_output=True,
@@ -97,12 +99,16 @@ def read_jsonl(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+# By pytest itself, and by torch and Lightning when they are imported.
+_SET_BY_LIBRARIES = {"PYTEST_CURRENT_TEST", "PYTORCH_NVML_BASED_CUDA_CHECK", "TORCHINDUCTOR_CACHE_DIR"}
+
+
 @pytest.fixture(autouse=True)
 def _leaves_no_trace() -> Iterator[None]:
     """A test that changes the environment or leaves a process group behind fails."""
     before = dict(os.environ)
     yield
-    changed = {k: v for k, v in os.environ.items() if before.get(k) != v and k != "PYTEST_CURRENT_TEST"}
+    changed = {k: v for k, v in os.environ.items() if before.get(k) != v and k not in _SET_BY_LIBRARIES}
     assert changed == {}, "environment variables were left behind"
     if "torch" in sys.modules:
         import torch.distributed

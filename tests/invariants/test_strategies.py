@@ -8,7 +8,13 @@ from conftest import Train, read_jsonl
 TOLERANCE = 1e-4  # relative, over 20 steps in float32 without dropout
 
 STEPS = 20
-COMMON = ("model.dropout=0.0", f"trainer.max_steps={STEPS}", "trainer.max_epochs=100", "optim.lr=1e-3", "batch.max_tokens=256")
+COMMON = (
+    "model.dropout=0.0",
+    f"trainer.max_steps={STEPS}",
+    "trainer.max_epochs=100",
+    "optim.lr=1e-3",
+    "batch.max_tokens=256",
+)
 
 
 def losses(folder: Path) -> list[float]:

@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from galpaca.app.config import Config
@@ -61,7 +62,7 @@ def fit(
             progress = stack.enter_context(TrainingProgress(console, steps.num_steps, first_step))
             sinks = [file, progress, LoggerSink(loggers)]
             for logger in loggers:
-                logger.log_hyperparams({"recipe": record.content["recipe"], "receipt": record.content["receipt"]})
+                logger.log_hyperparams({"config": asdict(config), **record.content})
         metrics = StepMetrics(
             sinks, shutdown, steps_per_epoch=steps.per_epoch, every_steps=config.trainer.read_metrics_every_steps
         )
@@ -101,6 +102,7 @@ def _make_trainer(
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
+        log_every_n_steps=1,
         enable_checkpointing=False,  # ours is a plain callback
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+import warnings
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -17,19 +18,38 @@ def none(folder: RunFolder, run_id: str) -> list[Logger]:
 
 
 def wandb(folder: RunFolder, run_id: str, project: str = "galpaca", entity: str | None = None) -> list[Logger]:
-    """Weights & Biases, offline where there is no key. A run that goes on goes on there too."""
+    """Weights & Biases: one run for a run folder, however often it is started; offline where there is no key."""
     from lightning.pytorch.loggers import WandbLogger
+    from lightning.pytorch.utilities import rank_zero_only
 
-    logger = WandbLogger(
-        project=project,
-        entity=entity,
-        name=folder.name,
-        id=run_id,
-        resume="allow",
-        save_dir=folder.path,
-        offline=not wandb_has_key(),
-    )
-    return [logger]
+    if rank_zero_only.rank != 0:
+        return []
+    return [WandbLogger(experiment=_wandb_run(folder, run_id, project, entity))]
+
+
+def _wandb_run(folder: RunFolder, run_id: str, project: str, entity: str | None) -> Any:
+    import wandb as library
+
+    # Begun here and not by Lightning's logger, which cannot fall back when the service does not answer.
+    def begin(mode: Literal["online", "offline"]) -> Any:
+        return library.init(
+            project=project,
+            entity=entity,
+            name=folder.name,
+            id=run_id,
+            resume="allow" if mode == "online" else None,
+            dir=folder.path,
+            mode=mode,
+            settings=library.Settings(console="off", silent=True),
+        )
+
+    if os.environ.get("WANDB_MODE", "online") != "online" or not library.login(prompt=False, verify=False):
+        return begin("offline")
+    try:
+        return begin("online")
+    except library.errors.Error as error:
+        warnings.warn(f"W&B does not answer, and the run is logged offline: {error}", stacklevel=2)
+        return begin("offline")
 
 
 def tensorboard(folder: RunFolder, run_id: str) -> list[Logger]:
@@ -44,17 +64,3 @@ def csv(folder: RunFolder, run_id: str) -> list[Logger]:
     from lightning.pytorch.loggers import CSVLogger
 
     return [CSVLogger(folder.path, name="csv")]
-
-
-def wandb_has_key() -> bool:
-    """Whether W&B could log in: a key in the environment or in the user's netrc."""
-    if os.environ.get("WANDB_MODE") in {"offline", "disabled", "dryrun"}:
-        return False
-    import wandb
-
-    return bool(os.environ.get("WANDB_API_KEY") or wandb.api.api_key)
-
-
-def describe(logger: Logger, facts: dict[str, Any]) -> None:
-    """Gives a logger the configuration and the receipt."""
-    logger.log_hyperparams(facts)

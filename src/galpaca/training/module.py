@@ -91,7 +91,8 @@ class InstructionTuner(L.LightningModule):
             torch.tensor([nll, count], dtype=torch.float64, device=self.device), reduce_op="sum"
         )
         self._validation_sums.clear()
-        self.log("val_loss", (sums[0] / sums[1].clamp(min=1)).float(), logger=False)
+        # The same on all ranks already; sync_dist only keeps Lightning from warning that it might not be.
+        self.log("val_loss", (sums[0] / sums[1].clamp(min=1)).float(), logger=False, sync_dist=True)
 
     def configure_optimizers(self) -> Optimizer:
         return make_adamw(self.optimizer_spec, self.named_parameters())

@@ -204,7 +204,9 @@ class TestContentHash:
 
     def test_pinned(self) -> None:
         """Python's own ``hash`` differs from process to process, and so did the split of each rank."""
-        assert content_hash(Record("Name a gas.", "", "Helium, H₂O.")) == 12_345
+        assert (
+            content_hash(Record("Name a gas.", "", "Helium, H₂O.")) == 15_091_453_434_984_356_715
+        )  # b2sum -l 64, little-endian
 
     def test_equal_records_share_it(self) -> None:
         examples = encoded(PLAIN, GIVEN, PLAIN)
@@ -259,7 +261,13 @@ class TestReceiptRows:
         rows = self.rows(records=1_234, examples=1_234, tokens=2_468)
         assert rows["records"] == rows["examples"] == "1,234"
         assert rows["tokens"].startswith("2,468 (mean 2")
-        losses = ("cut answers", "target tokens lost to cuts", "examples without a target", "empty outputs", "duplicates")
+        losses = (
+            "cut answers",
+            "target tokens lost to cuts",
+            "examples without a target",
+            "empty outputs",
+            "duplicates",
+        )
         assert [rows[name].split()[0] for name in losses] == ["0"] * 5
         assert rows["changed by normalization"] == "0"
 

@@ -47,7 +47,9 @@ def test_an_input_of_one_space_is_an_input(tmp_path: Path) -> None:
 def test_braces_in_a_record_are_text(tmp_path: Path) -> None:
     """``str.format`` on a prompt that is already filled in fails on LaTeX, or fills in what a record names."""
     template = load_template(template_file(tmp_path, GOOD))
-    assert template.prompt(r"\frac{a}{b} {input} {0} {", "{instruction}") == r"\frac{a}{b} {input} {0} { | {instruction} >"
+    assert (
+        template.prompt(r"\frac{a}{b} {input} {0} {", "{instruction}") == r"\frac{a}{b} {input} {0} { | {instruction} >"
+    )
 
 
 def test_doubled_braces_in_a_template_are_literal(tmp_path: Path) -> None:

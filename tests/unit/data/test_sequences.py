@@ -9,7 +9,9 @@ from galpaca.data.sequences import SEQUENCE_TAGS, SPLIT_MARKER, split_sequences
 M = SPLIT_MARKER
 KINDS = ("DNA", "AMINO", "SMILES", "I_SMILES")
 
-PIECES = st.sampled_from([*SEQUENCE_TAGS, "ACGT", "C(=O)O", "\n", " ", "é", "🧪", "[", "START_", "text", "### Response:"])
+PIECES = st.sampled_from(
+    [*SEQUENCE_TAGS, "ACGT", "C(=O)O", "\n", " ", "é", "🧪", "[", "START_", "text", "### Response:"]
+)
 TEXTS = st.lists(PIECES, max_size=12).map("".join)
 FAST = settings(deadline=None, database=None, derandomize=True, max_examples=300)
 

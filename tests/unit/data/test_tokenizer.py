@@ -109,7 +109,9 @@ class TestGalactica:
         assert ids(tokenizer, text)[: len(alone)] == alone
         assert tokenizer.hf.decode(alone) == prompt
 
-    @pytest.mark.parametrize("text", ["[START_AMINO]MKKVLLAAMKKVLLAA", "MKKVLLAAMKKVLLAA[END_AMINO]", "a [START_REF]b[END_REF]"])
+    @pytest.mark.parametrize(
+        "text", ["[START_AMINO]MKKVLLAAMKKVLLAA", "MKKVLLAAMKKVLLAA[END_AMINO]", "a [START_REF]b[END_REF]"]
+    )
     def test_what_is_no_closed_sequence_is_read_as_any_text(self, tokenizer: Tokenizer, text: str) -> None:
         assert ids(tokenizer, text) == tokenizer.encode([text])[0]
 
@@ -225,7 +227,9 @@ class TestRefusals:
     def test_a_name_that_is_neither_a_folder_nor_in_the_cache(self) -> None:
         assert "model.tokenizer=" in self.refusal("nobody/has-this-tokenizer").fix
 
-    @pytest.mark.parametrize(("kept", "missing"), [(["<s>", "<pad>"], "no </s>"), (["</s>"], "no <pad>"), ([], "no </s> and no <pad>")])
+    @pytest.mark.parametrize(
+        ("kept", "missing"), [(["<s>", "<pad>"], "no </s>"), (["</s>"], "no <pad>"), ([], "no </s> and no <pad>")]
+    )
     def test_a_vocabulary_without_the_tokens_it_takes(self, tmp_path: Path, kept: list[str], missing: str) -> None:
         """They were added, with ids that the model's embedding does not have."""
         alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())

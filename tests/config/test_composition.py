@@ -1,0 +1,125 @@
+"""Every file of conf/ composes into a checked configuration, and every target takes its arguments."""
+
+import inspect
+import itertools
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from galpaca.app.config import Config, compose
+from galpaca.errors import InputError
+
+CONF = REPOSITORY / "conf"
+GIVEN = {"strategy": ("accelerator", "precision"), "logger": ("folder", "run_id")}
+
+
+def files(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def bind(node: dict[str, object], *given: str) -> None:
+    partial = instantiate(node, _partial_=True)
+    inspect.signature(partial.func).bind(*partial.args, **partial.keywords, **dict.fromkeys(given))
+
+
+@pytest.mark.parametrize("experiment", files("experiment"))
+def test_every_experiment_composes_and_binds(experiment: str) -> None:
+    config, _ = compose([f"+experiment={experiment}"])
+    assert config.run.name == experiment
+    bind(config.strategy, *GIVEN["strategy"])
+    bind(config.logger, *GIVEN["logger"])
+
+
+GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "experiment")
+
+
+@pytest.mark.parametrize(("group", "name"), [(group, name) for group in GROUPS for name in files(group)])
+def test_every_file_composes_and_binds(group: str, name: str) -> None:
+    config, _ = compose([f"{group}={name}", "run.name=test", *needed(group, name)])
+    node = getattr(config, group)
+    for target in node.values() if group == "callbacks" else [node] if group in GIVEN else []:
+        bind(target, *GIVEN.get(group, ()))
+
+
+def needed(group: str, name: str) -> list[str]:
+    overrides = (
+        [] if (group, name) in itertools.product(["data"], ["alpaca", "evol_instruct", "demo"]) else ["data.path=x"]
+    )
+    return overrides if group == "model" and name != "tiny" else [*overrides, "model.tokenizer=x"]
+
+
+def test_galpaca67b_is_the_recipe() -> None:
+    """Value by value, as GALPACA's card and Stanford Alpaca's trainer state it."""
+    config, _ = compose(["+experiment=galpaca67b"])
+    assert config.model.path == "facebook/galactica-6.7b"
+    assert (config.data.hub_id, config.data.expected_records) == ("tatsu-lab/alpaca", 52_002)
+    assert (config.data.template, config.data.max_length, config.data.val_fraction) == ("alpaca", 512, 0.0)
+    assert (config.data.on_empty, config.data.on_cut) == ("keep", "keep")
+    assert config.batch.examples == 128
+    assert (config.trainer.max_epochs, config.trainer.max_steps) == (3, None)
+    assert (config.optim.lr, config.optim.schedule, config.optim.warmup_ratio) == (2e-5, "cosine", 0.03)
+    assert (config.optim.weight_decay, config.optim.beta1, config.optim.beta2) == (0.0, 0.9, 0.999)
+    assert config.optim.clip_norm == 1.0
+    assert config.strategy == {"_target_": "galpaca.training.strategies.fsdp", "sharding_strategy": "FULL_SHARD"}
+    assert (config.precision.name, config.precision.reduce_dtype) == ("16-mixed", "float32")
+    assert (config.trainer.accelerator, config.trainer.devices, config.trainer.num_nodes) == ("gpu", 4, 1)
+    assert str(config.logger["_target_"]).endswith(".wandb")
+    assert (config.model.dropout, config.model.attention_dropout) == (0.1, 0.0)
+
+
+def test_galpaca30b_is_its_recipe() -> None:
+    config, _ = compose(["+experiment=galpaca30b"])
+    assert config.model.path == "facebook/galactica-30b"
+    assert (config.batch.examples, config.data.max_length) == (1_024, 384)
+    assert config.trainer.num_ranks == 16
+
+
+def test_the_documented_command_line_is_valid_as_it_stands() -> None:
+    config, _ = compose(
+        "+experiment=galpaca67b model=tiny model.tokenizer=DIR data=local data.path=FILE data.val_fraction=0.05 "
+        "strategy=fsdp precision=32-true trainer=cpu trainer.devices=2 trainer.max_steps=20 optim.lr=1e-3 "
+        "model.dropout=0.1 batch.examples=32 batch.max_tokens=4096 checkpoint.every_steps=5 seed=7 logger=local "
+        "run.root=DIR run.name=NAME".split()
+    )
+    assert (config.model.path, config.data.hub_id, config.data.expected_records) == (None, None, None)
+    assert (config.model.num_layers, config.model.hidden_size, config.model.num_heads) == (2, 128, 4)
+    assert (config.optim.lr, config.seed, config.checkpoint.every_steps) == (1e-3, 7, 5)
+
+
+def test_a_run_saves_the_configuration_it_can_be_read_back_from() -> None:
+    config, resolved = compose(["+experiment=demo"])
+    from galpaca.app.config import parse
+
+    node = OmegaConf.create(resolved)
+    assert parse(node) == config  # type: ignore[arg-type]
+
+
+def test_an_unknown_key_in_a_file_is_an_error(tmp_path: Path) -> None:
+    from galpaca.app.config import parse
+
+    node = OmegaConf.create({"run": {"name": "x", "rooot": "y"}, "seeed": 1})
+    with pytest.raises(InputError) as error:
+        parse(node)
+    assert "rooot" in str(error.value)
+    assert "seeed" in str(error.value)
+
+
+def test_every_experiment_states_what_was_measured() -> None:
+    """A figure that was not measured is marked so, and the command stands at the top."""
+    for name in files("experiment"):
+        text = (CONF / "experiment" / f"{name}.yaml").read_text(encoding="utf-8")
+        header = text.partition("\ndefaults:")[0]
+        assert f"python train.py +experiment={name}" in header or f"make {name}" in header
+        assert "measured" in header
+        for word in ("Memory", "Time", "loss"):
+            assert word.lower() in header.lower(), f"{name}: {word}"
+
+
+def test_config_is_frozen() -> None:
+    config, _ = compose(["+experiment=demo"])
+    assert isinstance(config, Config)
+    with pytest.raises(AttributeError):
+        config.seed = 1  # type: ignore[misc]

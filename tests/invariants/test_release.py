@@ -1,0 +1,108 @@
+"""What is released is what was trained, and it loads as the model card says."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Train, read_jsonl
+from transformers import AutoTokenizer, GenerationConfig, OPTForCausalLM
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on two FSDP processes; its card is read by several tests."""
+    from conftest import DEMO, SHARED_DATA, command
+
+    tmp_path = tmp_path_factory.mktemp("release")
+    records = json.loads((DEMO / "records.json").read_text(encoding="utf-8"))[::12][:40]
+    (tmp_path / "records.json").write_text(json.dumps(records), encoding="utf-8")
+    tokenizer = DEMO / "tokenizer" if (DEMO / "tokenizer").is_dir() else SHARED_DATA / "galactica_tokenizer"
+    arguments = command(tmp_path, tokenizer, tmp_path / "records.json", "strategy=fsdp", "trainer.devices=2")
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=240, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    return tmp_path / "runs" / "test"
+
+
+def test_released_logits_equal_the_trained_ones(train: Train, tmp_path: Path) -> None:
+    """Bit for bit in float32, against the weights of the last checkpoint."""
+    done = train()
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "runs" / "test"
+    released = OPTForCausalLM.from_pretrained(folder / "model").eval()
+    trained = OPTForCausalLM(released.config).eval()
+    state = torch.load(folder / "checkpoints" / "step-00000004" / "state.ckpt", weights_only=True)["state_dict"]
+    trained.load_state_dict({name.removeprefix("model."): tensor for name, tensor in state.items()})
+    ids = torch.arange(5, 60)[None]
+    assert torch.equal(released(ids).logits, trained(ids).logits)
+
+
+def test_every_strategy_releases_every_weight(run: Path) -> None:
+    model, report = OPTForCausalLM.from_pretrained(run / "model", output_loading_info=True)
+    assert not any(report.values()), report
+    record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    assert model.num_parameters() == record["parameters"]
+    assert model.config.dropout == 0.1
+    assert model.dtype == torch.float32
+
+
+def test_the_tokenizer_names_its_special_tokens_and_keeps_its_size(run: Path, tokenizer_folder: Path) -> None:
+    original, released = AutoTokenizer.from_pretrained(tokenizer_folder), AutoTokenizer.from_pretrained(run / "model")
+    assert len(released) == len(original)
+    assert released.get_vocab() == original.get_vocab()
+    names = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    assert released.special_tokens_map == names
+    text = "Water is H2O.\n[START_SMILES]O[END_SMILES]"
+    assert released(text).input_ids == original(text).input_ids
+
+
+def test_generation_settings(run: Path) -> None:
+    """Without max_new_tokens, ``generate`` would stop after 20 tokens."""
+    settings = GenerationConfig.from_pretrained(run / "model")
+    assert settings.max_new_tokens == 512
+    assert (settings.bos_token_id, settings.pad_token_id, settings.eos_token_id) == (0, 1, 2)
+    assert not settings.do_sample
+
+
+def test_the_snippet_of_the_card_runs(run: Path, tmp_path: Path) -> None:
+    """Cut out of README.md as it stands, and run in a process of its own."""
+    card = (run / "model" / "README.md").read_text(encoding="utf-8")
+    snippet = re.search(r"```python\n(import torch.*?)```", card, re.DOTALL)
+    assert snippet is not None
+    assert 'device_map="auto", torch_dtype=torch.float16' in snippet.group(1)
+    (tmp_path / "snippet.py").write_text(snippet.group(1), encoding="utf-8")
+    # The card names the folder as it was given to the run, here an absolute path.
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "snippet.py")], capture_output=True, text=True, cwd=run.parents[1], timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert "### Response:" in done.stdout
+
+
+def test_the_card_satisfies_the_hub(run: Path) -> None:
+    from huggingface_hub import ModelCard
+
+    card = ModelCard.load(run / "model" / "README.md")
+    assert card.data.library_name == "transformers"
+    assert card.data.pipeline_tag == "text-generation"
+    for heading in ("How to use", "Recipe", "Data", "Results", "Intended use and limits", "Citation"):
+        assert f"## {heading}" in card.text
+    assert "2211.09085" in card.text
+    assert "stanford_alpaca" in card.text
+
+
+def test_the_record_of_the_run(run: Path) -> None:
+    record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    assert record["receipt"]["records"] == record["receipt"]["examples"] == 40
+    assert record["plan"]["ranks"] == 2
+    assert record["plan"]["steps"] == record["final"]["steps"] == 4
+    assert record["recipe"]["data.fingerprint"]
+    assert record["recipe"]["tokenizer.fingerprint"]
+    assert record["starts"][0]["versions"]["torch"].startswith("2.")
+    lines = read_jsonl(run / "metrics.jsonl")
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert record["final"]["loss"] == lines[-1]["loss"]
+    assert sum(int(str(line["tokens"])) for line in lines) == record["final"]["tokens"]

@@ -1,0 +1,146 @@
+"""``run.json``: what the run is made of, whole after every change, and no going on with another recipe."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from galpaca.errors import InputError
+from galpaca.runs.record import RunRecord, command_line, git_state, versions
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run.json"
+
+
+def test_a_run_keeps_its_id(path: Path) -> None:
+    """It is the tracker's as well: a new one on every start scattered a run over several curves."""
+    record = RunRecord(path)
+    record.update(plan={"steps": 3})
+    again = RunRecord(path)
+    assert again.id == record.id
+    assert again.content == record.content
+    assert again.content["plan"] == {"steps": 3}
+
+
+def test_runs_have_ids_of_their_own(tmp_path: Path) -> None:
+    assert len({RunRecord(tmp_path / "none").id for _ in range(50)}) == 50
+
+
+def test_looking_writes_nothing(path: Path) -> None:
+    RunRecord(path)
+    assert not path.exists()
+
+
+def test_every_start_is_kept(path: Path) -> None:
+    for ranks in (1, 4):
+        RunRecord(path).add_start(ranks=ranks)
+    starts = RunRecord(path).content["starts"]
+    assert [start["ranks"] for start in starts] == [1, 4]
+    assert all(start["time"].endswith("Z") for start in starts)
+
+
+def test_text_stays_readable(path: Path) -> None:
+    RunRecord(path).update(receipt={"source": "données H₂O"})
+    assert "données H₂O" in path.read_text(encoding="utf-8")
+    assert path.read_text().endswith("}\n")
+
+
+class TestRecipe:
+    @pytest.fixture
+    def record(self, path: Path) -> RunRecord:
+        record = RunRecord(path)
+        record.update(recipe={"seed": 1, "lr": 2e-5, "betas": [0.9, 0.999], "model": {"size": "6.7b"}})
+        return RunRecord(path)
+
+    def test_the_same_goes_on(self, record: RunRecord) -> None:
+        """Tuples come back from JSON as lists; that is no difference."""
+        record.check_recipe({"model": {"size": "6.7b"}, "betas": (0.9, 0.999), "lr": 2e-5, "seed": 1})
+
+    def test_the_first_start_has_none_to_differ_from(self, path: Path) -> None:
+        RunRecord(path).check_recipe({"seed": 1})
+
+    def test_every_difference_is_shown(self, record: RunRecord, path: Path) -> None:
+        """Resumed with another seed, a run sees some examples twice and others never."""
+        asked = {"seed": 2, "lr": 2e-5, "betas": [0.9, 0.95], "data": "abc"}
+        with pytest.raises(InputError, match="another recipe") as caught:
+            record.check_recipe(asked)
+        assert caught.value.why.split("; ") == [
+            "betas: [0.9, 0.999] -> [0.9, 0.95]",
+            "data: absent -> abc",
+            "model: {'size': '6.7b'} -> absent",
+            "seed: 1 -> 2",
+        ]
+        assert caught.value.where == str(path.parent)
+        assert "run.name=" in caught.value.fix
+
+
+@pytest.mark.parametrize("content", ["{", "", "[]", "null", "3", '"text"', "\xff"])
+def test_a_record_that_cannot_be_read_is_never_replaced(path: Path, content: str) -> None:
+    """Taken for a new run, it would train over the old one's checkpoints."""
+    path.write_text(content, encoding="latin1")
+    with pytest.raises(InputError, match="not ") as caught:
+        RunRecord(path)
+    assert caught.value.where == str(path)
+    assert path.read_text(encoding="latin1") == content
+
+
+def test_what_is_no_json_leaves_the_old_record(path: Path) -> None:
+    record = RunRecord(path)
+    record.update(plan={})
+    before = path.read_text()
+    with pytest.raises(TypeError):
+        record.update(final=object())
+    assert path.read_text() == before
+
+
+def test_versions_tell_what_is_there_and_what_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("galpaca.runs.record._PACKAGES", ("pytest", "no-such-package"))
+    assert versions() == {
+        "python": sys.version.split()[0],
+        "pytest": pytest.__version__,
+        "no-such-package": "not installed",
+    }
+
+
+def test_the_command_line_can_be_typed_again() -> None:
+    assert command_line() == [sys.executable, *sys.argv]
+
+
+class TestGit:
+    @pytest.fixture
+    def checkout(self, tmp_path: Path) -> Path:
+        def git(*arguments: str) -> None:
+            identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+            subprocess.run(["git", "-C", str(tmp_path), *identity, *arguments], check=True, capture_output=True)
+
+        git("init", "--quiet")
+        (tmp_path / "code.py").write_text("1")
+        git("add", ".")
+        git("commit", "--quiet", "-m", "first")
+        return tmp_path
+
+    def test_a_clean_checkout(self, checkout: Path) -> None:
+        state = git_state(checkout)
+        assert state
+        assert len(state["commit"]) == 40
+        assert state["dirty"] is False
+
+    def test_a_changed_checkout(self, checkout: Path) -> None:
+        (checkout / "code.py").write_text("2")
+        state = git_state(checkout)
+        assert state
+        assert state["dirty"] is True
+
+    def test_no_checkout(self, tmp_path: Path) -> None:
+        assert git_state(tmp_path) is None
+
+    def test_no_git(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        try:
+            assert git_state(tmp_path) is None
+        finally:
+            monkeypatch.undo()

@@ -1,0 +1,113 @@
+"""Real signals to real processes: the first asks where it is deferred, the second ends, a fork leaves it to its parent."""
+
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from galpaca.runs.shutdown import Shutdown
+
+SIGNALS = [signal.SIGTERM, signal.SIGINT]
+
+HEAD = """
+import os, signal, sys, time
+from galpaca.errors import StoppedBySignal
+from galpaca.runs.shutdown import Shutdown
+
+shutdown = Shutdown()
+shutdown.listen()
+
+def say(text):
+    print(text, flush=True)
+
+def wait():
+    for _ in range(6000):
+        time.sleep(0.01)
+"""
+
+NOT_DEFERRED = """
+try:
+    say("ready")
+    wait()
+except StoppedBySignal as stop:
+    say(f"{stop} {shutdown.requested}")
+"""
+
+DEFERRED = """
+shutdown.deferred = True
+say("ready")
+try:
+    while not shutdown.requested:
+        time.sleep(0.01)
+    say("asked")
+    wait()
+except StoppedBySignal as stop:
+    say(f"{stop} {shutdown.requested}")
+"""
+
+FORKED = """
+child = os.fork()
+if not child:
+    try:
+        for _ in range(3):
+            os.kill(os.getpid(), int(sys.argv[1]))
+            time.sleep(0.05)
+        os._exit(10 + shutdown.requested)
+    except BaseException:
+        os._exit(20)
+_, status = os.waitpid(child, 0)
+say(f"child {os.waitstatus_to_exitcode(status)}, parent {shutdown.requested}")
+"""
+
+
+def told(script: str, number: signal.Signals, *replies: str) -> list[str]:
+    """What the script says; each time it says one of ``replies``, it gets the signal."""
+    command = [sys.executable, "-c", HEAD + script, str(int(number))]
+    lines = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        for line in process.stdout:
+            lines.append(line.strip())
+            if lines[-1] in replies:
+                process.send_signal(number)
+    return lines
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_before_training_a_signal_ends_the_process_at_once(number: signal.Signals) -> None:
+    """A flag that nobody looks at before training made Ctrl-C useless for the minutes of encoding."""
+    assert told(NOT_DEFERRED, number, "ready") == ["ready", f"stopped by {number.name} False"]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_in_training_the_first_only_asks_and_the_second_ends(number: signal.Signals) -> None:
+    assert told(DEFERRED, number, "ready", "asked") == ["ready", "asked", f"stopped by {number.name} True"]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("deferred", ["", "shutdown.deferred = True\n"])
+def test_a_forked_child_ignores_it(number: signal.Signals, deferred: str) -> None:
+    """Ctrl-C goes to the whole process group: data loader workers died of it, and the run with them before it saved."""
+    assert told(deferred + FORKED, number) == ["child 10, parent False"]
+
+
+TAKEN = """
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+shutdown.listen()
+"""
+
+
+def test_listening_again_takes_back_what_a_library_took() -> None:
+    """Lightning puts its own handler in place, which speaks with other ranks inside the handler and hangs."""
+    assert told(TAKEN + NOT_DEFERRED, signal.SIGTERM, "ready")[-1].startswith("stopped by SIGTERM")
+
+
+def test_another_thread_may_ask_to_listen_and_changes_nothing() -> None:
+    """Python refuses handlers outside the main thread with a ValueError."""
+    before = [signal.getsignal(number) for number in SIGNALS]
+    thread = threading.Thread(target=Shutdown().listen)
+    thread.start()
+    thread.join()
+    assert [signal.getsignal(number) for number in SIGNALS] == before
