@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import shlex
 from pathlib import Path
 
 import pytest
@@ -77,13 +78,14 @@ def test_galpaca30b_is_its_recipe() -> None:
     assert config.trainer.num_ranks == 16
 
 
+DOCUMENTED_LINE = """\
++experiment=galpaca67b model=tiny model.tokenizer=DIR data=local data.path=FILE data.val_fraction=0.05 strategy=fsdp
+precision=32-true trainer=cpu trainer.devices=2 trainer.max_steps=20 optim.lr=1e-3 model.dropout=0.1 batch.examples=32
+batch.max_tokens=4096 checkpoint.every_steps=5 seed=7 logger=local run.root=DIR run.name=NAME"""
+
+
 def test_the_documented_command_line_is_valid_as_it_stands() -> None:
-    config, _ = compose(
-        "+experiment=galpaca67b model=tiny model.tokenizer=DIR data=local data.path=FILE data.val_fraction=0.05 "
-        "strategy=fsdp precision=32-true trainer=cpu trainer.devices=2 trainer.max_steps=20 optim.lr=1e-3 "
-        "model.dropout=0.1 batch.examples=32 batch.max_tokens=4096 checkpoint.every_steps=5 seed=7 logger=local "
-        "run.root=DIR run.name=NAME".split()
-    )
+    config, _ = compose(shlex.split(DOCUMENTED_LINE))
     assert (config.model.path, config.data.hub_id, config.data.expected_records) == (None, None, None)
     assert (config.model.num_layers, config.model.hidden_size, config.model.num_heads) == (2, 128, 4)
     assert (config.optim.lr, config.seed, config.checkpoint.every_steps) == (1e-3, 7, 5)

@@ -22,7 +22,7 @@ def wandb(folder: RunFolder, run_id: str, project: str = "galpaca", entity: str 
     from lightning.pytorch.loggers import WandbLogger
     from lightning.pytorch.utilities import rank_zero_only
 
-    if rank_zero_only.rank != 0:
+    if getattr(rank_zero_only, "rank", 0) != 0:
         return []
     return [WandbLogger(experiment=_wandb_run(folder, run_id, project, entity))]
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -238,27 +238,46 @@ check(load_or_encode(root, KEY, encode))
 """
 
 
-def asker(root: Path, log: Path, script: str = ASKER) -> subprocess.Popen[str]:
-    command = [sys.executable, "-W", "error", "-c", script, str(root), str(log), str(Path(__file__).parent)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    return process
+Asker = Callable[..., subprocess.Popen[str]]
 
 
-def test_of_four_processes_that_ask_at_once_one_encodes(tmp_path: Path) -> None:
-    """Each rank of a node encoded for itself, and the last to finish replaced what the others had mapped."""
-    root, log = tmp_path / "cache", tmp_path / "log"
-    processes = [asker(root, log) for _ in range(4)]
-    for process in processes:
-        assert process.stdout
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    for process in processes:
+@pytest.fixture
+def asker(tmp_path: Path) -> Iterator[Asker]:
+    """Starts processes that ask for the data when told to; none of them outlives the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(script: str = ASKER) -> subprocess.Popen[str]:
+        arguments = [tmp_path / "cache", tmp_path / "log", Path(__file__).parent]
+        command = [sys.executable, "-W", "error", "-c", script, *map(str, arguments)]
+        started.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
         process.communicate(timeout=60)
-    assert [process.returncode for process in processes] == [0] * 4
-    assert log.read_text() == "encoded\n"
+
+
+def wait_for(process: subprocess.Popen[str], told: str) -> None:
+    assert process.stdout
+    assert process.stdout.readline() == f"{told}\n"
+
+
+def go(process: subprocess.Popen[str]) -> None:
+    assert process.stdin
+    process.stdin.write("go\n")
+    process.stdin.flush()
+
+
+def test_of_four_processes_that_ask_at_once_one_encodes(tmp_path: Path, asker: Asker) -> None:
+    """Each rank of a node encoded for itself, and the last to finish replaced what the others had mapped."""
+    processes = [asker() for _ in range(4)]
+    for process in processes:
+        wait_for(process, "ready")
+    for process in processes:
+        go(process)
+    assert [process.wait(timeout=60) for process in processes] == [0] * 4
+    assert (tmp_path / "log").read_text() == "encoded\n"
 
 
 KILLED = ASKER.replace(
@@ -278,17 +297,28 @@ print(""",
 )
 
 
-def test_a_process_killed_while_writing_leaves_nothing_that_counts(tmp_path: Path, encoder: Encoder) -> None:
+@pytest.fixture
+def killed_while_writing(tmp_path: Path, asker: Asker) -> Path:
+    """The cache folder as a process leaves it that is killed half-way through the arrays."""
+    process = asker(KILLED)
+    go(process)
+    wait_for(process, "ready")
+    wait_for(process, "writing")
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=60)
+    return tmp_path / "cache"
+
+
+def test_a_process_killed_while_writing_leaves_nothing_that_counts(
+    killed_while_writing: Path, encoder: Encoder
+) -> None:
     """A half-written entry without a lock to say so was read as a whole one."""
-    root = tmp_path / "cache"
-    process = asker(root, tmp_path / "log", KILLED)
-    assert process.stdin
-    assert process.stdout
-    process.stdin.write("go\n")
-    process.stdin.flush()
-    assert [process.stdout.readline() for _ in range(2)] == ["ready\n", "writing\n"]
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
-    check(quietly(root, encoder))
+    check(quietly(killed_while_writing, encoder))
+    check(quietly(killed_while_writing, encoder))
     assert encoder.calls == 1
-    assert not list(root.glob("*.partial*")), "what the killed process left takes up the disk for ever"
+
+
+def test_what_a_killed_process_left_is_removed(killed_while_writing: Path, encoder: Encoder) -> None:
+    """Every killed job left a copy of the data that nothing ever looked for again."""
+    check(quietly(killed_while_writing, encoder))
+    assert not list(killed_while_writing.glob("*.partial*"))

@@ -89,7 +89,7 @@ def test_it_is_free_again_after_an_error(lock: Path) -> None:
     assert lock.read_text() == ""
 
 
-@pytest.mark.parametrize("note", ["", "{", "[]", '{"pid": 3}', "null"])
+@pytest.mark.parametrize("note", ["", "{", '{"pid": 3}'])
 def test_an_owner_that_has_not_written_its_note_yet(lock: Path, note: str) -> None:
     with held_by_another(lock):
         lock.write_text(note)

@@ -1,0 +1,640 @@
+"""Bad input is refused at the door by ``train.py``.
+
+Exit code 2, one error that says what, where, why and how to fix it, no stack trace, nothing half-written.
+"""
+
+import fcntl
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+Done = subprocess.CompletedProcess[str]
+Train = Callable[..., Done]
+
+
+class Problem(NamedTuple):
+    """What a message must contain: on one line the place and the mistake, on a ``fix:`` line the way out."""
+
+    where: str
+    what: str
+    fix: str
+
+
+def told(done: Done) -> str:
+    """The message of a refusal, after the checks that hold for each of them."""
+    assert "Traceback" not in done.stdout + done.stderr, done.stderr
+    assert done.returncode == 2, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert done.stderr.startswith("error: "), f"something else comes before the error:\n{done.stderr}"
+    assert sum(line.startswith("error: ") for line in done.stderr.splitlines()) == 1, done.stderr
+    return done.stderr
+
+
+def assert_tells(message: str, *problems: Problem) -> None:
+    lines = message.splitlines()
+    fixes = [line for line in lines if line.strip().startswith("fix: ")]
+    for where, what, fix in problems:
+        assert any(where in line and what in line for line in lines), f"no line says {where!r} and {what!r}:\n{message}"
+        assert any(fix in line for line in fixes), f"no fix says {fix!r}:\n{message}"
+
+
+def assert_nothing_half_written(runs: Path) -> None:
+    """No run folder, and in the cache whole entries only (and the locks that guard them)."""
+    assert not (runs / "test").exists()
+    cache = runs / ".cache" / "encoded"
+    for entry in cache.iterdir() if cache.is_dir() else ():
+        assert "partial" not in entry.name
+        assert entry.suffix == ".lock" or (entry / "meta.json").is_file()
+
+
+@pytest.fixture
+def refused(train: Train, tmp_path: Path) -> Callable[..., str]:
+    """Runs ``train.py``, which must refuse; returns its message."""
+
+    def run(*overrides: str, env: dict[str, str] | None = None) -> str:
+        message = told(train(*overrides, env=env))
+        assert_nothing_half_written(tmp_path / "runs")
+        return message
+
+    return run
+
+
+# Data -----------------------------------------------------------------------------------------------------------------
+
+GOOD = b'{"instruction": "Name a metal.", "input": "", "output": "Iron."}'
+
+
+def record(**changes: object) -> bytes:
+    return json.dumps({**json.loads(GOOD), **changes}).encode()
+
+
+def records(*rows: bytes) -> bytes:
+    """A JSON file whose record ``n`` stands on line ``n + 1``."""
+    return b"[\n" + b",\n".join(rows) + b"\n]\n"
+
+
+BAD_FILES = {
+    "JSON without a comma": (
+        "records.json",
+        records(GOOD, b'{"instruction": "Name a gas." "input": "", "output": "Neon."}'),
+        Problem("{path}, line 3", "invalid JSON", "python -m json.tool {path}"),
+    ),
+    "JSON cut off": (
+        "records.json",
+        records(GOOD, GOOD)[:-30],
+        Problem("{path}, line 3", "the file ends", "python -m json.tool {path}"),
+    ),
+    "JSON that is no list": (
+        "records.json",
+        b'{"data": [' + GOOD + b"]}",
+        Problem("{path}, line 1", "list of records", "[{...}, {...}]"),
+    ),
+    "JSON Lines under the name of JSON": (
+        "records.json",
+        GOOD + b"\n" + GOOD,
+        Problem("{path}, line 1", "list of records", ".jsonl"),
+    ),
+    "a broken line of JSON Lines": (
+        "records.jsonl",
+        GOOD + b"\n{'instruction': 'Name a gas.'}\n" + GOOD,
+        Problem("{path}, line 2", "invalid JSON", "one JSON object on each line"),
+    ),
+    "a list in JSON Lines": (
+        "records.jsonl",
+        b"[" + GOOD + b", " + GOOD + b"]",
+        Problem("{path}, record 1 (line 1)", "a list where an object belongs", ".json"),
+    ),
+    "a record that is no object": (
+        "records.json",
+        records(GOOD, b'"Name a gas."'),
+        Problem("{path}, record 2 (line 3)", "a string where an object belongs", '"instruction"'),
+    ),
+    "a field missing in one record": (
+        "records.json",
+        records(GOOD, b'{"instruction": "Name a gas.", "input": ""}'),
+        Problem("{path}, record 2 (line 3)", "the field 'output' is missing", "add 'output'"),
+    ),
+    "a field misspelt in one record": (
+        "records.json",
+        records(GOOD, b'{"instrution": "Name a gas.", "input": "", "output": "Neon."}'),
+        Problem("{path}, record 2 (line 3)", "the field 'instruction' is missing", "rename 'instrution'"),
+    ),
+    "a field misspelt everywhere": (
+        "records.json",
+        records(*[b'{"instruction": "Name a gas.", "input": "", "ouput": "Neon."}'] * 2),
+        Problem("{path}", "no record has the field 'output'", "data.fields.output=ouput"),
+    ),
+    "a number for a string": (
+        "records.json",
+        records(GOOD, record(output=7)),
+        Problem("{path}, record 2 (line 3)", "the field 'output' is a number, not a string", "in quotes"),
+    ),
+    "null for a string": (
+        "records.json",
+        records(GOOD, record(input=None)),
+        Problem("{path}, record 2 (line 3)", "the field 'input' is null, not a string", '""'),
+    ),
+    "bad UTF-8": (
+        "records.json",
+        records(GOOD, GOOD.replace(b"metal", b"m\xe9tal")),
+        Problem("{path}, line 3", f"byte 0xe9 at byte offset {2 + len(GOOD) + 2 + 25} is not UTF-8", "iconv"),
+    ),
+    "an empty file": ("records.json", b" \n", Problem("{path}", "the file is empty", "at least one record")),
+    "an empty list": ("records.json", b"[]", Problem("{path}", "the file has no records", "at least one record")),
+    "an unknown kind of file": ("records.txt", GOOD, Problem("{path}", "unknown kind of file: .txt", ".jsonl")),
+    "a short row of CSV": (
+        "records.csv",
+        b"instruction,input,output\nName a metal.,,Iron.\nName a gas.,Neon.\n",
+        Problem("{path}, line 3", "2 cells where the header has 3", "quotes"),
+    ),
+    "no Parquet": (
+        "records.parquet",
+        b"PAR1",
+        Problem("{path}", "not a readable Parquet file", "write the file again"),
+    ),
+    "no target token: the prompts fill the context": (
+        "records.json",
+        records(record(instruction="Name a metal. " * 200)),
+        Problem("{path}", "no target token", "data.max_length"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_bad_data_is_refused_with_its_place_in_the_file(case: str, refused: Callable[..., str], tmp_path: Path) -> None:
+    name, content, problem = BAD_FILES[case]
+    path = tmp_path / "bad" / name
+    path.parent.mkdir()
+    path.write_bytes(content)
+    assert_tells(refused(f"data.path={path}"), Problem(*(text.replace("{path}", str(path)) for text in problem)))
+
+
+def test_a_file_that_is_not_there_is_refused_with_the_name_of_one_that_is(
+    refused: Callable[..., str], records_file: Path
+) -> None:
+    path = records_file.with_name("recods.json")
+    message = refused(f"data.path={path}")
+    assert_tells(message, Problem(str(path), "there is no such file", records_file.name))
+
+
+def test_data_of_which_nothing_is_kept_is_refused_with_the_true_reason(
+    refused: Callable[..., str], tmp_path: Path
+) -> None:
+    """The message once blamed prompts that fill the context where ``data.on_empty`` had dropped every record."""
+    path = tmp_path / "no_answers.json"
+    path.write_bytes(records(record(output=""), record(output="")))
+    message = refused(f"data.path={path}", "data.on_empty=drop")
+    assert_tells(message, Problem(str(path), "no target token", "outputs"))
+    assert "empty output" in message
+    assert "fill" not in message
+
+
+def test_many_problems_of_a_file_are_told_at_once_the_first_20_and_their_number(
+    refused: Callable[..., str], tmp_path: Path
+) -> None:
+    path = tmp_path / "many.json"
+    path.write_bytes(records(GOOD, *[record(output=None)] * 25))
+    message = refused(f"data.path={path}")
+    assert_tells(message, *(Problem(f"record {n} (line {n + 1})", "'output' is null", "quotes") for n in range(2, 22)))
+    assert "25 problems" in message
+    assert "record 22" not in message
+    assert "5 more" in message
+    assert message.count("fix: ") == 1, "20 times the same fix is noise"
+
+
+def test_problems_of_several_kinds_are_told_at_once_and_counted(refused: Callable[..., str], tmp_path: Path) -> None:
+    path = tmp_path / "several.json"
+    path.write_bytes(records(GOOD, record(output=7), b'{"instruction": "Name a gas.", "output": "Neon."}', b"[]"))
+    message = refused(f"data.path={path}")
+    assert "3 problems" in message
+    assert_tells(
+        message,
+        Problem(f"{path}, record 2 (line 3)", "'output'", "in quotes"),
+        Problem(f"{path}, record 3 (line 4)", "the field 'input' is missing", '"input": ""'),
+        Problem(f"{path}, record 4 (line 5)", "a list where an object belongs", '"instruction"'),
+    )
+
+
+def test_a_micro_batch_smaller_than_the_longest_example_is_refused(refused: Callable[..., str]) -> None:
+    assert_tells(refused("batch.max_tokens=16"), Problem("batch.max_tokens", "the longest example has", "or more"))
+
+
+# Templates ------------------------------------------------------------------------------------------------------------
+
+BAD_TEMPLATES = {
+    "no YAML": (
+        'with_input: "{instruction} {input}"\nwithout_input: "{instruction}\n',
+        [Problem("{path}, line", "not valid YAML", "with_input")],
+    ),
+    "no mapping": ("- with_input\n", [Problem("{path}", "not a mapping", "with_input")]),
+    "a missing and an unknown key": (
+        'with_input: "{instruction} {input}"\nwithout: "{instruction}"\n',
+        [
+            Problem("{path}", "unknown key 'without'", "without_input"),
+            Problem("{path}", "'without_input' is missing", "without_input"),
+        ],
+    ),
+    "another placeholder": (
+        'with_input: "{instruction} {input}"\nwithout_input: "{question}"\n',
+        [Problem("{path}", "'question'", "placeholder")],
+    ),
+    "a single brace": (
+        'with_input: "{instruction} {input} {"\nwithout_input: "{instruction}"\n',
+        [Problem("{path}", "'with_input'", "{{ and }}")],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TEMPLATES)
+def test_a_broken_template_file_is_refused(case: str, refused: Callable[..., str], tmp_path: Path) -> None:
+    text, problems = BAD_TEMPLATES[case]
+    path = tmp_path / "template.yaml"
+    path.write_text(text, encoding="utf-8")
+    message = refused(f"data.template={path}")
+    assert_tells(message, *(problem._replace(where=problem.where.replace("{path}", str(path))) for problem in problems))
+    assert "<unicode string>" not in message, "a parser's name for the text says nothing to a person"
+
+
+def test_an_unknown_template_is_refused_with_the_names_of_those_that_there_are(refused: Callable[..., str]) -> None:
+    assert_tells(refused("data.template=alpacca"), Problem("data.template", "'alpacca'", "alpaca, science"))
+
+
+# Models ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path) -> Path:
+    """A tiny OPT model in two or more shards, with room for the tokenizer."""
+    from tokenizers import Tokenizer
+    from transformers import OPTConfig, OPTForCausalLM
+
+    sizes = {"hidden_size": 16, "word_embed_proj_dim": 16, "ffn_dim": 16, "num_hidden_layers": 1}
+    vocab_size = Tokenizer.from_file(str(tokenizer_folder / "tokenizer.json")).get_vocab_size()
+    config = OPTConfig(**sizes, num_attention_heads=2, vocab_size=vocab_size, max_position_embeddings=1024)
+    folder = tmp_path_factory.mktemp("model") / "opt"
+    OPTForCausalLM(config).save_pretrained(folder, max_shard_size="50KB")
+    assert len(shards(folder)) > 1
+    return folder
+
+
+@pytest.fixture
+def model(model_folder: Path, tmp_path: Path) -> Path:
+    """A copy to break."""
+    return Path(shutil.copytree(model_folder, tmp_path / "opt"))
+
+
+def shards(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.safetensors"))
+
+
+def change_config(folder: Path, **changes: object) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
+
+
+def test_a_folder_without_weights_is_refused(refused: Callable[..., str], model: Path) -> None:
+    for path in (*shards(model), model / "model.safetensors.index.json"):
+        path.unlink()
+    assert_tells(refused(f"model.path={model}"), Problem(str(model), "no weights", "again"))
+
+
+def test_a_missing_shard_of_an_index_is_refused_by_its_name(refused: Callable[..., str], model: Path) -> None:
+    first, *_ = shards(model)
+    first.unlink()
+    assert_tells(refused(f"model.path={model}"), Problem(str(first), "missing", "again"))
+
+
+def test_a_truncated_weight_file_is_refused_by_its_name(refused: Callable[..., str], model: Path) -> None:
+    """Of a hundred gigabytes in many shards, only this one need be fetched again."""
+    *_, last = shards(model)
+    last.write_bytes(last.read_bytes()[:-8])
+    assert_tells(refused(f"model.path={model}"), Problem(str(last), "truncated", "again"))
+
+
+def test_a_broken_index_is_refused(refused: Callable[..., str], model: Path) -> None:
+    index = model / "model.safetensors.index.json"
+    index.write_text('{"weight_map": {', encoding="utf-8")
+    assert_tells(refused(f"model.path={model}"), Problem(str(index), "JSON", "again"))
+
+
+def test_weights_of_another_size_are_refused_by_their_names(refused: Callable[..., str], model: Path) -> None:
+    change_config(model, ffn_dim=32)
+    assert_tells(refused(f"model.path={model}"), Problem(str(model), "fc1.weight", "again"))
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_a_model_that_is_not_opt_is_refused(kind: str, refused: Callable[..., str], tmp_path: Path) -> None:
+    from transformers import AutoConfig
+
+    folder = tmp_path / kind
+    AutoConfig.for_model(kind).save_pretrained(folder)
+    assert_tells(refused(f"model.path={folder}"), Problem(str(folder), f"{kind!r}, not OPT", "GALACTICA"))
+
+
+def test_a_tokenizer_larger_than_the_vocabulary_is_refused(
+    refused: Callable[..., str], model: Path, tokenizer_folder: Path
+) -> None:
+    change_config(model, vocab_size=99)
+    message = refused(f"model.path={model}")
+    assert_tells(message, Problem("model.tokenizer", "the model's vocabulary 99", "model.tokenizer=null"))
+    assert f"why: {tokenizer_folder}" in message
+
+
+def test_more_tokens_than_the_model_has_positions_are_refused(refused: Callable[..., str]) -> None:
+    message = refused("data.max_length=5000")
+    assert_tells(message, Problem("data.max_length", "2,048 positions", "data.max_length=2048 or less"))
+
+
+def test_a_model_folder_that_is_not_there_is_refused_as_one(refused: Callable[..., str], tmp_path: Path) -> None:
+    """A mistyped path once read "Repo id must be in the form 'repo_name' or 'namespace/repo_name'"."""
+    folder = tmp_path / "no" / "such" / "model"
+    message = refused(f"model.path={folder}", "model.tokenizer=null")
+    assert_tells(message, Problem(str(folder), "no such folder", "model.path="))
+
+
+@pytest.mark.parametrize("tokenizer", [[], ["model.tokenizer=null"]], ids=["with a tokenizer", "without"])
+def test_a_hub_id_that_cannot_be_reached_is_refused(tokenizer: list[str], refused: Callable[..., str]) -> None:
+    message = refused("model.path=nobody/nothing", *tokenizer, env={"HF_HUB_OFFLINE": "1"})
+    assert_tells(message, Problem("nobody/nothing", "couldn't connect", "model.path="))
+    assert "without a network" in message
+
+
+def test_a_data_set_that_cannot_be_reached_is_refused(refused: Callable[..., str]) -> None:
+    message = refused("data.path=null", "data.hub_id=nobody/nothing", env={"HF_HUB_OFFLINE": "1"})
+    assert_tells(message, Problem("nobody/nothing", "cannot be loaded", "data.path=FILE"))
+
+
+# Configuration --------------------------------------------------------------------------------------------------------
+
+BAD_OVERRIDES = {
+    "a misspelt key": (["optim.lrr=1"], Problem("optim.lrr", "unknown", "optim.lr")),
+    "a misspelt key with a plus": (["+optim.lrr=1"], Problem("optim.lrr", "unknown", "optim.lr")),
+    "a misspelt key with two": (["++optim.lrr=1"], Problem("optim.lrr", "unknown", "optim.lr")),
+    "a key of no kind": (["learning_rate=1"], Problem("learning_rate", "unknown", "--cfg job")),
+    "a key of no kind with a plus": (["+learning_rate=1"], Problem("learning_rate", "unknown", "optim")),
+    "a key that every experiment has": (["experiment=demo"], Problem("experiment", "unknown", "+experiment=demo")),
+    "a group's unknown choice": (["optim=sgd"], Problem("optim", "'sgd'", "adamw")),
+    "an unknown experiment": (["+experiment=demoo"], Problem("experiment", "'demoo'", "demo")),
+    "an unknown group": (["optimizer=adamw"], Problem("optimizer", "unknown", "optim")),
+    "an unknown group with a plus": (["+optimizer=adamw"], Problem("optimizer", "unknown", "optim")),
+    "a number for a group": (["model=3"], Problem("model", "3", "tiny")),
+    "text for a number": (["optim.lr=fast"], Problem("optim.lr", "'fast'", "optim.lr=")),
+    "a fraction for a whole number": (["batch.examples=1.5"], Problem("batch.examples", "1.5", "batch.examples=")),
+    "text for the seed": (["seed=random"], Problem("seed", "random", "whole number")),
+    "a fraction for the seed": (["seed=1.5"], Problem("seed", "1.5", "whole number")),
+    "no run.name": (["run.name=???"], Problem("run.name", "no value", "run.name=")),
+    "null for run.name": (["run.name=null"], Problem("run.name", "no value", "run.name=")),
+    "a run.name that leaves the root": (["run.name=../up"], Problem("run.name", "'../up'", "run.name=")),
+    "no data": (["data.path=null"], Problem("data", "no data", "data.path=FILE")),
+    "no tokenizer": (["model.tokenizer=null"], Problem("model.tokenizer", "no tokenizer", "model.tokenizer=")),
+    "an override that Hydra cannot read": (["data.path=~/records.json"], Problem("data.path=~", "", "quote")),
+}
+
+
+@pytest.mark.parametrize("case", BAD_OVERRIDES)
+def test_a_bad_override_is_refused_with_its_key(case: str, refused: Callable[..., str]) -> None:
+    overrides, problem = BAD_OVERRIDES[case]
+    message = refused(*overrides)
+    assert_tells(message, problem)
+    assert "Spec" not in message, "a person knows the keys, not our classes"
+
+
+NEGATIVE = {
+    "batch": ["batch.examples=-8", "batch.max_tokens=-1"],
+    "trainer": [
+        "trainer.devices=-1",
+        "trainer.num_nodes=-1",
+        "trainer.max_epochs=-3",
+        "trainer.max_steps=-1",
+        "trainer.val_every_steps=-1",
+        "trainer.read_metrics_every_steps=-1",
+    ],
+    "optim": [
+        "optim.lr=-1",
+        "optim.weight_decay=-0.1",
+        "optim.beta1=-0.9",
+        "optim.beta2=-0.9",
+        "optim.eps=-1e-8",
+        "optim.warmup_ratio=-0.1",
+        "optim.clip_norm=-1",
+    ],
+    "data": ["data.max_length=-5", "data.val_fraction=-0.1", "data.expected_records=-1"],
+    "model": ["model.dropout=-0.1", "model.attention_dropout=-0.1", "model.num_layers=-2", "model.hidden_size=-32"],
+    "the rest": ["checkpoint.every_steps=-1", "checkpoint.keep_last=-1", "release.max_new_tokens=-1", "seed=-1"],
+}
+
+
+@pytest.mark.parametrize("section", NEGATIVE)
+def test_negative_values_are_refused_each_with_its_key(section: str, refused: Callable[..., str]) -> None:
+    """A negative weight decay, beta or epsilon once passed; the last two ended in a stack trace and half a run."""
+    overrides = NEGATIVE[section]
+    message = refused(*overrides)
+    for key, _, value in (override.partition("=") for override in overrides):
+        problem = next((line for line in message.splitlines() if f"{key}: " in line), None)
+        assert problem, f"{key}={value} is not told:\n{message}"
+        assert value.rstrip("8").rstrip("-") in problem, f"its value is not told: {problem}"
+    assert "fix: " in message
+
+
+def test_zero_devices_are_refused(refused: Callable[..., str]) -> None:
+    assert_tells(refused("trainer.devices=0"), Problem("trainer.devices", "0 is too few", "trainer.devices=1"))
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_a_learning_rate_that_is_no_finite_number_is_refused(value: str, refused: Callable[..., str]) -> None:
+    """``inf`` once trained to a loss of nan, released the model and exited with 0."""
+    assert_tells(refused(f"optim.lr={value}"), Problem("optim.lr", value, "above 0"))
+
+
+def test_several_configuration_problems_are_told_at_once(refused: Callable[..., str]) -> None:
+    message = refused(
+        "+optim.lrr=1", "trainer.devices=0", "batch.examples=many", "model.dropout=2", "run.name=???", "seed=-1"
+    )
+    assert_tells(
+        message,
+        Problem("optim.lrr", "unknown", "optim.lr"),
+        Problem("trainer.devices", "0 is too few", "trainer.devices=1"),
+        Problem("batch.examples", "'many'", "batch.examples="),
+        Problem("model.dropout", "2", "0.99"),
+        Problem("run.name", "no value", "run.name="),
+        Problem("seed", "-1", "whole number"),
+    )
+    assert "6 problems" in message
+
+
+def test_several_unknown_keys_are_told_at_once(refused: Callable[..., str]) -> None:
+    """Hydra stops at the first."""
+    assert_tells(
+        refused("optim.lrr=1", "trainer.maxsteps=1"),
+        Problem("optim.lrr", "unknown", "optim.lr"),
+        Problem("trainer.maxsteps", "unknown", "trainer.max_steps"),
+    )
+
+
+def test_one_mistake_is_told_once(refused: Callable[..., str]) -> None:
+    """A list for data.path once brought "no data is named" along."""
+    message = refused("data.path=[a,b]")
+    assert_tells(message, Problem("data.path", "list", "data.path="))
+    assert "no data is named" not in message
+
+
+# A user's own experiment file -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def experiment(refused: Callable[..., str], tmp_path: Path) -> Callable[..., str]:
+    """Runs a user's experiment file, named ``mine``, from a folder of their own."""
+
+    def run(text: str, *, by_search_path: bool = False) -> str:
+        folder = tmp_path / "my_conf"
+        (folder / "experiment").mkdir(parents=True)
+        (folder / "experiment" / "mine.yaml").write_text(text, encoding="utf-8")
+        found = [f"hydra.searchpath=[file://{folder}]"] if by_search_path else ["--config-dir", str(folder)]
+        return refused("+experiment=mine", *found)
+
+    return run
+
+
+@pytest.mark.parametrize("by_search_path", [False, True], ids=["--config-dir", "hydra.searchpath"])
+def test_unknown_keys_in_a_users_experiment_are_refused(by_search_path: bool, experiment: Callable[..., str]) -> None:
+    text = "# @package _global_\noptim:\n  lr: 1e-5\n  weight_decy: 0.1\ntrainer:\n  max_step: 3\n"
+    assert_tells(
+        experiment(text, by_search_path=by_search_path),
+        Problem("optim.weight_decy", "unknown", "optim.weight_decay"),
+        Problem("trainer.max_step", "unknown", "trainer.max_steps"),
+    )
+
+
+BAD_EXPERIMENTS = {
+    "an unknown choice": (
+        "# @package _global_\ndefaults:\n  - override /optim: sgd\n",
+        Problem("experiment/mine", "'sgd'", "adamw"),
+    ),
+    "an unknown group": (
+        "# @package _global_\ndefaults:\n  - override /optimizer: adamw\n",
+        Problem("experiment/mine", "'optimizer'", "optim"),
+    ),
+    "a value of a wrong type": (
+        "# @package _global_\noptim:\n  lr: fast\n",
+        Problem("optim.lr", "'fast'", "optim.lr="),
+    ),
+    "an interpolation of nothing": (
+        "# @package _global_\noptim:\n  lr: ${optim.learning_rate}\n",
+        Problem("optim.lr", "optim.learning_rate", "optim.lr="),
+    ),
+    "no @package line": ("optim:\n  lr: 1e-5\n", Problem("experiment", "unknown", "# @package _global_")),
+    "no YAML": ("# @package _global_\noptim: {lr: 1e-5\n", Problem("mine.yaml, line", "not valid YAML", "mend")),
+}
+
+
+@pytest.mark.parametrize("case", BAD_EXPERIMENTS)
+def test_a_broken_experiment_of_a_user_is_refused(case: str, experiment: Callable[..., str]) -> None:
+    text, problem = BAD_EXPERIMENTS[case]
+    assert_tells(experiment(text), problem)
+
+
+# Machine --------------------------------------------------------------------------------------------------------------
+
+
+def test_more_gpus_than_there_are_are_refused_with_the_overrides_that_help(refused: Callable[..., str]) -> None:
+    message = refused("trainer=gpu", "trainer.devices=4", "strategy=ddp", env={"CUDA_VISIBLE_DEVICES": ""})
+    assert_tells(message, Problem("trainer.devices", "4 GPUs", "trainer=cpu trainer.devices=1 strategy=single"))
+
+
+def test_one_gpu_that_is_not_there_is_refused_in_good_english(refused: Callable[..., str]) -> None:
+    message = refused("trainer=gpu", env={"CUDA_VISIBLE_DEVICES": ""})
+    assert_tells(message, Problem("trainer.devices", "1 GPU is asked for", "trainer=cpu"))
+
+
+def test_a_precision_that_the_strategy_refuses_is_told_with_those_it_takes(refused: Callable[..., str]) -> None:
+    message = refused("strategy=fsdp", "precision=64-true")
+    assert_tells(message, Problem("precision", "'64-true'", "bf16-mixed"))
+    assert "fsdp" in message
+
+
+def test_two_processes_with_the_strategy_of_one_are_refused(refused: Callable[..., str]) -> None:
+    message = refused("strategy=single", "trainer.devices=2")
+    assert_tells(message, Problem("strategy", "2 are asked for", "strategy=fsdp or strategy=ddp"))
+
+
+BAD_TARGETS = {
+    "a strategy that is not there": (
+        "strategy._target_=galpaca.no.such",
+        Problem("strategy", "galpaca.no.such", "conf/"),
+    ),
+    "an argument that it does not take": ("+strategy.buckets=3", Problem("strategy", "'buckets'", "conf/strategy")),
+    "a logger that is not there": ("logger._target_=galpaca.no.such", Problem("logger", "galpaca.no.such", "conf/")),
+    "a callback that is no node": ("+callbacks.mine=3", Problem("callbacks.mine", "3", "_target_")),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TARGETS)
+def test_a_target_that_does_not_bind_is_refused(case: str, refused: Callable[..., str]) -> None:
+    """A logger's was once told after the run folder had been written."""
+    override, problem = BAD_TARGETS[case]
+    assert_tells(refused(override), problem)
+
+
+# The run folder -------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_folder_that_cannot_be_written_is_refused(refused: Callable[..., str], records_file: Path) -> None:
+    """The message once named the cache below run.root, and data.cache_dir for its fix."""
+    before = records_file.read_bytes()
+    root = records_file / "runs"
+    assert_tells(refused(f"run.root={root}"), Problem(str(root), "the run folder cannot be written", "run.root="))
+    assert records_file.read_bytes() == before
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_begun_with_another_recipe_or_other_data_is_refused_and_left_as_it_was(
+    train: Train, tmp_path: Path, records_file: Path
+) -> None:
+    """Every difference is shown, and the folder stays byte for byte."""
+    begun = train("trainer.max_steps=1")
+    assert begun.returncode == 0, begun.stderr
+    folder = tmp_path / "runs" / "test"
+    before = contents(folder)
+
+    message = told(train("trainer.max_steps=1", "optim.lr=1e-4", "optim.schedule=linear", "seed=7"))
+    assert_tells(message, Problem(str(folder), "another recipe", "run.name="))
+    for difference in ("optim.lr: 2e-05 -> 0.0001", "optim.schedule: cosine -> linear", "seed: 42 -> 7"):
+        assert difference in message
+    assert "fingerprint" not in message, "the data is the same"
+    assert contents(folder) == before
+
+    fewer = records_file.with_name("fewer.json")
+    fewer.write_text(json.dumps(json.loads(records_file.read_text(encoding="utf-8"))[1:]), encoding="utf-8")
+    message = told(train("trainer.max_steps=1", f"data.path={fewer}"))
+    assert_tells(message, Problem(str(folder), "other data", "run.name="))
+    assert "data.fingerprint" in message
+    assert "optim" not in message, "the recipe is the same"
+    assert contents(folder) == before
+
+
+@contextmanager
+def locked_by_another_process(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True)
+    with (folder / "run.lock").open("w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.write(json.dumps({"host": "node17", "pid": 4242}))
+        file.flush()
+        yield
+
+
+def test_a_run_folder_in_which_another_process_is_writing_is_refused(train: Train, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "test"
+    with locked_by_another_process(folder):
+        before = contents(folder)
+        message = told(train())
+        assert_tells(message, Problem(str(folder), "another process is writing", "run.name="))
+        assert "process 4242 on node17" in message
+        assert contents(folder) == before
