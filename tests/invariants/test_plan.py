@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from random import Random
 
@@ -174,7 +174,7 @@ class TestPacking:
         for step in epoch_of(plan):
             loads = [[int(plan.lengths[list(m)].sum()) for m in rank] for rank in step.micro_batches]
             rounds = list(zip(*loads, strict=True))
-            assert all(min(fuller) >= max(emptier) for fuller, emptier in zip(rounds, rounds[1:], strict=False))
+            assert all(min(fuller) >= max(emptier) for fuller, emptier in pairwise(rounds))
 
     def test_where_spreading_fails_tight_packing_is_tried(self) -> None:
         """Longest first into the emptiest needs three bins of 10 for what fits into two."""

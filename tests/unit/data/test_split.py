@@ -1,6 +1,7 @@
 """The validation split is a property of each record, not of its place."""
 
 import random
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -70,7 +71,7 @@ def test_adding_records_and_another_order_move_none() -> None:
 def test_a_larger_share_keeps_what_a_smaller_held_out() -> None:
     many = hashes(records(2_000))
     masks = [is_validation(many, fraction) for fraction in FRACTIONS]
-    assert all((small <= large).all() for small, large in zip(masks, masks[1:], strict=False))
+    assert all((small <= large).all() for small, large in pairwise(masks))
 
 
 def test_the_same_on_every_machine() -> None:

@@ -1,6 +1,5 @@
 """``run.json``: what the run is made of, whole after every change, and no going on with another recipe."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
