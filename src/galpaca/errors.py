@@ -1,6 +1,6 @@
 """Errors that a person can act on: what is wrong, where, why, and how to fix it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 SHOWN_PROBLEMS = 20
 
@@ -48,16 +48,16 @@ class InputErrors(InputError):  # noqa: N818 - several errors, told as one
 
     def __str__(self) -> str:
         shown = self.problems[:SHOWN_PROBLEMS]
-        hidden = self.count - len(shown)
-        fixes = {problem.fix: None for problem in shown if problem.fix}
-        if len(fixes) > 1:
-            return "\n".join([*map(str, shown), *([f"... and {hidden} more"] if hidden else [])])
+        fixes = {problem.fix for problem in shown if problem.fix}
+        shared_fix = fixes.pop() if len(fixes) == 1 else ""
         lines = [f"{self.what}:"]
         for problem in shown:
-            lines.append(f"  {problem.where}: {problem.what}" if problem.where else f"  {problem.what}")
-            lines += [f"    why: {problem.why}"] if problem.why else []
-        lines += [f"  ... and {hidden} more"] if hidden else []
-        return "\n".join([*lines, *(f"  fix: {fix}" for fix in fixes)])
+            lines.append(f"{problem.where}: {problem.what}" if problem.where else problem.what)
+            lines += [f"  why: {problem.why}"] if problem.why else []
+            lines += [f"  fix: {problem.fix}"] if problem.fix and not shared_fix else []
+        lines += [f"... and {self.count - len(shown)} more"] if self.count > len(shown) else []
+        lines += [f"fix: {shared_fix}"] if shared_fix else []
+        return "\n  ".join(lines)
 
 
 class StoppedBySignal(BaseException):
@@ -84,6 +84,16 @@ class Problems:
     def extend(self, errors: Iterable[InputError]) -> None:
         for error in errors:
             self.add(error.what, where=error.where, why=error.why, fix=error.fix)
+
+    def check_at_least_one(self, section: str, values: Mapping[str, int | None]) -> None:
+        """Adds a problem for every count below 1; None is no count."""
+        for name, value in values.items():
+            if value is not None and value < 1:
+                self.add(f"{value} is too few", where=f"{section}.{name}", fix=f"{section}.{name}=1 or more")
+
+    def check_choice(self, where: str, value: str, choices: Iterable[str]) -> None:
+        if value not in choices:
+            self.add(f"{value!r} is none of its values", where=where, fix=f"{where}={' or '.join(choices)}")
 
     def raise_any(self) -> None:
         """Raises:

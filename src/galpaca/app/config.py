@@ -30,6 +30,11 @@ class BatchSpec:
     examples: int = 128
     max_tokens: int = 4096
 
+    def __post_init__(self) -> None:
+        problems = Problems()
+        problems.check_at_least_one("batch", asdict(self))
+        problems.raise_any()
+
 
 @dataclass(frozen=True)
 class TrainerSpec:
@@ -54,6 +59,12 @@ class TrainerSpec:
     val_every_steps: int | None = None
     read_metrics_every_steps: int = 1
 
+    def __post_init__(self) -> None:
+        problems = Problems()
+        problems.check_choice("trainer.accelerator", self.accelerator, ("gpu", "cpu"))
+        problems.check_at_least_one("trainer", {k: v for k, v in asdict(self).items() if k != "accelerator"})
+        problems.raise_any()
+
     @property
     def num_ranks(self) -> int:
         return self.devices * self.num_nodes
@@ -65,6 +76,11 @@ class CheckpointSpec:
 
     every_steps: int = 100
     keep_last: int = 2
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        problems.check_at_least_one("checkpoint", asdict(self))
+        problems.raise_any()
 
 
 @dataclass(frozen=True)
@@ -78,6 +94,12 @@ class ReleaseSpec:
 
     dtype: str = "float32"
     max_new_tokens: int = 512
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        problems.check_choice("release.dtype", self.dtype, ("float32", "bfloat16", "float16"))
+        problems.check_at_least_one("release", {"max_new_tokens": self.max_new_tokens})
+        problems.raise_any()
 
 
 @dataclass(frozen=True)
@@ -107,33 +129,8 @@ class Config:
     seed: int = 42
 
     def __post_init__(self) -> None:
-        problems = Problems()
-        positive = {
-            "batch": ("examples", "max_tokens"),
-            "trainer": (
-                "devices",
-                "num_nodes",
-                "max_epochs",
-                "max_steps",
-                "val_every_steps",
-                "read_metrics_every_steps",
-            ),
-            "checkpoint": ("every_steps", "keep_last"),
-            "release": ("max_new_tokens",),
-        }
-        for section, names in positive.items():
-            for name in names:
-                value = getattr(getattr(self, section), name)
-                if value is not None and value < 1:
-                    problems.add(f"{value} is too few", where=f"{section}.{name}", fix=f"{section}.{name}=1 or more")
-        _check_choice(problems, "trainer.accelerator", self.trainer.accelerator, ("gpu", "cpu"))
-        _check_choice(problems, "release.dtype", self.release.dtype, ("float32", "bfloat16", "float16"))
-        _check_choice(
-            problems, "precision.reduce_dtype", self.precision.reduce_dtype, ("float32", "bfloat16", "float16")
-        )
         if not 0 <= self.seed < 2**63:
-            problems.add(f"{self.seed} is no seed", where="seed", fix="a whole number from 0")
-        problems.raise_any()
+            raise InputError(f"{self.seed} is no seed", where="seed", fix="a whole number from 0")
 
     def recipe(self) -> dict[str, Any]:
         """What decides the trained weights, flat; a run that goes on must keep it.
@@ -255,7 +252,8 @@ def _typed(problems: Problems, name: str, node: DictConfig, section: type) -> An
             values[key] = _plain(schema[key])
         except OmegaConfBaseException as error:
             what = str(error).splitlines()[0]
-            problems.add(what, where=f"{name}.{key}", fix=f"give it a value of the type of {section.__name__}.{key}")
+            default = getattr(section, key, None)
+            problems.add(what, where=f"{name}.{key}", fix=f"a value of the kind of {name}.{key}={default}")
     try:
         return section(**values)
     except InputError as error:
@@ -275,11 +273,6 @@ def _check_keys(problems: Problems, node: DictConfig, known: Any, prefix: str) -
             near = difflib.get_close_matches(key, list(known), n=1)
             fix = f"did you mean {prefix}{near[0]}?" if near else f"the keys are {', '.join(sorted(known))}"
             problems.add("unknown key", where=f"{prefix}{key}", fix=fix)
-
-
-def _check_choice(problems: Problems, where: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        problems.add(f"{value!r} is none of its values", where=where, fix=f"{where}={' or '.join(choices)}")
 
 
 def config_folder() -> Path:

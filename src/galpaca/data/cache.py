@@ -6,6 +6,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -43,19 +44,32 @@ def load_or_encode(root: Path, key: str, encode: Callable[[], EncodedExamples]) 
         pass
     except _DamagedError as damage:
         warnings.warn(f"the encoded data in {entry} is damaged ({damage}) and is encoded again", stacklevel=2)
+    made = [folder for folder in (root, *root.parents) if not folder.exists()]
+    lock = root / f"{entry.name}.lock"
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / f"{entry.name}.lock"):
+        with FileLock(lock):
             try:
                 return _load(entry)  # another process was faster
             except (FileNotFoundError, _DamagedError):
                 shutil.rmtree(entry, ignore_errors=True)
             _write(entry, encode())
+        return _load(entry)
     except OSError as error:
         raise InputError(
             f"the encoded data cannot be saved: {error.strerror or error}", where=root, fix="data.cache_dir=FOLDER"
         ) from None
-    return _load(entry)
+    except BaseException:
+        _leave_nothing(lock, made)
+        raise
+
+
+def _leave_nothing(lock: Path, made: list[Path]) -> None:
+    """After data that was refused: no lock, no folders that were made for it."""
+    lock.unlink(missing_ok=True)
+    with suppress(OSError):  # something else came to be in there
+        for folder in made:
+            folder.rmdir()
 
 
 class _DamagedError(Exception):

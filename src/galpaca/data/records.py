@@ -94,7 +94,7 @@ def _record(
 ) -> Record:
     where = _where(source, index, row.line)
     if not isinstance(row.value, dict):
-        problems.add(f"a {type(row.value).__name__} where an object belongs", where=where, fix="{...} for each record")
+        problems.add(f"{_kind(row.value)} where an object belongs", where=where, fix="{...} for each record")
         return Record("", "", "")
     texts = dict.fromkeys(FIELDS, "")
     for field in checked:
@@ -120,7 +120,8 @@ def _record(
 
 
 def _kind(value: object) -> str:
-    return "null" if value is None else f"a {type(value).__name__}"
+    kinds = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    return "null" if value is None else kinds.get(type(value), f"a {type(value).__name__}")
 
 
 def _is_text(value: str) -> bool:

@@ -55,7 +55,5 @@ class DataSpec:
                 f"{self.val_fraction} is no share below 1", where="data.val_fraction", fix="0 for none, 0.05 for 5 %"
             )
         for name in ("on_empty", "on_cut"):
-            value = getattr(self, name)
-            if value not in get_args(Policy):
-                problems.add(f"{value!r} is no policy", where=f"data.{name}", fix=" or ".join(get_args(Policy)))
+            problems.check_choice(f"data.{name}", getattr(self, name), get_args(Policy))
         problems.raise_any()

@@ -32,8 +32,7 @@ class OptimizerSpec:
         problems = Problems()
         if self.lr <= 0:
             problems.add(f"a learning rate of {self.lr}", where="optim.lr", fix="a number above 0")
-        if self.schedule not in SCHEDULES:
-            problems.add(f"no schedule {self.schedule!r}", where="optim.schedule", fix=f"one of {', '.join(SCHEDULES)}")
+        problems.check_choice("optim.schedule", self.schedule, SCHEDULES)
         if not 0 <= self.warmup_ratio <= 1:
             problems.add(f"{self.warmup_ratio} is no share", where="optim.warmup_ratio", fix="a number from 0 to 1")
         if self.clip_norm is not None and self.clip_norm <= 0:
@@ -52,3 +51,8 @@ class PrecisionSpec:
 
     name: str = "32-true"
     reduce_dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        problems.check_choice("precision.reduce_dtype", self.reduce_dtype, ("float32", "bfloat16", "float16"))
+        problems.raise_any()
