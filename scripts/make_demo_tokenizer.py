@@ -105,7 +105,7 @@ def main() -> None:
     )
     parser.add_argument("--records", type=Path, default=DEMO / "records.json", help="Alpaca-format file")
     parser.add_argument("--template", default="alpaca", help="the prompts around the records")
-    parser.add_argument("--vocab-size", type=int, default=1280, help="tokens, special ones and bytes included")
+    parser.add_argument("--vocab-size", type=int, default=1792, help="tokens, special ones and bytes included")
     parser.add_argument("--output", type=Path, default=DEMO / "tokenizer", help="folder to write")
     args = parser.parse_args()
 

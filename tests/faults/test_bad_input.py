@@ -30,9 +30,10 @@ def told(done: Done) -> str:
     """The message of a refusal, after the checks that hold for each of them."""
     assert "Traceback" not in done.stdout + done.stderr, done.stderr
     assert done.returncode == 2, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-    assert done.stderr.startswith("error: "), f"something else comes before the error:\n{done.stderr}"
-    assert sum(line.startswith("error: ") for line in done.stderr.splitlines()) == 1, done.stderr
-    return done.stderr
+    lines = [line for line in done.stderr.splitlines() if line and not line.startswith("Loading weights:")]
+    assert lines[0].startswith("error: "), f"something else comes before the error:\n{done.stderr}"
+    assert sum(line.startswith("error: ") for line in lines) == 1, done.stderr
+    return "\n".join(lines)
 
 
 def assert_tells(message: str, *problems: Problem) -> None:
@@ -44,12 +45,12 @@ def assert_tells(message: str, *problems: Problem) -> None:
 
 
 def assert_nothing_half_written(runs: Path) -> None:
-    """No run folder, and in the cache whole entries only (and the locks that guard them)."""
+    """No run folder, and in the cache whole entries only."""
     assert not (runs / "test").exists()
     cache = runs / ".cache" / "encoded"
     for entry in cache.iterdir() if cache.is_dir() else ():
         assert "partial" not in entry.name
-        assert entry.suffix == ".lock" or (entry / "meta.json").is_file()
+        assert entry.is_file() or (entry / "meta.json").is_file()
 
 
 @pytest.fixture
@@ -172,6 +173,7 @@ def test_bad_data_is_refused_with_its_place_in_the_file(case: str, refused: Call
     path.parent.mkdir()
     path.write_bytes(content)
     assert_tells(refused(f"data.path={path}"), Problem(*(text.replace("{path}", str(path)) for text in problem)))
+    assert not (tmp_path / "runs").exists(), "nothing comes of bad data, not even an empty folder"
 
 
 def test_a_file_that_is_not_there_is_refused_with_the_name_of_one_that_is(
@@ -180,6 +182,15 @@ def test_a_file_that_is_not_there_is_refused_with_the_name_of_one_that_is(
     path = records_file.with_name("recods.json")
     message = refused(f"data.path={path}")
     assert_tells(message, Problem(str(path), "there is no such file", records_file.name))
+
+
+def test_a_large_file_in_another_encoding_is_refused_in_seconds(train: Train, tmp_path: Path) -> None:
+    """Every bad byte once cost a copy of the rest of the file: hours for Alpaca's size with umlauts."""
+    path = tmp_path / "latin1.json"
+    path.write_bytes(records(*[GOOD.replace(b"metal", b"m\xe9t\xe4l")] * 30_000))
+    message = told(train(f"data.path={path}", timeout=30))
+    assert_tells(message, Problem(f"{path}, line 2", "0xe9", "iconv"))
+    assert "60000 problems" in message.replace(",", "")
 
 
 def test_data_of_which_nothing_is_kept_is_refused_with_the_true_reason(
@@ -419,7 +430,7 @@ NEGATIVE = {
         "optim.weight_decay=-0.1",
         "optim.beta1=-0.9",
         "optim.beta2=-0.9",
-        "optim.eps=-1e-8",
+        "optim.eps=-1",
         "optim.warmup_ratio=-0.1",
         "optim.clip_norm=-1",
     ],
@@ -437,7 +448,7 @@ def test_negative_values_are_refused_each_with_its_key(section: str, refused: Ca
     for key, _, value in (override.partition("=") for override in overrides):
         problem = next((line for line in message.splitlines() if f"{key}: " in line), None)
         assert problem, f"{key}={value} is not told:\n{message}"
-        assert value.rstrip("8").rstrip("-") in problem, f"its value is not told: {problem}"
+        assert value in problem, f"its value is not told: {problem}"
     assert "fix: " in message
 
 
@@ -479,7 +490,7 @@ def test_several_unknown_keys_are_told_at_once(refused: Callable[..., str]) -> N
 def test_one_mistake_is_told_once(refused: Callable[..., str]) -> None:
     """A list for data.path once brought "no data is named" along."""
     message = refused("data.path=[a,b]")
-    assert_tells(message, Problem("data.path", "list", "data.path="))
+    assert_tells(message, Problem("data.path", "['a', 'b']", "data.path="))
     assert "no data is named" not in message
 
 
@@ -513,7 +524,7 @@ def test_unknown_keys_in_a_users_experiment_are_refused(by_search_path: bool, ex
 BAD_EXPERIMENTS = {
     "an unknown choice": (
         "# @package _global_\ndefaults:\n  - override /optim: sgd\n",
-        Problem("experiment/mine", "'sgd'", "adamw"),
+        Problem("optim", "'sgd'", "adamw"),
     ),
     "an unknown group": (
         "# @package _global_\ndefaults:\n  - override /optimizer: adamw\n",

@@ -28,8 +28,8 @@ def test_a_sequence_may_span_lines() -> None:
 
 
 def test_each_sequence_ends_at_its_first_end_tag() -> None:
-    text = "[START_DNA]A[END_DNA] and [START_DNA]C[END_DNA]"
-    assert split_sequences(text) == f"[START_DNA]{M}A{M}[END_DNA] and [START_DNA]{M}C{M}[END_DNA]"
+    text = "[START_DNA]A[END_DNA] and [START_DNA]C[END_DNA] and [END_DNA]"
+    assert split_sequences(text) == f"[START_DNA]{M}A{M}[END_DNA] and [START_DNA]{M}C{M}[END_DNA] and [END_DNA]"
 
 
 def test_smiles_and_i_smiles_are_told_apart() -> None:
@@ -48,6 +48,7 @@ def test_smiles_and_i_smiles_are_told_apart() -> None:
         "[START_REF]a paper[END_REF] and [START_SUP]2[END_SUP]",
         "[START_RNA]ACGU[END_RNA]",
         "[start_dna]ACGT[end_dna]",
+        "[START_DNA]ACGT[end_dna]",
     ],
 )
 def test_what_is_no_closed_sequence_is_left_alone(text: str) -> None:

@@ -112,6 +112,7 @@ class TestInvalidJson:
         ("text", "line", "column"),
         [
             ('[\n{"a": 1},\n{"a" 2}\n]', 3, 6),
+            ('[\n{"a": 1},\n{"a": 2,\n"b" 3}\n]', 4, 5),
             ('[\n{"a": 1},\n]', 3, 1),
             ('[\n{"a": 1}\n{"a": 2}]', 3, 1),
             ('[{"a": 1}]\n\n{"a": 2}', 3, 1),
@@ -290,10 +291,10 @@ class TestHub:
 
     def test_the_fingerprint_is_that_of_the_rows(self, hub: dict[str, Any]) -> None:
         """The same name may hold other rows tomorrow; the name alone would find yesterday's encoding."""
-        first = HubSource("name").fingerprint
-        assert HubSource("name").fingerprint == first
+        first = HubSource("name")
+        assert HubSource("name").fingerprint == first.fingerprint
         hub["rows"] = RECORDS[::-1]
-        assert HubSource("name").fingerprint != first
+        assert HubSource("name").fingerprint != first.fingerprint
 
     @pytest.mark.parametrize("error", [ConnectionError("no network\nsecond line"), ValueError(), RuntimeError("x")])
     def test_whatever_the_library_raises_is_told(self, hub: dict[str, Any], error: Exception) -> None:
