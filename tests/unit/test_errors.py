@@ -55,18 +55,21 @@ def test_the_first_20_are_shown_and_all_are_counted(fix: str) -> None:
     error = collected(57, fix)
     text = str(error)
     assert error.count == 57
+    assert text.startswith("57 problems:\n")
     assert "problem 19." in text
     assert "problem 20." not in text
     assert "... and 37 more" in text
 
 
-def test_a_fix_that_all_share_is_told_once() -> None:
-    assert str(collected(5)).count("the same for all") == 1
+def test_a_fix_that_all_share_is_told_once_at_the_end() -> None:
+    told = ["  place 0: problem 0.", "  place 1: problem 1.", "  fix: the same for all"]
+    assert str(collected(2)) == "\n".join(["2 problems:", *told])
 
 
 def test_each_problem_keeps_a_fix_of_its_own() -> None:
     text = str(collected(3, "fix {}"))
-    assert text == "\n".join(f"place {number}: problem {number}.\n  fix: fix {number}" for number in range(3))
+    told = [f"  place {number}: problem {number}.\n    fix: fix {number}" for number in range(3)]
+    assert text == "\n".join(["3 problems:", *told])
 
 
 def test_a_million_problems_cost_no_memory() -> None:
@@ -84,6 +87,26 @@ def test_problems_found_elsewhere_are_taken_in_with_all_they_tell() -> None:
     with pytest.raises(InputError) as caught:
         problems.raise_any()
     assert vars(caught.value) == {"what": "a", "where": "b", "why": "c", "fix": "d"}
+
+
+def test_counts_below_one_are_problems_and_none_is_no_count() -> None:
+    problems = Problems()
+    problems.check_at_least_one("batch", {"examples": 0, "max_tokens": -3, "max_steps": None, "max_epochs": 1})
+    with pytest.raises(InputErrors) as caught:
+        problems.raise_any()
+    assert [(problem.where, problem.what) for problem in caught.value.problems] == [
+        ("batch.examples", "0 is too few"),
+        ("batch.max_tokens", "-3 is too few"),
+    ]
+
+
+def test_a_choice_that_is_none_tells_those_there_are() -> None:
+    problems = Problems()
+    problems.check_choice("data.on_cut", "keep", ("keep", "drop"))
+    problems.check_choice("data.on_cut", "kep", ("keep", "drop"))
+    with pytest.raises(InputError, match="'kep'") as caught:
+        problems.raise_any()
+    assert caught.value.fix == "data.on_cut=keep or drop"
 
 
 def test_code_that_handles_exceptions_lets_a_signal_through() -> None:

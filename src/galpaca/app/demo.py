@@ -56,11 +56,13 @@ def demo(overrides: Sequence[str]) -> None:
 def ask(folder: RunFolder, num_asked: int = NUM_ASKED) -> tuple[list[Answered], list[Answered]]:
     """Answers of the released model to questions it was trained on, and to wordings held out of training."""
     from transformers import OPTForCausalLM
+    from transformers.utils.logging import disable_progress_bar
 
     from galpaca.data.prompts import load_template
     from galpaca.data.tokenizer import load_tokenizer
     from galpaca.inference.answer import answer
 
+    disable_progress_bar()
     model = OPTForCausalLM.from_pretrained(folder.model)
     tokenizer = load_tokenizer(str(folder.model))
     template = load_template("alpaca")
@@ -89,7 +91,7 @@ def _show(console: Console, title: str, answered: Sequence[Answered]) -> None:
     console.print(f"\n[bold]{title}[/bold]: {right} of {len(answered)} answers equal the record's, word for word")
     for item in answered[:_NUM_SHOWN]:
         question = f"{item.instruction} {item.input}".strip()
-        console.print(f"  [cyan]{question}[/cyan]", markup=True)
+        console.print(f"  {question}", style="cyan", markup=False)
         console.print(f"    {item.answer}", style="green" if item.right else "red", markup=False)
         if not item.right:
             console.print(f"    (the record says: {item.expected})", markup=False)

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -175,9 +176,19 @@ class TestFailures:
             raise InputError("bad records")
 
         with pytest.raises(InputError, match="bad records"):
-            load_or_encode(tmp_path, KEY, refuse)
-        assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+            load_or_encode(tmp_path / "new" / "cache", KEY, refuse)
+        assert list(tmp_path.iterdir()) == []
+        check(quietly(tmp_path / "new" / "cache", encoder))
+
+    def test_what_encoding_refuses_leaves_the_rest(self, tmp_path: Path, encoder: Encoder) -> None:
+        def refuse() -> EncodedExamples:
+            raise InputError("bad records")
+
+        load_or_encode(tmp_path, KEY, encoder)
+        with pytest.raises(InputError, match="bad records"):
+            load_or_encode(tmp_path, cache_key(data="other"), refuse)
         check(quietly(tmp_path, encoder))
+        assert encoder.calls == 1
 
     def test_a_full_disk_leaves_nothing(
         self, tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
@@ -278,6 +289,31 @@ def test_of_four_processes_that_ask_at_once_one_encodes(tmp_path: Path, asker: A
         go(process)
     assert [process.wait(timeout=60) for process in processes] == [0] * 4
     assert (tmp_path / "log").read_text() == "encoded\n"
+
+
+INTERRUPTED = ASKER.replace(
+    "    return make_examples()",
+    """
+    print("encoding", flush=True)
+    sys.stdin.readline()
+    raise KeyboardInterrupt
+""",
+)
+
+
+def test_who_waits_goes_on_where_the_first_is_interrupted(tmp_path: Path, asker: Asker) -> None:
+    """Two runs share a cache, and the one that encodes is stopped: what it takes away must not be the other's."""
+    first, second = asker(INTERRUPTED), asker()
+    for process in (first, second):
+        wait_for(process, "ready")
+    go(first)
+    wait_for(first, "encoding")
+    go(second)
+    time.sleep(0.3)  # until it waits
+    go(first)
+    assert first.wait(timeout=60) != 0
+    assert second.wait(timeout=60) == 0
+    assert (tmp_path / "log").read_text() == "encoded\n" * 2
 
 
 KILLED = ASKER.replace(

@@ -43,7 +43,14 @@ def test_good_records_come_through_as_they_are(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("value", "kind"),
-    [(None, "null"), (3, "a int"), (2.5, "a float"), (True, "a bool"), (["x"], "a list"), ({"a": "b"}, "a dict")],
+    [
+        (None, "null"),
+        (3, "a number"),
+        (2.5, "a number"),
+        (True, "true or false"),
+        (["x"], "a list"),
+        ({"a": "b"}, "an object"),
+    ],
 )
 @pytest.mark.parametrize("field", ["instruction", "input", "output"])
 def test_a_field_that_is_no_text(tmp_path: Path, field: str, value: Any, kind: str) -> None:
@@ -163,7 +170,7 @@ def test_all_problems_at_once_the_first_20_shown_and_all_counted(tmp_path: Path)
     text = str(error)
     assert "record 2 (line 3): the field 'output' is null" in text
     assert "record 3 (line 4): a str where an object belongs" in text
-    assert "record 5 (line 6): the field 'output' is a int" in text
+    assert "record 5 (line 6): the field 'output' is a number" in text
     assert "... and 25 more" in text
 
 
