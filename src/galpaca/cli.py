@@ -14,7 +14,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[:1] == ["train"]:
         # A process of its own, by a name under which Lightning can start it again for the other ranks.
         os.execv(sys.executable, [sys.executable, "-m", "galpaca.train", *given[1:]])
-    options = _parser().parse_args(given)
+    parser = _parser()
+    if not given:
+        parser.print_help(sys.stderr)
+        return 2
+    options = parser.parse_args(given)
     return guarded(lambda: options.run(options))
 
 

@@ -20,13 +20,14 @@ FAST = settings(deadline=None, database=None, derandomize=True, max_examples=150
 
 @st.composite
 def plans(draw: st.DrawFn) -> StepPlan:
-    lengths = draw(st.lists(st.integers(1, 100), min_size=1, max_size=80))
+    count = draw(st.integers(1, 80))  # else most lists have a handful
+    lengths = draw(st.lists(st.integers(1, 100), min_size=count, max_size=count))
     targets = [draw(st.integers(0, length - 1)) for length in lengths]
     return StepPlan(
         lengths=np.array(lengths, np.int64),
         num_targets=np.array(targets, np.int64),
         examples=draw(st.integers(1, 40)),
-        max_tokens=draw(st.integers(max(lengths), 300)),
+        max_tokens=draw(st.integers(max(lengths), 2 * max(lengths))),
         num_ranks=draw(st.integers(1, 9)),
         seed=draw(st.none() | st.integers(0, 2**64 - 1)),
     )

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-import re
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from galpaca.app.ranks import global_rank, is_launched_child
-from galpaca.errors import GalpacaError, InputError, StoppedBySignal
+from galpaca.errors import GalpacaError, StoppedBySignal
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -46,10 +44,9 @@ def train_with_hydra() -> int:
 def _hydra() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its errors itself and exits with 1
     import hydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
 
     from galpaca.app.config import config_folder, register
+    from galpaca.app.hydra_errors import COMPOSITION_ERRORS, config_error
 
     register()
 
@@ -63,8 +60,8 @@ def _hydra() -> None:
 
     try:
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="train")(task)()
-    except (HydraException, OmegaConfBaseException) as error:
-        raise _config_error(error) from None
+    except COMPOSITION_ERRORS as error:
+        raise config_error(error, [argument for argument in sys.argv[1:] if "=" in argument]) from None
     for reason in ended_by:
         raise reason
 
@@ -76,35 +73,3 @@ def _train(node: DictConfig) -> None:
     from galpaca.app.train import train  # heavy: after the checks that need none of it
 
     train(config, resolved_yaml)
-
-
-def _config_error(error: Exception) -> InputError:
-    """Hydra's message, with what is known of the mistake."""
-    text = str(error).strip()
-    lines = text.splitlines() or [type(error).__name__]
-    if match := re.match(r"Could not override '([^']+)'", lines[0]):
-        key = match.group(1)
-        return InputError("unknown configuration key", where=key, fix=_near_key(key))
-    if match := re.match(r"In '[^']*': Could not find '([^']+)'", lines[0]):
-        group, _, name = match.group(1).rpartition("/")
-        return InputError(f"there is no {name!r} in the group {group!r}", where="configuration", fix=_options(lines))
-    if match := re.match(r"Could not override '([^']+)'\.?", lines[0]):
-        return InputError(lines[0], where=match.group(1), fix=_options(lines))
-    rest = " ".join(line.strip() for line in lines[1:])
-    return InputError(lines[0], where="configuration", fix=rest or "see python train.py --help")
-
-
-def _options(lines: list[str]) -> str:
-    options = [line.strip() for line in lines[1:] if line.strip() and "Config search path" not in line]
-    return " ".join(options[: next((i for i, o in enumerate(options) if "provider=" in o), None)]) or "see --help"
-
-
-def _near_key(key: str) -> str:
-    import hydra
-
-    from galpaca.app.config import config_folder, keys_of
-
-    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
-        known = sorted(keys_of(hydra.compose("train", overrides=["+experiment=demo"])))
-    near = difflib.get_close_matches(key, known, n=3)
-    return f"did you mean {' or '.join(near)}?" if near else "python train.py --cfg job shows all keys"

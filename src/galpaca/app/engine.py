@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from galpaca.errors import InputError
 
 if TYPE_CHECKING:
     import lightning as L
+    from lightning.pytorch.loggers import Logger
     from lightning.pytorch.plugins.precision import Precision
 
     from galpaca.training.strategies import StepStrategy
@@ -23,42 +25,48 @@ class Engine:
     strategy: StepStrategy
     precision: Precision
     callbacks: list[L.Callback]
+    make_loggers: Callable[..., list[Logger]]
 
 
 def make_engine(config: Config) -> Engine:
     """Raises:
-    InputError: too few GPUs, too many processes, a precision that the strategy refuses, a target that does not bind.
+    InputError: a precision that the strategy refuses, a target that does not bind.
     """
-    check_machine(config)
-    strategy, precision = make(
-        config.strategy, "strategy", accelerator=config.trainer.accelerator, precision=config.precision
-    )
-    callbacks = [make(node, f"callbacks.{name}") for name, node in config.callbacks.items()]
-    return Engine(strategy, precision, callbacks)
+    make_strategy = bound(config.strategy, "strategy", ("accelerator", "precision"))
+    make_callbacks = [bound(node, f"callbacks.{name}") for name, node in config.callbacks.items()]
+    make_loggers = bound(config.logger, "logger", ("folder", "run_id"))
+    strategy, precision = make_strategy(accelerator=config.trainer.accelerator, precision=config.precision)
+    return Engine(strategy, precision, [make_callback() for make_callback in make_callbacks], make_loggers)
 
 
 def check_machine(config: Config) -> None:
-    import torch
-
+    """Raises:
+    InputError: too few GPUs, or more processes than the strategy takes.
+    """
     asked = config.trainer
-    found = torch.cuda.device_count()
-    if asked.accelerator == "gpu" and found < asked.devices:
-        fewer = f"trainer.devices={found}, or " if found else ""
-        raise InputError(
-            f"{asked.devices} GPUs are asked for and this machine has {found}",
-            where="trainer.devices",
-            fix=f"{fewer}trainer=cpu trainer.devices=1 strategy=single for a CPU",
-        )
     if str(config.strategy.get("_target_")).endswith(".single") and asked.num_ranks > 1:
         raise InputError(
             f"the strategy single takes one process, and {asked.num_ranks} are asked for",
             where="strategy",
             fix="strategy=fsdp or strategy=ddp, or trainer.devices=1 trainer.num_nodes=1",
         )
+    if asked.accelerator != "gpu":
+        return
+    import torch
+
+    found = torch.cuda.device_count()
+    if found < asked.devices:
+        fewer = f"trainer.devices={found}, or " if found else ""
+        raise InputError(
+            f"{asked.devices} {'GPU is' if asked.devices == 1 else 'GPUs are'} asked for and this machine has {found}",
+            where="trainer.devices",
+            why="" if torch.version.cuda else f"torch {torch.__version__} is built without CUDA",
+            fix=f"{fewer}trainer=cpu trainer.devices=1 strategy=single for a CPU, or a machine with GPUs (see slurm/)",
+        )
 
 
-def make(node: dict[str, Any], where: str, **given: Any) -> Any:
-    """Calls the ``_target_`` of a configuration node.
+def bound(node: Any, where: str, given: Sequence[str] = ()) -> Callable[..., Any]:
+    """The ``_target_`` of a configuration node, ready to be called with ``given``.
 
     Raises:
         InputError: there is no such target, or it does not take these arguments.
@@ -67,11 +75,12 @@ def make(node: dict[str, Any], where: str, **given: Any) -> Any:
 
     try:
         partial = instantiate(node, _partial_=True)
-        inspect.signature(partial.func).bind(*partial.args, **partial.keywords, **given)
+        inspect.signature(partial.func).bind(*partial.args, **partial.keywords, **dict.fromkeys(given))
     except Exception as error:  # Hydra wraps whatever the import raised
+        target = node.get("_target_", "no _target_") if isinstance(node, dict) else f"{node!r} has no _target_"
         raise InputError(
-            f"{node.get('_target_', 'no _target_')}: {str(error).splitlines()[0]}",
+            f"{target}: {str(error).splitlines()[0].partition(', set env var')[0]}",
             where=where,
-            fix=f"compare with the files of conf/{where.split('.')[0]}/",
+            fix=f"a _target_ and its arguments, as in the files of conf/{where.split('.')[0]}/",
         ) from None
-    return partial(**given)
+    return partial

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from galpaca.app.config import Config
 from galpaca.app.console import TrainingProgress
-from galpaca.app.engine import Engine, make
+from galpaca.app.engine import Engine
 from galpaca.app.prepare import Steps
 from galpaca.app.ranks import global_rank
 from galpaca.errors import GalpacaError, StoppedBySignal
@@ -53,7 +53,7 @@ def fit(
     from galpaca.training.module import InstructionTuner
 
     first_step = folder.last_saved_step()
-    loggers = make(config.logger, "logger", folder=folder, run_id=record.id)
+    loggers = engine.make_loggers(folder=folder, run_id=record.id)
     with ExitStack() as stack:
         file: MetricsFile | None = None
         sinks: list[Sink] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +15,8 @@ from galpaca.app.console import counting
 from galpaca.data.cache import cache_key, load_or_encode
 from galpaca.data.encoding import EncodedExamples, encode
 from galpaca.data.prompts import Template, load_template
-from galpaca.data.records import columns_of, load_records
-from galpaca.data.sources import FileSource, HubSource
+from galpaca.data.records import RecordSet, columns_of, load_records
+from galpaca.data.sources import FileSource, HubSource, Source
 from galpaca.data.spec import DataSpec
 from galpaca.data.split import is_validation
 from galpaca.data.tokenizer import Tokenizer, load_tokenizer
@@ -44,19 +45,48 @@ class PreparedData:
     fingerprint: str
 
 
-def prepare_data(spec: DataSpec, tokenizer_path: str, run_root: Path, console: Console) -> PreparedData:
-    """Reads, checks and encodes the records, or finds them encoded already.
+@dataclass(frozen=True)
+class FoundData:
+    """Data at the door, before anything heavy is imported.
+
+    Attributes:
+        records: read and checked; None where the same file has been encoded before.
+        checked: marks that these records have been encoded, and so are fine.
+    """
+
+    template: Template
+    source: Source
+    records: RecordSet | None
+    cache: Path
+    checked: Path
+
+
+def find_data(spec: DataSpec, run_root: Path) -> FoundData:
+    """Finds template and records, and checks records that have never been encoded.
 
     Args:
         run_root: below which encoded data is kept, unless ``spec`` says where.
 
     Raises:
-        InputError: anything wrong with data, template, tokenizer or split.
+        InputError: anything wrong with template or records.
     """
     template = load_template(spec.template)
-    source = (
+    source: Source = (
         FileSource(Path(spec.path)) if spec.path else HubSource(str(spec.hub_id), spec.hub_split, spec.hub_revision)
     )
+    cache = Path(spec.cache_dir) if spec.cache_dir else run_root / ".cache" / "encoded"
+    checked = cache / f"{cache_key(data=source.fingerprint, columns=columns_of(spec.fields))[:32]}.checked"
+    records = None if checked.exists() else load_records(source, spec.fields)
+    return FoundData(template, source, records, cache, checked)
+
+
+def prepare_data(spec: DataSpec, found: FoundData, tokenizer_path: str, console: Console) -> PreparedData:
+    """Encodes the records, or finds them encoded already.
+
+    Raises:
+        InputError: anything wrong with tokenizer, lengths or split.
+    """
+    source, template = found.source, found.template
     tokenizer = load_tokenizer(tokenizer_path)
     key = cache_key(
         data=source.fingerprint,
@@ -69,7 +99,7 @@ def prepare_data(spec: DataSpec, tokenizer_path: str, run_root: Path, console: C
     )
 
     def encode_now() -> EncodedExamples:
-        records = load_records(source, spec.fields)
+        records = load_records(source, spec.fields) if found.records is None else found.records
         with counting(console, "encoding", len(records)) as progress:
             return encode(
                 records,
@@ -81,8 +111,9 @@ def prepare_data(spec: DataSpec, tokenizer_path: str, run_root: Path, console: C
                 progress=progress,
             )
 
-    cache = Path(spec.cache_dir) if spec.cache_dir else run_root / ".cache" / "encoded"
-    examples = load_or_encode(cache, key, encode_now)
+    examples = load_or_encode(found.cache, key, encode_now)
+    with suppress(OSError):  # a cache prepared by someone else may be read-only; then records are checked again
+        found.checked.touch()
     _check_count(examples, spec)
     held_out = is_validation(examples.content_hashes, spec.val_fraction)
     train, val = np.flatnonzero(~held_out), np.flatnonzero(held_out)

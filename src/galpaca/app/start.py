@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,7 @@ def claimed(folder: RunFolder) -> Iterator[None]:
     if global_rank() != 0:
         yield
         return
+    made = [path for path in folder.path.parents if not path.exists()]
     folder.create()
     with locked(folder.lock):
         try:
@@ -37,6 +38,9 @@ def claimed(folder: RunFolder) -> Iterator[None]:
         finally:
             if not folder.record.exists():
                 folder.discard()
+                with suppress(OSError):  # something else came to be in there
+                    for path in made:
+                        path.rmdir()
 
 
 def open_record(folder: RunFolder, config: Config, data: PreparedData) -> RunRecord:

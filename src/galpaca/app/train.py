@@ -6,13 +6,13 @@ from pathlib import Path
 
 from galpaca.app.config import Config
 from galpaca.app.console import make_console, show_rows
-from galpaca.app.engine import make_engine
+from galpaca.app.engine import check_machine, make_engine
 from galpaca.app.fit import fit
-from galpaca.app.prepare import plan_steps, prepare_data
+from galpaca.app.prepare import find_data, plan_steps, prepare_data
 from galpaca.app.ranks import global_rank
 from galpaca.app.release import release
 from galpaca.app.start import claimed, describe, finished, open_record, write_start
-from galpaca.model.opt import build_model, read_config
+from galpaca.model.opt import build_model, check_model, read_config
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.shutdown import Shutdown
 
@@ -33,11 +33,15 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
     console = make_console(quiet=global_rank() != 0)
     folder = RunFolder(Path(config.run.root), config.run.name)
 
-    data = prepare_data(config.data, config.model.tokenizer_path, folder.root, console)
-    steps = plan_steps(config, data)
-    model_config = read_config(config.model, data.tokenizer, config.data.max_length)
-    engine = make_engine(config)
+    # What is cheap to find wrong comes first: the file, the run folder, the machine, the model; then the encoding.
+    found = find_data(config.data, folder.root)
     with claimed(folder):
+        check_machine(config)
+        check_model(config.model, config.data.max_length)
+        engine = make_engine(config)
+        data = prepare_data(config.data, found, config.model.tokenizer_path, console)
+        steps = plan_steps(config, data)
+        model_config = read_config(config.model, data.tokenizer)
         record = open_record(folder, config, data)
         show_rows(console, "data", data.examples.receipt.rows())
         if finished(folder, steps.num_steps):

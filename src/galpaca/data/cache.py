@@ -106,7 +106,12 @@ def _write(entry: Path, examples: EncodedExamples) -> None:
             with path.open("rb") as file:
                 files[name] = hashlib.file_digest(file, "sha256").hexdigest()
         (partial / _META).write_text(json.dumps({"files": files, "receipt": examples.receipt.to_dict()}, indent=2))
-        partial.rename(entry)
+        try:
+            partial.rename(entry)
+        except OSError:
+            if not entry.is_dir():  # else another machine, that no lock held back, was faster
+                raise
+            shutil.rmtree(partial)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise

@@ -152,8 +152,7 @@ def encode(
         raise InputError(
             "there is no target token in the whole data",
             where=record_set.source,
-            why=f"of {receipt.records:,} records {receipt.examples:,} are kept, and their prompts fill all "
-            f"{max_length:,} tokens",
+            why=_why_no_target(receipt),
             fix="raise data.max_length, or give records with outputs",
         )
     dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
@@ -171,6 +170,13 @@ def content_hash(record: Record) -> int:
     """64 bits of BLAKE2b over the three texts: the same on every machine, for ever."""
     digest = hashlib.blake2b("\0".join(record).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little")
+
+
+def _why_no_target(receipt: Receipt) -> str:
+    if receipt.examples:
+        return f"the prompts of all {receipt.examples:,} examples fill all {receipt.max_length:,} tokens"
+    reasons = ", ".join(f"{reason} ({count:,})" for reason, count in receipt.dropped.items())
+    return f"all {receipt.records:,} records are dropped: {reasons}"
 
 
 class _Refusal(NamedTuple):

@@ -59,8 +59,11 @@ def load_template(name_or_path: str) -> Template:
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
         raise InputError(
-            f"not valid YAML: {' '.join(str(error).split())}", where=name_or_path, fix=_example()
+            f"not valid YAML: {getattr(error, 'problem', None) or error}",
+            where=f"{name_or_path}, line {mark.line + 1}" if mark else name_or_path,
+            fix=_example(),
         ) from None
     if not isinstance(content, dict):
         raise InputError("the template is not a mapping", where=name_or_path, fix=_example())
@@ -79,7 +82,8 @@ def _read(name_or_path: str) -> str:
         try:
             return path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"the template cannot be read: {error}", where=path, fix=_example()) from None
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"the template cannot be read: {reason}", where=path, fix=_example()) from None
     if name_or_path in shipped_templates():
         return (resources.files("galpaca.data") / "templates" / f"{name_or_path}.yaml").read_text(encoding="utf-8")
     raise InputError(

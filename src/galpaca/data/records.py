@@ -9,7 +9,20 @@ from typing import NamedTuple
 from galpaca.data.sources import Row, Source
 from galpaca.errors import Problems
 
+_KINDS = {
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    str: "a string",
+    list: "a list",
+    dict: "an object",
+}
+
 FIELDS = ("instruction", "input", "output")
+
+_AN_OBJECT = (
+    'write each record as {"instruction": ..., "input": ..., "output": ...}; a list of records goes into a .json'
+)
 
 
 class Record(NamedTuple):
@@ -62,7 +75,7 @@ def load_records(source: Source, fields: Mapping[str, str | None] | None = None)
         if isinstance(row.value, dict):
             present.update(row.value.keys())
     required = [field for field in FIELDS if field != "input" or _has_input(columns, present)]
-    missing_everywhere = [field for field in required if not present[columns[field]]]
+    missing_everywhere = [field for field in required if present and not present[columns[field]]]
     for field in missing_everywhere:
         problems.add(
             f"no record has the field {columns[field]!r}",
@@ -94,14 +107,17 @@ def _record(
 ) -> Record:
     where = _where(source, index, row.line)
     if not isinstance(row.value, dict):
-        problems.add(f"{_kind(row.value)} where an object belongs", where=where, fix="{...} for each record")
+        problems.add(f"{_kind(row.value)} where an object belongs", where=where, fix=_AN_OBJECT)
         return Record("", "", "")
     texts = dict.fromkeys(FIELDS, "")
     for field in checked:
         column = columns[field]
         if column not in row.value:
+            # Other records have it, so another column for all of them is no way out.
+            near = _nearest(column, row.value)
             fix = 'add "input": "" where a record has none' if field == "input" else f"add {column!r} to the record"
-            problems.add(f"the field {column!r} is missing", where=where, fix=_suggest(field, column, row.value, fix))
+            fix = f"rename {near!r} to {column!r} in that record" if near else fix
+            problems.add(f"the field {column!r} is missing", where=where, fix=fix)
             continue
         value = row.value[column]
         if not isinstance(value, str):
@@ -120,8 +136,7 @@ def _record(
 
 
 def _kind(value: object) -> str:
-    kinds = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
-    return "null" if value is None else kinds.get(type(value), f"a {type(value).__name__}")
+    return "null" if value is None else _KINDS.get(type(value), f"a {type(value).__name__}")
 
 
 def _is_text(value: str) -> bool:
@@ -134,11 +149,16 @@ def _is_text(value: str) -> bool:
     return True
 
 
-def _suggest(field: str, column: str, names: Mapping[str, object], otherwise: str = "") -> str:
-    near = difflib.get_close_matches(column, [str(name) for name in names if name not in FIELDS], n=1, cutoff=0.7)
+def _suggest(field: str, column: str, names: Mapping[str, object]) -> str:
+    near = _nearest(column, names)
     if near:
-        return f"data.fields.{field}={near[0]} (or rename the column)"
-    return otherwise or f"data.fields.{field}=COLUMN names the column that holds it"
+        return f"data.fields.{field}={near} (or rename the column)"
+    return f"data.fields.{field}=COLUMN names the column that holds it"
+
+
+def _nearest(column: str, names: Mapping[str, object]) -> str | None:
+    others = [str(name) for name in names if name not in FIELDS]
+    return next(iter(difflib.get_close_matches(column, others, n=1, cutoff=0.7)), None)
 
 
 def _where(source: str, index: int, line: int | None) -> str:

@@ -140,11 +140,16 @@ def _json(content: bytes, path: Path, problems: Problems) -> Iterator[Row]:
         if at < len(text):
             raise json.JSONDecodeError("Extra data after the list", text, at)
     except json.JSONDecodeError as error:
+        cut_off = error.msg.startswith("Unterminated string") or not text[error.pos :].strip()
+        ends = "; the file ends before its list does" if cut_off else ""
         problems.add(
-            f"invalid JSON: {error.msg} (column {error.colno})",
+            f"invalid JSON: {error.msg} (column {error.colno}){ends}",
             where=f"{path}, line {error.lineno}",
             fix=f"mend the file there; `python -m json.tool {path}` checks it",
         )
+    except (RecursionError, ValueError) as error:  # a hundred thousand brackets; a number of thousands of digits
+        where = f"{path}, line {lines.at(at)}"
+        problems.add(f"no record can look like this: {error}", where=where, fix="mend the file there")
 
 
 def _not_a_list(text: str, path: Path, problems: Problems) -> Iterator[Row]:
@@ -169,6 +174,9 @@ def _json_lines(content: bytes, path: Path, problems: Problems) -> Iterator[Row]
                 where=f"{path}, line {number}",
                 fix="put exactly one JSON object on each line",
             )
+        except (RecursionError, ValueError) as error:
+            where = f"{path}, line {number}"
+            problems.add(f"no record can look like this: {error}", where=where, fix="mend the line")
 
 
 def _csv(content: bytes, path: Path, problems: Problems) -> Iterator[Row]:
@@ -219,23 +227,33 @@ _READERS: dict[str, Callable[[bytes, Path, Problems], Iterator[Row]]] = {
 
 def _decode(content: bytes, path: Path) -> str:
     """Decodes UTF-8 (a byte order mark, as spreadsheets write it, is dropped); tells every bad byte."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        pass
     problems = Problems()
-    at = 0
-    while True:
-        try:
-            content[at:].decode("utf-8")
-            break
-        except UnicodeDecodeError as error:
-            offset = at + error.start
-            line = content.count(b"\n", 0, offset) + 1
+    offset = 0
+    for number, line in enumerate(content.split(b"\n"), start=1):
+        for at in _bad_bytes(line):
             problems.add(
-                f"byte 0x{content[offset]:02x} at byte offset {offset} is not UTF-8",
-                where=f"{path}, line {line}",
+                f"byte 0x{line[at]:02x} at byte offset {offset + at} is not UTF-8",
+                where=f"{path}, line {number}",
                 fix=f"convert the file, for instance: iconv -f LATIN1 -t UTF-8 {path} > converted{path.suffix}",
             )
-            at += error.end
+        offset += len(line) + 1
     problems.raise_any()
-    return content.decode("utf-8-sig")
+    raise AssertionError("a line break is no part of a character")
+
+
+def _bad_bytes(line: bytes) -> Iterator[int]:
+    at = 0
+    while at < len(line):
+        try:
+            line[at:].decode("utf-8")
+            return
+        except UnicodeDecodeError as error:
+            yield at + error.start
+            at += error.end
 
 
 def _skip(text: str, at: int) -> int:

@@ -50,6 +50,7 @@ class DataSpec:
             problems.add("unknown field", where=f"data.fields.{name}", fix=f"one of {', '.join(FIELDS)}")
         if self.max_length < 2:
             problems.add(f"{self.max_length} tokens hold no prompt and answer", where="data.max_length", fix="512, say")
+        problems.check_at_least_one("data", {"expected_records": self.expected_records})
         if not 0 <= self.val_fraction < 1:
             problems.add(
                 f"{self.val_fraction} is no share below 1", where="data.val_fraction", fix="0 for none, 0.05 for 5 %"

@@ -12,6 +12,8 @@ from galpaca.errors import InputError
 # GALACTICA's tokenizer has these at ids 0 to 3 and names none of them.
 _SPECIAL_TOKENS = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
 
+_FIX = "model.tokenizer=FOLDER_OR_HUB_ID (by default that of model.path=)"
+
 
 class Tokenizer:
     """A Hugging Face tokenizer with GALACTICA's habits; plain OPT tokenizers keep theirs.
@@ -82,15 +84,17 @@ def load_tokenizer(path: str) -> Tokenizer:
     from transformers import AutoTokenizer  # seconds to import: after the checks that need no tokenizer
 
     folder = Path(path)
+    if (path.startswith(("/", ".", "~")) or path.count("/") > 1) and not folder.is_dir():
+        raise InputError("there is no such folder", where=path, fix=_FIX)
     if folder.is_dir() and not (folder / "tokenizer.json").is_file() and not (folder / "vocab.json").is_file():
-        raise InputError("the folder holds no tokenizer.json", where=path, fix="model.tokenizer=FOLDER_OR_HUB_ID")
+        raise InputError("the folder holds no tokenizer.json", where=path, fix=_FIX)
     try:
         hf = AutoTokenizer.from_pretrained(path)
     except Exception as error:  # the library raises a dozen unrelated kinds
         raise InputError(
             f"the tokenizer cannot be loaded: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
             where=path,
-            fix="model.tokenizer=FOLDER_OR_HUB_ID; without a network, a folder or a Hub id that is in the cache",
+            fix=f"{_FIX}; without a network, a folder or a Hub id that is in the cache",
         ) from None
     return Tokenizer(hf, path)
 

@@ -48,8 +48,11 @@ class ModelSpec:
                 problems.add(f"{getattr(self, name)} is no probability below 1", where=f"model.{name}", fix="0 to 0.99")
         if self.path is None:
             for name in ("num_layers", "hidden_size", "num_heads", "ffn_size", "max_positions"):
-                if (getattr(self, name) or 0) < 1:
+                size = getattr(self, name)
+                if size is None:
                     problems.add("a model without a path needs a size", where=f"model.{name}", fix=f"model.{name}=N")
+                elif size < 1:
+                    problems.add(f"{size} is too few", where=f"model.{name}", fix=f"model.{name}=1 or more")
             if self.hidden_size and self.num_heads and self.hidden_size % self.num_heads:
                 problems.add(
                     f"{self.hidden_size} is no multiple of the {self.num_heads} heads",
@@ -67,13 +70,31 @@ class ModelSpec:
         return self.tokenizer or self.path or ""
 
 
-def read_config(spec: ModelSpec, tokenizer: Tokenizer, max_length: int) -> OPTConfig:
-    """The model's configuration, from its folder or made of the spec, checked against tokenizer and data.
+def check_model(spec: ModelSpec, max_length: int) -> None:
+    """What can be told of a model before there is a tokenizer: its kind, its positions, its files.
 
-    Reads no weights, so that mistakes are told before gigabytes are.
+    Reads headers of weight files, no weights, so that mistakes are told before the data is encoded.
 
     Raises:
-        InputError: not an OPT model, a tokenizer larger than its vocabulary, too few positions; all at once.
+        InputError: no such model, not OPT, too few positions, weight files missing or truncated.
+    """
+    problems = Problems()
+    positions = _config_of(spec).max_position_embeddings if spec.path else spec.max_positions or 0
+    if max_length > positions:
+        problems.add(
+            f"{max_length:,} tokens, and the model has {positions:,} positions",
+            where="data.max_length",
+            fix=f"data.max_length={positions} or less",
+        )
+    _check_weight_files(problems, spec)
+    problems.raise_any()
+
+
+def read_config(spec: ModelSpec, tokenizer: Tokenizer) -> OPTConfig:
+    """The model's configuration, from its folder or made of the spec, checked against the tokenizer.
+
+    Raises:
+        InputError: a tokenizer larger than the vocabulary.
     """
     config = _config_of(spec) if spec.path else _bare_config(spec, tokenizer)
     config.dropout, config.attention_dropout = spec.dropout, spec.attention_dropout
@@ -84,12 +105,6 @@ def read_config(spec: ModelSpec, tokenizer: Tokenizer, max_length: int) -> OPTCo
             where="model.tokenizer",
             why=f"{tokenizer.source} and {spec.path} do not belong together",
             fix="model.tokenizer=null takes the model's own tokenizer",
-        )
-    if max_length > config.max_position_embeddings:
-        problems.add(
-            f"{max_length:,} tokens, and the model has {config.max_position_embeddings:,} positions",
-            where="data.max_length",
-            fix=f"data.max_length={config.max_position_embeddings} or less",
         )
     problems.raise_any()
     return config
@@ -143,6 +158,7 @@ def _bare_config(spec: ModelSpec, tokenizer: Tokenizer) -> OPTConfig:
 def _config_of(spec: ModelSpec) -> OPTConfig:
     from transformers import AutoConfig, OPTConfig
 
+    check_folder(str(spec.path), "model.path")
     try:
         config: Any = AutoConfig.from_pretrained(str(spec.path), revision=spec.revision)
     except Exception as error:  # the library raises a dozen unrelated kinds
@@ -164,8 +180,10 @@ def _config_of(spec: ModelSpec) -> OPTConfig:
 def _load(spec: ModelSpec, config: OPTConfig, attention: str) -> OPTForCausalLM:
     import torch
     from transformers import OPTForCausalLM
+    from transformers.utils import logging
 
-    _check_weight_files(spec)
+    told = logging.get_verbosity()
+    logging.set_verbosity_error()  # what is wrong is told below
     try:
         loaded: Any = OPTForCausalLM.from_pretrained(
             spec.path,
@@ -173,6 +191,7 @@ def _load(spec: ModelSpec, config: OPTConfig, attention: str) -> OPTForCausalLM:
             config=config,
             dtype=torch.float32,  # else the checkpoint's own, float16 for GALACTICA
             attn_implementation=attention,
+            ignore_mismatched_sizes=True,  # told below, by name; else the library prints a table and names none
             output_loading_info=True,
         )
     except Exception as error:  # safetensors, pickle and the Hub each raise their own kinds
@@ -182,6 +201,8 @@ def _load(spec: ModelSpec, config: OPTConfig, attention: str) -> OPTForCausalLM:
             why="a weight file is missing, truncated or not this model's",
             fix="download or copy the model again",
         ) from None
+    finally:
+        logging.set_verbosity(told)
     model: OPTForCausalLM
     model, report = loaded
     problems = Problems()
@@ -192,24 +213,48 @@ def _load(spec: ModelSpec, config: OPTConfig, attention: str) -> OPTForCausalLM:
     return model
 
 
-def _check_weight_files(spec: ModelSpec) -> None:
+def check_folder(path: str, key: str) -> None:
+    """Raises:
+    InputError: a path, not a Hub id, and there is no such folder.
+    """
+    looks_like_a_path = path.startswith(("/", ".", "~")) or path.count("/") > 1
+    if looks_like_a_path and not Path(path).is_dir():
+        raise InputError("there is no such folder", where=path, fix=f"{key}=FOLDER_OR_HUB_ID")
+
+
+def _check_weight_files(problems: Problems, spec: ModelSpec) -> None:
     folder = Path(str(spec.path))
-    if not folder.is_dir():
+    if not spec.path or not folder.is_dir():
         return
+    again = "copy or download it again"
     singles = ("model.safetensors", "pytorch_model.bin")
-    indices = [folder / f"{name}.index.json" for name in singles]
-    shards = {
-        shard for index in indices if index.is_file() for shard in json.loads(index.read_text())["weight_map"].values()
-    }
-    problems = Problems()
-    for shard in sorted(shards):
-        if not (folder / shard).is_file():
-            problems.add("the weight file is missing", where=folder / shard, fix="copy or download the model again")
-    if not shards and not any((folder / name).is_file() for name in singles):
-        problems.add(
-            "the folder holds no weights", where=folder, why="no model.safetensors", fix="copy the model again"
-        )
-    problems.raise_any()
+    files = {folder / name for name in singles if (folder / name).is_file()}
+    for index in (folder / f"{name}.index.json" for name in singles):
+        try:
+            files |= {folder / shard for shard in json.loads(index.read_text())["weight_map"].values()}
+        except FileNotFoundError:
+            pass
+        except (ValueError, KeyError) as error:
+            problems.add(f"the index is no JSON with a weight_map: {error}", where=index, fix=again)
+            return
+    if not files:
+        problems.add("the folder holds no weights", where=folder, why="no model.safetensors", fix=again)
+    for path in sorted(files):
+        if not path.is_file():
+            problems.add("the weight file is missing", where=path, fix=again)
+        elif path.suffix == ".safetensors" and (damage := _damage(path)):
+            problems.add(f"the weight file is truncated or damaged: {damage}", where=path, fix=again)
+
+
+def _damage(path: Path) -> str:
+    """What the header says against the file; reads the header only."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy"):
+            return ""
+    except (SafetensorError, OSError) as error:
+        return _first_line(error)
 
 
 def _listed(value: Any) -> list[str]:

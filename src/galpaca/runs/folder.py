@@ -92,7 +92,9 @@ class RunFolder:
             probe.unlink()
         except OSError as error:
             raise InputError(
-                f"the run folder cannot be written: {error.strerror}", where=self.path, fix="run.root=FOLDER, writable"
+                f"the run folder cannot be written: {error.strerror}",
+                where=self.path,
+                fix="run.root=ANOTHER_FOLDER, or make this one writable",
             ) from None
 
     def remove_partial(self) -> None:

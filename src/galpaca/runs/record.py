@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -50,7 +51,7 @@ class RunRecord:
             return
         asked = json.loads(json.dumps(recipe))  # as it would be read back
         differences = [
-            f"{key}: {begun.get(key, 'absent')} -> {asked.get(key, 'absent')}"
+            f"{key}: {_short(begun.get(key, 'absent'))} -> {_short(asked.get(key, 'absent'))}"
             for key in sorted(begun.keys() | asked.keys())
             if begun.get(key) != asked.get(key)
         ]
@@ -61,6 +62,12 @@ class RunRecord:
                 why="; ".join(differences),
                 fix="run.name=ANOTHER begins a new run; the old values go on with this one",
             )
+
+
+def _short(value: Any) -> str:
+    """A fingerprint's first digits are enough to tell it from another."""
+    text = str(value)
+    return text[:12] if re.fullmatch(r"[0-9a-f]{64}", text) else text
 
 
 def versions() -> dict[str, str]:

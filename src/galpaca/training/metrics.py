@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import time
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
 from galpaca.data.collate import StepBatch
+from galpaca.errors import GalpacaError
 from galpaca.runs.shutdown import Shutdown
 
 Line = dict[str, Any]
@@ -95,9 +97,9 @@ class StepMetrics(L.Callback):
         self.stop_agreed = self.stop_agreed or bool(ranks[:, 0].any())
         seconds = time.perf_counter() - self._clock
         self._clock += seconds
+        nll_sums = ranks[:, 2::2].sum(dim=0).tolist()
+        grad_norms = ranks[0, 3::2].tolist()
         if trainer.is_global_zero:
-            nll_sums = ranks[:, 2::2].sum(dim=0).tolist()
-            grad_norms = ranks[0, 3::2].tolist()
             shared = {
                 "tokens_per_second": round(sum(p.step.num_tokens for p in pending) / seconds, 1),
                 "step_seconds": round(seconds / len(pending), 4),
@@ -105,6 +107,9 @@ class StepMetrics(L.Callback):
                 **_scaler_figures(trainer),
             }
             self._emit([self._line(*figures, shared) for figures in zip(pending, nll_sums, grad_norms, strict=True)])
+
+        if getattr(trainer.precision_plugin, "scaler", None) is None:
+            _refuse_non_finite(pending, nll_sums, grad_norms)
 
     def _line(self, pending: _PendingStep, nll_sum: float, grad_norm: float, shared: Mapping[str, Any]) -> Line:
         step = pending.step
@@ -122,12 +127,24 @@ class StepMetrics(L.Callback):
         }
         if "loss_scale" in shared:
             # The scaler leaves out an update whose gradients overflowed; no other trace of it remains.
-            line["skipped"] = not torch.tensor(grad_norm).isfinite().item()
+            line["skipped"] = not math.isfinite(grad_norm)
         return line
 
     def _emit(self, lines: list[Line]) -> None:
         for sink in self.sinks:
             sink.write(lines)
+
+
+def _refuse_non_finite(pending: Sequence[_PendingStep], nll_sums: list[float], grad_norms: list[float]) -> None:
+    """Stops a run that has diverged, on all ranks, before a checkpoint can hold what it has become."""
+    for step, *figures in zip(pending, nll_sums, grad_norms, strict=True):
+        if not all(map(math.isfinite, figures)):
+            raise GalpacaError(
+                f"loss or gradient is not finite (loss {figures[0]:g}, gradient norm {figures[1]:g})",
+                where=f"step {step.step.index + 1}",
+                why="the weights are of no use from here on, and are not saved",
+                fix="a smaller optim.lr; the same command goes on from the last checkpoint, a new run.name from the start",
+            )
 
 
 class LoggerSink:

@@ -1,5 +1,6 @@
 """Settings of training as plain records, cheap to import: a mistake in them is told before torch is loaded."""
 
+import math
 from dataclasses import dataclass
 
 from galpaca.errors import Problems
@@ -30,12 +31,19 @@ class OptimizerSpec:
 
     def __post_init__(self) -> None:
         problems = Problems()
-        if self.lr <= 0:
-            problems.add(f"a learning rate of {self.lr}", where="optim.lr", fix="a number above 0")
+        if not 0 < self.lr < math.inf:
+            problems.add(f"a learning rate of {self.lr}", where="optim.lr", fix="a number above 0, for instance 2e-5")
+        if not 0 <= self.weight_decay < math.inf:
+            problems.add(f"a decay of {self.weight_decay}", where="optim.weight_decay", fix="0 for none, or above")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                problems.add(f"{getattr(self, name)} is no share", where=f"optim.{name}", fix="from 0 to below 1")
+        if not 0 < self.eps < math.inf:
+            problems.add(f"an epsilon of {self.eps}", where="optim.eps", fix="a number above 0, for instance 1e-8")
         problems.check_choice("optim.schedule", self.schedule, SCHEDULES)
         if not 0 <= self.warmup_ratio <= 1:
             problems.add(f"{self.warmup_ratio} is no share", where="optim.warmup_ratio", fix="a number from 0 to 1")
-        if self.clip_norm is not None and self.clip_norm <= 0:
+        if self.clip_norm is not None and not self.clip_norm > 0:
             problems.add(f"a bound of {self.clip_norm}", where="optim.clip_norm", fix="above 0, or null for none")
         problems.raise_any()
 

@@ -291,19 +291,22 @@ def test_of_four_processes_that_ask_at_once_one_encodes(tmp_path: Path, asker: A
     assert (tmp_path / "log").read_text() == "encoded\n"
 
 
-INTERRUPTED = ASKER.replace(
+STOPPED = ASKER.replace(
     "    return make_examples()",
     """
     print("encoding", flush=True)
     sys.stdin.readline()
-    raise KeyboardInterrupt
+    raise {}
 """,
 )
 
 
-def test_who_waits_goes_on_where_the_first_is_interrupted(tmp_path: Path, asker: Asker) -> None:
-    """Two runs share a cache, and the one that encodes is stopped: what it takes away must not be the other's."""
-    first, second = asker(INTERRUPTED), asker()
+@pytest.mark.parametrize("error", ["KeyboardInterrupt", "ValueError('bad records')"])
+def test_who_waits_goes_on_where_the_first_is_stopped(tmp_path: Path, asker: Asker, error: str) -> None:
+    """The first took the folder away in which the second waited for its lock: "the encoded data cannot be saved: No
+    such file or directory". Where ranks read the same bad data, that is what rank 0 told instead of the problems.
+    """
+    first, second = asker(STOPPED.format(error)), asker()
     for process in (first, second):
         wait_for(process, "ready")
     go(first)

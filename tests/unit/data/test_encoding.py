@@ -79,7 +79,7 @@ def test_a_text_is_cut_at_max_length_and_so_is_its_prompt() -> None:
 
 
 def test_a_text_of_just_max_length_is_not_cut() -> None:
-    examples = encoded(Record("do", "", "12345678"))
+    examples = encoded(Record("do", "", "12345678"), on_cut="error")
     assert text_of(examples, 0) == "do:12345678$"
     assert (examples.receipt.cut_answers, examples.receipt.lost_target_tokens) == (0, 0)
 
@@ -130,6 +130,7 @@ def test_each_policy_decides_over_its_own_records(on_empty: Policy, on_cut: Poli
     assert examples.record_indices.tolist() == kept
     assert sum(examples.receipt.dropped.values()) == 7 - len(kept)
     assert [text_of(examples, i)[:2] for i in range(len(kept))] == [ALL[index].instruction[:2] for index in kept]
+    assert examples.content_hashes.tolist() == [content_hash(ALL[index]) for index in kept]
 
 
 def test_a_dropped_record_is_counted_for_one_reason() -> None:

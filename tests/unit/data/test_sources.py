@@ -205,12 +205,19 @@ class TestInvalidUtf8:
         assert "byte 0xe6 at byte offset 6 " in refusal(tmp_path, "a.csv", b"a,b\n1,\xe6\xb0").what
 
     @pytest.mark.timeout(20)
-    def test_a_file_in_another_encoding_is_refused_in_no_time(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("name", "content", "line_of_the_20th"),
+        [("a.csv", b"a,b\n" + b"\xe9,\xe8\n" * 50_000, 11), ("a.json", b"[" + (b"x" * 39 + b"\xe9") * 100_000, 1)],
+        ids=["many lines", "one line"],
+    )
+    def test_a_file_in_another_encoding_is_refused_in_no_time(
+        self, tmp_path: Path, name: str, content: bytes, line_of_the_20th: int
+    ) -> None:
         """The rest of the file was copied and its lines counted anew for every bad byte: 400 KB took three minutes."""
-        error = refusal(tmp_path, "a.csv", b"a,b\n" + b"\xe9,\xe8\n" * 100_000)
+        error = refusal(tmp_path, name, content)
         assert isinstance(error, InputErrors)
-        assert error.count == 200_000
-        assert error.problems[19].where.endswith("line 11")
+        assert error.count == 100_000
+        assert error.problems[19].where.endswith(f"line {line_of_the_20th}")
 
 
 class TestFilesThatAreNone:

@@ -123,7 +123,12 @@ class TestRemovePartial:
         assert list(folder.path.iterdir()) == [folder.record]
 
     def test_nothing_that_is_whole(self, folder: RunFolder) -> None:
-        kept = [folder.checkpoint(3) / "state.partial", folder.model / "config.json", folder.record]
+        kept = [
+            folder.checkpoint(3) / "state.partial",
+            folder.model / "a.partial",
+            folder.model / "config.json",
+            folder.record,
+        ]
         for path in kept:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("whole")

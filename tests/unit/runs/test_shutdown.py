@@ -3,7 +3,7 @@
 import signal
 import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -107,7 +107,6 @@ def test_listening_again_takes_back_what_a_library_took() -> None:
 def test_another_thread_may_ask_to_listen_and_changes_nothing() -> None:
     """Python refuses handlers outside the main thread with a ValueError."""
     before = [signal.getsignal(number) for number in SIGNALS]
-    thread = threading.Thread(target=Shutdown().listen)
-    thread.start()
-    thread.join()
+    with ThreadPoolExecutor(1) as other:
+        other.submit(Shutdown().listen).result()
     assert [signal.getsignal(number) for number in SIGNALS] == before
