@@ -6,7 +6,6 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -44,7 +43,6 @@ def load_or_encode(root: Path, key: str, encode: Callable[[], EncodedExamples]) 
         pass
     except _DamagedError as damage:
         warnings.warn(f"the encoded data in {entry} is damaged ({damage}) and is encoded again", stacklevel=2)
-    made = [folder for folder in (root, *root.parents) if not folder.exists()]
     lock = root / f"{entry.name}.lock"
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -60,16 +58,8 @@ def load_or_encode(root: Path, key: str, encode: Callable[[], EncodedExamples]) 
             f"the encoded data cannot be saved: {error.strerror or error}", where=root, fix="data.cache_dir=FOLDER"
         ) from None
     except BaseException:
-        _leave_nothing(lock, made)
+        lock.unlink(missing_ok=True)  # who waits makes it anew
         raise
-
-
-def _leave_nothing(lock: Path, made: list[Path]) -> None:
-    """After data that was refused: no lock, no folders that were made for it."""
-    lock.unlink(missing_ok=True)
-    with suppress(OSError):  # something else came to be in there
-        for folder in made:
-            folder.rmdir()
 
 
 class _DamagedError(Exception):
@@ -81,10 +71,17 @@ def _load(entry: Path) -> EncodedExamples:
         raise FileNotFoundError(entry)
     try:
         meta = json.loads((entry / _META).read_text())
+        if _digest_of(meta["content"]) != meta["sha256"]:
+            raise ValueError(f"checksum of {_META}")
+        meta = meta["content"]
         arrays = {name: _load_array(entry / f"{name}.npy", meta["files"][name]) for name in _ARRAYS}
         return EncodedExamples(**arrays, receipt=Receipt(**meta["receipt"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _DamagedError(f"{type(error).__name__}: {error}") from None
+
+
+def _digest_of(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _load_array(path: Path, sha256: str) -> Any:
@@ -96,7 +93,8 @@ def _load_array(path: Path, sha256: str) -> Any:
 
 def _write(entry: Path, examples: EncodedExamples) -> None:
     partial = entry.with_name(f"{entry.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
+    for leftover in entry.parent.glob(f"{entry.name}.partial-*"):
+        shutil.rmtree(leftover, ignore_errors=True)  # of a killed process: this one holds the lock
     partial.mkdir()
     try:
         files = {}
@@ -105,7 +103,8 @@ def _write(entry: Path, examples: EncodedExamples) -> None:
             np.save(path, getattr(examples, name))
             with path.open("rb") as file:
                 files[name] = hashlib.file_digest(file, "sha256").hexdigest()
-        (partial / _META).write_text(json.dumps({"files": files, "receipt": examples.receipt.to_dict()}, indent=2))
+        content = {"files": files, "receipt": examples.receipt.to_dict()}
+        (partial / _META).write_text(json.dumps({"content": content, "sha256": _digest_of(content)}, indent=2))
         try:
             partial.rename(entry)
         except OSError:

@@ -2,8 +2,8 @@
 
 GALACTICA reads what stands between DNA, AMINO, SMILES and I_SMILES tags character by character: a marker goes before
 each character and before the end tag, and the tokenizer removes it again. The scheme is that of galai's
-``escape_custom_split_sequence`` (github.com/paperswithcode/galai, galai/utils.py), with one difference: a sequence
-may span lines.
+``escape_custom_split_sequence`` (github.com/paperswithcode/galai, galai/utils.py), with two differences: a sequence
+may span lines, and holds no opening tag.
 """
 
 import re
@@ -11,7 +11,8 @@ import re
 SPLIT_MARKER = "SPL1T-TH1S-Pl3A5E"
 SEQUENCE_TAGS = tuple(f"[{end}_{kind}]" for kind in ("DNA", "AMINO", "SMILES", "I_SMILES") for end in ("START", "END"))
 
-_SEQUENCE = re.compile(r"\[START_(DNA|AMINO|SMILES|I_SMILES)\](.*?)\[END_\1\]", re.DOTALL)
+# No sequence holds an opening tag: one that is only named in the text swallows nothing up to a later end tag.
+_SEQUENCE = re.compile(r"\[START_(DNA|AMINO|SMILES|I_SMILES)\]((?:(?!\[START_).)*?)\[END_\1\]", re.DOTALL)
 
 
 def split_sequences(text: str, end: int | None = None) -> str:

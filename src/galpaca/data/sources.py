@@ -1,5 +1,6 @@
 """Rows from files: JSON, JSON Lines, CSV, TSV, Parquet; and from data sets of the Hugging Face Hub."""
 
+import codecs
 import csv
 import difflib
 import hashlib
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from galpaca.errors import InputError, Problems
+from galpaca.errors import SHOWN_PROBLEMS, InputError, Problems
 
 _KINDS_FIX = "use .json (a list of objects), .jsonl (one object a line), .csv, .tsv or .parquet"
 
@@ -183,8 +184,11 @@ def _csv(content: bytes, path: Path, problems: Problems) -> Iterator[Row]:
     csv.field_size_limit(sys.maxsize)  # an answer may be longer than the default of 128 KiB
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     reader = csv.reader(io.StringIO(_decode(content, path), newline=""), delimiter=delimiter, strict=True)
+    begins = 1
     try:
-        header = next(reader)
+        header = next(reader, [])
+        for name in sorted({name for name in header if header.count(name) > 1}):
+            problems.add(f"the header has {name!r} twice", where=f"{path}, line 1", fix="rename one of the columns")
         begins = reader.line_num + 1
         for cells in reader:
             if cells and len(cells) != len(header):
@@ -197,9 +201,8 @@ def _csv(content: bytes, path: Path, problems: Problems) -> Iterator[Row]:
                 yield Row(begins, dict(zip(header, cells, strict=True)))
             begins = reader.line_num + 1
     except csv.Error as error:
-        problems.add(
-            f"invalid CSV: {error}", where=f"{path}, line {reader.line_num}", fix="close and double its quotes"
-        )
+        where = f"{path}, line {begins}"  # where the record begins: an open quote shows only at the end of the file
+        problems.add(f"invalid CSV: {error}", where=where, fix="close its quotes, and double those inside of them")
 
 
 def _parquet(content: bytes, path: Path, problems: Problems) -> Iterator[Row]:
@@ -227,33 +230,27 @@ _READERS: dict[str, Callable[[bytes, Path, Problems], Iterator[Row]]] = {
 
 def _decode(content: bytes, path: Path) -> str:
     """Decodes UTF-8 (a byte order mark, as spreadsheets write it, is dropped); tells every bad byte."""
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        pass
+    begins = len(codecs.BOM_UTF8) if content.startswith(codecs.BOM_UTF8) else 0
+    bad_offsets: list[int] = []
+
+    def note(error: UnicodeError) -> tuple[str, int]:
+        assert isinstance(error, UnicodeDecodeError)
+        bad_offsets.append(begins + error.start)
+        return "", error.end
+
+    codecs.register_error("galpaca.note", note)
+    text = content[begins:].decode("utf-8", "galpaca.note")
     problems = Problems()
-    offset = 0
-    for number, line in enumerate(content.split(b"\n"), start=1):
-        for at in _bad_bytes(line):
-            problems.add(
-                f"byte 0x{line[at]:02x} at byte offset {offset + at} is not UTF-8",
-                where=f"{path}, line {number}",
-                fix=f"convert the file, for instance: iconv -f LATIN1 -t UTF-8 {path} > converted{path.suffix}",
-            )
-        offset += len(line) + 1
+    for offset in bad_offsets[:SHOWN_PROBLEMS]:
+        line = content.count(b"\n", 0, offset) + 1
+        problems.add(
+            f"byte 0x{content[offset]:02x} at byte offset {offset} is not UTF-8",
+            where=f"{path}, line {line}",
+            fix=f"convert the file, for instance: iconv -f LATIN1 -t UTF-8 {path} > converted{path.suffix}",
+        )
+    problems.count = len(bad_offsets)
     problems.raise_any()
-    raise AssertionError("a line break is no part of a character")
-
-
-def _bad_bytes(line: bytes) -> Iterator[int]:
-    at = 0
-    while at < len(line):
-        try:
-            line[at:].decode("utf-8")
-            return
-        except UnicodeDecodeError as error:
-            yield at + error.start
-            at += error.end
+    return text
 
 
 def _skip(text: str, at: int) -> int:

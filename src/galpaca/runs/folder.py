@@ -99,9 +99,11 @@ class RunFolder:
 
     def remove_partial(self) -> None:
         """Removes what a killed process left half-written."""
-        for pattern in (".*.partial", "*/.*.partial"):
-            for leftover in self.path.glob(pattern):
+        for leftover in (*self.path.glob(".*.partial*"), *self.path.glob("*/.*.partial*")):
+            if leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
 
 
 def replace_file(path: Path, content: str) -> None:

@@ -1,5 +1,6 @@
 """One writer in a run folder. The lock dies with its process, so a crash leaves none behind."""
 
+import errno
 import fcntl
 import json
 import os
@@ -9,6 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from galpaca.errors import InputError
+
+# What flock answers where another process holds the lock.
+_HELD = (errno.EWOULDBLOCK, errno.EACCES)
 
 
 @contextmanager
@@ -21,7 +25,14 @@ def locked(path: Path) -> Iterator[None]:
     with path.open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except OSError as error:
+            if error.errno not in _HELD:
+                raise InputError(
+                    f"the file system gives no lock: {error.strerror}",
+                    where=path,
+                    why="without it two processes could write in one run folder",
+                    fix="run.root=FOLDER on another file system, or mount this one with locks (Lustre: -o flock)",
+                ) from None
             raise InputError(
                 "another process is writing in this run folder",
                 where=path.parent,

@@ -143,7 +143,7 @@ def _refuse_non_finite(pending: Sequence[_PendingStep], nll_sums: list[float], g
                 f"loss or gradient is not finite (loss {figures[0]:g}, gradient norm {figures[1]:g})",
                 where=f"step {step.step.index + 1}",
                 why="the weights are of no use from here on, and are not saved",
-                fix="a smaller optim.lr; the same command goes on from the last checkpoint, a new run.name from the start",
+                fix="a smaller optim.lr with a new run.name; the same command goes on from the last checkpoint",
             )
 
 

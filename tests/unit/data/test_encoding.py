@@ -231,9 +231,9 @@ class TestWithGalacticasTokenizer:
         assert examples.ids(0)[-1] == tokenizer.eos_id
 
     def test_a_sequence_that_begins_in_the_prompt_and_ends_in_the_answer(self, tokenizer: Tokenizer) -> None:
-        examples = self.encoded(tokenizer, Record("Go on:", "[START_AMINO]MKKVLLAA", "GGSS[END_AMINO]"))
-        assert self.targets(tokenizer, examples) == "GGSS[END_AMINO]</s>"
-        assert examples.num_targets[0] == len("GGSS") + 2
+        examples = self.encoded(tokenizer, Record("Go on:", "[START_AMINO]the water", " of the[END_AMINO]"))
+        assert self.targets(tokenizer, examples) == " of the[END_AMINO]</s>"
+        assert examples.num_targets[0] == len(" of the") + 2
 
     def test_records_that_normalization_changes_are_counted_once_each(self, tokenizer: Tokenizer) -> None:
         examples = self.encoded(

@@ -204,6 +204,11 @@ class TestInvalidUtf8:
     def test_a_character_that_is_cut_at_the_end(self, tmp_path: Path) -> None:
         assert "byte 0xe6 at byte offset 6 " in refusal(tmp_path, "a.csv", b"a,b\n1,\xe6\xb0").what
 
+    def test_a_long_line_is_told_its_one_bad_byte(self, tmp_path: Path) -> None:
+        """Read in pieces, a line has characters that a piece cuts in two."""
+        content = b"[" + "水é🧪".encode() * 3_333 + b"\xe9]"
+        assert refusal(tmp_path, "a.json", content).what == f"byte 0xe9 at byte offset {len(content) - 2} is not UTF-8"
+
     @pytest.mark.timeout(20)
     @pytest.mark.parametrize(
         ("name", "content", "line_of_the_20th"),

@@ -74,15 +74,13 @@ class TestGalactica:
         assert not {0, 1, 2, 3} & set(ids(tokenizer, "Name a gas."))
 
     @pytest.mark.parametrize("kind", KINDS)
-    @pytest.mark.parametrize("sequence", ["CCOCCO", "MKKV\nLLAA", "C(C(=O)O)N", "AA  BB\r\nCC"])
+    @pytest.mark.parametrize("sequence", ["C(C(=O)O)N", "water of the", "the\nwater\r\nthe"])
     def test_a_sequence_is_one_token_a_character(self, tokenizer: Tokenizer, kind: str, sequence: str) -> None:
+        """A small vocabulary has words and no peptides: only words show that it is not read in pieces anyway."""
         found = tokenizer.pieces(ids(tokenizer, f"[START_{kind}]{sequence}[END_{kind}]"))
         assert found == [f"[START_{kind}]", *sequence, f"[END_{kind}]"]
 
-    def test_a_peptide_of_25_residues_is_27_tokens_with_its_tags(self, tokenizer: Tokenizer) -> None:
-        assert len(ids(tokenizer, f"[START_AMINO]{PEPTIDE}[END_AMINO]")) == 27
-
-    def test_with_the_tokenizer_of_galactica_too_and_14_without_splitting(self, shared_data: Path) -> None:
+    def test_a_peptide_of_25_residues_is_27_tokens_with_its_tags(self, shared_data: Path) -> None:
         """Skipping the split costs 2.9 nats a token on proteins."""
         tokenizer = load_tokenizer(str(shared_data / "galactica_tokenizer"))
         tagged = f"[START_AMINO]{PEPTIDE}[END_AMINO]"
@@ -92,12 +90,13 @@ class TestGalactica:
     @pytest.mark.parametrize(
         ("prompt", "answer"),
         [
-            ("Go on: [START_AMINO]MKKV", "LLAA[END_AMINO]."),
-            ("Go on:\n[START_SMILES]CC\nOC", "\nCC[END_SMILES]\n"),
-            ("[START_DNA]", "ACGTACGT[END_DNA]"),
-            ("[START_DNA]ACGTACGT", "[END_DNA]"),
-            ("[START_DNA]ACGTACGT[END_DNA]", " is a sequence."),
-            ("[START_DNA]ACGT[END_DNA] [START_AMINO]MK", "LA[END_AMINO]"),
+            ("Go on: [START_AMINO]the water", " of the[END_AMINO]."),
+            ("Go on: [START_AMINO]the wat", "er of the[END_AMINO]."),
+            ("Go on:\n[START_SMILES]the\nwater", "\nthe[END_SMILES]\n"),
+            ("[START_DNA]", "the water[END_DNA]"),
+            ("[START_DNA]the water", "[END_DNA]"),
+            ("[START_DNA]the water[END_DNA]", " is a sequence."),
+            ("[START_DNA]the water[END_DNA] [START_AMINO]the", " water[END_AMINO]"),
         ],
     )
     def test_a_prompts_tokens_are_the_first_of_the_whole(self, tokenizer: Tokenizer, prompt: str, answer: str) -> None:
@@ -110,10 +109,11 @@ class TestGalactica:
         assert tokenizer.hf.decode(alone) == prompt
 
     @pytest.mark.parametrize(
-        "text", ["[START_AMINO]MKKVLLAAMKKVLLAA", "MKKVLLAAMKKVLLAA[END_AMINO]", "a [START_REF]b[END_REF]"]
+        "text", ["[START_AMINO]the water", "the water[END_AMINO]", "[START_REF]the water[END_REF]"]
     )
     def test_what_is_no_closed_sequence_is_read_as_any_text(self, tokenizer: Tokenizer, text: str) -> None:
         assert ids(tokenizer, text) == tokenizer.encode([text])[0]
+        assert len(ids(tokenizer, text)) < len("the water")
 
     def test_a_text_with_the_marker_loses_it(self, tokenizer: Tokenizer) -> None:
         assert tokenizer.decode(ids(tokenizer, f"a{SPLIT_MARKER}b")) == "ab"
