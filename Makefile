@@ -17,7 +17,7 @@ help: ## Show this list
 venv: $(stamp) ## Create .venv with the pinned versions of constraints.txt
 
 test: $(stamp) ## Run the tests; add PYTEST_ARGS='-m "not slow"' for some of them
-	$(bin)/pytest -n 2 -q $(PYTEST_ARGS)
+	$(bin)/pytest -n 2 --dist worksteal -q $(PYTEST_ARGS)
 
 demo: $(stamp) ## Train and use a tiny model, start to end
 	$(bin)/galpaca demo

@@ -6,12 +6,13 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
+from filelock import BaseFileLock, FileLock
 
 from galpaca.data.encoding import FORMAT_VERSION, EncodedExamples
 from galpaca.data.receipt import Receipt
@@ -43,10 +44,10 @@ def load_or_encode(root: Path, key: str, encode: Callable[[], EncodedExamples]) 
         pass
     except _DamagedError as damage:
         warnings.warn(f"the encoded data in {entry} is damaged ({damage}) and is encoded again", stacklevel=2)
+    made = [folder for folder in (root, *root.parents) if not folder.exists()]
     lock = root / f"{entry.name}.lock"
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock):
+        with _waiting_for(lock):
             try:
                 return _load(entry)  # another process was faster
             except (FileNotFoundError, _DamagedError):
@@ -58,8 +59,28 @@ def load_or_encode(root: Path, key: str, encode: Callable[[], EncodedExamples]) 
             f"the encoded data cannot be saved: {error.strerror or error}", where=root, fix="data.cache_dir=FOLDER"
         ) from None
     except BaseException:
-        lock.unlink(missing_ok=True)  # who waits makes it anew
+        _leave_nothing(lock, made)
         raise
+
+
+def _waiting_for(lock: Path) -> BaseFileLock:
+    """The lock, held. Whoever held it before may have failed and taken the folder away."""
+    while True:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            held = FileLock(lock)
+            held.acquire()
+            return held
+        except FileNotFoundError:
+            continue
+
+
+def _leave_nothing(lock: Path, made: list[Path]) -> None:
+    """After data that was refused: no lock, and no folders that were made for it."""
+    lock.unlink(missing_ok=True)
+    with suppress(OSError):  # something else has come to be in there
+        for folder in made:
+            folder.rmdir()
 
 
 class _DamagedError(Exception):
