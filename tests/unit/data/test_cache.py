@@ -9,10 +9,12 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from galpaca.data.cache import cache_key, load_or_encode
 from galpaca.data.encoding import EncodedExamples
@@ -289,6 +291,28 @@ def test_of_four_processes_that_ask_at_once_one_encodes(tmp_path: Path, asker: A
         go(process)
     assert [process.wait(timeout=60) for process in processes] == [0] * 4
     assert (tmp_path / "log").read_text() == "encoded\n"
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_the_lock_is_given_back_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: bool) -> None:
+    """Taken twice and given back once, it was free only because the object happened to be destroyed: a traceback that
+    is kept, or a debugger, would have left every other process waiting.
+    """
+    locks: list[FileLock] = []
+
+    def kept(path: Path) -> FileLock:
+        locks.append(FileLock(path))
+        return locks[-1]
+
+    def encode() -> EncodedExamples:
+        if refused:
+            raise ZeroDivisionError
+        return make_examples()
+
+    monkeypatch.setattr("galpaca.data.cache.FileLock", kept)
+    with pytest.raises(ZeroDivisionError) if refused else nullcontext():
+        load_or_encode(tmp_path, KEY, encode)
+    assert [lock.is_locked for lock in locks] == [False]
 
 
 STOPPED = ASKER.replace(
