@@ -5,14 +5,14 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import BaseFileLock, FileLock
+from filelock import FileLock
 
 from galpaca.data.encoding import FORMAT_VERSION, EncodedExamples
 from galpaca.data.receipt import Receipt
@@ -63,16 +63,18 @@ def load_or_encode(root: Path, key: str, encode: Callable[[], EncodedExamples]) 
         raise
 
 
-def _waiting_for(lock: Path) -> BaseFileLock:
-    """The lock, held. Whoever held it before may have failed and taken the folder away."""
-    while True:
+@contextmanager
+def _waiting_for(lock: Path) -> Iterator[None]:
+    """Holds the lock. Whoever held it before may have failed and taken the folder away."""
+    guard = FileLock(lock)
+    while not guard.is_locked:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            held = FileLock(lock)
-            held.acquire()
-            return held
-        except FileNotFoundError:
-            continue
+        with suppress(FileNotFoundError):
+            guard.acquire()
+    try:
+        yield
+    finally:
+        guard.release()
 
 
 def _leave_nothing(lock: Path, made: list[Path]) -> None:
