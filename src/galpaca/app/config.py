@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from galpaca.data.spec import DataSpec
 from galpaca.errors import InputError, Problems
+from galpaca.model.compute import ComputeSpec
 from galpaca.model.opt import ModelSpec
 from galpaca.training.specs import OptimizerSpec, PrecisionSpec
 
@@ -123,18 +124,30 @@ class Config:
     batch: BatchSpec = field(default_factory=BatchSpec)
     optim: OptimizerSpec = field(default_factory=OptimizerSpec)
     precision: PrecisionSpec = field(default_factory=PrecisionSpec)
+    compute: ComputeSpec = field(default_factory=ComputeSpec)
     trainer: TrainerSpec = field(default_factory=TrainerSpec)
     checkpoint: CheckpointSpec = field(default_factory=CheckpointSpec)
     release: ReleaseSpec = field(default_factory=ReleaseSpec)
     seed: int = 42
 
+    @property
+    def fast_attention(self) -> bool:
+        """Whether all examples of a micro-batch go through one attention kernel."""
+        from galpaca.model.attention import is_fast
+
+        return is_fast(self.trainer.accelerator, self.precision.name, self.model.attention_dropout)
+
     def recipe(self) -> dict[str, Any]:
         """What decides the trained weights, flat; a run that goes on must keep it.
 
-        Devices, strategy, packing, logging, checkpoints, release and the places of files may change: they move the
-        weights by rounding at most.
+        Devices, strategy, packing, compilation, logging, checkpoints, release and the places of files may change: they
+        move the weights by rounding at most.
         """
-        free = {"model": {"tokenizer", "license"}, "data": {"path", "cache_dir", "license", "terms"}}
+        free = {
+            "model": {"tokenizer", "license"},
+            "data": {"path", "cache_dir", "license", "terms"},
+            "optim": {"fused"},
+        }
         recipe: dict[str, Any] = {"seed": self.seed, "batch.examples": self.batch.examples}
         for section in ("model", "data", "optim"):
             values = asdict(getattr(self, section))
@@ -153,6 +166,7 @@ _SECTIONS: Mapping[str, Any] = {
     "batch": BatchSpec,
     "optim": OptimizerSpec,
     "precision": PrecisionSpec,
+    "compute": ComputeSpec,
     "trainer": TrainerSpec,
     "checkpoint": CheckpointSpec,
     "release": ReleaseSpec,

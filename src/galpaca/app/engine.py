@@ -65,6 +65,18 @@ def check_machine(config: Config) -> None:
         )
 
 
+def peak_flops(config: Config) -> float | None:
+    """Operations per second of all the run's GPUs together, if they are of a known kind."""
+    if config.trainer.accelerator != "gpu":
+        return None
+    import torch
+
+    from galpaca.estimate.peaks import dense_peak
+
+    peak = dense_peak(torch.cuda.get_device_name(), config.precision.name)
+    return peak and peak * config.trainer.num_ranks
+
+
 def bound(node: Any, where: str, given: Sequence[str] = ()) -> Callable[..., Any]:
     """The ``_target_`` of a configuration node, ready to be called with ``given``.
 

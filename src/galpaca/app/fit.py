@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from galpaca.app.config import Config
 from galpaca.app.console import TrainingProgress
-from galpaca.app.engine import Engine
+from galpaca.app.engine import Engine, peak_flops
 from galpaca.app.prepare import Steps
 from galpaca.app.ranks import global_rank
 from galpaca.errors import GalpacaError, StoppedBySignal
+from galpaca.model.opt import architecture_of
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.metrics import MetricsFile
 from galpaca.runs.record import RunRecord
@@ -51,6 +52,7 @@ def fit(
     from galpaca.training.checkpoints import STATE, Checkpointer
     from galpaca.training.metrics import LoggerSink, StepMetrics
     from galpaca.training.module import InstructionTuner
+    from galpaca.training.speed import StepSpeed
 
     first_step = folder.last_saved_step()
     loggers = engine.make_loggers(folder=folder, run_id=record.id)
@@ -64,7 +66,11 @@ def fit(
             for logger in loggers:
                 logger.log_hyperparams({"config": asdict(config), **record.content})
         metrics = StepMetrics(
-            sinks, shutdown, steps_per_epoch=steps.per_epoch, every_steps=config.trainer.read_metrics_every_steps
+            sinks,
+            shutdown,
+            steps_per_epoch=steps.per_epoch,
+            every_steps=config.trainer.read_metrics_every_steps,
+            speed=StepSpeed(architecture_of(model.config), peak_flops(config)),
         )
         checkpointer = Checkpointer(
             folder,
@@ -89,9 +95,11 @@ def _make_trainer(
 ) -> L.Trainer:
     import lightning as L
 
+    from galpaca.training.loops import use_step_loop
+
     _hush_libraries()
     asked = config.trainer
-    return L.Trainer(
+    trainer = L.Trainer(
         accelerator=asked.accelerator,
         devices=asked.devices,
         num_nodes=asked.num_nodes,
@@ -110,6 +118,8 @@ def _make_trainer(
         callbacks=callbacks,
         default_root_dir=folder.path,
     )
+    use_step_loop(trainer)
+    return trainer
 
 
 def _hush_libraries() -> None:

@@ -84,8 +84,6 @@ def write_start(
 
 def describe(config: Config, folder: RunFolder, steps: Steps, model: OPTForCausalLM) -> list[tuple[str, str]]:
     """What the run is about to do, for the terminal."""
-    from galpaca.model.attention import attention_path
-
     first_step = folder.last_saved_step()
     machine = f"{config.trainer.num_ranks} x {config.trainer.accelerator}"
     strategy = str(config.strategy["_target_"]).rsplit(".", 1)[-1]
@@ -97,8 +95,13 @@ def describe(config: Config, folder: RunFolder, steps: Steps, model: OPTForCausa
         *([("going on", f"after step {first_step:,}")] if first_step else []),
         ("machine", f"{machine}, {strategy}, {config.precision.name}"),
         ("dropout", f"{config.model.dropout}, of attention {config.model.attention_dropout}"),
-        (
-            "attention",
-            attention_path(config.trainer.accelerator, config.precision.name, config.model.attention_dropout),
-        ),
+        ("attention", "all examples in one kernel" if config.fast_attention else "one example after the other"),
+        ("layers", _layers(config)),
     ]
+
+
+def _layers(config: Config) -> str:
+    compiled = config.compute.compiles(config.fast_attention)
+    how = {"none": "nothing is", "selective": "what is cheap is", "full": "whole layers are"}
+    recomputed = how[config.compute.activation_checkpointing]
+    return f"{'compiled' if compiled else 'not compiled'}; {recomputed} computed again in backward"

@@ -12,6 +12,7 @@ from galpaca.app.prepare import find_data, plan_steps, prepare_data
 from galpaca.app.ranks import global_rank
 from galpaca.app.release import release
 from galpaca.app.start import claimed, describe, finished, open_record, write_start
+from galpaca.model.compute import prepare_layers
 from galpaca.model.opt import build_model, check_model, read_config
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.shutdown import Shutdown
@@ -38,6 +39,7 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
     with claimed(folder):
         check_machine(config)
         check_model(config.model, config.data.max_length)
+        config.compute.check(config.fast_attention)
         engine = make_engine(config)
         data = prepare_data(config.data, found, config.model.tokenizer_path, console)
         steps = plan_steps(config, data)
@@ -48,6 +50,7 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
             console.print(f"\n[green]{folder.path} is complete[/green]; its model is {folder.model}")
             return folder
         model = build_model(config.model, model_config, config.seed)
+        prepare_layers(model, config.compute, config.fast_attention)
         write_start(folder, record, resolved_yaml, data, steps, model)
         show_rows(console, "run", describe(config, folder, steps, model))
         trained = fit(config, folder, record, steps, model, engine, shutdown, console)

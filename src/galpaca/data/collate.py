@@ -1,11 +1,12 @@
 """Packed micro-batches: examples end to end in one row, their boundaries explicit.
 
-Shapes: ``T`` tokens of a micro-batch, ``N`` examples in it, ``K`` target tokens.
+Shapes: ``T`` tokens of a micro-batch, ``N`` examples in it, ``K`` target tokens. Padding, where there is any, is one
+more example at the end, without targets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +15,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from galpaca.data.encoding import EncodedExamples
-from galpaca.data.plan import StepPlan
+from galpaca.data.plan import PlannedStep, StepPlan
+from galpaca.data.sizes import Sizes
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,9 @@ class MicroBatch:
     Attributes:
         input_ids: (1, T) int64.
         position_ids: (1, T) int64, from 0 in each example.
-        cu_seqlens: (N + 1,) int32, where each example begins and the last one ends.
-        lengths: N ints on the host, the same boundaries without a device read.
+        cu_seqlens: (N + 1,) int32, where each example begins and the last one ends; padded with empty examples.
+        lengths: N ints on the host, the same boundaries without a device read and without the empty examples.
+        longest_tokens: a bound of the lengths, the same for all micro-batches of a run that is padded.
         target_rows: (K,) int64, rows whose next token carries loss.
         target_ids: (K,) int64, those next tokens.
     """
@@ -34,6 +37,7 @@ class MicroBatch:
     position_ids: Tensor
     cu_seqlens: Tensor
     lengths: tuple[int, ...]
+    longest_tokens: int
     target_rows: Tensor
     target_ids: Tensor
 
@@ -53,24 +57,20 @@ class StepBatch:
     A plain class, not a dataclass: Lightning rebuilds dataclasses field by field on their way to the device.
 
     Attributes:
-        index: the step's number, from 0.
+        planned: the whole step, over all ranks.
         micro_batches: this rank's; as many as on every other rank.
-        num_examples, num_tokens, num_target_tokens: of the whole step, over all ranks.
+        num_padded_tokens: of the whole step, padding included.
     """
 
-    def __init__(
-        self,
-        index: int,
-        micro_batches: Sequence[MicroBatch],
-        num_examples: int,
-        num_tokens: int,
-        num_target_tokens: int,
-    ) -> None:
-        self.index = index
+    def __init__(self, planned: PlannedStep, micro_batches: Sequence[MicroBatch], num_padded_tokens: int) -> None:
+        self.planned = planned
         self.micro_batches = tuple(micro_batches)
-        self.num_examples = num_examples
-        self.num_tokens = num_tokens
-        self.num_target_tokens = num_target_tokens
+        self.num_padded_tokens = num_padded_tokens
+
+    @property
+    def index(self) -> int:
+        """The step's number, from 0."""
+        return self.planned.index
 
     def to(self, device: torch.device, non_blocking: bool = False) -> StepBatch:
         return self._with(micro_batch.to(device, non_blocking) for micro_batch in self.micro_batches)
@@ -78,29 +78,45 @@ class StepBatch:
     def pin_memory(self) -> StepBatch:
         return self._with(micro_batch.pin_memory() for micro_batch in self.micro_batches)
 
-    def _with(self, micro_batches) -> StepBatch:  # type: ignore[no-untyped-def]
-        return StepBatch(self.index, tuple(micro_batches), self.num_examples, self.num_tokens, self.num_target_tokens)
+    def _with(self, micro_batches: Iterable[MicroBatch]) -> StepBatch:
+        return StepBatch(self.planned, tuple(micro_batches), self.num_padded_tokens)
 
 
-def collate(examples: EncodedExamples, indices: Sequence[int], pad_id: int) -> MicroBatch:
+def collate(examples: EncodedExamples, indices: Sequence[int], pad_id: int, sizes: Sizes | None = None) -> MicroBatch:
     """Packs examples into a micro-batch.
 
     No examples give one token of padding without a target: a rank with nothing to do still has to take part in the
     other ranks' collectives, and its loss is a zero that depends on every parameter.
+
+    Args:
+        examples: all of them.
+        indices: which to pack, in this order.
+        pad_id: token of the padding.
+        sizes: to pad to; None leaves the micro-batch as it is.
     """
-    parts = [np.asarray(examples.ids(i), np.int64) for i in indices] or [np.array([pad_id])]
-    ignored = [max(1, int(examples.num_ignored[i])) for i in indices] or [1]
+    parts = [np.asarray(examples.ids(i), np.int64) for i in indices]
+    ignored = [max(1, int(examples.num_ignored[i])) for i in indices]
+    num_tokens = sum(map(len, parts))
+    if padding := (sizes.padded(max(1, num_tokens)) if sizes else max(1, num_tokens)) - num_tokens:
+        parts.append(np.full(padding, pad_id))
+        ignored.append(padding)
     lengths = [len(part) for part in parts]
+    positions = [np.arange(length) for length in lengths]
+    if padding:
+        positions[-1][:] = 0  # there may be more padding than the model has positions
     starts = np.cumsum([0, *lengths])
-    input_ids = np.concatenate(parts)
     targets = np.concatenate(
         [np.arange(start + skip, start + length) for start, skip, length in zip(starts, ignored, lengths, strict=False)]
     )
+    if sizes:
+        starts = np.pad(starts, (0, sizes.num_examples + 1 - len(starts)), mode="edge")
+    input_ids = np.concatenate(parts)
     return MicroBatch(
         input_ids=torch.from_numpy(input_ids)[None],
-        position_ids=torch.from_numpy(np.concatenate([np.arange(length) for length in lengths]))[None],
+        position_ids=torch.from_numpy(np.concatenate(positions))[None],
         cu_seqlens=torch.from_numpy(starts.astype(np.int32)),
         lengths=tuple(lengths),
+        longest_tokens=sizes.longest_tokens if sizes else max(lengths),
         target_rows=torch.from_numpy(targets - 1),
         target_ids=torch.from_numpy(input_ids[targets]),
     )
@@ -114,7 +130,8 @@ class StepDataset(Dataset[StepBatch]):
         indices: (N,) the plan's examples among them.
         rank: whose share.
         num_steps: how many steps there are.
-        pad_id: token of an empty micro-batch.
+        pad_id: token of the padding.
+        sizes: to which micro-batches are padded, if they are.
     """
 
     def __init__(
@@ -126,9 +143,10 @@ class StepDataset(Dataset[StepBatch]):
         rank: int,
         num_steps: int,
         pad_id: int,
+        sizes: Sizes | None = None,
     ) -> None:
         self.examples, self.indices, self.plan = examples, indices, plan
-        self.rank, self.num_steps, self.pad_id = rank, num_steps, pad_id
+        self.rank, self.num_steps, self.pad_id, self.sizes = rank, num_steps, pad_id, sizes
 
     def __len__(self) -> int:
         return self.num_steps
@@ -136,9 +154,15 @@ class StepDataset(Dataset[StepBatch]):
     def __getitem__(self, index: int) -> StepBatch:
         if not 0 <= index < self.num_steps:
             raise IndexError(index)
-        step = self.plan.step(index)
+        planned = self.plan.step(index)
         micro_batches = [
-            collate(self.examples, [int(self.indices[i]) for i in chosen], self.pad_id)
-            for chosen in step.micro_batches[self.rank]
+            collate(self.examples, [int(self.indices[i]) for i in chosen], self.pad_id, self.sizes)
+            for chosen in planned.micro_batches[self.rank]
         ]
-        return StepBatch(index, micro_batches, step.num_examples, step.num_tokens, step.num_target_tokens)
+        return StepBatch(planned, micro_batches, self._padded_tokens(planned))
+
+    def _padded_tokens(self, planned: PlannedStep) -> int:
+        if self.sizes is None:
+            return planned.num_tokens
+        loads = [int(self.plan.lengths[list(chosen)].sum()) for rank in planned.micro_batches for chosen in rank]
+        return sum(self.sizes.padded(max(1, load)) for load in loads)

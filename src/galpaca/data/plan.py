@@ -27,6 +27,7 @@ class PlannedStep:
         micro_batches: ``[rank][m]`` is a tuple of example indices, empty where a rank has nothing to do. All ranks
             have the same number of micro-batches.
         num_examples, num_tokens, num_target_tokens: over all ranks.
+        num_attention_pairs: sum over all examples of their squared length.
     """
 
     index: int
@@ -34,6 +35,7 @@ class PlannedStep:
     num_examples: int
     num_tokens: int
     num_target_tokens: int
+    num_attention_pairs: int
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ class StepPlan:
             num_examples=len(chosen),
             num_tokens=int(self.lengths[chosen].sum()),
             num_target_tokens=int(self.num_targets[chosen].sum()),
+            num_attention_pairs=int(np.square(self.lengths[chosen], dtype=np.int64).sum()),
         )
 
     def _epoch_order(self, epoch: int) -> npt.NDArray[np.int64]:

@@ -5,12 +5,12 @@ as a keyword argument through the model's forward. Shapes: ``H`` heads, ``T`` to
 """
 
 from dataclasses import dataclass
-from functools import cache
 from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention.varlen import varlen_attn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 
@@ -22,12 +22,14 @@ class Boundaries:
     """Where examples begin and end in a packed row.
 
     Attributes:
-        cu_seqlens: (N + 1,) int32 on the model's device.
-        lengths: N ints on the host.
+        cu_seqlens: (N + 1,) int32 on the model's device; may end with empty examples.
+        lengths: on the host, without the empty ones.
+        longest_tokens: a bound of the lengths.
     """
 
     cu_seqlens: Tensor
     lengths: tuple[int, ...]
+    longest_tokens: int
 
 
 def packed_attention(
@@ -60,16 +62,17 @@ def packed_attention(
     return _one_by_one(query, key, value, boundaries, dropout, scaling), None
 
 
-def attention_path(accelerator: str, precision: str, dropout: float) -> str:
-    """Which of the two paths a run takes, in words for its record."""
-    fast = accelerator == "gpu" and precision in ("16-mixed", "bf16-mixed") and dropout == 0.0
-    return "varlen_attn over all examples" if fast else "SDPA example by example"
+def is_fast(accelerator: str, precision: str, dropout: float) -> bool:
+    """Whether a run can take one kernel over all examples instead of attention over one after the other."""
+    return accelerator == "gpu" and precision in ("16-mixed", "bf16-mixed") and dropout == 0.0
 
 
 def _can_use_varlen(query: Tensor, dropout: float) -> bool:
     return query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and dropout == 0.0
 
 
+# A compiler would make a new program for every list of lengths.
+@torch.compiler.disable
 def _one_by_one(
     query: Tensor, key: Tensor, value: Tensor, boundaries: Boundaries, dropout: float, scaling: float | None
 ) -> Tensor:
@@ -83,22 +86,17 @@ def _one_by_one(
     return torch.cat(outputs, dim=2).transpose(1, 2)
 
 
-@cache
-def _causal() -> dict[str, Any]:
-    """``varlen_attn`` says causal by ``is_causal`` up to torch 2.10 and by a window from then on."""
-    from torch.nn.attention.varlen import varlen_attn
-
-    names = signature(varlen_attn).parameters
-    return {"window_size": (-1, 0)} if "window_size" in names else {"is_causal": True}
+# ``varlen_attn`` says causal by ``is_causal`` up to torch 2.10 and by a window from then on.
+_CAUSAL: dict[str, Any] = (
+    {"window_size": (-1, 0)} if "window_size" in signature(varlen_attn).parameters else {"is_causal": True}
+)
 
 
 def _varlen(query: Tensor, key: Tensor, value: Tensor, boundaries: Boundaries, scaling: float | None) -> Tensor:
-    from torch.nn.attention.varlen import varlen_attn
-
-    longest = max(boundaries.lengths)
+    longest = boundaries.longest_tokens
     starts = boundaries.cu_seqlens
     rows = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]  # (T, H, D)
-    output = varlen_attn(rows[0], rows[1], rows[2], starts, starts, longest, longest, scale=scaling, **_causal())
+    output = varlen_attn(rows[0], rows[1], rows[2], starts, starts, longest, longest, scale=scaling, **_CAUSAL)
     assert isinstance(output, Tensor)  # a pair only where auxiliary output is asked for
     return output[None]
 

@@ -22,6 +22,8 @@ class PackedExamples(Protocol):
     @property
     def lengths(self) -> tuple[int, ...]: ...
     @property
+    def longest_tokens(self) -> int: ...
+    @property
     def target_rows(self) -> Tensor: ...
     @property
     def target_ids(self) -> Tensor: ...
@@ -32,7 +34,7 @@ def target_logits(model: OPTForCausalLM, examples: PackedExamples) -> Tensor:
     output = model(
         input_ids=examples.input_ids,
         position_ids=examples.position_ids,
-        boundaries=Boundaries(examples.cu_seqlens, examples.lengths),
+        boundaries=Boundaries(examples.cu_seqlens, examples.lengths, examples.longest_tokens),
         logits_to_keep=examples.target_rows,
         use_cache=False,
     )

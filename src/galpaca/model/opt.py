@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from galpaca.errors import GalpacaError, InputError, Problems
+from galpaca.estimate.flops import Architecture
 
 if TYPE_CHECKING:
     from transformers import OPTConfig, OPTForCausalLM
@@ -132,6 +133,11 @@ def build_model(spec: ModelSpec, config: OPTConfig, seed: int) -> OPTForCausalLM
     if any(parameter.dtype != torch.float32 for parameter in model.parameters()):
         raise GalpacaError("weights are not float32", where=spec.path, why="mixed precision trains float32 weights")
     return model
+
+
+def architecture_of(config: OPTConfig) -> Architecture:
+    """The sizes that decide the model's operations."""
+    return Architecture(config.num_hidden_layers, config.hidden_size, config.ffn_dim, config.vocab_size)
 
 
 def _bare_config(spec: ModelSpec, tokenizer: Tokenizer) -> OPTConfig:

@@ -72,7 +72,7 @@ class Checkpointer(L.Callback):
             sync_entry(self.folder.checkpoints)
             self._remove_old()
         trainer.strategy.barrier("galpaca: checkpoint committed")
-        self.metrics.restart_clock()
+        self.metrics.restart_clock(trainer)
 
     def _remove_old(self) -> None:
         for step in self.folder.saved_steps()[: -self.keep_last]:

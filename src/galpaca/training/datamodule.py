@@ -9,11 +9,13 @@ from typing import Any
 import lightning as L
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch.utils.data import DataLoader, Sampler
 
 from galpaca.data.collate import StepBatch, StepDataset
 from galpaca.data.encoding import EncodedExamples
 from galpaca.data.plan import StepPlan
+from galpaca.data.sizes import choose_sizes
 
 
 class _Forward(Sampler[int]):
@@ -54,6 +56,7 @@ class AlpacaDataModule(L.LightningDataModule):
         pad_id: token of an empty micro-batch.
         max_epochs: passes over the training examples.
         max_steps: fewer training steps than that, where given.
+        pad: whether micro-batches are padded to a few sizes, for a compiled model.
     """
 
     def __init__(
@@ -68,12 +71,14 @@ class AlpacaDataModule(L.LightningDataModule):
         pad_id: int,
         max_epochs: int,
         max_steps: int | None = None,
+        pad: bool = False,
     ) -> None:
         super().__init__()
         self.examples, self.train_indices, self.val_indices = examples, train_indices, val_indices
         self.batch_examples, self.max_tokens = batch_examples, max_tokens
         self.seed, self.pad_id = seed, pad_id
         self.max_epochs, self.max_steps = max_epochs, max_steps
+        self.pad = pad
 
     @property
     def num_steps(self) -> int:
@@ -99,6 +104,10 @@ class AlpacaDataModule(L.LightningDataModule):
         plan = self.val_plan(self.trainer.world_size)
         return self._loader(plan, self.val_indices, plan.steps_per_epoch, start=0)
 
+    def transfer_batch_to_device(self, batch: StepBatch, device: torch.device, dataloader_idx: int) -> StepBatch:
+        # Lightning's own way would wait for all that the GPU still has to do.
+        return batch.to(device, non_blocking=True)
+
     def _plan(self, indices: npt.NDArray[np.int64], num_ranks: int, seed: int | None) -> StepPlan:
         return StepPlan(
             lengths=self.examples.lengths[indices],
@@ -112,7 +121,13 @@ class AlpacaDataModule(L.LightningDataModule):
     def _loader(self, plan: StepPlan, indices: npt.NDArray[np.int64], num_steps: int, start: int) -> StepLoader:
         assert self.trainer is not None
         dataset = StepDataset(
-            self.examples, indices, plan, rank=self.trainer.global_rank, num_steps=num_steps, pad_id=self.pad_id
+            self.examples,
+            indices,
+            plan,
+            rank=self.trainer.global_rank,
+            num_steps=num_steps,
+            pad_id=self.pad_id,
+            sizes=choose_sizes(plan) if self.pad else None,
         )
         return StepLoader(
             dataset,

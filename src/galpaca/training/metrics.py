@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import resource
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -12,11 +11,13 @@ from typing import Any, Protocol
 import lightning as L
 import torch
 from lightning.pytorch.loggers import Logger
-from torch import Tensor
 
 from galpaca.data.collate import StepBatch
 from galpaca.errors import GalpacaError
 from galpaca.runs.shutdown import Shutdown
+from galpaca.training.clock import Mark, mark
+from galpaca.training.module import StepOutcome
+from galpaca.training.speed import StepSpeed
 
 Line = dict[str, Any]
 
@@ -27,12 +28,11 @@ class Sink(Protocol):
     def write(self, lines: Sequence[Line]) -> None: ...
 
 
-@dataclass
+@dataclass(frozen=True)
 class _PendingStep:
-    step: StepBatch
-    lr: float
-    nll_sum: Tensor
-    grad_norm: Tensor
+    batch: StepBatch
+    outcome: StepOutcome
+    previous_end: Mark  # of the step before, or of what came between
 
 
 class StepMetrics(L.Callback):
@@ -45,27 +45,37 @@ class StepMetrics(L.Callback):
         shutdown: the flag of this process.
         steps_per_epoch: to tell the epoch of a step.
         every_steps: steps between two reads; a read waits for the device.
+        speed: tells a step's speed.
     """
 
     def __init__(
-        self, sinks: Sequence[Sink], shutdown: Shutdown, *, steps_per_epoch: int, every_steps: int = 1
+        self,
+        sinks: Sequence[Sink],
+        shutdown: Shutdown,
+        *,
+        steps_per_epoch: int,
+        every_steps: int = 1,
+        speed: StepSpeed,
     ) -> None:
         self.sinks, self.shutdown = sinks, shutdown
         self.steps_per_epoch, self.every_steps = steps_per_epoch, every_steps
+        self.speed = speed
         self.stop_agreed = False
         self._pending: list[_PendingStep] = []
-        self._clock = 0.0
+        self._previous_end: Mark = 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # Here, because Lightning has installed handlers of its own by now, one of which hangs on SIGTERM.
         self.shutdown.listen()
         self.shutdown.deferred = True
-        self._clock = time.perf_counter()
+        self.restart_clock(trainer)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: StepBatch, batch_idx: int
     ) -> None:
-        self._pending.append(_PendingStep(batch, outputs["lr"], outputs["nll_sum"], outputs["grad_norm"]))
+        outcome = outputs["outcome"]
+        self._pending.append(_PendingStep(batch, outcome, self._previous_end))
+        self._previous_end = outcome.end
         if (batch.index + 1) % self.every_steps == 0:
             self.flush(trainer)
 
@@ -75,14 +85,14 @@ class StepMetrics(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:
             self._emit([{"step": trainer.global_step, "val_loss": float(trainer.callback_metrics["val_loss"])}])
-        self.restart_clock()
+        self.restart_clock(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.flush(trainer)
 
-    def restart_clock(self) -> None:
+    def restart_clock(self, trainer: L.Trainer) -> None:
         """Keeps what was no step (a validation, a checkpoint) out of the steps' seconds."""
-        self._clock = time.perf_counter()
+        self._previous_end = mark(trainer.strategy.root_device)
 
     def flush(self, trainer: L.Trainer) -> None:
         """Reads back all pending steps. Called by all ranks at the same step."""
@@ -91,38 +101,33 @@ class StepMetrics(L.Callback):
         pending, self._pending = self._pending, []
         device = trainer.strategy.root_device
         asked = torch.tensor([self.shutdown.requested, peak_memory_bytes(device)], dtype=torch.float64, device=device)
-        sums = torch.stack([torch.stack([p.nll_sum, p.grad_norm.to(p.nll_sum.dtype)]).double() for p in pending])
+        outcomes = [p.outcome for p in pending]
+        sums = torch.stack([torch.stack([o.nll_sum, o.grad_norm.to(o.nll_sum.dtype)]).double() for o in outcomes])
         local = torch.cat([asked, sums.flatten()])
         ranks = trainer.strategy.all_gather(local).reshape(trainer.world_size, -1).cpu()
         self.stop_agreed = self.stop_agreed or bool(ranks[:, 0].any())
-        seconds = time.perf_counter() - self._clock
-        self._clock += seconds
         nll_sums = ranks[:, 2::2].sum(dim=0).tolist()
         grad_norms = ranks[0, 3::2].tolist()
         if trainer.is_global_zero:
-            shared = {
-                "tokens_per_second": round(sum(p.step.num_tokens for p in pending) / seconds, 1),
-                "step_seconds": round(seconds / len(pending), 4),
-                "peak_memory_bytes": int(ranks[:, 1].max()),
-                **_scaler_figures(trainer),
-            }
+            shared = {"peak_memory_bytes": int(ranks[:, 1].max()), **_scaler_figures(trainer)}
             self._emit([self._line(*figures, shared) for figures in zip(pending, nll_sums, grad_norms, strict=True)])
 
         if getattr(trainer.precision_plugin, "scaler", None) is None:
             _refuse_non_finite(pending, nll_sums, grad_norms)
 
     def _line(self, pending: _PendingStep, nll_sum: float, grad_norm: float, shared: Mapping[str, Any]) -> Line:
-        step = pending.step
+        step, outcome = pending.batch.planned, pending.outcome
         line = {
             "step": step.index + 1,
             "epoch": round((step.index + 1) / self.steps_per_epoch, 4),
             "loss": nll_sum / step.num_target_tokens if step.num_target_tokens else None,
-            "lr": pending.lr,
+            "lr": outcome.lr,
             "grad_norm": grad_norm,
             "examples": step.num_examples,
             "tokens": step.num_tokens,
             "target_tokens": step.num_target_tokens,
-            "micro_batches": len(step.micro_batches),
+            "micro_batches": len(pending.batch.micro_batches),
+            **self.speed.figures(pending.batch, pending.previous_end, outcome),
             **shared,
         }
         if "loss_scale" in shared:
@@ -141,7 +146,7 @@ def _refuse_non_finite(pending: Sequence[_PendingStep], nll_sums: list[float], g
         if not all(map(math.isfinite, figures)):
             raise GalpacaError(
                 f"loss or gradient is not finite (loss {figures[0]:g}, gradient norm {figures[1]:g})",
-                where=f"step {step.step.index + 1}",
+                where=f"step {step.batch.index + 1}",
                 why="the weights are of no use from here on, and are not saved",
                 fix="a smaller optim.lr with a new run.name; the same command goes on from the last checkpoint",
             )
@@ -158,7 +163,13 @@ class LoggerSink:
         "loss_scale": "numerics/loss_scale",
         "skipped": "numerics/skipped",
         "tokens_per_second": "throughput/tokens_per_second",
-        "step_seconds": "throughput/step_seconds",
+        "target_tokens_per_second": "throughput/target_tokens_per_second",
+        "mfu": "throughput/mfu",
+        "real_token_share": "throughput/real_token_share",
+        "step_seconds": "time/step_seconds",
+        "data_seconds": "time/data_seconds",
+        "forward_backward_seconds": "time/forward_backward_seconds",
+        "optimizer_seconds": "time/optimizer_seconds",
         "peak_memory_bytes": "throughput/peak_memory_bytes",
         "epoch": "data/epoch",
         "examples": "data/examples",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import lightning as L
@@ -12,12 +13,32 @@ from torch.optim import Optimizer
 
 from galpaca.data.collate import MicroBatch, StepBatch
 from galpaca.model.loss import nll_sum
+from galpaca.training.clock import Mark, mark
 from galpaca.training.optimization import learning_rate, make_adamw
 from galpaca.training.specs import OptimizerSpec
 from galpaca.training.strategies import StepStrategy
 
 if TYPE_CHECKING:
     from transformers import OPTForCausalLM
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    """What came of a step, still on the device.
+
+    Attributes:
+        nll_sum: of this rank's target tokens.
+        grad_norm: before clipping.
+        lr: learning rate.
+        begin, backward_end, end: when the step began, when its gradients were there, when its update was.
+    """
+
+    nll_sum: Tensor
+    grad_norm: Tensor
+    lr: float
+    begin: Mark
+    backward_end: Mark
+    end: Mark
 
 
 class InstructionTuner(L.LightningModule):
@@ -44,35 +65,38 @@ class InstructionTuner(L.LightningModule):
         """Scalar float32: summed negative log-likelihood of the micro-batch's target tokens."""
         return nll_sum(self.model, micro_batch)
 
-    def training_step(self, step: StepBatch, batch_idx: int) -> dict[str, Tensor | float]:
+    def training_step(self, step: StepBatch, batch_idx: int) -> dict[str, StepOutcome]:
         """One optimizer step.
 
         The gradient is that of (sum of negative log-likelihoods over all ranks and micro-batches) / (target tokens of
         the step). Strategies average gradients over ranks, which the factor ``world_size`` undoes.
-
-        Returns:
-            ``nll_sum`` of this rank, ``grad_norm`` before clipping, ``lr``.
         """
+        begin = mark(self.device)
         optimizer = cast(Optimizer, self.optimizers())
         optimizer.zero_grad()
         lr = learning_rate(self.optimizer_spec, step.index, self.num_steps)
         for group in optimizer.param_groups:
             group["lr"] = lr
-        scale = self.trainer.world_size / max(1, step.num_target_tokens)
+        scale = self.trainer.world_size / max(1, step.planned.num_target_tokens)
         total = torch.zeros((), device=self.device, dtype=torch.float64 if self.device.type == "cpu" else torch.float32)
         last = len(step.micro_batches) - 1
         for m, micro_batch in enumerate(step.micro_batches):
-            seed_dropout(self.seed, step.index, m, self.global_rank)
+            seed_randomness(self.seed, step.index, m, self.global_rank)
             with self.strategy.accumulating(last=m == last):
                 loss = self.strategy.run_micro_batch(micro_batch)
                 self.manual_backward(loss * scale)
             total += loss.detach()
+        backward_end = mark(self.device)
+        # Rounding of bfloat16 moments: the same on all ranks, or copies of the model would part.
+        seed_randomness(self.seed, step.index, len(step.micro_batches), rank=0)
         optimizer.step()
         assert self._grad_norm is not None
-        return {"nll_sum": total, "grad_norm": self._grad_norm, "lr": lr}
+        # In a mapping, since Lightning takes nothing else.
+        return {"outcome": StepOutcome(total, self._grad_norm, lr, begin, backward_end, mark(self.device))}
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         # The hook's place is after the loss scaler has unscaled the gradients and before the update.
+        self.strategy.unscale_gradients(optimizer)
         clip_norm = self.optimizer_spec.clip_norm
         self._grad_norm = self.strategy.clip_grad_norm(float("inf") if clip_norm is None else clip_norm)
 
@@ -102,7 +126,7 @@ class InstructionTuner(L.LightningModule):
         return cast(StepStrategy, self.trainer.strategy)
 
 
-def seed_dropout(seed: int, step: int, micro_batch: int, rank: int) -> None:
+def seed_randomness(seed: int, step: int, micro_batch: int, rank: int) -> None:
     """Makes what follows random by (seed, step, micro-batch, rank) and nothing else.
 
     A resumed run needs no saved state of any generator.

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 
+from galpaca.training.compact_adamw import CompactAdamW
 from galpaca.training.specs import OptimizerSpec
 
 _DECAYS: dict[str, Callable[[float], float]] = {
@@ -36,17 +38,20 @@ def decays(name: str) -> bool:
     return not name.endswith(".bias") and "layer_norm." not in name
 
 
-def make_adamw(spec: OptimizerSpec, named_parameters: Iterable[tuple[str, nn.Parameter]]) -> AdamW:
+def make_adamw(spec: OptimizerSpec, named_parameters: Iterable[tuple[str, nn.Parameter]]) -> Optimizer:
     """AdamW over two groups, with and without decay; wrappers' prefixes in the names do no harm."""
     groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for name, parameter in named_parameters:
         groups[decays(name)].append(parameter)
-    return AdamW(
+    options: dict[str, Any] = {"lr": spec.lr, "betas": (spec.beta1, spec.beta2), "eps": spec.eps}
+    if spec.moments_dtype == "bfloat16":
+        kind: type[Optimizer] = CompactAdamW
+    else:
+        kind, options["fused"] = AdamW, spec.fused
+    return kind(
         [
             {"params": groups[True], "weight_decay": spec.weight_decay},
             {"params": groups[False], "weight_decay": 0.0},
         ],
-        lr=spec.lr,
-        betas=(spec.beta1, spec.beta2),
-        eps=spec.eps,
+        **options,
     )

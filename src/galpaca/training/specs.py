@@ -18,6 +18,9 @@ class OptimizerSpec:
         schedule: ``cosine``, ``linear`` (both to 0) or ``constant``, after the warm-up.
         warmup_ratio: share of the steps over which the rate rises from 0.
         clip_norm: bound of the global gradient norm; null leaves gradients alone.
+        moments_dtype: of Adam's two moments: ``float32``, or ``bfloat16`` with stochastic rounding, which takes 4
+            bytes a parameter less.
+        fused: one kernel for the whole update, where the moments are float32; else a loop over tensors.
     """
 
     lr: float = 2e-5
@@ -28,6 +31,8 @@ class OptimizerSpec:
     schedule: str = "cosine"
     warmup_ratio: float = 0.03
     clip_norm: float | None = 1.0
+    moments_dtype: str = "float32"
+    fused: bool = True
 
     def __post_init__(self) -> None:
         problems = Problems()
@@ -41,6 +46,7 @@ class OptimizerSpec:
         if not 0 < self.eps < math.inf:
             problems.add(f"an epsilon of {self.eps}", where="optim.eps", fix="a number above 0, for instance 1e-8")
         problems.check_choice("optim.schedule", self.schedule, SCHEDULES)
+        problems.check_choice("optim.moments_dtype", self.moments_dtype, ("float32", "bfloat16"))
         if not 0 <= self.warmup_ratio <= 1:
             problems.add(f"{self.warmup_ratio} is no share", where="optim.warmup_ratio", fix="a number from 0 to 1")
         if self.clip_norm is not None and not self.clip_norm > 0:

@@ -18,12 +18,19 @@ import torch
 from lightning.pytorch.plugins.precision import DoublePrecision, FSDPPrecision, MixedPrecision, Precision
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, SingleDeviceStrategy, Strategy
 from torch import Tensor, nn
-from torch.distributed.fsdp import FullStateDictConfig, FullyShardedDataParallel, StateDictType
+from torch.distributed.fsdp import (
+    BackwardPrefetch,
+    FullStateDictConfig,
+    FullyShardedDataParallel,
+    StateDictType,
+)
 from torch.distributed.fsdp import MixedPrecision as FSDPMixedPrecision
 from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
-from transformers.models.opt.modeling_opt import OPTDecoderLayer
+from torch.distributed.fsdp.wrap import ModuleWrapPolicy
+from torch.optim import Optimizer
 
-from galpaca.errors import InputError
+from galpaca.errors import InputError, Problems
+from galpaca.model.compute import layer_units
 from galpaca.training.specs import PrecisionSpec
 
 # How long ranks wait for each other before they give up.
@@ -52,6 +59,15 @@ class StepStrategy(Strategy):
     def accumulating(self, last: bool) -> Iterator[None]:
         """Around a micro-batch's forward and backward; ``last`` is when gradients must be summed over ranks."""
         yield
+
+    def unscale_gradients(self, optimizer: Optimizer) -> None:
+        """Takes the loss scale out of the gradients, if there is one and nobody has yet.
+
+        Lightning leaves that to a fused optimizer's update, and a norm taken before it would be the scaled one.
+        """
+        scaler = getattr(self.precision_plugin, "scaler", None)
+        if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+            scaler.unscale_(optimizer)
 
     def clip_grad_norm(self, max_norm: float) -> Tensor:
         """Clips all gradients by their global norm and returns it, as it was before."""
@@ -86,7 +102,7 @@ class FullySharded(StepStrategy, FSDPStrategy):
     """
 
     def __init__(self, reduce_dtype: torch.dtype, **kwargs: Any) -> None:
-        super().__init__(auto_wrap_policy={OPTDecoderLayer}, state_dict_type="sharded", **kwargs)
+        super().__init__(state_dict_type="sharded", **kwargs)
         self._reduce_dtype = reduce_dtype
 
     @property
@@ -95,9 +111,10 @@ class FullySharded(StepStrategy, FSDPStrategy):
         return config and replace(config, reduce_dtype=self._reduce_dtype)
 
     def _setup_model(self, model: nn.Module) -> nn.Module:
-        # Lightning passes the device's index, and a CPU has none.
+        # Not Lightning's own call: it passes the device's index, and a CPU has none.
         return FullyShardedDataParallel(
             model,
+            auto_wrap_policy=ModuleWrapPolicy(layer_units(model)),
             mixed_precision=self.mixed_precision_config,
             sharding_strategy=self.sharding_strategy,
             device_id=self.root_device,
@@ -138,13 +155,24 @@ def ddp(accelerator: str, precision: PrecisionSpec) -> tuple[Strategy, Precision
 
 
 def fsdp(
-    accelerator: str, precision: PrecisionSpec, sharding_strategy: str = "FULL_SHARD"
+    accelerator: str,
+    precision: PrecisionSpec,
+    sharding_strategy: str = "FULL_SHARD",
+    backward_prefetch: str | None = "BACKWARD_PRE",
+    forward_prefetch: bool = False,
+    limit_all_gathers: bool = True,
 ) -> tuple[Strategy, Precision]:
     """Everything sharded over ranks.
 
     Args:
-        sharding_strategy: ``FULL_SHARD``, ``SHARD_GRAD_OP``, ``HYBRID_SHARD`` or ``NO_SHARD``.
+        sharding_strategy: ``FULL_SHARD``; ``SHARD_GRAD_OP`` keeps gathered weights between forward and backward, for
+            less talk and more memory; ``HYBRID_SHARD`` shards within a node and copies between nodes; ``NO_SHARD``.
+        backward_prefetch: gathers the next layer's weights during backward before (``BACKWARD_PRE``) or after
+            (``BACKWARD_POST``) this layer's gradients are computed; None waits.
+        forward_prefetch: gathers the next layer's weights from the host earlier in forward.
+        limit_all_gathers: keeps at most two layers' weights in flight.
     """
+    _check_fsdp(sharding_strategy, backward_prefetch)
     names = ("32-true", "bf16-mixed", "16-mixed")
     if precision.name not in names:
         raise _refused("fsdp", precision.name, names)
@@ -152,8 +180,22 @@ def fsdp(
         reduce_dtype=getattr(torch, precision.reduce_dtype),
         timeout=_TIMEOUT,
         sharding_strategy=sharding_strategy,
+        backward_prefetch=BackwardPrefetch[backward_prefetch] if backward_prefetch else None,
+        forward_prefetch=forward_prefetch,
+        limit_all_gathers=limit_all_gathers,
     )
     return strategy, _ShardedPrecision(precision.name, _device_type(accelerator))
+
+
+def _check_fsdp(sharding_strategy: str, backward_prefetch: str | None) -> None:
+    problems = Problems()
+    strategies = ("FULL_SHARD", "SHARD_GRAD_OP", "HYBRID_SHARD", "NO_SHARD")
+    problems.check_choice("strategy.sharding_strategy", sharding_strategy, strategies)
+    if backward_prefetch is not None:
+        problems.check_choice(
+            "strategy.backward_prefetch", backward_prefetch, tuple(member.name for member in BackwardPrefetch)
+        )
+    problems.raise_any()
 
 
 def _precision(strategy: str, accelerator: str, precision: PrecisionSpec) -> Precision:

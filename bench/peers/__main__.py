@@ -1,0 +1,163 @@
+"""``python -m bench.peers``: all contenders in turn, as often as asked, then a table and a file of results."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+
+from bench.peers.comparison import NOT_COMPARABLE, Repeat, check_same_training, figures, table
+from bench.peers.outcome import WARM_UP_STEPS
+from bench.peers.turns import CONTENDERS, check_installed, remove_trace, take_turn, threads
+from bench.peers.workload import EXAMPLES_PER_STEP, LONGEST_EXAMPLE_TOKENS, Shape, Workload, make_workload
+from bench.results import REPOSITORY, RESULTS, save
+from galpaca.app.console import make_console
+from galpaca.errors import GalpacaError, InputError, Problems
+
+_DATA = REPOSITORY.parent / "shared" / "data" / "alpaca_999.json"
+_FEWEST_TIMED_STEPS = 2
+_NOTES = [
+    "Dropout is 0 everywhere, so that losses can be compared.",
+    f"Timed: optimizer steps after {WARM_UP_STEPS} of warm-up, loading of data included; no imports, no encoding.",
+    "trl_packed: losses are not compared. A step holds other examples than galpaca's, and without FlashAttention OPT "
+    "attends over the whole packed row, so that an example sees those before it.",
+]
+
+
+def main() -> int:
+    console = make_console()
+    try:
+        return compare(arguments(), console)
+    except GalpacaError as error:
+        console.print(str(error), markup=False)
+        return error.exit_code
+
+
+def compare(given: argparse.Namespace, console: Console) -> int:
+    names = check_arguments(given)
+    check_installed(names)
+    make_folder(given.out)
+    with tempfile.TemporaryDirectory(prefix="galpaca-peers-") as folder:
+        workload = make_workload(
+            Path(folder),
+            given.data,
+            Shape(given.hidden_size, given.layers, given.heads, given.ffn_size, given.max_length),
+            num_records=given.records,
+            num_steps=given.steps,
+            max_tokens=given.max_tokens,
+        )
+        show_workload(console, workload)
+        repeats = [
+            run_repeat(number, given.repeats, names, workload, console) for number in range(1, given.repeats + 1)
+        ]
+    console.print(table(repeats))
+    for note in _NOTES if set(NOT_COMPARABLE) & set(names) else _NOTES[:-1]:
+        console.print(note)
+    console.print(f"written: {save('peers', {**about(workload), **figures(repeats)}, given.out)}")
+    return 0
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.peers", description=__doc__)
+    parser.add_argument("--data", type=Path, default=_DATA, help="Alpaca-format records (%(default)s)")
+    parser.add_argument("--records", type=int, default=256, help="a multiple of 128 (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="turns of each contender (%(default)s)")
+    parser.add_argument("--steps", type=int, default=5, help="of a turn, the first of them not timed (%(default)s)")
+    parser.add_argument("--only", default=",".join(CONTENDERS), help="contenders (%(default)s)")
+    parser.add_argument("--max-tokens", type=int, default=4096, help="galpaca's micro-batch, tokens (%(default)s)")
+    parser.add_argument("--hidden-size", type=int, default=256, help="(%(default)s)")
+    parser.add_argument("--layers", type=int, default=4, help="(%(default)s)")
+    parser.add_argument("--heads", type=int, default=8, help="(%(default)s)")
+    parser.add_argument("--ffn-size", type=int, default=1024, help="(%(default)s)")
+    parser.add_argument("--max-length", type=int, default=512, help="positions, padded and packed rows (%(default)s)")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of results (%(default)s)")
+    return parser.parse_args()
+
+
+def check_arguments(given: argparse.Namespace) -> list[str]:
+    """The contenders asked for, in their usual order.
+
+    Raises:
+        InputError: options that do not make whole steps or name no contender; all at once.
+    """
+    problems = Problems()
+    for option in ("records", "repeats", "max_tokens", "hidden_size", "layers", "heads", "ffn_size"):
+        if getattr(given, option) < 1:
+            name = f"--{option.replace('_', '-')}"
+            problems.add(f"{getattr(given, option)} is too few", where=name, fix=f"{name} 1 or more")
+    asked = given.only.split(",")
+    for name in asked:
+        problems.check_choice("--only", name, CONTENDERS)
+    if given.records % EXAMPLES_PER_STEP:
+        problems.add(
+            f"{given.records} records are no whole steps of {EXAMPLES_PER_STEP}", where="--records", fix="--records 256"
+        )
+    if given.steps < WARM_UP_STEPS + _FEWEST_TIMED_STEPS:
+        fewest = WARM_UP_STEPS + _FEWEST_TIMED_STEPS
+        problems.add(f"{given.steps} steps are too few", where="--steps", fix=f"--steps {fewest} or more")
+    if given.heads > 0 and given.hidden_size % given.heads:
+        problems.add(
+            f"{given.hidden_size} is no multiple of {given.heads} heads", where="--heads", fix="a divisor of it"
+        )
+    if given.max_length < LONGEST_EXAMPLE_TOKENS:
+        problems.add(
+            f"examples may have {LONGEST_EXAMPLE_TOKENS} tokens, more than {given.max_length}",
+            where="--max-length",
+            fix=f"--max-length {LONGEST_EXAMPLE_TOKENS} or more",
+        )
+    problems.raise_any()
+    return [name for name in CONTENDERS if name in asked]
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the folder of results before anything is measured, so that no measurement is lost for want of it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder cannot be made: {error.strerror}", where=folder, fix="--out FOLDER") from None
+
+
+def run_repeat(number: int, count: int, names: list[str], workload: Workload, console: Console) -> Repeat:
+    """All contenders in turn; fails at once if they did not train the same."""
+    repeat: Repeat = {}
+    for name in names:
+        remove_trace(workload, name)
+        repeat[name] = take_turn(name, workload)
+        speed = repeat[name].examples_per_second
+        console.print(f"repeat {number}/{count}  {name:<15}{speed:8.2f} examples/s")
+    check_same_training(repeat)
+    return repeat
+
+
+def show_workload(console: Console, workload: Workload) -> None:
+    shape = workload.shape
+    console.print(
+        f"OPT of {shape.num_layers} layers, hidden size {shape.hidden_size}, random weights; the head has "
+        f"{workload.head_share:.1%} of the matrix products"
+    )
+    console.print(
+        f"{workload.num_records} records of {workload.mean_tokens:.1f} tokens on average, {EXAMPLES_PER_STEP} examples "
+        f"a step, {workload.num_steps} steps, {threads()} threads"
+    )
+
+
+def about(workload: Workload) -> dict[str, object]:
+    return {
+        "model": asdict(workload.shape),
+        "records": workload.num_records,
+        "mean_tokens": workload.mean_tokens,
+        "head_share": workload.head_share,
+        "examples_per_step": EXAMPLES_PER_STEP,
+        "steps": workload.num_steps,
+        "max_tokens": workload.max_tokens,
+        "threads": threads(),
+        "notes": _NOTES,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""Where a benchmark's figures go: one JSON file by date, benchmark and hardware."""
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results"
+_PACKAGES = ("torch", "transformers", "lightning", "trl", "accelerate", "numpy")
+
+
+def save(benchmark: str, figures: dict[str, Any], folder: Path = RESULTS) -> Path:
+    """Writes ``DATE_BENCHMARK_HARDWARE.json``: the figures, and all that they depend on."""
+    now = datetime.now(UTC)
+    path = folder / f"{now:%Y-%m-%d}_{benchmark}_{hardware()}.json"
+    surroundings = {
+        "benchmark": benchmark,
+        "date": now.isoformat(timespec="seconds"),
+        "command": " ".join(["python", "-m", f"bench.{benchmark}", *sys.argv[1:]]),
+        "commit": commit(),
+        "hardware": hardware(),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "packages": versions(),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**surroundings, **figures}, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def hardware() -> str:
+    """The machine in a file name: its GPU, or how many cores it has."""
+    name = gpu_name()
+    words = f"{name}" if name else f"cpu {os.cpu_count()} cores"
+    return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
+
+
+def gpu_name() -> str | None:
+    try:
+        listed = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return listed.stdout.splitlines()[0].strip() if listed.stdout.strip() else None
+
+
+def processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str:
+    """The checkout's commit, with a mark if files differ from it."""
+    try:
+        return subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

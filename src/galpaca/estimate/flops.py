@@ -1,0 +1,41 @@
+"""Floating-point operations of training, and the share of a machine's peak that they use (MFU).
+
+The count is the field's usual one (Chowdhery et al. 2022, PaLM, appendix B): 6 operations for each parameter of a
+matrix product and each real token, and 12 x layers x hidden x context for attention. As usual, attention is counted as
+if it were not causal and the head as if it ran on every token; recomputation and padding count for nothing.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The sizes of a decoder of OPT's kind that decide its operations."""
+
+    num_layers: int
+    hidden_size: int
+    ffn_size: int
+    vocab_size: int
+
+    @property
+    def matmul_parameters(self) -> int:
+        """Weights of matrix products: four projections and two feed-forward matrices a layer, and the head."""
+        layer = 4 * self.hidden_size**2 + 2 * self.hidden_size * self.ffn_size
+        return self.num_layers * layer + self.vocab_size * self.hidden_size
+
+    @property
+    def head_share(self) -> float:
+        """The head's part of the matrix products."""
+        return self.vocab_size * self.hidden_size / self.matmul_parameters
+
+
+def step_flops(architecture: Architecture, num_tokens: int, num_attention_pairs: int) -> float:
+    """Operations of forward and backward over some examples.
+
+    Args:
+        num_tokens: of all examples together, without padding.
+        num_attention_pairs: sum over examples of their squared length; divided by ``num_tokens`` it is the mean
+            context that a token has.
+    """
+    products = 6 * architecture.matmul_parameters * num_tokens
+    return float(products + 12 * architecture.num_layers * architecture.hidden_size * num_attention_pairs)

@@ -1,0 +1,117 @@
+"""How decoder layers are computed: compiled or not, and what backward computes again instead of keeping it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from galpaca.errors import Problems
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import OPTForCausalLM
+
+RECOMPUTATIONS = ("none", "selective", "full")
+
+
+@dataclass(frozen=True)
+class ComputeSpec:
+    """A matter of speed and memory, never of the recipe: results differ by rounding at most.
+
+    Attributes:
+        compile: decoder layers by ``torch.compile``; by default wherever the fast attention is.
+        compile_backend: its back end.
+        activation_checkpointing: ``none`` keeps all activations for backward; ``selective`` keeps the results of
+            matrix products and attention and computes the cheap rest again; ``full`` keeps each layer's input only
+            and runs its forward twice.
+    """
+
+    compile: bool | None = None
+    compile_backend: str = "inductor"
+    activation_checkpointing: str = "none"
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        problems.check_choice("compute.activation_checkpointing", self.activation_checkpointing, RECOMPUTATIONS)
+        problems.raise_any()
+
+    def compiles(self, fast_attention: bool) -> bool:
+        return fast_attention if self.compile is None else self.compile
+
+    def check(self, fast_attention: bool) -> None:
+        """Raises:
+        InputError: asked to compile what the compiler would leave alone without a word, or by an unknown back end.
+        """
+        import torch
+
+        if not self.compiles(fast_attention):
+            return
+        problems = Problems()
+        backends = sorted(torch.compiler.list_backends(exclude_tags=()))
+        problems.check_choice("compute.compile_backend", self.compile_backend, tuple(backends))
+        if self.activation_checkpointing != "none" and not fast_attention:
+            problems.add(
+                "layers that are computed again cannot be compiled with the attention over single examples",
+                where="compute.compile",
+                why="the fast attention takes a GPU, a 16-bit precision and model.attention_dropout=0",
+                fix="compute.compile=false, or compute.activation_checkpointing=none",
+            )
+        problems.raise_any()
+
+
+def prepare_layers(model: OPTForCausalLM, spec: ComputeSpec, fast_attention: bool) -> None:
+    """Wraps and compiles the decoder layers in place, before a strategy wraps the model.
+
+    Names of parameters and of the state dict stay as they are.
+    """
+    layers: Any = model.model.decoder.layers
+    for place, layer in enumerate(layers):
+        layers[place] = _recomputing(layer, spec.activation_checkpointing)
+    if spec.compiles(fast_attention):
+        for layer in layers:
+            # One graph where that can be: a break in it would be lost speed that nobody sees.
+            layer.compile(backend=spec.compile_backend, fullgraph=fast_attention)
+
+
+def layer_units(model: nn.Module) -> set[type[nn.Module]]:
+    """The class that stands for a decoder layer, for strategies that wrap each: the outermost around it."""
+    from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import CheckpointWrapper
+    from transformers.models.opt.modeling_opt import OPTDecoderLayer
+
+    wrapped = any(isinstance(module, CheckpointWrapper) for module in model.modules())
+    return {CheckpointWrapper if wrapped else OPTDecoderLayer}
+
+
+def _recomputing(layer: nn.Module, how: str) -> nn.Module:
+    from functools import partial
+
+    from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+    from torch.utils.checkpoint import create_selective_checkpoint_contexts
+
+    if how == "none":
+        return layer
+    if how == "full":
+        return checkpoint_wrapper(layer)
+    return checkpoint_wrapper(layer, context_fn=partial(create_selective_checkpoint_contexts, _kept_operations()))
+
+
+def _kept_operations() -> list[Any]:
+    """What is dear to compute again: matrix products and attention, on whichever device."""
+    import torch
+
+    names = (
+        "aten.mm.default",
+        "aten.addmm.default",
+        "aten.bmm.default",
+        "aten._scaled_dot_product_flash_attention.default",
+        "aten._scaled_dot_product_efficient_attention.default",
+        "aten._scaled_dot_product_cudnn_attention.default",
+        "aten._scaled_dot_product_flash_attention_for_cpu.default",
+        "torch_attn._varlen_attn.default",
+    )
+    kept = []
+    for name in names:
+        namespace, operation, overload = name.split(".")
+        packet = getattr(getattr(torch.ops, namespace), operation)
+        kept.append(getattr(packet, overload))
+    return kept
