@@ -13,13 +13,19 @@ from galpaca.data.encoding import EncodedExamples
 from galpaca.data.plan import pack
 from galpaca.data.receipt import Receipt
 from galpaca.model.attention import PACKED_ATTENTION
+from galpaca.model.compute import ComputeSpec, prepare_layers
 from galpaca.model.loss import nll_sum, target_logits
 
 VOCABULARY, PAD = 101, 1
 TOLERANCE = 1e-10  # relative to the largest gradient of all, in float64
 
 
-def make_model(bias: bool = True, affine: bool = True, dtype: torch.dtype = torch.float64) -> OPTForCausalLM:
+PLAIN = ComputeSpec()
+
+
+def make_model(
+    bias: bool = True, affine: bool = True, dtype: torch.dtype = torch.float64, compute: ComputeSpec = PLAIN
+) -> OPTForCausalLM:
     torch.manual_seed(0)
     config = OPTConfig(
         vocab_size=VOCABULARY,
@@ -39,6 +45,7 @@ def make_model(bias: bool = True, affine: bool = True, dtype: torch.dtype = torc
     for parameter in model.parameters():  # biases and norms begin at 0 and 1, where mistakes would not show
         torch.nn.init.normal_(parameter, std=0.2)
     model.set_attn_implementation(PACKED_ATTENTION)
+    prepare_layers(model, compute)
     return model
 
 

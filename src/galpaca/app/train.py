@@ -50,7 +50,7 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
             console.print(f"\n[green]{folder.path} is complete[/green]; its model is {folder.model}")
             return folder
         model = build_model(config.model, model_config, config.seed)
-        prepare_layers(model, config.compute, config.fast_attention)
+        prepare_layers(model, config.compute, fast_attention=config.fast_attention)
         write_start(folder, record, resolved_yaml, data, steps, model)
         show_rows(console, "run", describe(config, folder, steps, model))
         trained = fit(config, folder, record, steps, model, engine, shutdown, console)

@@ -18,6 +18,9 @@ from galpaca.data.encoding import EncodedExamples
 from galpaca.data.plan import PlannedStep, StepPlan
 from galpaca.data.sizes import Sizes
 
+# What torch's cross-entropy leaves out by default.
+IGNORED_ID = -100
+
 
 @dataclass(frozen=True)
 class MicroBatch:
@@ -29,8 +32,8 @@ class MicroBatch:
         cu_seqlens: (N + 1,) int32, where each example begins and the last one ends; padded with empty examples.
         lengths: N ints on the host, the same boundaries without a device read and without the empty examples.
         longest_tokens: a bound of the lengths, the same for all micro-batches of a run that is padded.
-        target_rows: (K,) int64, rows whose next token carries loss.
-        target_ids: (K,) int64, those next tokens.
+        target_rows: (K,) int64, rows whose next token carries loss; padded with the last row.
+        target_ids: (K,) int64, those next tokens; padded with ``IGNORED_ID``.
     """
 
     input_ids: Tensor
@@ -108,17 +111,21 @@ def collate(examples: EncodedExamples, indices: Sequence[int], pad_id: int, size
     targets = np.concatenate(
         [np.arange(start + skip, start + length) for start, skip, length in zip(starts, ignored, lengths, strict=False)]
     )
+    input_ids = np.concatenate(parts)
+    target_rows, target_ids = targets - 1, input_ids[targets]
     if sizes:
         starts = np.pad(starts, (0, sizes.num_examples + 1 - len(starts)), mode="edge")
-    input_ids = np.concatenate(parts)
+        more_rows = sizes.padded(max(1, len(targets))) - len(targets)
+        target_rows = np.pad(target_rows, (0, more_rows), constant_values=len(input_ids) - 1)
+        target_ids = np.pad(target_ids, (0, more_rows), constant_values=IGNORED_ID)
     return MicroBatch(
         input_ids=torch.from_numpy(input_ids)[None],
         position_ids=torch.from_numpy(np.concatenate(positions))[None],
         cu_seqlens=torch.from_numpy(starts.astype(np.int32)),
         lengths=tuple(lengths),
         longest_tokens=sizes.longest_tokens if sizes else max(lengths),
-        target_rows=torch.from_numpy(targets - 1),
-        target_ids=torch.from_numpy(input_ids[targets]),
+        target_rows=torch.from_numpy(target_rows),
+        target_ids=torch.from_numpy(target_ids),
     )
 
 

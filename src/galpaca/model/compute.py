@@ -59,12 +59,16 @@ class ComputeSpec:
         problems.raise_any()
 
 
-def prepare_layers(model: OPTForCausalLM, spec: ComputeSpec, fast_attention: bool) -> None:
-    """Wraps and compiles the decoder layers in place, before a strategy wraps the model.
+def prepare_layers(model: OPTForCausalLM, spec: ComputeSpec, *, fast_attention: bool = False) -> None:
+    """Makes a model of ``transformers`` one that ``galpaca.model.loss`` trains, before a strategy wraps it.
 
-    Names of parameters and of the state dict stay as they are.
+    The last layer works on target rows only; layers are wrapped and compiled as asked. Parameters and their names in
+    the state dict stay as they are.
     """
+    from galpaca.model.last_layer import TargetRowsLayer
+
     layers: Any = model.model.decoder.layers
+    layers[-1] = TargetRowsLayer.like(layers[-1], model.config)
     for place, layer in enumerate(layers):
         layers[place] = _recomputing(layer, spec.activation_checkpointing)
     if spec.compiles(fast_attention):

@@ -1,0 +1,50 @@
+"""The last decoder layer, on no more rows than the loss reads.
+
+Only rows whose next token carries loss reach the head. What follows attention works on each row alone, so in the last
+layer it runs on those rows only: with half of the tokens in prompts, a third of that layer's work.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import dropout
+from transformers import OPTConfig
+from transformers.models.opt.modeling_opt import OPTDecoderLayer
+
+
+class TargetRowsLayer(OPTDecoderLayer):
+    """An ``OPTDecoderLayer`` with the same parameters that returns only the rows it is asked for."""
+
+    @classmethod
+    def like(cls, layer: OPTDecoderLayer, config: OPTConfig) -> TargetRowsLayer:
+        """A layer that holds the parameters of another one."""
+        with torch.device("meta"):
+            own = cls(config, layer.self_attn.layer_idx)
+        own.load_state_dict(layer.state_dict(keep_vars=True), assign=True)
+        return own.train(layer.training)
+
+    def forward(  # type: ignore[override]
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, *, target_rows: Tensor, **kwargs: Any
+    ) -> Tensor:
+        """(1, T, C) to (1, K, C).
+
+        Args:
+            hidden_states: (1, T, C).
+            attention_mask: passed on to the attention.
+            target_rows: (K,) rows to return.
+        """
+        before = self.do_layer_norm_before
+        hidden = self.self_attn_layer_norm(hidden_states) if before else hidden_states
+        attended, _ = self.self_attn(hidden_states=hidden, attention_mask=attention_mask, **kwargs)
+        residual = hidden_states[:, target_rows]
+        hidden = residual + dropout(attended[:, target_rows], self.dropout, self.training)
+        if not before:
+            hidden = self.self_attn_layer_norm(hidden)
+        residual = hidden
+        hidden = self.final_layer_norm(hidden) if before else hidden
+        hidden = self.fc2(self.activation_fn(self.fc1(hidden)))
+        hidden = residual + dropout(hidden, self.dropout, self.training)
+        return hidden if before else self.final_layer_norm(hidden)
