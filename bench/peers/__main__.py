@@ -13,7 +13,7 @@ from rich.console import Console
 from bench.peers.comparison import NOT_COMPARABLE, Repeat, check_same_training, figures, table
 from bench.peers.outcome import WARM_UP_STEPS
 from bench.peers.turns import CONTENDERS, check_installed, remove_trace, take_turn, threads
-from bench.peers.workload import EXAMPLES_PER_STEP, LONGEST_EXAMPLE_TOKENS, Shape, Workload, make_workload
+from bench.peers.workload import EXAMPLES_PER_MICRO_BATCH, LONGEST_EXAMPLE_TOKENS, Shape, Workload, make_workload
 from bench.results import REPOSITORY, RESULTS, save
 from galpaca.app.console import make_console
 from galpaca.errors import GalpacaError, InputError, Problems
@@ -49,6 +49,7 @@ def compare(given: argparse.Namespace, console: Console) -> int:
             num_records=given.records,
             num_steps=given.steps,
             max_tokens=given.max_tokens,
+            packed_rows=given.packed_rows,
         )
         show_workload(console, workload)
         repeats = [
@@ -64,11 +65,14 @@ def compare(given: argparse.Namespace, console: Console) -> int:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.peers", description=__doc__)
     parser.add_argument("--data", type=Path, default=_DATA, help="Alpaca-format records (%(default)s)")
-    parser.add_argument("--records", type=int, default=256, help="a multiple of 128 (%(default)s)")
+    parser.add_argument(
+        "--records", type=int, default=256, help="whole steps of 128 are taken, or one of fewer (%(default)s)"
+    )
     parser.add_argument("--repeats", type=int, default=3, help="turns of each contender (%(default)s)")
     parser.add_argument("--steps", type=int, default=5, help="of a turn, the first of them not timed (%(default)s)")
     parser.add_argument("--only", default=",".join(CONTENDERS), help="contenders (%(default)s)")
     parser.add_argument("--max-tokens", type=int, default=4096, help="galpaca's micro-batch, tokens (%(default)s)")
+    parser.add_argument("--packed-rows", type=int, default=4, help="of a micro-batch of trl_packed (%(default)s)")
     parser.add_argument("--hidden-size", type=int, default=256, help="(%(default)s)")
     parser.add_argument("--layers", type=int, default=4, help="(%(default)s)")
     parser.add_argument("--heads", type=int, default=8, help="(%(default)s)")
@@ -85,16 +89,16 @@ def check_arguments(given: argparse.Namespace) -> list[str]:
         InputError: options that do not make whole steps or name no contender; all at once.
     """
     problems = Problems()
-    for option in ("records", "repeats", "max_tokens", "hidden_size", "layers", "heads", "ffn_size"):
+    for option in ("repeats", "packed_rows", "max_tokens", "hidden_size", "layers", "heads", "ffn_size"):
         if getattr(given, option) < 1:
             name = f"--{option.replace('_', '-')}"
             problems.add(f"{getattr(given, option)} is too few", where=name, fix=f"{name} 1 or more")
     asked = given.only.split(",")
     for name in asked:
         problems.check_choice("--only", name, CONTENDERS)
-    if given.records % EXAMPLES_PER_STEP:
+    if given.records < EXAMPLES_PER_MICRO_BATCH:
         problems.add(
-            f"{given.records} records are no whole steps of {EXAMPLES_PER_STEP}", where="--records", fix="--records 256"
+            f"{given.records} records are too few", where="--records", fix=f"{EXAMPLES_PER_MICRO_BATCH} or more"
         )
     if given.steps < WARM_UP_STEPS + _FEWEST_TIMED_STEPS:
         fewest = WARM_UP_STEPS + _FEWEST_TIMED_STEPS
@@ -140,8 +144,8 @@ def show_workload(console: Console, workload: Workload) -> None:
         f"{workload.head_share:.1%} of the matrix products"
     )
     console.print(
-        f"{workload.num_records} records of {workload.mean_tokens:.1f} tokens on average, {EXAMPLES_PER_STEP} examples "
-        f"a step, {workload.num_steps} steps, {threads()} threads"
+        f"{workload.num_records} records of {workload.mean_tokens:.1f} tokens on average, {workload.num_steps} steps of "
+        f"{workload.step_examples} examples, {threads()} threads"
     )
 
 
@@ -151,9 +155,10 @@ def about(workload: Workload) -> dict[str, object]:
         "records": workload.num_records,
         "mean_tokens": workload.mean_tokens,
         "head_share": workload.head_share,
-        "examples_per_step": EXAMPLES_PER_STEP,
+        "examples_per_step": workload.step_examples,
         "steps": workload.num_steps,
         "max_tokens": workload.max_tokens,
+        "packed_rows": workload.packed_rows,
         "threads": threads(),
         "notes": _NOTES,
     }

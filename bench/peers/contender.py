@@ -17,10 +17,8 @@ import torch
 from transformers import DataCollatorForSeq2Seq, OPTForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
 from bench.peers.outcome import Outcome
-from bench.peers.workload import EXAMPLES_PER_STEP, SEED, TOKENIZER, Workload, load_workload
+from bench.peers.workload import EXAMPLES_PER_MICRO_BATCH, SEED, TOKENIZER, Workload, load_workload
 from galpaca.data.tokenizer import load_tokenizer
-
-_MICRO_BATCH_EXAMPLES = 4
 
 
 class StepLog(TrainerCallback):
@@ -80,8 +78,8 @@ def recipe(workload: Workload) -> dict[str, Any]:
     return {
         "output_dir": str(workload.path / "peer"),
         "max_steps": workload.num_steps,
-        "per_device_train_batch_size": _MICRO_BATCH_EXAMPLES,
-        "gradient_accumulation_steps": EXAMPLES_PER_STEP // _MICRO_BATCH_EXAMPLES,
+        "per_device_train_batch_size": EXAMPLES_PER_MICRO_BATCH,
+        "gradient_accumulation_steps": workload.step_examples // EXAMPLES_PER_MICRO_BATCH,
         "learning_rate": 2e-5,
         "adam_beta1": 0.9,
         "adam_beta2": 0.999,
@@ -145,18 +143,18 @@ def trl_packed(workload: Workload, step_log: StepLog) -> Trainer:
     FlashAttention, which a CPU has not. OPT makes nothing of them with sdpa: attention is causal over the whole row,
     and an example sees those before it.
 
-    A micro-batch is one row, which holds about as many examples as the four of the others; several rows would be laid
-    end to end, and attention would cost more. Rows are shuffled as by default, since packing sorts them by length.
+    A micro-batch is as many rows, laid end to end, as the others' has examples (``--packed-rows`` changes it); with
+    fewer rows attention costs less. Rows are shuffled as by default, since packing sorts them by length.
     """
     row_tokens = workload.shape.positions
     # Rounded down so that every step is full: a last step of few rows would still pay for a whole update.
-    rows_per_step = max(1, int(EXAMPLES_PER_STEP * workload.mean_tokens / row_tokens))
+    micro_batches = int(workload.step_examples * workload.mean_tokens / row_tokens / workload.packed_rows)
     return _sft_trainer(
         workload,
         step_log,
         packing=True,
-        per_device_train_batch_size=1,
-        gradient_accumulation_steps=rows_per_step,
+        per_device_train_batch_size=workload.packed_rows,
+        gradient_accumulation_steps=max(1, micro_batches),
         train_sampling_strategy="random",
     )
 

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from bench.peers.outcome import Outcome, load_outcome, outcome_of_run
-from bench.peers.workload import EXAMPLES_PER_STEP, SEED, TEMPLATE, TOKENIZER, Workload
+from bench.peers.workload import SEED, TEMPLATE, TOKENIZER, Workload
 from bench.results import REPOSITORY
 from galpaca.errors import GalpacaError, InputError
 
@@ -57,7 +57,7 @@ def threads() -> str:
 
 
 def _overrides(workload: Workload) -> list[str]:
-    steps_per_epoch = workload.num_records // EXAMPLES_PER_STEP
+    steps_per_epoch = workload.num_records // workload.step_examples
     return [
         "model=tiny",
         f"model.path={workload.path / 'model'}",
@@ -68,7 +68,7 @@ def _overrides(workload: Workload) -> list[str]:
         f"data.path={workload.path / 'records.json'}",
         f"data.template={TEMPLATE}",
         f"data.max_length={workload.shape.positions}",
-        f"batch.examples={EXAMPLES_PER_STEP}",
+        f"batch.examples={workload.step_examples}",
         f"batch.max_tokens={workload.max_tokens}",
         "trainer=cpu",
         f"trainer.max_steps={workload.num_steps}",

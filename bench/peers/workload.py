@@ -17,10 +17,13 @@ from galpaca.data.records import Record, RecordSet, load_records
 from galpaca.data.sources import FileSource
 from galpaca.data.tokenizer import Tokenizer, load_tokenizer
 from galpaca.errors import InputError
+from galpaca.estimate.flops import Architecture
 
 TOKENIZER = REPOSITORY / "src" / "galpaca" / "demo" / "tokenizer"
 TEMPLATE = "alpaca"
 EXAMPLES_PER_STEP = 128
+# Of the contenders that pad; an example of 500 tokens and three short ones then share 2,000 tokens at most.
+EXAMPLES_PER_MICRO_BATCH = 4
 # Longer examples are few, and would let the contender padded to the model's length look better than it is on Alpaca.
 LONGEST_EXAMPLE_TOKENS = 200
 LARGEST_HEAD_SHARE = 1 / 3
@@ -42,9 +45,8 @@ class Shape:
     positions: int
 
     def head_share(self, vocab_size: int) -> float:
-        """The output layer's share of the matrix products, with ``ffn_size`` taken as 4 C: V C / (12 L C^2 + V C)."""
-        head = vocab_size * self.hidden_size
-        return head / (12 * self.num_layers * self.hidden_size**2 + head)
+        """The output layer's share of the matrix products."""
+        return Architecture(self.num_layers, self.hidden_size, self.ffn_size, vocab_size).head_share
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,10 @@ class Workload:
     Attributes:
         folder: of the above; contenders write below it, too.
         num_steps: optimizer steps, the first of which is not timed.
+        num_records: a multiple of
+        step_examples: examples a step.
         max_tokens: galpaca's budget of a micro-batch.
+        packed_rows: packed rows of a micro-batch of TRL's.
         mean_tokens: of an example.
     """
 
@@ -62,7 +67,9 @@ class Workload:
     shape: Shape
     num_steps: int
     num_records: int
+    step_examples: int
     max_tokens: int
+    packed_rows: int
     mean_tokens: float
     head_share: float
 
@@ -80,7 +87,7 @@ def load_workload(folder: Path) -> Workload:
 
 
 def make_workload(
-    folder: Path, data: Path, shape: Shape, *, num_records: int, num_steps: int, max_tokens: int
+    folder: Path, data: Path, shape: Shape, *, num_records: int, num_steps: int, max_tokens: int, packed_rows: int
 ) -> Workload:
     """Chooses and encodes the records, orders them by galpaca's plan and makes the model.
 
@@ -89,6 +96,8 @@ def make_workload(
     """
     tokenizer = load_tokenizer(str(TOKENIZER))
     head_share = _checked_head_share(shape, tokenizer.vocab_size)
+    step_examples = min(EXAMPLES_PER_STEP, num_records // EXAMPLES_PER_MICRO_BATCH * EXAMPLES_PER_MICRO_BATCH)
+    num_records = num_records // step_examples * step_examples
     records = choose_records(data, tokenizer, num_records)
     examples = encode(
         RecordSet(str(data), records, [None] * len(records), {}),
@@ -97,10 +106,12 @@ def make_workload(
         max_length=LONGEST_EXAMPLE_TOKENS,
     )
     _write_json(folder / "records.json", [record._asdict() for record in records])
-    _write_json(folder / "examples.json", in_plan_order(examples, num_steps, max_tokens))
+    _write_json(folder / "examples.json", in_plan_order(examples, step_examples, num_steps))
     _save_model(folder / "model", shape, tokenizer)
     mean_tokens = float(examples.lengths.mean())
-    workload = Workload(str(folder), shape, num_steps, num_records, max_tokens, mean_tokens, head_share)
+    workload = Workload(
+        str(folder), shape, num_steps, num_records, step_examples, max_tokens, packed_rows, mean_tokens, head_share
+    )
     workload.save()
     return workload
 
@@ -118,14 +129,15 @@ def choose_records(data: Path, tokenizer: Tokenizer, count: int) -> list[Record]
         raise InputError(
             f"{count} records are asked for and {len(short)} have at most {LONGEST_EXAMPLE_TOKENS} tokens",
             where=data,
-            fix=f"--records {len(short) // EXAMPLES_PER_STEP * EXAMPLES_PER_STEP}, or a larger file",
+            fix=f"--records {len(short)}, or a larger file",
         )
     return short[:count]
 
 
-def in_plan_order(examples: EncodedExamples, num_steps: int, max_tokens: int) -> list[dict[str, list[int]]]:
+def in_plan_order(examples: EncodedExamples, step_examples: int, num_steps: int) -> list[dict[str, list[int]]]:
     """Each step's examples, one step after the other, with labels of -100 where there is no loss."""
-    plan = StepPlan(examples.lengths, examples.num_targets, EXAMPLES_PER_STEP, max_tokens, 1, SEED)
+    any_budget = int(examples.lengths.sum())
+    plan = StepPlan(examples.lengths, examples.num_targets, step_examples, any_budget, 1, SEED)
     order = np.concatenate([plan.step_examples(index) for index in range(num_steps)])
     return [_labelled(examples.ids(i).tolist(), int(examples.num_ignored[i])) for i in order]
 
