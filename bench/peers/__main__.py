@@ -144,8 +144,8 @@ def show_workload(console: Console, workload: Workload) -> None:
         f"{workload.head_share:.1%} of the matrix products"
     )
     console.print(
-        f"{workload.num_records} records of {workload.mean_tokens:.1f} tokens on average, {workload.num_steps} steps of "
-        f"{workload.step_examples} examples, {threads()} threads"
+        f"{workload.num_records} records of {workload.mean_tokens:.1f} tokens on average, "
+        f"{workload.num_steps} steps of {workload.step_examples} examples, {threads()} threads"
     )
 
 

@@ -64,7 +64,8 @@ def test_galpaca67b_is_the_recipe() -> None:
     assert (config.optim.lr, config.optim.schedule, config.optim.warmup_ratio) == (2e-5, "cosine", 0.03)
     assert (config.optim.weight_decay, config.optim.beta1, config.optim.beta2) == (0.0, 0.9, 0.999)
     assert config.optim.clip_norm == 1.0
-    assert config.strategy == {"_target_": "galpaca.training.strategies.fsdp", "sharding_strategy": "FULL_SHARD"}
+    assert config.strategy["_target_"] == "galpaca.training.strategies.fsdp"
+    assert config.strategy["sharding_strategy"] == "FULL_SHARD"
     assert (config.precision.name, config.precision.reduce_dtype) == ("16-mixed", "float32")
     assert (config.trainer.accelerator, config.trainer.devices, config.trainer.num_nodes) == ("gpu", 4, 1)
     assert str(config.logger["_target_"]).endswith(".wandb")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING
 from galpaca.app.config import Config
 from galpaca.app.console import TrainingProgress
 from galpaca.app.engine import Engine, peak_flops
+from galpaca.app.memory import memory_advice
 from galpaca.app.prepare import Steps
 from galpaca.app.ranks import global_rank
 from galpaca.errors import GalpacaError, StoppedBySignal
@@ -23,7 +22,6 @@ from galpaca.runs.shutdown import Shutdown
 
 if TYPE_CHECKING:
     import lightning as L
-    from lightning.pytorch.loggers import Logger
     from rich.console import Console
     from torch import Tensor
     from transformers import OPTForCausalLM
@@ -53,6 +51,7 @@ def fit(
     from galpaca.training.metrics import LoggerSink, StepMetrics
     from galpaca.training.module import InstructionTuner
     from galpaca.training.speed import StepSpeed
+    from galpaca.training.trainer import make_trainer
 
     first_step = folder.last_saved_step()
     loggers = engine.make_loggers(folder=folder, run_id=record.id)
@@ -81,66 +80,27 @@ def fit(
             keep_last=config.checkpoint.keep_last,
         )
         # The order matters: a step's figures come before the checkpoint that counts on them.
-        trainer = _make_trainer(config, folder, steps, engine, loggers, [metrics, checkpointer, *engine.callbacks])
+        trainer = make_trainer(
+            engine.strategy,
+            engine.precision,
+            accelerator=config.trainer.accelerator,
+            devices=config.trainer.devices,
+            num_nodes=config.trainer.num_nodes,
+            val_every_steps=config.trainer.val_every_steps or steps.per_epoch,
+            callbacks=[metrics, checkpointer, *engine.callbacks],
+            loggers=loggers,
+            root=folder.path,
+        )
         tuner = InstructionTuner(model, config.optim, num_steps=steps.num_steps, seed=config.seed)
         checkpoint = folder.checkpoint(first_step) / STATE if first_step else None
-        with _children_of(trainer):
+        with _children_of(trainer, config):
             trainer.fit(tuner, datamodule=steps.module, ckpt_path=checkpoint)
             state = engine.strategy.full_state_dict()
     return {name.removeprefix("model."): tensor for name, tensor in state.items()}
 
 
-def _make_trainer(
-    config: Config, folder: RunFolder, steps: Steps, engine: Engine, loggers: list[Logger], callbacks: list[L.Callback]
-) -> L.Trainer:
-    import lightning as L
-
-    from galpaca.training.loops import use_step_loop
-
-    _hush_libraries()
-    asked = config.trainer
-    trainer = L.Trainer(
-        accelerator=asked.accelerator,
-        devices=asked.devices,
-        num_nodes=asked.num_nodes,
-        strategy=engine.strategy,
-        plugins=[engine.precision],
-        max_epochs=1,  # all the plan's epochs are one of Lightning's: a step's number is its place in it
-        val_check_interval=asked.val_every_steps or steps.per_epoch,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        log_every_n_steps=1,
-        enable_checkpointing=False,  # ours is a plain callback
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        logger=loggers or False,
-        callbacks=callbacks,
-        default_root_dir=folder.path,
-    )
-    use_step_loop(trainer)
-    return trainer
-
-
-def _hush_libraries() -> None:
-    """Leaves out what libraries say about their own future, and advice that does not apply."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for category in (FutureWarning, DeprecationWarning):
-        warnings.filterwarnings("ignore", category=category, module=r"(torch|lightning|transformers)\b")
-    for message in (
-        ".*does not have many workers.*",  # collating a step takes a millisecond, worker processes would cost more
-        ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
-        ".*torch.distributed.nn.functional.all_gather is deprecated.*",
-        ".*_get_pg_default_device.*",
-        ".*Multiple backends are registered with this ProcessGroup.*",
-        ".*Total length of `list` across ranks is zero.*",  # no validation was asked for
-    ):
-        warnings.filterwarnings("ignore", message=message)
-
-
 @contextmanager
-def _children_of(trainer: L.Trainer) -> Iterator[None]:
+def _children_of(trainer: L.Trainer, config: Config) -> Iterator[None]:
     """Ends the processes that Lightning started along with this one, whichever way this one ends."""
     import torch
 
@@ -153,9 +113,10 @@ def _children_of(trainer: L.Trainer) -> Iterator[None]:
         _kill_children(trainer)
         raise GalpacaError(
             "the GPU is out of memory",
-            where=f"batch.max_tokens={trainer.datamodule.max_tokens}",  # type: ignore[attr-defined]
+            where=f"batch.max_tokens={config.batch.max_tokens}",
             why=str(error).splitlines()[0],
-            fix="a smaller batch.max_tokens (the recipe stays the same), more GPUs with strategy=fsdp",
+            fix="one of these, what costs least first; all but the moments go on with this run:\n"
+            + "\n".join(f"  {number}. {advice}" for number, advice in enumerate(memory_advice(config), start=1)),
         ) from None
     except BaseException:
         _kill_children(trainer)

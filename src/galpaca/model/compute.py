@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from galpaca.errors import Problems
 
 if TYPE_CHECKING:
-    from torch import nn
     from transformers import OPTForCausalLM
 
 RECOMPUTATIONS = ("none", "selective", "full")
@@ -66,56 +65,11 @@ def prepare_layers(model: OPTForCausalLM, spec: ComputeSpec, *, fast_attention: 
     the state dict stay as they are.
     """
     from galpaca.model.last_layer import TargetRowsLayer
+    from galpaca.model.layer_unit import LayerUnit
 
     layers: Any = model.model.decoder.layers
     layers[-1] = TargetRowsLayer.like(layers[-1], model.config)
+    compiled = spec.compiles(fast_attention)
     for place, layer in enumerate(layers):
-        layers[place] = _recomputing(layer, spec.activation_checkpointing)
-    if spec.compiles(fast_attention):
-        for layer in layers:
-            # One graph where that can be: a break in it would be lost speed that nobody sees.
-            layer.compile(backend=spec.compile_backend, fullgraph=fast_attention)
-
-
-def layer_units(model: nn.Module) -> set[type[nn.Module]]:
-    """The class that stands for a decoder layer, for strategies that wrap each: the outermost around it."""
-    from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import CheckpointWrapper
-    from transformers.models.opt.modeling_opt import OPTDecoderLayer
-
-    wrapped = any(isinstance(module, CheckpointWrapper) for module in model.modules())
-    return {CheckpointWrapper if wrapped else OPTDecoderLayer}
-
-
-def _recomputing(layer: nn.Module, how: str) -> nn.Module:
-    from functools import partial
-
-    from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
-    from torch.utils.checkpoint import create_selective_checkpoint_contexts
-
-    if how == "none":
-        return layer
-    if how == "full":
-        return checkpoint_wrapper(layer)
-    return checkpoint_wrapper(layer, context_fn=partial(create_selective_checkpoint_contexts, _kept_operations()))
-
-
-def _kept_operations() -> list[Any]:
-    """What is dear to compute again: matrix products and attention, on whichever device."""
-    import torch
-
-    names = (
-        "aten.mm.default",
-        "aten.addmm.default",
-        "aten.bmm.default",
-        "aten._scaled_dot_product_flash_attention.default",
-        "aten._scaled_dot_product_efficient_attention.default",
-        "aten._scaled_dot_product_cudnn_attention.default",
-        "aten._scaled_dot_product_flash_attention_for_cpu.default",
-        "torch_attn._varlen_attn.default",
-    )
-    kept = []
-    for name in names:
-        namespace, operation, overload = name.split(".")
-        packet = getattr(getattr(torch.ops, namespace), operation)
-        kept.append(getattr(packet, overload))
-    return kept
+        # One graph where that can be: a break in it would be lost speed that nobody sees.
+        layers[place] = LayerUnit(layer, spec, compiled=compiled, fullgraph=fast_attention)

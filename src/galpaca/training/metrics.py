@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import resource
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -109,7 +110,7 @@ class StepMetrics(L.Callback):
         nll_sums = ranks[:, 2::2].sum(dim=0).tolist()
         grad_norms = ranks[0, 3::2].tolist()
         if trainer.is_global_zero:
-            shared = {"peak_memory_bytes": int(ranks[:, 1].max()), **_scaler_figures(trainer)}
+            shared = {"peak_memory_bytes": int(ranks[:, 1].max()), **_scaler_figures(trainer), **_compiler_figures()}
             self._emit([self._line(*figures, shared) for figures in zip(pending, nll_sums, grad_norms, strict=True)])
 
         if getattr(trainer.precision_plugin, "scaler", None) is None:
@@ -171,6 +172,7 @@ class LoggerSink:
         "forward_backward_seconds": "time/forward_backward_seconds",
         "optimizer_seconds": "time/optimizer_seconds",
         "peak_memory_bytes": "throughput/peak_memory_bytes",
+        "compiled_graphs": "throughput/compiled_graphs",
         "epoch": "data/epoch",
         "examples": "data/examples",
         "tokens": "data/tokens",
@@ -198,3 +200,10 @@ def peak_memory_bytes(device: torch.device) -> int:
 def _scaler_figures(trainer: L.Trainer) -> dict[str, float]:
     scaler = getattr(trainer.precision_plugin, "scaler", None)
     return {"loss_scale": scaler.get_scale()} if scaler is not None else {}
+
+
+def _compiler_figures() -> dict[str, int]:
+    """How many graphs were compiled so far: a number that grows late in a run is time lost."""
+    dynamo = sys.modules.get("torch._dynamo.utils")
+    graphs = dynamo.counters["stats"]["unique_graphs"] if dynamo else 0
+    return {"compiled_graphs": graphs} if graphs else {}

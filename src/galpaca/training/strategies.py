@@ -30,7 +30,7 @@ from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 from torch.optim import Optimizer
 
 from galpaca.errors import InputError, Problems
-from galpaca.model.compute import layer_units
+from galpaca.model.layer_unit import LayerUnit
 from galpaca.training.specs import PrecisionSpec
 
 # How long ranks wait for each other before they give up.
@@ -104,6 +104,16 @@ class FullySharded(StepStrategy, FSDPStrategy):
     def __init__(self, reduce_dtype: torch.dtype, **kwargs: Any) -> None:
         super().__init__(state_dict_type="sharded", **kwargs)
         self._reduce_dtype = reduce_dtype
+        self._gradients_wait = False
+
+    @contextmanager
+    def accumulating(self, last: bool) -> Iterator[None]:
+        # Gradients of earlier micro-batches are shards beside whole weights, which the compiler cannot take: what it
+        # has no program for by then is computed without one.
+        stance = "eager_on_recompile" if self._gradients_wait else "default"
+        with torch.compiler.set_stance(stance):
+            yield
+        self._gradients_wait = not last
 
     @property
     def mixed_precision_config(self) -> FSDPMixedPrecision | None:
@@ -114,7 +124,7 @@ class FullySharded(StepStrategy, FSDPStrategy):
         # Not Lightning's own call: it passes the device's index, and a CPU has none.
         return FullyShardedDataParallel(
             model,
-            auto_wrap_policy=ModuleWrapPolicy(layer_units(model)),
+            auto_wrap_policy=ModuleWrapPolicy({LayerUnit}),
             mixed_precision=self.mixed_precision_config,
             sharding_strategy=self.sharding_strategy,
             device_id=self.root_device,
@@ -132,13 +142,23 @@ class FullySharded(StepStrategy, FSDPStrategy):
             return self.model.state_dict()
 
 
+class _ShardedScaler(ShardedGradScaler):
+    """Tells of an overflow by a number; torch's vector of one number is refused by fused optimizers' updates."""
+
+    def unscale_(self, optimizer: Optimizer) -> None:
+        super().unscale_(optimizer)
+        flags = self._per_optimizer_states[id(optimizer)]["found_inf_per_device"]
+        for device, flag in flags.items():
+            flags[device] = flag.reshape(())
+
+
 class _ShardedPrecision(FSDPPrecision):
     """FSDP's precision with a loss scaler for the device at hand; Lightning's always scales for CUDA."""
 
     def __init__(self, name: Any, accelerator: str) -> None:
         super().__init__(name)
         if self.scaler is not None:
-            self.scaler = ShardedGradScaler(device=accelerator)
+            self.scaler = _ShardedScaler(device=accelerator)
 
 
 def single(accelerator: str, precision: PrecisionSpec) -> tuple[Strategy, Precision]:

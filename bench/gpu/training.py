@@ -1,0 +1,149 @@
+"""One measurement: some optimizer steps by the project's own training path."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+
+from bench.gpu.workload import MAX_LENGTH, PAD_ID, SHAPES, make_model
+from galpaca.data.encoding import EncodedExamples
+from galpaca.estimate.peaks import dense_peak
+from galpaca.model.attention import PACKED_ATTENTION, is_fast
+from galpaca.model.compute import ComputeSpec, prepare_layers
+from galpaca.model.opt import architecture_of
+from galpaca.runs.shutdown import Shutdown
+from galpaca.training.datamodule import AlpacaDataModule
+from galpaca.training.metrics import StepMetrics
+from galpaca.training.module import InstructionTuner
+from galpaca.training.specs import OptimizerSpec, PrecisionSpec
+from galpaca.training.speed import StepSpeed
+from galpaca.training.strategies import single
+from galpaca.training.trainer import make_trainer
+
+# The first compile, the second makes sizes dynamic, and the allocator settles.
+WARM_UP_STEPS = 4
+GALPACA_STEPS = 1_221
+
+
+@dataclass(frozen=True)
+class Case:
+    """What to train, and how.
+
+    Attributes:
+        name: in the table.
+        shape: one of ``SHAPES``.
+        precision: as in ``conf/precision``.
+        examples: a step.
+        max_tokens: budget of a micro-batch.
+        timed_steps: after ``WARM_UP_STEPS``.
+    """
+
+    name: str
+    shape: str
+    precision: str
+    compute: ComputeSpec = field(default_factory=ComputeSpec)
+    optim: OptimizerSpec = field(default_factory=OptimizerSpec)
+    examples: int = 128
+    max_tokens: int = 8_192
+    timed_steps: int = 6
+    dropout: float = 0.1
+
+
+class _Lines:
+    """Keeps a run's figures; a ``Sink`` of metrics."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, Any]] = []
+
+    def write(self, lines: Sequence[dict[str, Any]]) -> None:
+        self.lines.extend(lines)
+
+
+def measure(
+    case: Case, examples: EncodedExamples, device: torch.device, callbacks: Sequence[L.Callback] = ()
+) -> dict[str, Any]:
+    """Trains a few steps and returns a row of figures; medians over the timed steps."""
+    free_memory(device)
+    accelerator = "gpu" if device.type == "cuda" else "cpu"
+    fast = is_fast(accelerator, case.precision, 0.0)
+    model = make_model(SHAPES[case.shape].config(case.dropout), device)
+    model.set_attn_implementation(PACKED_ATTENTION)
+    prepare_layers(model, case.compute, fast_attention=fast)
+    num_steps = WARM_UP_STEPS + case.timed_steps
+    data = _data(case, examples, num_steps, pad=case.compute.compiles(fast))
+    strategy, precision = single(accelerator, PrecisionSpec(case.precision))
+    peak = dense_peak(torch.cuda.get_device_name(device), case.precision) if device.type == "cuda" else None
+    lines = _Lines()
+    metrics = StepMetrics(
+        [lines],
+        Shutdown(),
+        steps_per_epoch=num_steps,
+        every_steps=WARM_UP_STEPS,
+        speed=StepSpeed(architecture_of(model.config), peak),
+    )
+    tuner = InstructionTuner(model, case.optim, num_steps=num_steps, seed=0)
+    trainer = make_trainer(
+        strategy, precision, accelerator=accelerator, val_every_steps=num_steps, callbacks=[metrics, *callbacks]
+    )
+    trainer.fit(tuner, datamodule=data)
+    return _row(case, lines.lines)
+
+
+def _data(case: Case, examples: EncodedExamples, num_steps: int, *, pad: bool) -> AlpacaDataModule:
+    indices = np.arange(len(examples), dtype=np.int64)
+    return AlpacaDataModule(
+        examples,
+        indices,
+        indices[:0],
+        batch_examples=case.examples,
+        max_tokens=max(case.max_tokens, MAX_LENGTH),
+        seed=0,
+        pad_id=PAD_ID,
+        max_epochs=num_steps,
+        max_steps=num_steps,
+        pad=pad,
+    )
+
+
+def _row(case: Case, lines: list[dict[str, Any]]) -> dict[str, Any]:
+    warm_up, timed = lines[:WARM_UP_STEPS], lines[WARM_UP_STEPS:]
+    step_seconds = median(line["step_seconds"] for line in timed)
+    row: dict[str, Any] = {
+        "name": case.name,
+        "shape": case.shape,
+        "precision": case.precision,
+        "max_tokens": case.max_tokens,
+        "examples": case.examples,
+        "tokens_per_second": sum(line["tokens"] for line in timed) / sum(line["step_seconds"] for line in timed),
+        "mfu": median(line["mfu"] for line in timed) if "mfu" in timed[0] else None,
+        "peak_memory_bytes": timed[-1]["peak_memory_bytes"],
+        "step_seconds": step_seconds,
+        "real_token_share": sum(line["tokens"] for line in timed)
+        / sum(line["tokens"] / line["real_token_share"] for line in timed),
+        "warm_up_seconds": sum(line["step_seconds"] for line in warm_up) - WARM_UP_STEPS * step_seconds,
+        "recompilations": timed[-1].get("compiled_graphs", 0) - warm_up[-1].get("compiled_graphs", 0),
+        "skipped_steps": sum(bool(line.get("skipped")) for line in lines),
+        "losses": [line["loss"] for line in lines],
+    }
+    for part in ("data", "forward_backward", "optimizer"):
+        row[f"{part}_seconds"] = median(line[f"{part}_seconds"] for line in timed)
+    if case.examples == 128:
+        row["galpaca_run_hours"] = GALPACA_STEPS * step_seconds / 3_600
+    return row
+
+
+def free_memory(device: torch.device) -> None:
+    """Forgets the last case: its tensors, its peak, and what the compiler made for it."""
+    gc.collect()
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)

@@ -1,0 +1,70 @@
+"""A decoder layer as a unit: what a strategy shards, what is compiled, and what backward computes again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import ActivationWrapper
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
+
+from galpaca.model.compute import ComputeSpec
+
+
+class LayerUnit(ActivationWrapper):
+    """Runs a decoder layer as ``ComputeSpec`` says; torch's base class keeps itself out of the state dict's names.
+
+    Args:
+        layer: from (1, T, C) to (1, T, C), or for the last one to (1, K, C).
+        spec: how to compute it.
+        compiled: whether to.
+        fullgraph: refuse to compile in pieces.
+    """
+
+    def __init__(self, layer: nn.Module, spec: ComputeSpec, *, compiled: bool, fullgraph: bool) -> None:
+        super().__init__(layer)
+        self.compiled = compiled
+        self._recompute = _recomputation(spec.activation_checkpointing)
+        self._compute: Callable[..., Tensor] = self._plain
+        if compiled:
+            self._compute = torch.compile(self._plain, backend=spec.compile_backend, fullgraph=fullgraph)
+
+    def forward(self, hidden_states: Tensor, *, target_rows: Tensor, **kwargs: Any) -> Tensor:
+        if self.compiled:
+            # One program for all sizes from the first call on: a second one, compiled in the midst of a step, would
+            # meet FSDP's gradients of a shard beside weights that are whole, and fail.
+            torch._dynamo.maybe_mark_dynamic(hidden_states, 1)
+            torch._dynamo.maybe_mark_dynamic(target_rows, 0)
+        return self._compute(hidden_states, target_rows=target_rows, **kwargs)
+
+    def _plain(self, hidden_states: Tensor, **kwargs: Any) -> Tensor:
+        layer = self._checkpoint_wrapped_module
+        if self._recompute is None:
+            return layer(hidden_states, **kwargs)
+        return self._recompute(layer, hidden_states, **kwargs)
+
+
+def _recomputation(how: str) -> Callable[..., Tensor] | None:
+    if how == "none":
+        return None
+    if how == "full":
+        return partial(checkpoint, use_reentrant=False)
+    contexts = partial(create_selective_checkpoint_contexts, _dear_operations())
+    return partial(checkpoint, use_reentrant=False, context_fn=contexts)
+
+
+def _dear_operations() -> list[Any]:
+    """What is dear to compute again: matrix products and attention, on whichever device."""
+    return [
+        torch.ops.aten.mm.default,
+        torch.ops.aten.addmm.default,
+        torch.ops.aten.bmm.default,
+        torch.ops.aten._scaled_dot_product_flash_attention.default,
+        torch.ops.aten._scaled_dot_product_efficient_attention.default,
+        torch.ops.aten._scaled_dot_product_cudnn_attention.default,
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
+        torch.ops.torch_attn._varlen_attn.default,
+    ]

@@ -1,0 +1,72 @@
+"""The ``lightning.Trainer`` of every run."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import lightning as L
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.precision import Precision
+
+from galpaca.training.host_memory import keep_freed_memory
+from galpaca.training.loops import use_step_loop
+from galpaca.training.strategies import StepStrategy
+
+
+def make_trainer(
+    strategy: StepStrategy,
+    precision: Precision,
+    *,
+    accelerator: str,
+    devices: int = 1,
+    num_nodes: int = 1,
+    val_every_steps: int,
+    callbacks: Sequence[L.Callback],
+    loggers: Sequence[Logger] = (),
+    root: Path | None = None,
+) -> L.Trainer:
+    """A trainer whose batches are whole optimizer steps, and which leaves showing and saving to its callbacks."""
+    _hush_libraries()
+    if accelerator == "cpu":
+        keep_freed_memory()
+    trainer = L.Trainer(
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=num_nodes,
+        strategy=strategy,
+        plugins=[precision],
+        max_epochs=1,  # all the plan's epochs are one of Lightning's: a step's number is its place in it
+        val_check_interval=val_every_steps,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        log_every_n_steps=1,
+        enable_checkpointing=False,  # ours is a plain callback
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        logger=list(loggers) or False,
+        callbacks=list(callbacks),
+        default_root_dir=root,
+    )
+    use_step_loop(trainer)
+    return trainer
+
+
+def _hush_libraries() -> None:
+    """Leaves out what libraries say about their own future, and advice that does not apply."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for category in (FutureWarning, DeprecationWarning):
+        warnings.filterwarnings("ignore", category=category, module=r"(torch|lightning|transformers)\b")
+    for message in (
+        ".*does not have many workers.*",  # collating a step takes a millisecond, worker processes would cost more
+        ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
+        ".*torch.distributed.nn.functional.all_gather is deprecated.*",
+        ".*_get_pg_default_device.*",
+        ".*Multiple backends are registered with this ProcessGroup.*",
+        ".*Total length of `list` across ranks is zero.*",  # no validation was asked for
+    ):
+        warnings.filterwarnings("ignore", message=message)

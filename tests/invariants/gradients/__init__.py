@@ -1,0 +1,1 @@
+"""Gradients of the same steps, computed in many ways."""

@@ -1,0 +1,134 @@
+"""One process of ``torchrun``: computes gradients in all the ways for its number of ranks, rank 0 saves them."""
+
+import os
+import sys
+import warnings
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from invariants.gradients.toy import NUM_STEPS, PAD, SEED, STEP_EXAMPLES, make_examples, make_model
+from invariants.gradients.ways import WAYS, Way
+from lightning.pytorch.plugins.precision import MixedPrecision
+from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.distributed.fsdp import MixedPrecision as FSDPMixedPrecision
+
+from galpaca.model.attention import PACKED_ATTENTION
+from galpaca.model.compute import ComputeSpec, prepare_layers
+from galpaca.training import strategies
+from galpaca.training.datamodule import AlpacaDataModule
+from galpaca.training.module import InstructionTuner
+from galpaca.training.specs import OptimizerSpec, PrecisionSpec
+from galpaca.training.trainer import make_trainer
+
+# Too small to move a float32 weight: both steps' gradients are those of the first weights.
+RATE = OptimizerSpec(lr=1e-30, clip_norm=None, warmup_ratio=0.0)
+
+
+class Recorder(InstructionTuner):
+    """Keeps each step's gradients as the update would see them."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.recorded: list[dict[str, torch.Tensor]] = []
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        super().on_before_optimizer_step(optimizer)
+        sharded = isinstance(self.strategy.model, FullyShardedDataParallel)
+        with self._whole_parameters() if sharded else nullcontext():
+            self.recorded.append(
+                {
+                    name.replace("_fsdp_wrapped_module.", "").replace("_checkpoint_wrapped_module.", ""): (
+                        parameter.grad.detach().clone()
+                    )
+                    for name, parameter in self.model.named_parameters()
+                    if parameter.grad is not None
+                }
+            )
+
+    def _whole_parameters(self) -> AbstractContextManager[None]:
+        return FullyShardedDataParallel.summon_full_params(self.strategy.model, with_grads=True, writeback=False)
+
+
+class ScaledFloat32(MixedPrecision):
+    """A loss scaler around float32 arithmetic: whatever it changes is the scaler's fault."""
+
+    def __init__(self) -> None:
+        super().__init__("16-mixed", "cpu")
+
+    def forward_context(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        return nullcontext()
+
+
+class ScaledShardedFloat32(strategies._ShardedPrecision):
+    def __init__(self) -> None:
+        super().__init__("16-mixed", "cpu")
+
+    @property
+    def mixed_precision_config(self) -> FSDPMixedPrecision:
+        return FSDPMixedPrecision(param_dtype=torch.float32, reduce_dtype=torch.float32)
+
+    def forward_context(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+def engine(way: Way) -> tuple[Any, Any]:
+    precision = PrecisionSpec("16-mixed" if way.arithmetic == "float16" else "32-true")
+    options = {"sharding_strategy": way.sharding} if way.strategy == "fsdp" else {}
+    strategy, plugin = getattr(strategies, way.strategy)("cpu", precision, **options)
+    if way.arithmetic == "scaled":
+        plugin = ScaledShardedFloat32() if way.strategy == "fsdp" else ScaledFloat32()
+    return strategy, plugin
+
+
+def gradients(way: Way) -> list[dict[str, torch.Tensor]]:
+    model = make_model()
+    model.set_attn_implementation(PACKED_ATTENTION)
+    torch._dynamo.reset()
+    prepare_layers(model, ComputeSpec(way.compiled, "aot_eager", way.recompute))
+    examples = make_examples()
+    indices = np.arange(len(examples), dtype=np.int64)
+    data = AlpacaDataModule(
+        examples,
+        indices,
+        indices[:0],
+        batch_examples=STEP_EXAMPLES,
+        max_tokens=way.max_tokens,
+        seed=SEED,
+        pad_id=PAD,
+        max_epochs=1,
+        pad=way.compiled,
+    )
+    tuner = Recorder(model, RATE, num_steps=NUM_STEPS, seed=0)
+    strategy, plugin = engine(way)
+    trainer = make_trainer(
+        strategy,
+        plugin,
+        accelerator="cpu",
+        devices=way.num_ranks,
+        val_every_steps=NUM_STEPS,
+        callbacks=[],
+        root=Path(os.devnull).parent,
+    )
+    trainer.fit(tuner, datamodule=data)
+    return tuner.recorded
+
+
+def main() -> None:
+    folder, num_ranks = Path(sys.argv[1]), int(os.environ.get("WORLD_SIZE", "1"))
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+    for way in WAYS:
+        if way.num_ranks != num_ranks:
+            continue
+        recorded = gradients(way)
+        if os.environ.get("RANK", "0") == "0":
+            torch.save(recorded, folder / f"{way.name}.pt")
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""A step's gradient is that of its examples one by one: on any number of processes, in any of the project's ways."""
+
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from invariants.gradients.toy import NUM_STEPS, SEED, STEP_EXAMPLES, make_examples, make_model
+from invariants.gradients.ways import WAYS, Way
+
+from galpaca.data.plan import StepPlan
+
+TESTS = Path(__file__).parents[1]
+
+
+@cache
+def reference() -> list[dict[str, torch.Tensor]]:
+    """Plain ``transformers`` in float64, its own attention and labels, one example after the other."""
+    examples = make_examples()
+    plan = StepPlan(examples.lengths, examples.num_targets, STEP_EXAMPLES, 10_000, 1, SEED)
+    steps = []
+    for step in range(NUM_STEPS):
+        model = make_model().double()
+        model.set_attn_implementation("sdpa")
+        chosen = plan.step_examples(step)
+        num_targets = sum(int(examples.num_targets[i]) for i in chosen)
+        for index in chosen:
+            ids = torch.from_numpy(examples.ids(index).astype("int64"))[None]
+            labels = ids.clone()
+            labels[0, : examples.num_ignored[index]] = -100
+            logits = model(ids).logits[0, :-1]
+            loss = torch.nn.functional.cross_entropy(logits, labels[0, 1:], ignore_index=-100, reduction="sum")
+            (loss / num_targets).backward()
+        steps.append({name: parameter.grad for name, parameter in model.named_parameters()})
+    return steps
+
+
+@pytest.fixture(scope="module")
+def computed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Gradients of all the ways, by processes under gloo."""
+    folder = tmp_path_factory.mktemp("gradients")
+    for num_ranks in sorted({way.num_ranks for way in WAYS}):
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_ranks}"]
+        done = subprocess.run(
+            [sys.executable, *(launcher if num_ranks > 1 else []), "-m", "invariants.gradients.worker", str(folder)],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(TESTS)},
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert done.returncode == 0, done.stderr[-4000:]
+    return folder
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+def test_the_gradient_is_that_of_the_examples_one_by_one(computed: Path, way: Way) -> None:
+    """Both of a full step and of a last one with fewer examples than ranks."""
+    found = torch.load(computed / f"{way.name}.pt", weights_only=True)
+    assert len(found) == NUM_STEPS
+    for ours, theirs in zip(found, reference(), strict=True):
+        assert ours.keys() == theirs.keys()
+        largest = max(float(gradient.abs().max()) for gradient in theirs.values())
+        for name, gradient in theirs.items():
+            difference = float((ours[name].double() - gradient).abs().max())
+            assert difference <= way.tolerance * largest, f"{name}: {difference / largest:.1e}"
