@@ -100,7 +100,12 @@ def read_jsonl(path: Path) -> list[dict[str, object]]:
 
 
 # By pytest itself, and by torch and Lightning when they are imported.
-_SET_BY_LIBRARIES = {"PYTEST_CURRENT_TEST", "PYTORCH_NVML_BASED_CUDA_CHECK", "TORCHINDUCTOR_CACHE_DIR"}
+_SET_BY_LIBRARIES = {
+    "PYTEST_CURRENT_TEST",
+    "PYTORCH_NVML_BASED_CUDA_CHECK",
+    "TORCHINDUCTOR_CACHE_DIR",
+    "_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR",
+}
 
 
 @pytest.fixture(autouse=True)

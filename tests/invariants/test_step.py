@@ -24,7 +24,11 @@ PLAIN = ComputeSpec()
 
 
 def make_model(
-    bias: bool = True, affine: bool = True, dtype: torch.dtype = torch.float64, compute: ComputeSpec = PLAIN
+    bias: bool = True,
+    affine: bool = True,
+    dtype: torch.dtype = torch.float64,
+    compute: ComputeSpec = PLAIN,
+    fast_attention: bool = False,
 ) -> OPTForCausalLM:
     torch.manual_seed(0)
     config = OPTConfig(
@@ -45,7 +49,7 @@ def make_model(
     for parameter in model.parameters():  # biases and norms begin at 0 and 1, where mistakes would not show
         torch.nn.init.normal_(parameter, std=0.2)
     model.set_attn_implementation(PACKED_ATTENTION)
-    prepare_layers(model, compute)
+    prepare_layers(model, compute, fast_attention=fast_attention)
     return model
 
 

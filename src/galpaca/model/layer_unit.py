@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import ActivationWrapper
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
+from galpaca.model.attention import Boundaries
 from galpaca.model.compute import ComputeSpec
 
 
@@ -32,13 +33,14 @@ class LayerUnit(ActivationWrapper):
         if compiled:
             self._compute = torch.compile(self._plain, backend=spec.compile_backend, fullgraph=fullgraph)
 
-    def forward(self, hidden_states: Tensor, *, target_rows: Tensor, **kwargs: Any) -> Tensor:
+    def forward(self, hidden_states: Tensor, *, boundaries: Boundaries, target_rows: Tensor, **_: Any) -> Tensor:
+        """What else ``transformers`` hands to a layer (positions, a cache) does not concern it here."""
         if self.compiled:
             # One program for all sizes from the first call on: a second one, compiled in the midst of a step, would
             # meet FSDP's gradients of a shard beside weights that are whole, and fail.
             torch._dynamo.maybe_mark_dynamic(hidden_states, 1)
             torch._dynamo.maybe_mark_dynamic(target_rows, 0)
-        return self._compute(hidden_states, target_rows=target_rows, **kwargs)
+        return self._compute(hidden_states, boundaries=boundaries, target_rows=target_rows)
 
     def _plain(self, hidden_states: Tensor, **kwargs: Any) -> Tensor:
         layer = self._checkpoint_wrapped_module

@@ -16,7 +16,7 @@ class Way:
         strategy: ``single``, ``ddp`` or ``fsdp``.
         max_tokens: budget of a micro-batch.
         recompute: activation checkpointing.
-        compiled: layers compiled, micro-batches padded.
+        compiled: layers compiled, micro-batches padded, one attention call over all examples.
         arithmetic: ``float32``; ``scaled``, the same under a loss scaler; or ``float16``, mixed precision.
         sharding: of fsdp.
     """
@@ -54,6 +54,7 @@ WAYS = [
     *(Way(ranks, strategy, arithmetic="scaled") for ranks in (2, 4) for strategy in ("ddp", "fsdp")),
     *(Way(2, strategy, arithmetic="float16") for strategy in ("ddp", "fsdp")),
     *(Way(2, strategy, compiled=True) for strategy in ("ddp", "fsdp")),
+    *(Way(2, "fsdp", compiled=True, recompute=how) for how in ("selective", "full")),
     Way(2, "fsdp", sharding="SHARD_GRAD_OP"),
     Way(4, "fsdp", max_tokens=10_000),
 ]

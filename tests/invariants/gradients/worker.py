@@ -3,18 +3,23 @@
 import os
 import sys
 import warnings
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
+from invariants import cpu_varlen
 from invariants.gradients.toy import NUM_STEPS, PAD, SEED, STEP_EXAMPLES, make_examples, make_model
 from invariants.gradients.ways import WAYS, Way
 from lightning.pytorch.plugins.precision import MixedPrecision
+from torch._dynamo.utils import counters
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.distributed.fsdp import MixedPrecision as FSDPMixedPrecision
 
+from galpaca.model import attention
 from galpaca.model.attention import PACKED_ATTENTION
 from galpaca.model.compute import ComputeSpec, prepare_layers
 from galpaca.training import strategies
@@ -74,6 +79,15 @@ class ScaledShardedFloat32(strategies._ShardedPrecision):
         return nullcontext()
 
 
+@contextmanager
+def varlen_on_cpu() -> Iterator[None]:
+    with (
+        patch.object(attention, "varlen_attn", cpu_varlen.varlen_attn),
+        patch.object(attention, "_can_use_varlen", lambda query, dropout: True),
+    ):
+        yield
+
+
 def engine(way: Way) -> tuple[Any, Any]:
     precision = PrecisionSpec("16-mixed" if way.arithmetic == "float16" else "32-true")
     options = {"sharding_strategy": way.sharding} if way.strategy == "fsdp" else {}
@@ -87,7 +101,8 @@ def gradients(way: Way) -> list[dict[str, torch.Tensor]]:
     model = make_model()
     model.set_attn_implementation(PACKED_ATTENTION)
     torch._dynamo.reset()
-    prepare_layers(model, ComputeSpec(way.compiled, "aot_eager", way.recompute))
+    counters.clear()
+    prepare_layers(model, ComputeSpec(way.compiled, "aot_eager", way.recompute), fast_attention=way.compiled)
     examples = make_examples()
     indices = np.arange(len(examples), dtype=np.int64)
     data = AlpacaDataModule(
@@ -112,7 +127,9 @@ def gradients(way: Way) -> list[dict[str, torch.Tensor]]:
         callbacks=[],
         root=Path(os.devnull).parent,
     )
-    trainer.fit(tuner, datamodule=data)
+    with varlen_on_cpu() if way.compiled else nullcontext():
+        trainer.fit(tuner, datamodule=data)
+    assert counters["stats"]["unique_graphs"] == (2 if way.compiled else 0), "one for the layers, one for the last"
     return tuner.recorded
 
 
