@@ -58,6 +58,21 @@ def best_fit_decreasing(lengths: list[int], max_tokens: int) -> int:
     return len(free)
 
 
+def fewest_bins(lengths: list[int], max_tokens: int) -> int:
+    """By trying every packing."""
+
+    def place(i: int, loads: list[int]) -> int:
+        if i == len(lengths):
+            return len(loads)
+        options = [place(i + 1, [*loads, lengths[i]])]
+        for b, load in enumerate(loads):
+            if load + lengths[i] <= max_tokens:
+                options.append(place(i + 1, [*loads[:b], load + lengths[i], *loads[b + 1 :]]))
+        return min(options)
+
+    return place(0, [])
+
+
 class TestExamples:
     @FAST
     @given(plans(), st.integers(0, 3))
@@ -169,6 +184,23 @@ class TestPacking:
             assert found <= math.ceil(best_fit_decreasing(lengths, plan.max_tokens) / plan.num_ranks)
 
     @FAST
+    @given(st.lists(st.integers(1, 20), min_size=1, max_size=8), st.integers(20, 30), st.integers(1, 3))
+    def test_never_more_micro_batches_than_needed(self, lengths: list[int], max_tokens: int, num_ranks: int) -> None:
+        """As every possible packing of a few examples says."""
+        found = len(plan_of(lengths, examples=8, max_tokens=max_tokens, num_ranks=num_ranks).step(0).micro_batches[0])
+        assert found == math.ceil(fewest_bins(lengths, max_tokens) / num_ranks)
+
+    def test_a_packing_that_only_a_search_finds(self) -> None:
+        """Best-fit decreasing puts 4 beside 5 and needs a third bin of 10."""
+        step = plan_of([5, 4, 3, 2, 2, 2, 2], examples=7, max_tokens=10, seed=None).step(0)
+        assert sorted(sorted(m) for m in step.micro_batches[0]) == [[0, 2, 3], [1, 4, 5, 6]]
+
+    def test_a_step_of_a_thousand_examples_that_hardly_fits(self) -> None:
+        """A search one call deep for each example ended in a ``RecursionError``."""
+        plan = plan_of([*[51] * 999, 2], examples=1_000, max_tokens=100, num_ranks=10)
+        assert len(plan.step(0).micro_batches[0]) == 100
+
+    @FAST
     @given(plans())
     def test_micro_batches_that_run_side_by_side_are_the_next_fullest(self, plan: StepPlan) -> None:
         """Ranks wait for each other in each micro-batch: a full one beside an empty one is time lost."""
@@ -216,9 +248,9 @@ class TestShuffle:
     def test_the_whole_plan_is_the_same_on_every_machine(self) -> None:
         plan = plan_of([5, 9, 2, 7, 7, 3, 8, 1, 6, 4], num_ranks=2, seed=1234)
         assert [plan.step(index) for index in (0, 1, 2)] == [
-            PlannedStep(0, (((1,), (8, 7)), ((0, 9), (3,))), 6, 32, 14),
-            PlannedStep(1, (((6, 2),), ((4, 5),)), 4, 20, 9),
-            PlannedStep(2, (((6,), (9, 5)), ((4,), (0, 2))), 6, 29, 13),
+            PlannedStep(0, (((1,), (8, 7)), ((0, 9), (3,))), 6, 32, 14, 208),
+            PlannedStep(1, (((6, 2),), ((4, 5),)), 4, 20, 9, 126),
+            PlannedStep(2, (((6,), (9, 5)), ((4,), (0, 2))), 6, 29, 13, 167),
         ]
 
     @given(st.integers(20, 200), st.integers(0, 2**64 - 2))

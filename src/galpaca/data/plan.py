@@ -117,7 +117,8 @@ def pack(lengths: npt.NDArray[np.int64], num_ranks: int, max_tokens: int) -> lis
     """Shares examples out to ranks and micro-batches.
 
     Longest first, each example goes to the emptiest micro-batch (longest-processing-time rule, Graham 1969). The
-    number of micro-batches a rank is the smallest for which that, or best-fit decreasing, stays within the budget.
+    number of micro-batches a rank is the smallest for which that, best-fit decreasing, or a search stays within the
+    budget.
     Micro-batches of about the same size run at the same time, since ranks wait for each other in each of them.
 
     Args:
@@ -131,9 +132,7 @@ def pack(lengths: npt.NDArray[np.int64], num_ranks: int, max_tokens: int) -> lis
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     sizes = [int(lengths[i]) for i in order]
     micro_batches = max(1, math.ceil(sum(sizes) / (num_ranks * max_tokens)))
-    while (bins := _emptiest_first(sizes, num_ranks * micro_batches, max_tokens)) is None and (
-        bins := _tightest_first(sizes, num_ranks * micro_batches, max_tokens)
-    ) is None:
+    while (bins := _fit(sizes, num_ranks * micro_batches, max_tokens)) is None:
         micro_batches += 1
     loads = [sum(sizes[i] for i in content) for content in bins]
     fullest_first = sorted(range(len(bins)), key=lambda b: (-loads[b], b))
@@ -143,6 +142,14 @@ def pack(lengths: npt.NDArray[np.int64], num_ranks: int, max_tokens: int) -> lis
         # Every second round goes back, so that no rank gets the fullest of each.
         ranks[rank if m % 2 == 0 else num_ranks - 1 - rank].append([order[i] for i in bins[b]])
     return ranks
+
+
+def _fit(sizes: list[int], num_bins: int, capacity: int) -> list[list[int]] | None:
+    """Sizes, largest first, into so many bins; evenly if that is possible."""
+    for packer in (_emptiest_first, _tightest_first, _searched):
+        if (bins := packer(sizes, num_bins, capacity)) is not None:
+            return bins
+    return None
 
 
 def _emptiest_first(sizes: list[int], num_bins: int, capacity: int) -> list[list[int]] | None:
@@ -168,6 +175,39 @@ def _tightest_first(sizes: list[int], num_bins: int, capacity: int) -> list[list
         bins[b].append(i)
         loads[b] += size
     return bins
+
+
+# Enough for a dozen examples in every case, and for most tight steps of 128; beyond, one micro-batch more is taken.
+_MOST_TRIES = 5_000
+_MOST_SEARCHED = 500  # one call deep for each
+
+
+def _searched(sizes: list[int], num_bins: int, capacity: int) -> list[list[int]] | None:
+    """Every place for every size, the tightest first, until all fit or there were too many tries."""
+    if sum(sizes) > num_bins * capacity or len(sizes) > _MOST_SEARCHED:
+        return None
+    bins: list[list[int]] = [[] for _ in range(num_bins)]
+    loads = [0] * num_bins
+    tries = 0
+
+    def place(i: int) -> bool:
+        nonlocal tries
+        if i == len(sizes):
+            return True
+        # Bins of one load are as good as each other.
+        for load, b in sorted({load: b for b, load in enumerate(loads)}.items(), reverse=True):
+            tries += 1
+            if load + sizes[i] > capacity or tries > _MOST_TRIES:
+                continue
+            bins[b].append(i)
+            loads[b] += sizes[i]
+            if place(i + 1):
+                return True
+            bins[b].pop()
+            loads[b] -= sizes[i]
+        return False
+
+    return bins if place(0) else None
 
 
 def summarize(plan: StepPlan, num_steps: int) -> dict[str, Any]:

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from galpaca.data.collate import MicroBatch, StepBatch, StepDataset, collate
+from galpaca.data.collate import IGNORED_ID, MicroBatch, StepBatch, StepDataset, collate
 from galpaca.data.encoding import EncodedExamples
-from galpaca.data.plan import StepPlan
+from galpaca.data.plan import PlannedStep, StepPlan
 from galpaca.data.receipt import Receipt
+from galpaca.data.sizes import Sizes, choose_sizes
 
 PAD = 1
 TENSORS = ("input_ids", "position_ids", "cu_seqlens", "target_rows", "target_ids")
@@ -114,17 +115,20 @@ def test_large_ids_come_through() -> None:
     assert collate(EXAMPLES, [4], PAD).input_ids.tolist() == [[50_000, 60_000]]
 
 
+PLANNED = PlannedStep(3, (((0, 3),),), num_examples=2, num_tokens=8, num_target_tokens=4, num_attention_pairs=34)
+
+
 def test_moving_to_a_device_keeps_everything() -> None:
-    step = StepBatch(3, [collate(EXAMPLES, [0, 3], PAD)], 7, 8, 9)
+    step = StepBatch(PLANNED, [collate(EXAMPLES, [0, 3], PAD)], 12)
     moved = step.to(torch.device("cpu"), non_blocking=True)
-    assert (moved.index, moved.num_examples, moved.num_tokens, moved.num_target_tokens) == (3, 7, 8, 9)
+    assert (moved.index, moved.planned, moved.num_padded_tokens) == (3, PLANNED, 12)
     before, after = step.micro_batches[0], moved.micro_batches[0]
     assert after.lengths == before.lengths
     assert all(torch.equal(getattr(before, name), getattr(after, name)) for name in TENSORS)
 
 
 def test_moving_to_a_device_moves_every_tensor() -> None:
-    moved = StepBatch(0, [collate(EXAMPLES, [0], PAD)], 1, 1, 1).to(torch.device("meta")).micro_batches[0]
+    moved = StepBatch(PLANNED, [collate(EXAMPLES, [0], PAD)], 12).to(torch.device("meta")).micro_batches[0]
     assert {getattr(moved, name).device.type for name in TENSORS} == {"meta"}
 
 
@@ -144,12 +148,7 @@ class TestStepDataset:
     def test_an_item_is_a_ranks_share_of_that_step(self) -> None:
         dataset = self.dataset(rank=1, num_ranks=3)
         step, planned = dataset[2], dataset.plan.step(2)
-        assert step.index == 2
-        assert (step.num_examples, step.num_tokens, step.num_target_tokens) == (
-            planned.num_examples,
-            planned.num_tokens,
-            planned.num_target_tokens,
-        )
+        assert (step.index, step.planned) == (2, planned)
         for batch, chosen in zip(step.micro_batches, planned.micro_batches[1], strict=True):
             wanted = collate(dataset.examples, dataset.indices[list(chosen)].tolist(), PAD)
             assert torch.equal(batch.input_ids, wanted.input_ids)
@@ -158,7 +157,7 @@ class TestStepDataset:
         for index in range(5):
             ranks = [self.dataset(rank, num_ranks=4)[index] for rank in range(4)]
             found = sum(len(batch.target_ids) for rank in ranks for batch in rank.micro_batches)
-            assert {rank.num_target_tokens for rank in ranks} == {found}
+            assert {rank.planned.num_target_tokens for rank in ranks} == {found}
             assert len({len(rank.micro_batches) for rank in ranks}) == 1
 
     def test_going_through_it_ends(self) -> None:
@@ -172,3 +171,60 @@ class TestStepDataset:
     def test_a_step_that_is_not_there(self, index: int) -> None:
         with pytest.raises(IndexError):
             self.dataset()[index]
+
+
+class TestPadding:
+    """For a compiled model: the same few sizes, and nothing that the loss could see."""
+
+    SIZES = Sizes(multiple_tokens=8, max_tokens=60, num_examples=5, longest_tokens=30)
+
+    def padded(self, indices: list[int]) -> tuple[MicroBatch, MicroBatch]:
+        return collate(EXAMPLES, indices, PAD), collate(EXAMPLES, indices, PAD, self.SIZES)
+
+    @pytest.mark.parametrize("indices", [[0], [0, 3], [1, 2, 3], []])
+    def test_sizes(self, indices: list[int]) -> None:
+        plain, padded = self.padded(indices)
+        tokens = padded.input_ids.shape[1]
+        assert tokens % 8 == 0
+        assert 0 <= tokens - plain.input_ids.shape[1] < 8
+        assert padded.position_ids.shape == padded.input_ids.shape
+        assert len(padded.cu_seqlens) == self.SIZES.num_examples + 1
+        assert len(padded.target_rows) == len(padded.target_ids)
+        assert len(padded.target_rows) % 8 == 0
+        assert len(padded.target_rows) > 0
+        assert padded.longest_tokens == 30
+
+    @pytest.mark.parametrize("indices", [[0], [0, 3], [1, 2, 3]])
+    def test_what_was_there_stays(self, indices: list[int]) -> None:
+        plain, padded = self.padded(indices)
+        for name in ("input_ids", "position_ids"):
+            before, after = getattr(plain, name)[0], getattr(padded, name)[0]
+            assert torch.equal(after[: len(before)], before)
+        real = padded.target_ids != IGNORED_ID
+        assert torch.equal(padded.target_ids[real], plain.target_ids)
+        assert torch.equal(padded.target_rows[real], plain.target_rows)
+
+    def test_padding_is_an_example_of_its_own(self) -> None:
+        plain, padded = self.padded([0, 3])
+        num_tokens, num_padded = plain.input_ids.shape[1], padded.input_ids.shape[1]
+        assert num_padded > num_tokens
+        ends = padded.cu_seqlens.tolist()
+        assert ends[:3] == plain.cu_seqlens.tolist()
+        assert set(ends[3:]) == {num_padded}
+        assert sum(padded.lengths) == num_padded
+        assert set(padded.input_ids[0, num_tokens:].tolist()) == {PAD}
+
+    def test_the_budget_holds_with_padding(self) -> None:
+        assert [self.SIZES.padded(tokens) for tokens in (1, 8, 9, 56, 57, 60)] == [8, 8, 16, 56, 60, 60]
+
+    def test_a_step_tells_its_padded_tokens_over_all_ranks(self) -> None:
+        examples = many_examples(40)
+        plan = StepPlan(examples.lengths, examples.num_targets, 7, 64, 3, seed=5)
+        sizes = choose_sizes(plan)
+        ranks = [
+            StepDataset(examples, np.arange(40), plan, rank=rank, num_steps=5, pad_id=PAD, sizes=sizes)
+            for rank in range(3)
+        ]
+        for index in range(5):
+            found = sum(batch.input_ids.shape[1] for rank in ranks for batch in rank[index].micro_batches)
+            assert {rank[index].num_padded_tokens for rank in ranks} == {found}

@@ -1,0 +1,77 @@
+"""AdamW with moments in bfloat16: the same optimizer, rounded without a bias."""
+
+import io
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from galpaca.training.compact_adamw import CompactAdamW, round_to_bfloat16
+
+OPTIONS = {"lr": 1e-2, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.1}
+
+
+def train(optimizer_class: type, steps: int = 50) -> torch.Tensor:
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.randn(64, 32))
+    target = torch.randn(64, 32)
+    optimizer = optimizer_class([weight], **OPTIONS)
+    for step in range(steps):
+        optimizer.zero_grad()
+        noise = torch.randn(64, 32, generator=torch.Generator().manual_seed(step))
+        ((weight - target + 0.1 * noise) ** 2).sum().backward()
+        optimizer.step()
+    return weight.detach()
+
+
+def test_weights_follow_those_of_adamw() -> None:
+    """To a thousandth of the way that they went; bfloat16 alone is that coarse."""
+    torch.manual_seed(0)
+    start = torch.randn(64, 32)
+    exact, compact = train(torch.optim.AdamW), train(CompactAdamW)
+    assert (compact - exact).norm() < 0.02 * (exact - start).norm()
+
+
+def test_moments_take_two_bytes_each_and_keep_that_after_a_reload() -> None:
+    """torch's ``load_state_dict`` casts to the parameter's dtype: a resumed run would need 4 bytes more."""
+    weight = nn.Parameter(torch.randn(10))
+    optimizer = CompactAdamW([weight], **OPTIONS)
+    weight.grad = torch.randn(10)
+    optimizer.step()
+    buffer = io.BytesIO()
+    torch.save(optimizer.state_dict(), buffer)
+    buffer.seek(0)
+    resumed = CompactAdamW([weight], **OPTIONS)
+    resumed.load_state_dict(torch.load(buffer, weights_only=True))
+    for moment in ("exp_avg", "exp_avg_sq"):
+        assert resumed.state[weight][moment].dtype == torch.bfloat16
+        assert torch.equal(resumed.state[weight][moment], optimizer.state[weight][moment])
+
+
+def test_a_second_moment_decays() -> None:
+    """Rounded to the nearest it stays for ever: a thousandth is less than half of bfloat16's last place."""
+    weight = nn.Parameter(torch.ones(10_000))
+    optimizer = CompactAdamW([weight], lr=1e-9)
+    weight.grad = torch.ones(10_000)
+    optimizer.step()
+    weight.grad.zero_()
+    for _ in range(700):
+        optimizer.step()
+    found = float(optimizer.state[weight]["exp_avg_sq"].float().mean())
+    assert found == pytest.approx(1e-3 * 0.999**700, rel=0.02)
+
+
+def test_rounding_keeps_the_mean() -> None:
+    torch.manual_seed(0)
+    value = 1 + 1 / 300  # between 1 and the next bfloat16, 1 + 1/128
+    rounded = round_to_bfloat16(torch.full((100_000,), value)).float()
+    assert set(rounded.unique().tolist()) == {1.0, 1 + 1 / 128}
+    deviation = math.sqrt((1 / 300) * (1 / 128 - 1 / 300) / 100_000)
+    assert abs(float(rounded.mean()) - value) < 5 * deviation
+
+
+def test_rounding_leaves_what_fits_and_what_is_not_finite() -> None:
+    values = torch.tensor([0.0, -2.5, 1024.0, math.inf, -math.inf])
+    assert torch.equal(round_to_bfloat16(values).float(), values)
+    assert round_to_bfloat16(torch.tensor([math.nan])).isnan().all()
