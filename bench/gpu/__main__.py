@@ -17,6 +17,7 @@ from bench.gpu.invariants import CHECKS
 from bench.gpu.limits import machine_limits, path_figures
 from bench.gpu.peer import measure_trainer
 from bench.gpu.training import WARM_UP_STEPS, Case, measure
+from bench.gpu.waits import no_waits
 from bench.gpu.workload import SHAPES, make_examples
 from bench.results import RESULTS, save
 from galpaca.data.encoding import EncodedExamples
@@ -84,6 +85,9 @@ def _on_gpu(bench: _Bench, examples: EncodedExamples, shapes: list[str]) -> None
     for name, check in CHECKS.items():
         bench.run(name, lambda check=check: check(device, torch.bfloat16), bench.checks, name)
     bench.run("no leak, float32", lambda: CHECKS["no leak"](device, torch.float32), bench.checks, "no leak, float32")
+    for precision in ("bf16-mixed", "16-mixed"):
+        name = f"no waits, {precision}"
+        bench.run(name, lambda precision=precision: no_waits(examples, device, precision), bench.checks, name)
     for case in _DEFAULTS:
         if case.shape in shapes:
             costs = LargestCosts(WARM_UP_STEPS)

@@ -90,7 +90,7 @@ def measure(
     )
     tuner = InstructionTuner(model, case.optim, num_steps=num_steps, seed=0)
     trainer = make_trainer(
-        strategy, precision, accelerator=accelerator, val_every_steps=num_steps, callbacks=[metrics, *callbacks]
+        strategy, precision, accelerator=accelerator, val_every_steps=num_steps, callbacks=[*callbacks, metrics]
     )
     trainer.fit(tuner, datamodule=data)
     return _row(case, lines.lines)

@@ -649,3 +649,45 @@ def test_a_run_folder_in_which_another_process_is_writing_is_refused(train: Trai
         assert_tells(message, Problem(str(folder), "another process is writing", "run.name="))
         assert "process 4242 on node17" in message
         assert contents(folder) == before
+
+
+class TestCompute:
+    def test_unknown_values(self, train: Train) -> None:
+        done = train("compute.activation_checkpointing=some", "optim.moments_dtype=float8")
+        assert_tells(
+            told(done),
+            Problem("compute.activation_checkpointing", "'some' is none of its values", "none or selective or full"),
+            Problem("optim.moments_dtype", "'float8' is none of its values", "float32 or bfloat16"),
+        )
+
+    def test_an_unknown_back_end(self, train: Train) -> None:
+        done = train("compute.compile=true", "compute.compile_backend=inductr")
+        assert_tells(told(done), Problem("compute.compile_backend", "'inductr' is none of its values", "inductor"))
+
+    def test_what_the_compiler_would_silently_leave_alone(self, train: Train) -> None:
+        done = train("compute.compile=true", "compute.activation_checkpointing=full")
+        assert_tells(told(done), Problem("compute.compile", "cannot be compiled", "compute.compile=false"))
+
+    def test_fsdp_options(self, train: Train) -> None:
+        done = train("strategy=fsdp", "strategy.sharding_strategy=HALF", "strategy.backward_prefetch=SOON")
+        assert_tells(
+            told(done),
+            Problem("strategy.sharding_strategy", "'HALF' is none of its values", "FULL_SHARD"),
+            Problem("strategy.backward_prefetch", "'SOON' is none of its values", "BACKWARD_PRE"),
+        )
+
+
+def test_a_full_gpu_is_told_with_advice(train: Train) -> None:
+    """Exit code 1, and what would help, cheapest first; a stack trace helps nobody."""
+    done = train(
+        "+callbacks.fault._target_=faults.out_of_memory.OutOfMemory",
+        env={"PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "error: the GPU is out of memory" in done.stderr
+    assert "Tried to allocate 2.00 GiB" in done.stderr
+    assert "A long story" not in done.stderr
+    numbered = [line.strip() for line in done.stderr.splitlines() if line.strip()[:2] in ("1.", "2.", "3.")]
+    assert "batch.max_tokens=2048" in numbered[0]
+    assert "compute.activation_checkpointing=selective" in numbered[1]

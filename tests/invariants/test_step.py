@@ -8,10 +8,11 @@ import pytest
 import torch
 from transformers import OPTConfig, OPTForCausalLM
 
-from galpaca.data.collate import collate
+from galpaca.data.collate import IGNORED_ID, collate
 from galpaca.data.encoding import EncodedExamples
 from galpaca.data.plan import pack
 from galpaca.data.receipt import Receipt
+from galpaca.data.sizes import Sizes
 from galpaca.model.attention import PACKED_ATTENTION
 from galpaca.model.compute import ComputeSpec, prepare_layers
 from galpaca.model.loss import nll_sum, target_logits
@@ -115,20 +116,61 @@ def test_the_empty_micro_batch_adds_a_zero_connected_to_every_parameter() -> Non
     assert all(parameter.grad is not None and not parameter.grad.any() for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_changing_an_example_changes_no_bit_of_another(seed: int) -> None:
+@pytest.mark.parametrize("sizes", [None, Sizes(8, 1_024, 13, 32)], ids=["packed", "padded"])
+@pytest.mark.parametrize(("bias", "affine"), list(itertools.product([True, False], repeat=2)))
+@pytest.mark.parametrize("seed", range(5))
+def test_changing_an_example_changes_no_bit_of_another(
+    seed: int, bias: bool, affine: bool, sizes: Sizes | None
+) -> None:
     """For a random packing, a random example and a random token of it, in float32."""
+    model = make_model(bias, affine, dtype=torch.float32).eval()
+    assert_no_leak(model, seed, sizes)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_dropout_of_attention_weights_stays_within_an_example(seed: int) -> None:
+    """In training: the same random numbers, another token, and the other examples' logits keep every bit."""
+    model = make_model(dtype=torch.float32)
+    without = assert_no_leak(model, seed)
+    for layer in model.model.decoder.layers:
+        layer.self_attn.dropout = 0.5
+    assert not torch.equal(assert_no_leak(model, seed), without)
+
+
+def assert_no_leak(model: OPTForCausalLM, seed: int, sizes: Sizes | None = None) -> torch.Tensor:
+    """Changes a token; returns the logits before that."""
     generator = np.random.default_rng(seed)
-    model, examples = make_model(dtype=torch.float32).eval(), make_examples(seed)
+    examples = make_examples(seed)
     examples.num_ignored[:] = 1
     order = generator.permutation(len(examples))
     changed = int(generator.integers(len(examples)))
-    with torch.no_grad():
-        before = target_logits(model, collate(examples, order, PAD))
-        at = int(examples.offsets[changed] + generator.integers(examples.lengths[changed]))
-        examples.tokens[at] = 3 + (examples.tokens[at] - 3 + 1) % (VOCABULARY - 3)
-        after = target_logits(model, collate(examples, order, PAD))
+
+    def logits() -> torch.Tensor:
+        torch.manual_seed(seed)
+        micro_batch = collate(examples, order, PAD, sizes)
+        with torch.no_grad():
+            return target_logits(model, micro_batch)[micro_batch.target_ids != IGNORED_ID]
+
+    before = logits()
+    at = int(examples.offsets[changed] + generator.integers(examples.lengths[changed]))
+    examples.tokens[at] = 3 + (examples.tokens[at] - 3 + 1) % (VOCABULARY - 3)
+    after = logits()
     owner = np.repeat(order, examples.lengths[order] - 1)
     assert torch.equal(before[owner != changed], after[owner != changed])
     if at < examples.offsets[changed + 1] - 1:  # the last token predicts nothing
         assert not torch.equal(before[owner == changed], after[owner == changed])
+    return before
+
+
+@pytest.mark.parametrize("how", ["selective", "full"])
+def test_what_is_computed_again_has_the_same_bits(how: str) -> None:
+    """With dropout: backward draws the numbers that forward drew."""
+    examples = make_examples(5)
+    found = []
+    for recompute in ("none", how):
+        model = make_model(dtype=torch.float32, compute=ComputeSpec(activation_checkpointing=recompute)).train()
+        for layer in model.model.decoder.layers:
+            layer._checkpoint_wrapped_module.dropout = 0.3
+        torch.manual_seed(7)
+        found.append(gradients(model, examples, [[0, 1, 2, 3], [4, 5, 6]]))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))

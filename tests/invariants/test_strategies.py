@@ -63,3 +63,18 @@ def test_half_precision_trains_under_fsdp(train: Train, tmp_path: Path, precisio
     assert lines[-1]["loss"] < lines[0]["loss"]
     if precision == "16-mixed":
         assert all(line["loss_scale"] >= 1 and line["skipped"] is False for line in lines)
+
+
+def test_copies_of_the_model_stay_alike_with_bfloat16_moments(train: Train, tmp_path: Path) -> None:
+    """Rounded at random, by numbers that are a rank's own, two copies would part: each rank's release would differ.
+
+    Rank 1's weights are not saved; but as soon as copies part, gradients are those of two models, and losses too.
+    """
+    for name, *overrides in (
+        ("one", "strategy=single"),
+        ("two", "strategy=ddp", "trainer.devices=2"),
+    ):
+        done = train(f"run.name={name}", "batch.examples=8", *COMMON, "optim.moments_dtype=bfloat16", *overrides)
+        assert done.returncode == 0, done.stderr
+    one, two = (losses(tmp_path / "runs" / name) for name in ("one", "two"))
+    assert two == pytest.approx(one, rel=TOLERANCE)
