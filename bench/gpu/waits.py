@@ -24,7 +24,9 @@ class RefuseWaits(L.Callback):
         self.read_every_steps = read_every_steps
         self.steps = 0
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         if batch.index >= WARM_UP_STEPS:
             torch.cuda.set_sync_debug_mode("error")
             self.steps += 1

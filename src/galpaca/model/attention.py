@@ -14,6 +14,8 @@ from torch.nn.attention.varlen import varlen_attn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 
+from galpaca.model.dense_attention import LONGEST_TOKENS, DenseAttention
+
 PACKED_ATTENTION = "galpaca_packed"
 
 
@@ -71,14 +73,22 @@ def _can_use_varlen(query: Tensor, dropout: float) -> bool:
     return query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and dropout == 0.0
 
 
+def _can_use_dense(query: Tensor, longest_tokens: int, dropout: float) -> bool:
+    exact = query.dtype in (torch.float32, torch.float64)
+    return query.device.type == "cpu" and exact and dropout == 0.0 and longest_tokens <= LONGEST_TOKENS
+
+
 # A compiler would make a new program for every list of lengths.
 @torch.compiler.disable
 def _one_by_one(
     query: Tensor, key: Tensor, value: Tensor, boundaries: Boundaries, dropout: float, scaling: float | None
 ) -> Tensor:
     lengths = list(boundaries.lengths)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if _can_use_dense(query, max(lengths), dropout):
+        return DenseAttention.apply(query[0], key[0], value[0], boundaries.lengths, scale)[None]
     outputs = [
-        scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scaling)
+        scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scale)
         for q, k, v in zip(
             query.split(lengths, dim=2), key.split(lengths, dim=2), value.split(lengths, dim=2), strict=True
         )
