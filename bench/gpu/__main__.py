@@ -22,6 +22,7 @@ from bench.gpu.workload import SHAPES, make_examples
 from bench.results import RESULTS, save
 from galpaca.data.encoding import EncodedExamples
 from galpaca.model.compute import ComputeSpec
+from galpaca.training.memory import prepare_memory
 from galpaca.training.specs import OptimizerSpec
 
 EAGER = ComputeSpec(compile=False)
@@ -53,6 +54,7 @@ _ON_CPU = [Case("125m", "125m", "32-true", examples=8, max_tokens=1_024, timed_s
 def main() -> int:
     given = arguments()
     device = torch.device(given.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    prepare_memory("gpu" if device.type == "cuda" else "cpu")
     bench = _Bench(device, given.minutes)
     examples = make_examples(given.lengths)
     if device.type == "cuda":

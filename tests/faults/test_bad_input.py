@@ -685,7 +685,7 @@ def test_a_full_gpu_is_told_with_advice(train: Train) -> None:
     )
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
-    assert "error: the GPU is out of memory" in done.stderr
+    assert "error: batch.max_tokens=4096: the GPU is out of memory" in done.stderr
     assert "Tried to allocate 2.00 GiB" in done.stderr
     assert "A long story" not in done.stderr
     numbered = [line.strip() for line in done.stderr.splitlines() if line.strip()[:2] in ("1.", "2.", "3.")]

@@ -32,6 +32,9 @@ def make_engine(config: Config) -> Engine:
     """Raises:
     InputError: a precision that the strategy refuses, a target that does not bind.
     """
+    from galpaca.training.memory import prepare_memory
+
+    prepare_memory(config.trainer.accelerator)
     make_strategy = bound(config.strategy, "strategy", ("accelerator", "precision"))
     make_callbacks = [bound(node, f"callbacks.{name}") for name, node in config.callbacks.items()]
     make_loggers = bound(config.logger, "logger", ("folder", "run_id"))

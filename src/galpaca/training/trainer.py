@@ -11,7 +11,6 @@ import lightning as L
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.precision import Precision
 
-from galpaca.training.host_memory import keep_freed_memory
 from galpaca.training.loops import use_step_loop
 from galpaca.training.strategies import StepStrategy
 
@@ -30,8 +29,6 @@ def make_trainer(
 ) -> L.Trainer:
     """A trainer whose batches are whole optimizer steps, and which leaves showing and saving to its callbacks."""
     _hush_libraries()
-    if accelerator == "cpu":
-        keep_freed_memory()
     trainer = L.Trainer(
         accelerator=accelerator,
         devices=devices,

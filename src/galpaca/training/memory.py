@@ -1,0 +1,32 @@
+"""How a process asks its system for memory; to be set before training takes any."""
+
+import ctypes
+import os
+
+# From glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_NEVER = 2**31 - 1
+
+_GPU_SETTINGS = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+
+
+def prepare_memory(accelerator: str) -> None:
+    """Sets the process up for micro-batches of ever other sizes; what the user has set stays."""
+    if accelerator == "cpu":
+        _keep_freed_memory()
+    elif not any(name in os.environ for name in _GPU_SETTINGS):
+        # Blocks that grow: a micro-batch a little larger than all before it finds room instead of a new block beside
+        # the old ones.
+        os.environ[_GPU_SETTINGS[0]] = "expandable_segments:True"
+
+
+def _keep_freed_memory() -> None:
+    """Lets glibc keep what a micro-batch frees for the next one, as torch's allocator does on a GPU.
+
+    By default large blocks go back to the kernel and come again page by page: 5 % of a step (bench/LOG.md). Other C
+    libraries are left as they are.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, _NEVER)
