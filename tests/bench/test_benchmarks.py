@@ -1,0 +1,74 @@
+"""Benchmarks run, and write what they promise; their figures mean nothing here."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import DEMO, REPOSITORY
+
+from bench.gpu.training import Case, measure
+from bench.gpu.workload import SHAPES, Shape, make_examples
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", *command], cwd=REPOSITORY, capture_output=True, text=True, timeout=200)
+
+
+def saved(folder: Path) -> dict[str, object]:
+    (path,) = folder.glob("*.json")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.slow
+def test_peers(tmp_path: Path) -> None:
+    """Without TRL, an extra: losses equal galpaca's, and the figures are there by name."""
+    done = run(
+        "bench.peers",
+        f"--data={DEMO / 'records.json'}",
+        "--records=10",
+        "--repeats=1",
+        "--steps=3",
+        "--only=galpaca,trainer",
+        "--layers=6",
+        "--hidden-size=64",
+        "--heads=2",
+        "--ffn-size=256",
+        f"--out={tmp_path}",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = saved(tmp_path)
+    assert found["examples_per_second"].keys() == {"galpaca", "trainer"}
+    assert found["ratio"].keys() == {"trainer"}
+    assert found["largest_loss_difference"] < 1e-3
+    assert found["records"] == 8, "whole steps"
+
+
+def test_peers_refuses_a_head_that_outweighs_the_layers(tmp_path: Path) -> None:
+    done = run(
+        "bench.peers", f"--data={DEMO / 'records.json'}", "--hidden-size=64", "--layers=1", "--only=galpaca",
+        "--ffn-size=256", "--records=8", f"--out={tmp_path}",
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "at most 33%" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_packing(tmp_path: Path) -> None:
+    done = run("bench.packing", f"--lengths={REPOSITORY / 'bench' / 'gpu' / 'lengths.csv'}", f"--out={tmp_path}")
+    assert done.returncode in (0, 1), done.stderr  # 512 lengths are too few for the bars
+    assert len(saved(tmp_path)["rows"]) == 7
+
+
+def test_a_case_of_the_gpu_benchmark_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the project's own path: the same loss falls, and the row has what the table shows."""
+    import torch
+
+    monkeypatch.setitem(SHAPES, "toy", Shape(2, 2, 32))
+    case = Case("toy", "toy", "32-true", examples=4, max_tokens=1_024, timed_steps=2)
+    row = measure(case, make_examples(count=16), torch.device("cpu"))
+    assert row["tokens_per_second"] > 0
+    assert row["recompilations"] == 0
+    assert row["mfu"] is None
+    assert len(row["losses"]) == 6
