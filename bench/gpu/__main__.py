@@ -6,7 +6,6 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +27,20 @@ from galpaca.training.specs import OptimizerSpec
 EAGER = ComputeSpec(compile=False)
 UNFUSED = OptimizerSpec(fused=False)
 
+_PROFILED = Case("6.7b", "6.7b", "bf16-mixed", max_tokens=4_096)
 # In the order of their worth: what comes late is left out when time runs out.
 _DEFAULTS = [
-    Case("6.7b", "6.7b", "bf16-mixed", max_tokens=4_096),
+    _PROFILED,
     Case("6.7b", "6.7b", "16-mixed", max_tokens=4_096),
     Case("1.3b", "1.3b", "bf16-mixed"),
     Case("1.3b", "1.3b", "16-mixed"),
     Case("125m", "125m", "bf16-mixed", max_tokens=16_384),
     Case("125m", "125m", "16-mixed", max_tokens=16_384),
 ]
-# Each switched on by itself, over the first.
+# Each switched on by itself; at 1.3b over the first of them.
 _OPTIONS = [
+    Case("6.7b: 8,192, selective", "6.7b", "bf16-mixed", ComputeSpec(activation_checkpointing="selective")),
+    Case("6.7b: 8,192, bf16 moments", "6.7b", "bf16-mixed", optim=OptimizerSpec(moments_dtype="bfloat16")),
     Case("eager, AdamW in a loop", "1.3b", "bf16-mixed", EAGER, UNFUSED),
     Case("+ fused AdamW", "1.3b", "bf16-mixed", EAGER),
     Case("+ compiled layers", "1.3b", "bf16-mixed", ComputeSpec(compile=True), UNFUSED),
@@ -55,7 +57,7 @@ def main() -> int:
     given = arguments()
     device = torch.device(given.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     prepare_memory("gpu" if device.type == "cuda" else "cpu")
-    bench = _Bench(device, given.minutes)
+    bench = _Bench(device, given.minutes, given.out)
     examples = make_examples(given.lengths)
     if device.type == "cuda":
         _on_gpu(bench, examples, given.shapes.split(","))
@@ -63,13 +65,13 @@ def main() -> int:
         print("No GPU: the smallest shape on the CPU, a few examples. Not a measurement of what galpaca is for.")
         bench.run("125m", lambda: measure(_ON_CPU[0], examples, device), bench.rows)
     print(bench.table())
-    print(f"written: {save('gpu', bench.figures(), given.out)}")
+    print(f"written: {bench.save()}")
     return 1 if bench.failures else 0
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=8.5, help="begin nothing new after this long (%(default)s)")
+    parser.add_argument("--minutes", type=float, default=7.5, help="begin nothing new after this long (%(default)s)")
     parser.add_argument("--shapes", default=",".join(SHAPES), help="of the models (%(default)s)")
     parser.add_argument("--lengths", type=Path, help="CSV of num_tokens,num_target_tokens; by default like Alpaca's")
     parser.add_argument("--device", help="cuda or cpu")
@@ -90,13 +92,14 @@ def _on_gpu(bench: _Bench, examples: EncodedExamples, shapes: list[str]) -> None
     for precision in ("bf16-mixed", "16-mixed"):
         name = f"no waits, {precision}"
         bench.run(name, lambda precision=precision: no_waits(examples, device, precision), bench.checks, name)
-    for case in _DEFAULTS:
-        if case.shape in shapes:
-            costs = LargestCosts(WARM_UP_STEPS)
-            profiled = [costs] if case.precision == "bf16-mixed" and case.shape == shapes[-1] else []
-            # The profiled step is one more, and the medians pass over it.
-            more = replace(case, timed_steps=case.timed_steps + len(profiled))
-            bench.run(f"{case.name} {case.precision}", lambda: measure(more, examples, device, profiled), bench.rows)  # noqa: B023
+    for case in (case for case in _DEFAULTS if case.shape in shapes):
+        profiled = [LargestCosts(WARM_UP_STEPS + case.timed_steps)] if case == _PROFILED else []
+        bench.run(
+            f"{case.name} {case.precision}",
+            lambda case=case, profiled=profiled: measure(case, examples, device, profiled, untimed_steps=len(profiled)),
+            bench.rows,
+        )
+        for costs in profiled:
             bench.costs.extend(costs.rows)
     if "1.3b" in shapes:
         bench.run("transformers.Trainer 1.3b", lambda: measure_trainer("1.3b", examples, device), bench.rows)
@@ -108,15 +111,15 @@ def _on_gpu(bench: _Bench, examples: EncodedExamples, shapes: list[str]) -> None
             bench.paths,
             shape,
         )
-    for case in _OPTIONS if "1.3b" in shapes else []:
-        bench.run(f"1.3b {case.name}", lambda case=case: measure(case, examples, device), bench.rows)
+    for case in (case for case in _OPTIONS if case.shape in shapes):
+        bench.run(f"{case.shape} {case.name}", lambda case=case: measure(case, examples, device), bench.rows)
 
 
 class _Bench:
     """Runs one measurement after the other; what fails is told and kept, and the rest goes on."""
 
-    def __init__(self, device: torch.device, minutes: float) -> None:
-        self.device = device
+    def __init__(self, device: torch.device, minutes: float, out: Path) -> None:
+        self.device, self.out = device, out
         self.rows: list[dict[str, Any]] = []
         self.limits: dict[str, Any] = {}
         self.paths: dict[str, Any] = {}
@@ -146,6 +149,10 @@ class _Bench:
         if found.get("passed") is False:
             self.failures[name] = f"{found}"
         print(f"{name}: {_short(found)} ({time.monotonic() - begin:.0f} s)", flush=True)
+        self.save()  # a run that is cut off keeps what it found
+
+    def save(self) -> Path:
+        return save("gpu", self.figures(), self.out)
 
     def figures(self) -> dict[str, Any]:
         return {

@@ -12,7 +12,7 @@ LARGEST = 10
 
 
 class LargestCosts(L.Callback):
-    """Profiles one step and keeps the operations that took the device longest.
+    """Profiles one step and keeps the kernels that took the device longest.
 
     Args:
         step: its number, from 0.
@@ -38,8 +38,12 @@ class LargestCosts(L.Callback):
             return
         torch.cuda.synchronize()
         self._profile.__exit__(None, None, None)
-        # Kernels only: an operation that launches one would count its time a second time.
-        kernels = [e for e in self._profile.key_averages() if e.device_type == torch.autograd.DeviceType.CUDA]
+        # Kernels only: an operation that launches one, or a range around it, would count its time a second time.
+        kernels = [
+            event
+            for event in self._profile.key_averages()
+            if event.device_type == torch.autograd.DeviceType.CUDA and not event.is_user_annotation
+        ]
         total = sum(event.self_device_time_total for event in kernels)
         kernels.sort(key=lambda event: -event.self_device_time_total)
         self.rows = [

@@ -65,12 +65,13 @@ def _attention(shape: str, micro_batch: Any, lengths: Any) -> tuple[float, float
     num_tokens = micro_batch.input_ids.shape[1]
     device = micro_batch.input_ids.device
     options = {"device": device, "dtype": torch.bfloat16, "requires_grad": True}
-    qkv = [torch.randn(1, sizes.num_heads, num_tokens, head_size, **options) for _ in range(3)]
+    qkv = [torch.randn(1, num_tokens, sizes.num_heads, head_size, **options) for _ in range(3)]
     gradient = torch.randn(1, num_tokens, sizes.num_heads, head_size, device=device, dtype=torch.bfloat16)
     boundaries = Boundaries(micro_batch.cu_seqlens, micro_batch.lengths, micro_batch.longest_tokens)
 
     def run() -> None:
-        output, _ = packed_attention(torch.nn.Module(), *qkv, None, boundaries=boundaries, scaling=1.0)
+        heads = [tensor.transpose(1, 2) for tensor in qkv]  # as the projections give them
+        output, _ = packed_attention(torch.nn.Module(), *heads, None, boundaries=boundaries, scaling=1.0)
         torch.autograd.grad(output, qkv, gradient)
 
     pairs = float((lengths.astype(float) ** 2).sum()) / 2

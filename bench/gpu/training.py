@@ -67,16 +67,25 @@ class _Lines:
 
 
 def measure(
-    case: Case, examples: EncodedExamples, device: torch.device, callbacks: Sequence[L.Callback] = ()
+    case: Case,
+    examples: EncodedExamples,
+    device: torch.device,
+    callbacks: Sequence[L.Callback] = (),
+    *,
+    untimed_steps: int = 0,
 ) -> dict[str, Any]:
-    """Trains a few steps and returns a row of figures; medians over the timed steps."""
+    """Trains a few steps and returns a row of figures; medians over the timed steps.
+
+    Args:
+        untimed_steps: further steps at the end, which no figure is taken from.
+    """
     free_memory(device)
     accelerator = "gpu" if device.type == "cuda" else "cpu"
     fast = is_fast(accelerator, case.precision, 0.0)
     model = make_model(SHAPES[case.shape].config(case.dropout), device)
     model.set_attn_implementation(PACKED_ATTENTION)
     prepare_layers(model, case.compute, fast_attention=fast)
-    num_steps = WARM_UP_STEPS + case.timed_steps
+    num_steps = WARM_UP_STEPS + case.timed_steps + untimed_steps
     data = _data(case, examples, num_steps, pad=case.compute.compiles(fast))
     strategy, precision = single(accelerator, PrecisionSpec(case.precision))
     peak = dense_peak(torch.cuda.get_device_name(device), case.precision) if device.type == "cuda" else None
@@ -113,7 +122,7 @@ def _data(case: Case, examples: EncodedExamples, num_steps: int, *, pad: bool) -
 
 
 def _row(case: Case, lines: list[dict[str, Any]]) -> dict[str, Any]:
-    warm_up, timed = lines[:WARM_UP_STEPS], lines[WARM_UP_STEPS:]
+    warm_up, timed = lines[:WARM_UP_STEPS], lines[WARM_UP_STEPS : WARM_UP_STEPS + case.timed_steps]
     step_seconds = median(line["step_seconds"] for line in timed)
     row: dict[str, Any] = {
         "name": case.name,

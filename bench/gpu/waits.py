@@ -37,7 +37,10 @@ class RefuseWaits(L.Callback):
         if (batch.index + 1) % self.read_every_steps == 0:
             torch.cuda.set_sync_debug_mode("default")
 
-    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        torch.cuda.set_sync_debug_mode("default")
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         torch.cuda.set_sync_debug_mode("default")
 
 
@@ -48,5 +51,8 @@ def no_waits(examples: EncodedExamples, device: torch.device, precision: str) ->
         RuntimeError: torch's, at the first wait.
     """
     refuse = RefuseWaits(WARM_UP_STEPS)
-    measure(Case("no waits", "125m", precision, max_tokens=16_384), examples, device, [refuse])
+    try:
+        measure(Case("no waits", "125m", precision, max_tokens=16_384), examples, device, [refuse])
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
     return {"steps": refuse.steps, "passed": refuse.steps > 0}

@@ -86,7 +86,7 @@ def _one_by_one(
     lengths = list(boundaries.lengths)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if _can_use_dense(query, max(lengths), dropout):
-        return DenseAttention.apply(query[0], key[0], value[0], boundaries.lengths, scale)[None]
+        return DenseAttention.apply(*_rows(query, key, value), boundaries.lengths, scale).unsqueeze(0)
     outputs = [
         scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scale)
         for q, k, v in zip(
@@ -105,10 +105,15 @@ _CAUSAL: dict[str, Any] = (
 def _varlen(query: Tensor, key: Tensor, value: Tensor, boundaries: Boundaries, scaling: float | None) -> Tensor:
     longest = boundaries.longest_tokens
     starts = boundaries.cu_seqlens
-    rows = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]  # (T, H, D)
+    rows = [tensor.transpose(0, 1) for tensor in _rows(query, key, value)]  # (T, H, D)
     output = varlen_attn(rows[0], rows[1], rows[2], starts, starts, longest, longest, scale=scaling, **_CAUSAL)
     assert isinstance(output, Tensor)  # a pair only where auxiliary output is asked for
-    return output[None]
+    return output.unsqueeze(0)
+
+
+def _rows(*tensors: Tensor) -> list[Tensor]:
+    """Without the dimension of 1. Indexing would do the same, but its backward fills and copies a whole tensor."""
+    return [tensor.squeeze(0) for tensor in tensors]
 
 
 def _no_mask(*_: Any, **__: Any) -> None:

@@ -44,7 +44,7 @@ def target_logits(model: OPTForCausalLM, examples: PackedExamples) -> Tensor:
         target_rows=examples.target_rows,
         use_cache=False,
     )
-    return output.logits[0]
+    return output.logits.squeeze(0)
 
 
 def nll_sum(model: OPTForCausalLM, examples: PackedExamples) -> Tensor:

@@ -97,8 +97,7 @@ class InstructionTuner(L.LightningModule):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         # The hook's place is after the loss scaler has unscaled the gradients and before the update.
         self.strategy.unscale_gradients(optimizer)
-        clip_norm = self.optimizer_spec.clip_norm
-        self._grad_norm = self.strategy.clip_grad_norm(float("inf") if clip_norm is None else clip_norm)
+        self._grad_norm = self.strategy.clip_grad_norm(self.optimizer_spec.clip_norm)
 
     def validation_step(self, step: StepBatch, batch_idx: int) -> None:
         for micro_batch in step.micro_batches:

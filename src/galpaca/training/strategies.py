@@ -69,9 +69,20 @@ class StepStrategy(Strategy):
         if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
             scaler.unscale_(optimizer)
 
-    def clip_grad_norm(self, max_norm: float) -> Tensor:
-        """Clips all gradients by their global norm and returns it, as it was before."""
+    def clip_grad_norm(self, max_norm: float | None) -> Tensor:
+        """Clips all gradients by their global norm and returns it, as it was before; None only measures it."""
+        if max_norm is None:
+            return nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         return nn.utils.clip_grad_norm_(self.model.parameters(), max_norm)
+
+    def teardown(self) -> None:
+        # Lightning moves all that training held to the host. Weights are wanted there; gradients and moments are three
+        # times as much, and could end a run for lack of memory after its last step.
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+            optimizer.state.clear()
+        self.optimizers = []
+        super().teardown()
 
     def full_state_dict(self) -> dict[str, Tensor]:
         """All weights on the CPU. Called by every rank; complete on rank 0."""
@@ -131,8 +142,8 @@ class FullySharded(StepStrategy, FSDPStrategy):
             **self.kwargs,
         )
 
-    def clip_grad_norm(self, max_norm: float) -> Tensor:
-        return self.model.clip_grad_norm_(max_norm)
+    def clip_grad_norm(self, max_norm: float | None) -> Tensor:
+        return self.model.clip_grad_norm_(float("inf") if max_norm is None else max_norm)
 
     def full_state_dict(self) -> dict[str, Tensor]:
         # On a CPU, offloading gives views of memory that FSDP frees again: a segmentation fault later.

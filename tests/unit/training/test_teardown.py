@@ -1,0 +1,37 @@
+"""What a run leaves in memory when it ends."""
+
+import numpy as np
+import torch
+from invariants.gradients.toy import PAD, make_examples, make_model
+
+from galpaca.model.attention import PACKED_ATTENTION
+from galpaca.model.compute import ComputeSpec, prepare_layers
+from galpaca.training.datamodule import AlpacaDataModule
+from galpaca.training.module import InstructionTuner
+from galpaca.training.specs import OptimizerSpec, PrecisionSpec
+from galpaca.training.strategies import single
+from galpaca.training.trainer import make_trainer
+
+
+def test_gradients_and_moments_are_dropped_and_weights_stay() -> None:
+    """Lightning takes them all to the host: four times the weights, when the run is as good as done."""
+    model, examples = make_model(), make_examples()
+    model.set_attn_implementation(PACKED_ATTENTION)
+    prepare_layers(model, ComputeSpec())
+    indices = np.arange(len(examples))
+    data = AlpacaDataModule(
+        examples, indices, indices[:0], batch_examples=20, max_tokens=64, seed=0, pad_id=PAD, max_epochs=1
+    )
+    strategy, precision = single("cpu", PrecisionSpec())
+    tuner = InstructionTuner(model, OptimizerSpec(lr=1e-2, clip_norm=None), num_steps=2, seed=0)
+    optimizers = []
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    trainer = make_trainer(strategy, precision, accelerator="cpu", val_every_steps=2, callbacks=[])
+    original = tuner.configure_optimizers
+    tuner.configure_optimizers = lambda: optimizers.append(original()) or optimizers[-1]  # type: ignore[method-assign]
+    trainer.fit(tuner, datamodule=data)
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert not optimizers[0].state
+    state = strategy.full_state_dict()
+    assert len(state) == len(list(model.state_dict()))
+    assert any(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
