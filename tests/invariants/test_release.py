@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import Train, read_jsonl
+from safetensors.torch import load_file
 from transformers import AutoTokenizer, GenerationConfig, OPTForCausalLM
 
 
@@ -34,8 +35,9 @@ def test_released_logits_equal_the_trained_ones(train: Train, tmp_path: Path) ->
     folder = tmp_path / "runs" / "test"
     released = OPTForCausalLM.from_pretrained(folder / "model").eval()
     trained = OPTForCausalLM(released.config).eval()
-    state = torch.load(folder / "checkpoints" / "step-00000004" / "state.ckpt", weights_only=True)["state_dict"]
-    trained.load_state_dict({name.removeprefix("model."): tensor for name, tensor in state.items()})
+    saved = load_file(folder / "checkpoints" / "step-00000004" / "rank-00000.safetensors")
+    for name, parameter in trained.named_parameters():
+        parameter.data = saved[f"weight/{name}/0"].view(parameter.shape)
     ids = torch.arange(5, 60)[None]
     assert torch.equal(released(ids).logits, trained(ids).logits)
 

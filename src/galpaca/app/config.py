@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from importlib import resources
@@ -73,14 +74,34 @@ class TrainerSpec:
 
 @dataclass(frozen=True)
 class CheckpointSpec:
-    """When to save (besides the end, and a stop by a signal), and how many checkpoints stay."""
+    """When to save (besides the end, and a stop by a signal), and which checkpoints stay.
 
-    every_steps: int = 100
+    Attributes:
+        every_steps: steps between two; null for none by steps.
+        every_minutes: also as soon as the last one is that old.
+        every_epoch: also at the end of each epoch.
+        keep_last: the newest so many stay.
+        keep_every: those of its multiples stay too.
+        keep_best: the one with the lowest validation loss stays too.
+        asynchronous: train on while a checkpoint is written, from a copy in host memory.
+    """
+
+    every_steps: int | None = 100
+    every_minutes: float | None = None
+    every_epoch: bool = False
     keep_last: int = 2
+    keep_every: int | None = None
+    keep_best: bool = False
+    asynchronous: bool = True
 
     def __post_init__(self) -> None:
         problems = Problems()
-        problems.check_at_least_one("checkpoint", asdict(self))
+        counts = {name: getattr(self, name) for name in ("every_steps", "keep_last", "keep_every")}
+        problems.check_at_least_one("checkpoint", counts)
+        if self.every_minutes is not None and not 0 < self.every_minutes < math.inf:
+            problems.add(
+                f"{self.every_minutes} minutes", where="checkpoint.every_minutes", fix="above 0, or null for none"
+            )
         problems.raise_any()
 
 
@@ -105,10 +126,16 @@ class ReleaseSpec:
 
 @dataclass(frozen=True)
 class RunSpec:
-    """The run folder: ``<root>/<name>``."""
+    """The run folder: ``<root>/<name>``.
+
+    Attributes:
+        name, root: of the folder.
+        accept_changes: go on although recipe or data are not those that the run was begun with.
+    """
 
     name: str
     root: str = "runs"
+    accept_changes: bool = False
 
 
 @dataclass(frozen=True)

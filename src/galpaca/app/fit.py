@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from galpaca.app.config import Config
 from galpaca.app.console import TrainingProgress
 from galpaca.app.engine import Engine, peak_flops
+from galpaca.app.examples import Steps
 from galpaca.app.memory import memory_advice
-from galpaca.app.prepare import Steps
 from galpaca.app.ranks import global_rank
+from galpaca.app.start import Beginning
 from galpaca.errors import GalpacaError, StoppedBySignal
 from galpaca.model.opt import architecture_of
+from galpaca.runs.checkpoints import Retention
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.metrics import MetricsFile
 from galpaca.runs.record import RunRecord
@@ -23,7 +25,6 @@ from galpaca.runs.shutdown import Shutdown
 if TYPE_CHECKING:
     import lightning as L
     from rich.console import Console
-    from torch import Tensor
     from transformers import OPTForCausalLM
 
     from galpaca.training.metrics import Sink
@@ -35,32 +36,34 @@ def fit(
     record: RunRecord,
     steps: Steps,
     model: OPTForCausalLM,
+    begin: Beginning,
     engine: Engine,
     shutdown: Shutdown,
     console: Console,
-) -> dict[str, Tensor]:
-    """Trains from the newest checkpoint on, or from the start.
+) -> None:
+    """Trains from a checkpoint on, or from the start, and ends with a checkpoint of the last step.
 
-    Returns:
-        All trained weights under their own names, on rank 0.
+    Args:
+        model: on the meta device.
+        begin: where.
 
     Raises:
         StoppedBySignal: asked to stop, and saved.
     """
-    from galpaca.training.checkpoints import STATE, Checkpointer
+    from galpaca.training.checkpoints.callback import Cadence, Checkpointer
+    from galpaca.training.checkpoints.store import CheckpointStore
     from galpaca.training.metrics import LoggerSink, StepMetrics
     from galpaca.training.module import InstructionTuner
     from galpaca.training.speed import StepSpeed
     from galpaca.training.trainer import make_trainer
 
-    first_step = folder.last_saved_step()
     loggers = engine.make_loggers(folder=folder, run_id=record.id)
     with ExitStack() as stack:
         file: MetricsFile | None = None
         sinks: list[Sink] = []
         if global_rank() == 0:
             file = stack.enter_context(closing(MetricsFile(folder.metrics)))
-            progress = stack.enter_context(TrainingProgress(console, steps.num_steps, first_step))
+            progress = stack.enter_context(TrainingProgress(console, steps.num_steps, begin.step))
             sinks = [file, progress, LoggerSink(loggers)]
             for logger in loggers:
                 logger.log_hyperparams({"config": asdict(config), **record.content})
@@ -71,13 +74,19 @@ def fit(
             every_steps=config.trainer.read_metrics_every_steps,
             speed=StepSpeed(architecture_of(model.config), peak_flops(config)),
         )
+        store = CheckpointStore(begin.weights, begin.shapes)
+        saving = config.checkpoint
         checkpointer = Checkpointer(
             folder,
+            store,
             metrics,
             file,
             num_steps=steps.num_steps,
-            every_steps=config.checkpoint.every_steps,
-            keep_last=config.checkpoint.keep_last,
+            cadence=Cadence(saving.every_steps, saving.every_minutes, steps.per_epoch if saving.every_epoch else None),
+            retention=Retention(saving.keep_last, saving.keep_every, saving.keep_best),
+            asynchronous=saving.asynchronous,
+            recipe=record.content["recipe"],
+            shapes=store.shapes,
         )
         # The order matters: a step's figures come before the checkpoint that counts on them.
         trainer = make_trainer(
@@ -92,11 +101,9 @@ def fit(
             root=folder.path,
         )
         tuner = InstructionTuner(model, config.optim, num_steps=steps.num_steps, seed=config.seed)
-        checkpoint = folder.checkpoint(first_step) / STATE if first_step else None
+        engine.strategy.store = store
         with _children_of(trainer, config):
-            trainer.fit(tuner, datamodule=steps.module, ckpt_path=checkpoint)
-            state = engine.strategy.full_state_dict()
-    return {name.removeprefix("model."): tensor for name, tensor in state.items()}
+            trainer.fit(tuner, datamodule=steps.module, ckpt_path=folder.checkpoint(begin.step))
 
 
 @contextmanager

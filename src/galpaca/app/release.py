@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from galpaca.app.config import Config
 from galpaca.app.console import show_rows
-from galpaca.app.prepare import PreparedData
+from galpaca.app.examples import PreparedData
 from galpaca.app.ranks import global_rank
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.metrics import read_metrics
@@ -15,7 +15,6 @@ from galpaca.runs.record import RunRecord
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from torch import Tensor
     from transformers import OPTConfig
 
 
@@ -25,7 +24,6 @@ def release(
     record: RunRecord,
     data: PreparedData,
     model_config: OPTConfig,
-    weights: Mapping[str, Tensor],
     console: Console,
 ) -> None:
     """Writes the final figures and the model folder, on rank 0."""
@@ -33,9 +31,12 @@ def release(
         return
     import torch
 
+    from galpaca.model.checkpoint_tensors import WEIGHT, CheckpointTensors
     from galpaca.release.card import CardFacts, model_card
     from galpaca.release.export import export
+    from galpaca.runs.checkpoints import read_manifest
 
+    checkpoint = folder.checkpoint(folder.last_saved_step())
     final = final_figures(folder)
     record.update(final=final)
     facts = CardFacts(
@@ -54,7 +55,7 @@ def release(
         splits_sequences=data.tokenizer.splits_sequences,
     )
     export(
-        weights,
+        CheckpointTensors(checkpoint, read_manifest(checkpoint), WEIGHT),
         model_config,
         data.tokenizer,
         data.template,

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import math
+import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from galpaca.app.config import Config
-from galpaca.app.prepare import PreparedData, Steps
+from galpaca.app.examples import PreparedData, Steps
 from galpaca.app.ranks import global_rank
 from galpaca.data.plan import summarize
+from galpaca.errors import InputError, Problems
+from galpaca.model.opt import open_weights
+from galpaca.runs.checkpoints import FileFacts, Manifest, damage, file_facts, read_manifest, set_aside
 from galpaca.runs.folder import RunFolder, replace_file
 from galpaca.runs.lock import locked
 from galpaca.runs.metrics import cut_metrics
-from galpaca.runs.record import RunRecord, command_line, git_state, versions
+from galpaca.runs.record import RunRecord, command_line, git_state, recipe_differences, versions
 
 if TYPE_CHECKING:
-    from transformers import OPTForCausalLM
+    from rich.console import Console
+    from transformers import OPTConfig
+
+    from galpaca.model.tensors import Shapes, TensorSource
 
 
 @contextmanager
@@ -43,56 +53,169 @@ def claimed(folder: RunFolder) -> Iterator[None]:
                         path.rmdir()
 
 
-def open_record(folder: RunFolder, config: Config, data: PreparedData) -> RunRecord:
-    """The run's record, new or of the run that goes on.
+def open_record(folder: RunFolder, config: Config, data: PreparedData) -> tuple[RunRecord, list[str]]:
+    """The run's record, new or of the run that goes on, and what has changed in its recipe since.
 
     Raises:
-        InputError: that run was begun with another recipe or other data.
+        InputError: that run was begun with another recipe or other data, and the change is not accepted.
     """
     record = RunRecord(folder.record)
     recipe = config.recipe() | {
         "data.fingerprint": data.fingerprint,
         "tokenizer.fingerprint": data.tokenizer.fingerprint,
     }
-    record.check_recipe(recipe)
-    record.content["recipe"] = recipe
-    return record
+    changes = record.check_recipe(recipe, accept_changes=config.run.accept_changes)
+    if changes:
+        record.content["former_recipes"] = [*record.content.get("former_recipes", []), record.content["recipe"]]
+    record.content["recipe"] = json.loads(json.dumps(recipe))  # as checkpoints keep it
+    return record, changes
 
 
 def finished(folder: RunFolder, num_steps: int) -> bool:
-    return folder.model.is_dir() and folder.saved_steps()[-1:] == [num_steps]
+    return folder.model.is_dir() and folder.last_saved_step() == num_steps
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What a run begins from.
+
+    Attributes:
+        step: of the checkpoint; 0 for the first weights.
+        weights: the first weights, where there is no checkpoint.
+        shapes: of the model's parameters.
+    """
+
+    step: int
+    weights: TensorSource | None
+    shapes: Shapes
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
+
+def choose_beginning(
+    folder: RunFolder, record: RunRecord, config: Config, model_config: OPTConfig, shapes: Shapes, console: Console
+) -> Beginning:
+    """The newest checkpoint that is whole, or the first weights.
+
+    Raises:
+        InputError: all checkpoints are damaged, or the newest one is not this run's; weights that cannot be read.
+    """
+    step = _newest_whole(folder, record, config, console) if global_rank() == 0 else folder.last_saved_step()
+    weights = None if step else open_weights(config.model, model_config, shapes, config.seed)
+    return Beginning(step, weights, shapes)
+
+
+def _newest_whole(folder: RunFolder, record: RunRecord, config: Config, console: Console) -> int:
+    """Rank 0 reads all files and sets damaged checkpoints aside; other ranks are told later which one it took."""
+    folder.remove_partial()
+    steps = folder.saved_steps()
+    damaged = []
+    for step in reversed(steps):
+        checkpoint = folder.checkpoint(step)
+        if found := damage(checkpoint):
+            damaged.append((checkpoint, found))
+            continue
+        for path, reasons in damaged:
+            console.print(f"[yellow]warning:[/yellow] {set_aside(path)} is set aside: {'; '.join(reasons)}")
+            console.print(f"  the run goes on from the checkpoint before it, of step {step}")
+        if not config.run.accept_changes:
+            _check_belongs(folder, read_manifest(checkpoint), record)
+        return step
+    problems = Problems()
+    for path, reasons in damaged:
+        problems.add("; ".join(reasons), where=path, fix=f"restore it, or rm -r {folder.checkpoints} to begin anew")
+    problems.raise_any()
+    return 0
+
+
+def _check_belongs(folder: RunFolder, manifest: Manifest, record: RunRecord) -> None:
+    problems = Problems()
+    ours = [record.content["recipe"], *record.content.get("former_recipes", [])]
+    if manifest.recipe not in ours:
+        problems.add(
+            "the checkpoint was taken under another recipe or with other data",
+            where=folder.checkpoint(manifest.step),
+            why="; ".join(recipe_differences(manifest.recipe, ours[0])),
+            fix="move it away, and the one before is taken; run.accept_changes=true goes on with it",
+        )
+    if _metrics_facts(folder, manifest) != manifest.metrics:
+        problems.add(
+            f"the lines up to step {manifest.step} are not those that were there when its checkpoint was taken",
+            where=folder.metrics,
+            why="a figure in it may be wrong",
+            fix="restore the file; run.accept_changes=true goes on with it as it is",
+        )
+    problems.raise_any()
+
+
+def _metrics_facts(folder: RunFolder, manifest: Manifest) -> FileFacts | None:
+    """Of the lines that were there when the checkpoint was taken; None where the file is gone."""
+    return file_facts(folder.metrics, manifest.metrics.bytes) if folder.metrics.is_file() else None
+
+
+def check_room(folder: RunFolder, config: Config, num_parameters: int) -> None:
+    """Raises:
+    InputError: the disk has no room for the checkpoints that stay, the one being written, and the model.
+    """
+    if global_rank() != 0:
+        return
+    of_moments = 2 * (2 if config.optim.moments_dtype == "bfloat16" else 4)
+    checkpoint = num_parameters * (4 + of_moments)
+    model = num_parameters * (4 if config.release.dtype == "float32" else 2)
+    there = sum(file.stat().st_size for file in folder.path.rglob("*") if file.is_file())
+    wanted = (config.checkpoint.keep_last + 1) * checkpoint + model
+    free = shutil.disk_usage(folder.path).free
+    if wanted > free + there:
+        raise InputError(
+            f"the disk has {free / 2**30:.1f} GiB free and the run wants {(wanted - there) / 2**30:.1f} GiB more",
+            where=folder.path,
+            why=f"{checkpoint / 2**30:.1f} GiB a checkpoint, {config.checkpoint.keep_last} kept and one being written, "
+            f"and {model / 2**30:.1f} GiB for the model",
+            fix="make room; run.root=FOLDER on another disk; or a smaller checkpoint.keep_last",
+        )
 
 
 def write_start(
-    folder: RunFolder, record: RunRecord, resolved_yaml: str, data: PreparedData, steps: Steps, model: OPTForCausalLM
+    folder: RunFolder,
+    record: RunRecord,
+    resolved_yaml: str,
+    data: PreparedData,
+    steps: Steps,
+    begin: Beginning,
+    changes: Sequence[str],
 ) -> None:
-    """Writes what is known before the first step, and clears what a killed process left behind."""
+    """Writes what is known before the first step.
+
+    Args:
+        changes: of the recipe, that the user has accepted.
+    """
     if global_rank() != 0:
         return
-    folder.remove_partial()
-    first_step = folder.last_saved_step()
-    cut_metrics(folder.metrics, first_step)
+    cut_metrics(folder.metrics, begin.step)
     replace_file(folder.config, resolved_yaml)
     record.update(
         receipt=data.examples.receipt.to_dict(),
         examples={"train": len(data.train_indices), "validation": len(data.val_indices)},
         plan=summarize(steps.module.train_plan(steps.num_ranks), steps.num_steps),
-        parameters=model.num_parameters(),
+        parameters=begin.num_parameters,
     )
-    record.add_start(command=command_line(), step=first_step, versions=versions(), git=git_state(Path(__file__).parent))
+    git = git_state(Path(__file__).parent)
+    accepted = {"accepted_changes": list(changes)} if changes else {}
+    record.add_start(command=command_line(), step=begin.step, versions=versions(), git=git, **accepted)
 
 
-def describe(config: Config, folder: RunFolder, steps: Steps, model: OPTForCausalLM) -> list[tuple[str, str]]:
+def describe(config: Config, folder: RunFolder, steps: Steps, begin: Beginning) -> list[tuple[str, str]]:
     """What the run is about to do, for the terminal."""
-    first_step = folder.last_saved_step()
     machine = f"{config.trainer.num_ranks} x {config.trainer.accelerator}"
     strategy = str(config.strategy["_target_"]).rsplit(".", 1)[-1]
     weights = config.model.path or "random weights"
     return [
         ("folder", str(folder.path)),
-        ("model", f"{model.num_parameters():,} parameters, {weights}"),
+        ("model", f"{begin.num_parameters:,} parameters, {weights}"),
         ("steps", f"{steps.num_steps:,} of {config.batch.examples:,} examples, {steps.per_epoch:,} an epoch"),
-        *([("going on", f"after step {first_step:,}")] if first_step else []),
+        *([("going on", f"after step {begin.step:,}")] if begin.step else []),
         ("machine", f"{machine}, {strategy}, {config.precision.name}"),
         ("dropout", f"{config.model.dropout}, of attention {config.model.attention_dropout}"),
         ("attention", "all examples in one kernel" if config.fast_attention else "one example after the other"),

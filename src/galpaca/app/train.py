@@ -7,13 +7,21 @@ from pathlib import Path
 from galpaca.app.config import Config
 from galpaca.app.console import make_console, show_rows
 from galpaca.app.engine import check_machine, make_engine
+from galpaca.app.examples import find_data, plan_steps, prepare_data
 from galpaca.app.fit import fit
-from galpaca.app.prepare import find_data, plan_steps, prepare_data
 from galpaca.app.ranks import global_rank
 from galpaca.app.release import release
-from galpaca.app.start import claimed, describe, finished, open_record, write_start
+from galpaca.app.start import (
+    check_room,
+    choose_beginning,
+    claimed,
+    describe,
+    finished,
+    open_record,
+    write_start,
+)
 from galpaca.model.compute import prepare_layers
-from galpaca.model.opt import build_model, check_model, read_config
+from galpaca.model.opt import build_model, check_model, parameter_shapes, read_config
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.shutdown import Shutdown
 
@@ -44,15 +52,17 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
         data = prepare_data(config.data, found, config.model.tokenizer_path, console)
         steps = plan_steps(config, data)
         model_config = read_config(config.model, data.tokenizer)
-        record = open_record(folder, config, data)
+        record, changes = open_record(folder, config, data)
         show_rows(console, "data", data.examples.receipt.rows())
-        if finished(folder, steps.num_steps):
+        if finished(folder, steps.num_steps) and not changes:
             console.print(f"\n[green]{folder.path} is complete[/green]; its model is {folder.model}")
             return folder
-        model = build_model(config.model, model_config, config.seed)
+        model = build_model(model_config)
+        begin = choose_beginning(folder, record, config, model_config, parameter_shapes(model), console)
+        check_room(folder, config, begin.num_parameters)
+        write_start(folder, record, resolved_yaml, data, steps, begin, changes)
+        show_rows(console, "run", describe(config, folder, steps, begin))
         prepare_layers(model, config.compute, fast_attention=config.fast_attention)
-        write_start(folder, record, resolved_yaml, data, steps, model)
-        show_rows(console, "run", describe(config, folder, steps, model))
-        trained = fit(config, folder, record, steps, model, engine, shutdown, console)
-        release(config, folder, record, data, model_config, trained, console)
+        fit(config, folder, record, steps, model, begin, engine, shutdown, console)
+        release(config, folder, record, data, model_config, console)
     return folder

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from galpaca.errors import GalpacaError, InputError, Problems
+from galpaca.errors import InputError, Problems
 from galpaca.estimate.flops import Architecture
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import OPTConfig, OPTForCausalLM
 
     from galpaca.data.tokenizer import Tokenizer
+    from galpaca.model.tensors import Shapes, TensorSource
 
 
 @dataclass(frozen=True)
@@ -72,23 +73,18 @@ class ModelSpec:
 
 
 def check_model(spec: ModelSpec, max_length: int) -> None:
-    """What can be told of a model before there is a tokenizer: its kind, its positions, its files.
-
-    Reads headers of weight files, no weights, so that mistakes are told before the data is encoded.
+    """What can be told of a model before there is a tokenizer: its kind and its positions.
 
     Raises:
-        InputError: no such model, not OPT, too few positions, weight files missing or truncated.
+        InputError: no such model, not OPT, too few positions.
     """
-    problems = Problems()
     positions = _config_of(spec).max_position_embeddings if spec.path else spec.max_positions or 0
     if max_length > positions:
-        problems.add(
+        raise InputError(
             f"{max_length:,} tokens, and the model has {positions:,} positions",
             where="data.max_length",
             fix=f"data.max_length={positions} or less",
         )
-    _check_weight_files(problems, spec)
-    problems.raise_any()
 
 
 def read_config(spec: ModelSpec, tokenizer: Tokenizer) -> OPTConfig:
@@ -111,28 +107,47 @@ def read_config(spec: ModelSpec, tokenizer: Tokenizer) -> OPTConfig:
     return config
 
 
-def build_model(spec: ModelSpec, config: OPTConfig, seed: int) -> OPTForCausalLM:
-    """The model in training mode with float32 weights, ready for packed examples.
+def build_model(config: OPTConfig) -> OPTForCausalLM:
+    """The model in training mode, ready for packed examples, its float32 parameters on the meta device.
 
-    Raises:
-        InputError: weights missing, unexpected, misshapen, truncated or unreadable.
+    They take no memory there: each gets its place where the strategy puts it, and its values from a ``TensorSource``.
     """
     import torch
     from transformers import OPTForCausalLM
 
     from galpaca.model.attention import PACKED_ATTENTION
 
+    with torch.device("meta"):
+        model = OPTForCausalLM._from_config(config, dtype=torch.float32)
+    model.set_attn_implementation(PACKED_ATTENTION)
+    # Lightning keeps the mode it finds: left in eval mode, dropout would silently be off.
+    return model.train()
+
+
+def parameter_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Shapes by name, a tied parameter once."""
+    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+
+
+def open_weights(spec: ModelSpec, config: OPTConfig, shapes: Shapes, seed: int) -> TensorSource:
+    """Where the run's first weights come from.
+
+    Args:
+        shapes: what the model wants.
+        seed: of random weights.
+
+    Raises:
+        InputError: weights missing, unexpected, misshapen, truncated or unreadable; all that can be told at once.
+    """
+    from galpaca.model.folder_tensors import FolderTensors
+    from galpaca.model.random_tensors import RandomTensors
+    from galpaca.model.tensors import check_shapes
+
     if spec.path is None:
-        torch.manual_seed(seed)
-        model = OPTForCausalLM(config)
-        model.set_attn_implementation(PACKED_ATTENTION)
-    else:
-        model = _load(spec, config, PACKED_ATTENTION)
-    # from_pretrained leaves the model in eval mode, and Lightning would keep it: dropout silently off.
-    model.train()
-    if any(parameter.dtype != torch.float32 for parameter in model.parameters()):
-        raise GalpacaError("weights are not float32", where=spec.path, why="mixed precision trains float32 weights")
-    return model
+        return RandomTensors(shapes, seed=seed, std=config.init_std, pad_id=config.pad_token_id)
+    source = FolderTensors(Path(spec.path), tied_head=config.tie_word_embeddings)
+    check_shapes(source.shapes, shapes, spec.path, "download or copy the model again")
+    return source
 
 
 def architecture_of(config: OPTConfig) -> Architecture:
@@ -183,42 +198,6 @@ def _config_of(spec: ModelSpec) -> OPTConfig:
     return config
 
 
-def _load(spec: ModelSpec, config: OPTConfig, attention: str) -> OPTForCausalLM:
-    import torch
-    from transformers import OPTForCausalLM
-    from transformers.utils import logging
-
-    told = logging.get_verbosity()
-    logging.set_verbosity_error()  # what is wrong is told below
-    try:
-        loaded: Any = OPTForCausalLM.from_pretrained(
-            spec.path,
-            revision=spec.revision or "main",
-            config=config,
-            dtype=torch.float32,  # else the checkpoint's own, float16 for GALACTICA
-            attn_implementation=attention,
-            ignore_mismatched_sizes=True,  # told below, by name; else the library prints a table and names none
-            output_loading_info=True,
-        )
-    except Exception as error:  # safetensors, pickle and the Hub each raise their own kinds
-        raise InputError(
-            f"the weights cannot be loaded: {_first_line(error)}",
-            where=spec.path,
-            why="a weight file is missing, truncated or not this model's",
-            fix="download or copy the model again",
-        ) from None
-    finally:
-        logging.set_verbosity(told)
-    model: OPTForCausalLM
-    model, report = loaded
-    problems = Problems()
-    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
-        for key in _listed(report.get(kind)):
-            problems.add(f"{kind.split('_')[0]} weight: {key}", where=spec.path, fix="download or copy the model again")
-    problems.raise_any()
-    return model
-
-
 def check_folder(path: str, key: str) -> None:
     """Raises:
     InputError: a path, not a Hub id, and there is no such folder.
@@ -226,45 +205,6 @@ def check_folder(path: str, key: str) -> None:
     looks_like_a_path = path.startswith(("/", ".", "~")) or path.count("/") > 1
     if looks_like_a_path and not Path(path).is_dir():
         raise InputError("there is no such folder", where=path, fix=f"{key}=FOLDER_OR_HUB_ID")
-
-
-def _check_weight_files(problems: Problems, spec: ModelSpec) -> None:
-    folder = Path(str(spec.path))
-    if not spec.path or not folder.is_dir():
-        return
-    again = "copy or download it again"
-    singles = ("model.safetensors", "pytorch_model.bin")
-    files = {folder / name for name in singles if (folder / name).is_file()}
-    for index in (folder / f"{name}.index.json" for name in singles):
-        try:
-            files |= {folder / shard for shard in json.loads(index.read_text())["weight_map"].values()}
-        except FileNotFoundError:
-            pass
-        except (ValueError, KeyError) as error:
-            problems.add(f"the index is no JSON with a weight_map: {error}", where=index, fix=again)
-            return
-    if not files:
-        problems.add("the folder holds no weights", where=folder, why="no model.safetensors", fix=again)
-    for path in sorted(files):
-        if not path.is_file():
-            problems.add("the weight file is missing", where=path, fix=again)
-        elif path.suffix == ".safetensors" and (damage := _damage(path)):
-            problems.add(f"the weight file is truncated or damaged: {damage}", where=path, fix=again)
-
-
-def _damage(path: Path) -> str:
-    """What the header says against the file; reads the header only."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "numpy"):
-            return ""
-    except (SafetensorError, OSError) as error:
-        return _first_line(error)
-
-
-def _listed(value: Any) -> list[str]:
-    return sorted(str(item[0] if isinstance(item, tuple) else item) for item in value or ())
 
 
 def _first_line(error: Exception) -> str:

@@ -64,10 +64,8 @@ class RunFolder:
 
     def saved_steps(self) -> list[int]:
         """Steps of all committed checkpoints, oldest first."""
-        if not self.checkpoints.is_dir():
-            return []
-        matches = (_STEP_NAME.fullmatch(entry.name) for entry in self.checkpoints.iterdir())
-        return sorted(int(match.group(1)) for match in matches if match)
+        names = [entry.name for entry in self.checkpoints.iterdir()] if self.checkpoints.is_dir() else []
+        return sorted(step for step in map(step_of, names) if step is not None)
 
     def last_saved_step(self) -> int:
         """Step of the newest checkpoint; 0 where there is none."""
@@ -104,6 +102,12 @@ class RunFolder:
                 shutil.rmtree(leftover, ignore_errors=True)
             else:
                 leftover.unlink(missing_ok=True)
+
+
+def step_of(name: str) -> int | None:
+    """The step of a checkpoint's folder, None for any other name."""
+    match = _STEP_NAME.fullmatch(name)
+    return int(match.group(1)) if match else None
 
 
 def replace_file(path: Path, content: str) -> None:

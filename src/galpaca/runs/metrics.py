@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from galpaca.runs.checkpoints import FileFacts, file_facts
 from galpaca.runs.folder import replace_file
 
 
@@ -26,6 +27,10 @@ class MetricsFile:
         """Returns when everything written is on disk."""
         os.fsync(self._file.fileno())
 
+    def facts(self) -> FileFacts:
+        """Size and checksum of all that was written so far, in this start and those before."""
+        return file_facts(self.path)
+
     def close(self) -> None:
         self._file.close()
 
@@ -43,8 +48,13 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
 def cut_metrics(path: Path, last_step: int) -> None:
     """Removes all lines beyond ``last_step``, whose steps a resumed run takes again."""
     if path.is_file():
-        kept = [line for line in read_metrics(path) if line["step"] <= last_step]
-        replace_file(path, "".join(json.dumps(line) + "\n" for line in kept))
+        whole = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+        replace_file(path, "".join(line for line in whole if json.loads(line)["step"] <= last_step))
+
+
+def validation_losses(path: Path) -> dict[int, float]:
+    """Validation loss by step, where it is a number."""
+    return {line["step"]: line["val_loss"] for line in read_metrics(path) if line.get("val_loss") is not None}
 
 
 def _finite(line: Mapping[str, Any]) -> dict[str, Any]:

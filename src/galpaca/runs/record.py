@@ -40,28 +40,41 @@ class RunRecord:
     def add_start(self, **facts: Any) -> None:
         self.update(starts=[*self.content.get("starts", []), {"time": _now(), **facts}])
 
-    def check_recipe(self, recipe: Mapping[str, Any]) -> None:
+    def check_recipe(self, recipe: Mapping[str, Any], *, accept_changes: bool = False) -> list[str]:
         """Compares with the recipe that the run was begun with.
+
+        Args:
+            accept_changes: go on all the same.
+
+        Returns:
+            The differences, where they are accepted.
 
         Raises:
             InputError: they differ; every difference is shown.
         """
         begun = self.content.get("recipe")
         if begun is None:
-            return
-        asked = json.loads(json.dumps(recipe))  # as it would be read back
-        differences = [
-            f"{key}: {_short(begun.get(key, 'absent'))} -> {_short(asked.get(key, 'absent'))}"
-            for key in sorted(begun.keys() | asked.keys())
-            if begun.get(key) != asked.get(key)
-        ]
-        if differences:
+            return []
+        differences = recipe_differences(begun, recipe)
+        if differences and not accept_changes:
             raise InputError(
                 "the run was begun with another recipe or other data",
                 where=self.path.parent,
                 why="; ".join(differences),
-                fix="run.name=ANOTHER begins a new run; the old values go on with this one",
+                fix="run.name=ANOTHER begins a new run; the old values go on with this one; "
+                "run.accept_changes=true goes on with the new ones, and run.json says so",
             )
+        return differences
+
+
+def recipe_differences(begun: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """Every key whose value is another one, with both values."""
+    asked = json.loads(json.dumps(asked))  # as it would be read back
+    return [
+        f"{key}: {_short(begun.get(key, 'absent'))} -> {_short(asked.get(key, 'absent'))}"
+        for key in sorted(begun.keys() | asked.keys())
+        if begun.get(key) != asked.get(key)
+    ]
 
 
 def _short(value: Any) -> str:

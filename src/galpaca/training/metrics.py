@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import resource
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,6 +27,21 @@ class Sink(Protocol):
     """Takes the lines of ``metrics.jsonl`` in order, on rank 0."""
 
     def write(self, lines: Sequence[Line]) -> None: ...
+
+
+class Poll:
+    """A question that all ranks answer along with their figures.
+
+    Args:
+        answer: this rank's, at the time of the reading.
+
+    Attributes:
+        ranks: all ranks' answers at the last reading, the same on every rank; empty before the first.
+    """
+
+    def __init__(self, answer: Callable[[], float]) -> None:
+        self.answer = answer
+        self.ranks: list[float] = []
 
 
 @dataclass(frozen=True)
@@ -61,7 +76,8 @@ class StepMetrics(L.Callback):
         self.sinks, self.shutdown = sinks, shutdown
         self.steps_per_epoch, self.every_steps = steps_per_epoch, every_steps
         self.speed = speed
-        self.stop_agreed = False
+        self._stop = Poll(lambda: self.shutdown.requested)
+        self.polls = [self._stop]
         self._pending: list[_PendingStep] = []
         self._previous_end: Mark = 0.0
 
@@ -91,30 +107,39 @@ class StepMetrics(L.Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.flush(trainer)
 
+    @property
+    def stop_agreed(self) -> bool:
+        """Whether any rank was asked to stop, as far as ranks have told each other."""
+        return any(self._stop.ranks)
+
     def restart_clock(self, trainer: L.Trainer) -> None:
         """Keeps what was no step (a validation, a checkpoint) out of the steps' seconds."""
         self._previous_end = mark(trainer.strategy.root_device)
 
-    def flush(self, trainer: L.Trainer) -> None:
-        """Reads back all pending steps. Called by all ranks at the same step."""
-        if not self._pending:
+    def flush(self, trainer: L.Trainer, *, share: bool = False) -> None:
+        """Reads back all pending steps. Called by all ranks at the same step.
+
+        Args:
+            share: tell each other the answers to polls even where no step is pending.
+        """
+        if not self._pending and not share:
             return
         pending, self._pending = self._pending, []
         device = trainer.strategy.root_device
-        asked = torch.tensor([self.shutdown.requested, peak_memory_bytes(device)], dtype=torch.float64, device=device)
-        outcomes = [p.outcome for p in pending]
-        sums = torch.stack([torch.stack([o.nll_sum, o.grad_norm.to(o.nll_sum.dtype)]).double() for o in outcomes])
-        local = torch.cat([asked, sums.flatten()])
+        answers = [float(poll.answer()) for poll in self.polls]
+        told = torch.tensor([peak_memory_bytes(device), *answers], dtype=torch.float64, device=device)
+        sums = [p.outcome.grad_norm.to(p.outcome.nll_sum.dtype) for p in pending], [p.outcome.nll_sum for p in pending]
+        local = torch.cat([told, *(torch.stack(kind).double() for kind in sums if kind)])
         ranks = trainer.strategy.all_gather(local).reshape(trainer.world_size, -1).cpu()
-        self.stop_agreed = self.stop_agreed or bool(ranks[:, 0].any())
-        nll_sums = ranks[:, 2::2].sum(dim=0).tolist()
-        grad_norms = ranks[0, 3::2].tolist()
+        for place, poll in enumerate(self.polls, start=1):
+            poll.ranks = ranks[:, place].tolist()
+        grad_norms, nll_sums = ranks[:, len(told) :].reshape(len(ranks), 2, -1).unbind(1)
+        figures = list(zip(pending, nll_sums.sum(dim=0).tolist(), grad_norms[0].tolist(), strict=True))
         if trainer.is_global_zero:
-            shared = {"peak_memory_bytes": int(ranks[:, 1].max()), **_scaler_figures(trainer), **_compiler_figures()}
-            self._emit([self._line(*figures, shared) for figures in zip(pending, nll_sums, grad_norms, strict=True)])
-
+            shared = {"peak_memory_bytes": int(ranks[:, 0].max()), **_scaler_figures(trainer), **_compiler_figures()}
+            self._emit([self._line(*step, shared) for step in figures])
         if getattr(trainer.precision_plugin, "scaler", None) is None:
-            _refuse_non_finite(pending, nll_sums, grad_norms)
+            _refuse_non_finite(figures)
 
     def _line(self, pending: _PendingStep, nll_sum: float, grad_norm: float, shared: Mapping[str, Any]) -> Line:
         step, outcome = pending.batch.planned, pending.outcome
@@ -141,12 +166,12 @@ class StepMetrics(L.Callback):
             sink.write(lines)
 
 
-def _refuse_non_finite(pending: Sequence[_PendingStep], nll_sums: list[float], grad_norms: list[float]) -> None:
+def _refuse_non_finite(figures: Sequence[tuple[_PendingStep, float, float]]) -> None:
     """Stops a run that has diverged, on all ranks, before a checkpoint can hold what it has become."""
-    for step, *figures in zip(pending, nll_sums, grad_norms, strict=True):
-        if not all(map(math.isfinite, figures)):
+    for step, nll_sum, grad_norm in figures:
+        if not math.isfinite(nll_sum) or not math.isfinite(grad_norm):
             raise GalpacaError(
-                f"loss or gradient is not finite (loss {figures[0]:g}, gradient norm {figures[1]:g})",
+                f"loss or gradient is not finite (loss {nll_sum:g}, gradient norm {grad_norm:g})",
                 where=f"step {step.batch.index + 1}",
                 why="the weights are of no use from here on, and are not saved",
                 fix="a smaller optim.lr with a new run.name; the same command goes on from the last checkpoint",

@@ -61,6 +61,9 @@ class InstructionTuner(L.LightningModule):
         self._grad_norm: Tensor | None = None
         self._validation_sums: list[tuple[Tensor, int]] = []
 
+    def configure_model(self) -> None:
+        self.strategy.materialize(self.model)
+
     def forward(self, micro_batch: MicroBatch) -> Tensor:
         """Scalar float32: summed negative log-likelihood of the micro-batch's target tokens."""
         return nll_sum(self.model, micro_batch)

@@ -4,7 +4,8 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from galpaca.training.compact_adamw import CompactAdamW
@@ -55,3 +56,21 @@ def make_adamw(spec: OptimizerSpec, named_parameters: Iterable[tuple[str, nn.Par
         ],
         **options,
     )
+
+
+def begin_moments(optimizer: Optimizer, parameter: nn.Parameter, updates: int) -> dict[str, Tensor]:
+    """Gives a parameter the state it would have after some updates, its moments 0 until they are filled.
+
+    Args:
+        optimizer: of ``make_adamw``; has no state for the parameter yet.
+        parameter: one of its.
+        updates: how many have been made.
+    """
+    # A fused update reads the number on its own device.
+    counted_on = parameter.device if optimizer.param_groups[0].get("fused") else torch.device("cpu")
+    dtype = torch.bfloat16 if isinstance(optimizer, CompactAdamW) else parameter.dtype
+    state = optimizer.state[parameter]
+    state["step"] = torch.tensor(float(updates), device=counted_on)
+    for moment in ("exp_avg", "exp_avg_sq"):
+        state[moment] = torch.zeros_like(parameter, dtype=dtype, memory_format=torch.preserve_format)
+    return state

@@ -8,10 +8,13 @@ back until the last micro-batch, the gradient's norm) is a method of each.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,17 +23,18 @@ from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, SingleDevice
 from torch import Tensor, nn
 from torch.distributed.fsdp import (
     BackwardPrefetch,
-    FullStateDictConfig,
     FullyShardedDataParallel,
-    StateDictType,
+    ShardingStrategy,
 )
 from torch.distributed.fsdp import MixedPrecision as FSDPMixedPrecision
 from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 from torch.optim import Optimizer
 
-from galpaca.errors import InputError, Problems
+from galpaca.errors import GalpacaError, InputError, Problems
 from galpaca.model.layer_unit import LayerUnit
+from galpaca.training.checkpoints.store import CheckpointStore
+from galpaca.training.parts import Part, materialize, sharded_parts, whole_parts
 from galpaca.training.specs import PrecisionSpec
 
 # How long ranks wait for each other before they give up.
@@ -43,6 +47,9 @@ class StepStrategy(Strategy):
     # Set from Lightning's ``connect`` on; its own annotations allow for None before that.
     model: Any
     lightning_module: Any
+    global_rank: int
+    # Where checkpoints go and come from; a run without it has none.
+    store: CheckpointStore | None = None
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         return self.lightning_module.training_step(*args, **kwargs)
@@ -84,9 +91,77 @@ class StepStrategy(Strategy):
         self.optimizers = []
         super().teardown()
 
-    def full_state_dict(self) -> dict[str, Tensor]:
-        """All weights on the CPU. Called by every rank; complete on rank 0."""
-        return {name: tensor.detach().cpu() for name, tensor in self.lightning_module.state_dict().items()}
+    # What a run begins from is put in place after the model is, be it first weights or a checkpoint; nothing is
+    # gathered to be saved, since each rank writes what it holds.
+    restore_checkpoint_after_setup = True
+    lightning_restore_optimizer = False
+
+    def materialize(self, model: nn.Module) -> None:
+        """Gives parameters on the meta device memory on this rank's device, uninitialized."""
+        made: dict[nn.Parameter, nn.Parameter] = {}
+        for module in model.modules():
+            materialize(module, self.root_device, made)
+
+    def parts(self) -> list[Part]:
+        """What this rank holds of the model."""
+        return whole_parts(self.lightning_module)
+
+    def replica(self) -> tuple[int, int]:
+        """Which of how many copies of the same parts this rank holds."""
+        return 0, 1
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        return {}
+
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        pass
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
+        """Takes what this rank holds, and returns while it is being written.
+
+        Args:
+            checkpoint: what Lightning keeps beside weights and moments.
+            filepath: folder that the ranks' files go to.
+            storage_options: not used.
+        """
+        assert self.store is not None
+        # Under one name, since each strategy's plugin has its own and the next run may take another strategy.
+        plugin = type(self.precision_plugin).__qualname__
+        state = {key: value for key, value in checkpoint.items() if key != plugin}
+        state["precision"] = checkpoint.get(plugin)
+        index, count = self.replica()
+        parts = [part.share(index, count) for part in self.parts()]
+        self.store.save(Path(filepath), checkpoint["global_step"], state, parts, self.optimizers[0], self.global_rank)
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        """Puts in place what the run begins from.
+
+        Args:
+            checkpoint_path: that of rank 0 counts, which has looked whether it is whole.
+            weights_only: not used.
+        """
+        assert self.store is not None
+        parts = self.parts()
+        self._check_nothing_is_lost(parts)
+        state = self.store.load(Path(self.broadcast(str(checkpoint_path))), parts, self.optimizers[0])
+        precision = state.pop("precision", None)
+        return state | ({type(self.precision_plugin).__qualname__: precision} if precision else {})
+
+    def _check_nothing_is_lost(self, parts: Sequence[Part]) -> None:
+        """All ranks together hold every value of every parameter once, or once for each copy."""
+        held = torch.tensor(sum(part.num_values for part in parts), dtype=torch.float64, device=self.root_device)
+        total = self.reduce(held / self.replica()[1], reduce_op="sum")
+        expected = sum(math.prod(shape) for shape in self.store.shapes.values()) if self.store else 0
+        if int(total) != expected:
+            raise GalpacaError(
+                f"the ranks hold {int(total):,} parameters of {expected:,}",
+                where="strategy",
+                why="this version of torch shards models in a way that galpaca does not know",
+                fix="a version of torch from pyproject.toml, or strategy=ddp",
+            )
 
 
 class SingleDevice(StepStrategy, SingleDeviceStrategy):
@@ -95,6 +170,9 @@ class SingleDevice(StepStrategy, SingleDeviceStrategy):
 
 class DataParallel(StepStrategy, DDPStrategy):
     """A whole model on every rank."""
+
+    def replica(self) -> tuple[int, int]:
+        return self.global_rank, self.world_size
 
     @contextmanager
     def accumulating(self, last: bool) -> Iterator[None]:
@@ -139,18 +217,26 @@ class FullySharded(StepStrategy, FSDPStrategy):
             mixed_precision=self.mixed_precision_config,
             sharding_strategy=self.sharding_strategy,
             device_id=self.root_device,
+            param_init_fn=partial(materialize, device=self.root_device, made={}),
             **self.kwargs,
         )
 
+    def materialize(self, model: nn.Module) -> None:
+        pass  # unit by unit, while FSDP wraps them
+
+    def parts(self) -> list[Part]:
+        return sharded_parts(self.model)
+
+    def replica(self) -> tuple[int, int]:
+        if self.model.sharding_strategy in (ShardingStrategy.HYBRID_SHARD, ShardingStrategy._HYBRID_SHARD_ZERO2):
+            copies = self.model._inter_node_pg
+            return torch.distributed.get_rank(copies), copies.size()
+        if self.model.sharding_strategy == ShardingStrategy.NO_SHARD:
+            return self.global_rank, self.world_size
+        return 0, 1
+
     def clip_grad_norm(self, max_norm: float | None) -> Tensor:
         return self.model.clip_grad_norm_(float("inf") if max_norm is None else max_norm)
-
-    def full_state_dict(self) -> dict[str, Tensor]:
-        # On a CPU, offloading gives views of memory that FSDP frees again: a segmentation fault later.
-        on_gpu = self.root_device.type == "cuda"
-        whole = FullStateDictConfig(offload_to_cpu=on_gpu, rank0_only=on_gpu)
-        with FullyShardedDataParallel.state_dict_type(self.model, StateDictType.FULL_STATE_DICT, whole):
-            return self.model.state_dict()
 
 
 class _ShardedScaler(ShardedGradScaler):

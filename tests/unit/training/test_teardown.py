@@ -32,6 +32,4 @@ def test_gradients_and_moments_are_dropped_and_weights_stay() -> None:
     trainer.fit(tuner, datamodule=data)
     assert all(parameter.grad is None for parameter in model.parameters())
     assert not optimizers[0].state
-    state = strategy.full_state_dict()
-    assert len(state) == len(list(model.state_dict()))
     assert any(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))

@@ -1,0 +1,121 @@
+"""The weights of a Hugging Face folder, memory-mapped: only what is read takes memory, and many ranks share it."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from galpaca.errors import InputError, Problems
+from galpaca.model.tensors import Shapes, chunks
+
+SINGLE_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+_AGAIN = "copy or download the folder again"
+
+# A leftover of the framework that OPT was first trained in; it holds no weight.
+_IGNORED = "decoder.version"
+
+
+class FolderTensors:
+    """A ``TensorSource`` over ``model.safetensors``, or over the shards of an index.
+
+    Names are those of ``OPTForCausalLM``: files of the bare decoder, whose names begin with ``decoder.``, are
+    understood.
+
+    Args:
+        folder: with safetensors files.
+        tied_head: the head shares the embedding, so that a copy of it in the files is not counted.
+
+    Raises:
+        InputError: files missing, truncated or unreadable; a copy of a tied head that differs from the embedding.
+    """
+
+    def __init__(self, folder: Path, *, tied_head: bool = True) -> None:
+        self.folder = folder
+        self._files = _open(weight_files(folder))
+        self._places: dict[str, tuple[Any, str]] = {}
+        for file in self._files.values():
+            for key in file.keys():  # noqa: SIM118 - no mapping
+                name = _full_name(key)
+                if not name.endswith(_IGNORED):
+                    self._places[name] = (file, key)
+        if tied_head:
+            self._drop_tied_head()
+
+    @cached_property
+    def shapes(self) -> Shapes:
+        return {name: tuple(file.get_slice(key).get_shape()) for name, (file, key) in self._places.items()}
+
+    def read(self, name: str, start: int, out: Tensor) -> None:
+        file, key = self._places[name]
+        flat = file.get_tensor(key).view(-1)  # a view of the file
+        with torch.no_grad():
+            out.copy_(flat[start : start + out.numel()])
+
+    def _drop_tied_head(self) -> None:
+        head, embedding = "lm_head.weight", "model.decoder.embed_tokens.weight"
+        if head not in self._places or embedding not in self._places:
+            return
+        ours, theirs = (file.get_tensor(key) for file, key in (self._places[head], self._places[embedding]))
+        if ours.shape != theirs.shape or not _equal(ours.view(-1), theirs.view(-1)):
+            raise InputError(
+                "the head differs from the embedding, and the configuration says that they are one",
+                where=self.folder,
+                why="one of the two would be lost without a word",
+                fix="tie_word_embeddings=false in its config.json, if the model has a head of its own",
+            )
+        del self._places[head]
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files that hold a folder's weights.
+
+    Raises:
+        InputError: there are none, or one that the index names is missing.
+    """
+    single, index = folder / SINGLE_FILE, folder / INDEX_FILE
+    if single.is_file():
+        return [single]
+    if not index.is_file():
+        if any(folder.glob("pytorch_model*.bin")):
+            raise InputError(
+                "the weights are in PyTorch's own format, which is a program that runs when it is read",
+                where=folder,
+                fix=f"galpaca prepare --weights {folder} writes them as safetensors, once",
+            )
+        raise InputError("the folder holds no weights", where=folder, why=f"no {SINGLE_FILE}", fix=_AGAIN)
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError) as error:
+        raise InputError(f"the index is no JSON with a weight_map: {error}", where=index, fix=_AGAIN) from None
+    problems = Problems()
+    for name in names:
+        if not (folder / name).is_file():
+            problems.add("the weight file is missing", where=folder / name, why="the index names it", fix=_AGAIN)
+    problems.raise_any()
+    return [folder / name for name in names]
+
+
+def _open(paths: list[Path]) -> dict[Path, Any]:
+    problems, opened = Problems(), {}
+    for path in paths:
+        try:
+            opened[path] = safe_open(path, "pt")
+        except (SafetensorError, OSError) as error:
+            problems.add(f"the weight file is truncated or damaged: {error}", where=path, fix=_AGAIN)
+    problems.raise_any()
+    return opened
+
+
+def _full_name(key: str) -> str:
+    return f"model.{key}" if key.startswith("decoder.") else key
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return all(torch.equal(one[a:b], other[a:b]) for a, b in chunks(len(one)))

@@ -1,0 +1,238 @@
+"""Checkpoints as files: their manifest, their one moment of becoming, whether they are whole, and which stay.
+
+A checkpoint is a folder ``step-NNNNNNNN``. It is written under another name, and exists from the moment of its rename
+on, when all its files and their manifest are on disk::
+
+    checkpoints/
+      latest                       the newest one's name
+      step-00000040/
+        manifest.json              sizes and SHA-256 of the files, and what the checkpoint belongs to
+        trainer.json               the loop's place, the loss scaler, the optimizer's settings
+        rank-00000.safetensors     what rank 0 held of the weights and of Adam's moments
+        rank-00001.safetensors
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from galpaca.errors import InputError
+from galpaca.runs.folder import RunFolder, replace_file, sync_entry
+
+MANIFEST, TRAINER, LATEST = "manifest.json", "trainer.json", "latest"
+FORMAT = 1
+_REPORT = ".report"
+_READ_BYTES = 1 << 22
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """Size and SHA-256 of a file."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a checkpoint says of itself.
+
+    Attributes:
+        step: after which it was taken.
+        num_ranks: that wrote it.
+        parameters: shape of every parameter of the model by name.
+        recipe: the run's, as in ``run.json``: seed, data, tokenizer and all else that decides the weights.
+        metrics: of ``metrics.jsonl`` as it was, up to this step.
+        files: all others in the folder.
+        time: when it was taken, UTC.
+        seconds: how long training stood still for it (``stall``) and how long it was being written (``write``).
+        format: of the folder.
+    """
+
+    step: int
+    num_ranks: int
+    parameters: Mapping[str, Sequence[int]]
+    recipe: Mapping[str, Any]
+    metrics: FileFacts
+    files: Mapping[str, FileFacts]
+    time: str
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    format: int = FORMAT
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(facts.bytes for facts in self.files.values())
+
+    def to_json(self) -> str:
+        """With a checksum over all the rest, since the manifest vouches for the other files."""
+        content = json.loads(json.dumps(asdict(self)))
+        return json.dumps({**content, "sha256": _digest(content)}, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Manifest":
+        """Raises:
+        ValueError: not what ``to_json`` has written.
+        """
+        content = json.loads(text)
+        if not isinstance(content, dict) or content.pop("sha256", None) != _digest(content):
+            raise ValueError("its checksum does not fit")
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']}, and this version reads {FORMAT}")
+        files = {name: FileFacts(**facts) for name, facts in content.pop("files").items()}
+        return cls(files=files, metrics=FileFacts(**content.pop("metrics")), **content)
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def partial_of(checkpoint: Path) -> Path:
+    """Where a checkpoint is while it is written or removed."""
+    return checkpoint.with_name(f".{checkpoint.name}.partial")
+
+
+def file_facts(path: Path, stop: int | None = None) -> FileFacts:
+    """Of a whole file, or of its first ``stop`` bytes."""
+    digest, num_bytes = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while piece := file.read(_READ_BYTES if stop is None else min(_READ_BYTES, stop - num_bytes)):
+            digest.update(piece)
+            num_bytes += len(piece)
+    return FileFacts(num_bytes, digest.hexdigest())
+
+
+def write_report(partial: Path, file: str, facts: FileFacts) -> None:
+    """A rank's word that its file is on disk, in the folder that it is for."""
+    replace_file(partial / f"{file}{_REPORT}", json.dumps(asdict(facts)))
+
+
+def commit(checkpoint: Path, manifest: Manifest, seconds: Mapping[str, float]) -> Manifest:
+    """Makes a checkpoint exist. All its files must be on disk, each with its rank's report.
+
+    Args:
+        manifest: without ``files``, which are those of the reports.
+        seconds: that it took.
+
+    Returns:
+        The manifest as it is on disk.
+
+    Raises:
+        OSError: the disk is full; the checkpoint does not exist then.
+    """
+    partial = partial_of(checkpoint)
+    reports = sorted(partial.glob(f"*{_REPORT}"))
+    files = {path.name.removesuffix(_REPORT): FileFacts(**json.loads(path.read_text())) for path in reports}
+    complete = replace(manifest, files=files, seconds=seconds)
+    replace_file(partial / MANIFEST, complete.to_json())
+    for path in reports:
+        path.unlink()
+    sync_entry(partial)
+    partial.rename(checkpoint)
+    sync_entry(checkpoint.parent)
+    replace_file(checkpoint.parent / LATEST, checkpoint.name + "\n")
+    sync_entry(checkpoint.parent)
+    return complete
+
+
+def read_manifest(checkpoint: Path) -> Manifest:
+    """Raises:
+    InputError: there is none, or it is damaged.
+    """
+    path = checkpoint / MANIFEST
+    try:
+        return Manifest.from_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            "no checkpoint: it has no manifest", where=checkpoint, why="it was never committed, or copied in part"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"the manifest is damaged: {error}", where=path) from None
+
+
+def damage(checkpoint: Path, *, contents: bool = True) -> list[str]:
+    """What is wrong with a checkpoint, nothing if it is whole.
+
+    Args:
+        contents: also read all files and compare their checksums; several at a time.
+    """
+    try:
+        manifest = read_manifest(checkpoint)
+    except InputError as error:
+        return [error.what]
+    found = []
+    for name, facts in manifest.files.items():
+        path = checkpoint / name
+        if not path.is_file():
+            found.append(f"{name} is missing")
+        elif path.stat().st_size != facts.bytes:
+            found.append(f"{name} has {path.stat().st_size:,} bytes instead of {facts.bytes:,}")
+    if found or not contents:
+        return found
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        facts_now = pool.map(lambda name: file_facts(checkpoint / name), manifest.files)
+        return [
+            f"{name} is damaged: its checksum is not the one it was written with"
+            for (name, facts), now in zip(manifest.files.items(), facts_now, strict=True)
+            if now.sha256 != facts.sha256
+        ]
+
+
+def set_aside(checkpoint: Path) -> Path:
+    """Renames a damaged checkpoint, so that it counts no more and nothing of it is lost.
+
+    Returns:
+        Its new place.
+    """
+    place = checkpoint.with_name(f"damaged-{checkpoint.name}")
+    number = 1
+    while place.exists():
+        number += 1
+        place = checkpoint.with_name(f"damaged-{number}-{checkpoint.name}")
+    checkpoint.rename(place)
+    return place
+
+
+@dataclass(frozen=True)
+class Retention:
+    """Which checkpoints stay.
+
+    Attributes:
+        keep_last: the newest so many.
+        keep_every: also those whose step is a multiple of it.
+        keep_best: also the one with the lowest validation loss.
+    """
+
+    keep_last: int
+    keep_every: int | None = None
+    keep_best: bool = False
+
+    def kept(self, steps: Collection[int], val_losses: Mapping[int, float]) -> set[int]:
+        """Of these steps, those that stay.
+
+        Args:
+            val_losses: by the step after which they were taken.
+        """
+        kept = set(sorted(steps)[-self.keep_last :])
+        if self.keep_every is not None:
+            kept |= {step for step in steps if step % self.keep_every == 0}
+        judged = [step for step in steps if step in val_losses]
+        if self.keep_best and judged:
+            kept.add(min(judged, key=lambda step: (val_losses[step], -step)))
+        return kept
+
+
+def retire(folder: RunFolder, retention: Retention, val_losses: Mapping[int, float]) -> None:
+    """Removes those that do not stay. A half-removed one has no checkpoint's name."""
+    steps = folder.saved_steps()
+    for step in sorted(set(steps) - retention.kept(steps, val_losses)):
+        old = folder.checkpoint(step)
+        doomed = partial_of(old)
+        shutil.rmtree(doomed, ignore_errors=True)
+        old.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)  # what is left goes at the next start

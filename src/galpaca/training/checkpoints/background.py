@@ -1,0 +1,32 @@
+"""One piece of work at a time beside the training."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+
+class Background:
+    """A thread for one piece of work after the other. It dies with the process and keeps none from ending."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self, work: Callable[[], None]) -> None:
+        """Begins a piece of work when the one before has ended. After an error nothing is begun any more."""
+        self.wait()
+        if self.error is None:
+            self._thread = threading.Thread(target=self._run, args=(work,), daemon=True, name="galpaca checkpoint")
+            self._thread.start()
+
+    def wait(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _run(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:  # told by the thread that trains
+            self.error = error

@@ -1,0 +1,186 @@
+"""When checkpoints are taken, and when they count."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from galpaca.data.collate import StepBatch
+from galpaca.errors import GalpacaError, StoppedBySignal
+from galpaca.model.tensors import Shapes
+from galpaca.runs.checkpoints import FileFacts, Manifest, Retention, commit, partial_of, retire
+from galpaca.runs.folder import RunFolder
+from galpaca.runs.metrics import MetricsFile, validation_losses
+from galpaca.training.checkpoints.store import CheckpointStore
+from galpaca.training.metrics import Poll, StepMetrics
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """After which steps a checkpoint is taken, beside the last one and that of a stop.
+
+    Attributes:
+        every_steps: steps between two.
+        every_minutes: or as soon as the last one is that old.
+        every_epoch_steps: or at the end of an epoch, which has so many steps.
+    """
+
+    every_steps: int | None
+    every_minutes: float | None = None
+    every_epoch_steps: int | None = None
+
+    def due(self, step: int) -> bool:
+        return any(every is not None and step % every == 0 for every in (self.every_steps, self.every_epoch_steps))
+
+
+class Checkpointer(L.Callback):
+    """Takes checkpoints, lets them be written beside the training, and makes them count when all ranks have written.
+
+    Ranks tell each other along with the figures of their steps, which costs no collective of its own.
+
+    Args:
+        folder: the run's.
+        store: this rank's side of the writing.
+        metrics: whose lines must be on disk before a checkpoint counts, and who knows of a stop.
+        file: where those lines go; None on ranks other than 0.
+        num_steps: of the whole run.
+        cadence: when.
+        retention: which stay.
+        asynchronous: train on while a checkpoint is written.
+        recipe: the run's, for the manifest.
+        shapes: of the model's parameters, for the manifest.
+        tell: takes figures of a checkpoint that counts, on rank 0.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        store: CheckpointStore,
+        metrics: StepMetrics,
+        file: MetricsFile | None,
+        *,
+        num_steps: int,
+        cadence: Cadence,
+        retention: Retention,
+        asynchronous: bool,
+        recipe: Mapping[str, Any],
+        shapes: Shapes,
+        tell: Callable[[Mapping[str, float]], None] = lambda figures: None,
+    ) -> None:
+        self.folder, self.store, self.metrics, self.file = folder, store, metrics, file
+        self.num_steps, self.cadence, self.retention, self.asynchronous = num_steps, cadence, retention, asynchronous
+        self.recipe, self.shapes, self.tell = recipe, shapes, tell
+        self._uncommitted: Manifest | None = None
+        self._taken_at = time.monotonic()
+        # Each rank's word: the step it has written last, whether writing failed, and whether time is up.
+        self._written = Poll(lambda: self.store.written_step)
+        self._failed = Poll(lambda: self.store.background.error is not None)
+        self._minutes_up = Poll(self._is_time_up)
+        metrics.polls += [self._written, self._failed, self._minutes_up]
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: StepBatch, batch_idx: int
+    ) -> None:
+        step = batch.index + 1
+        last, stop = step == self.num_steps, self.metrics.stop_agreed
+        self._settle(trainer)
+        if self.cadence.due(step) or any(self._minutes_up.ranks[:1]) or last or stop:
+            self.save(trainer, step, wait=last or stop or not self.asynchronous)
+        if stop and not last:
+            raise StoppedBySignal(f"stopped after step {step}, which is saved")
+        if last:
+            trainer.should_stop = True  # makes Lightning validate once more, wherever the last step falls
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self.store.background.wait()
+        if trainer.is_global_zero and self._uncommitted is not None:
+            shutil.rmtree(self._partial(self._uncommitted.step), ignore_errors=True)
+
+    def save(self, trainer: L.Trainer, step: int, *, wait: bool) -> None:
+        """Takes a checkpoint on all ranks together.
+
+        Args:
+            step: that has just been made.
+            wait: until it counts.
+        """
+        began = time.perf_counter()
+        self.store.background.wait()  # where the one before is still being written
+        self.metrics.flush(trainer, share=True)
+        self._settle(trainer)
+        trainer.save_checkpoint(self._partial(step))
+        self._uncommitted = Manifest(
+            step=step,
+            num_ranks=trainer.world_size,
+            parameters=self.shapes,
+            recipe=self.recipe,
+            metrics=self.file.facts() if self.file is not None else FileFacts(0, ""),
+            files={},
+            time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            seconds={"stall": round(time.perf_counter() - began, 4)},
+        )
+        self._taken_at = time.monotonic()
+        if wait:
+            self.finish(trainer)
+        self.metrics.restart_clock(trainer)
+
+    def finish(self, trainer: L.Trainer) -> None:
+        """Returns when the checkpoint under way counts."""
+        for _ in ("the ranks' files", "the commit"):
+            self.store.background.wait()
+            self.metrics.flush(trainer, share=True)
+            self._settle(trainer)
+
+    def _settle(self, trainer: L.Trainer) -> None:
+        """Acts on what ranks have last told each other: the same on all of them."""
+        if any(self._failed.ranks):
+            self._give_up(trainer)
+        manifest = self._uncommitted
+        if manifest is not None and self._written.ranks and min(self._written.ranks) >= manifest.step:
+            self._uncommitted = None
+            if trainer.is_global_zero:
+                self.store.background.start(partial(self._commit, manifest))
+
+    def _commit(self, manifest: Manifest) -> None:
+        checkpoint = self.folder.checkpoint(manifest.step)
+        if self.file is not None:
+            self.file.sync()
+        seconds = {**manifest.seconds, "write": round(self.store.write_seconds, 4)}
+        complete = commit(checkpoint, manifest, seconds)
+        retire(self.folder, self.retention, validation_losses(self.folder.metrics))
+        self.tell({"step": manifest.step, "bytes": complete.num_bytes, **seconds})
+
+    def _give_up(self, trainer: L.Trainer) -> None:
+        error = self.store.background.error
+        self.store.background.wait()
+        trainer.strategy.barrier("galpaca: nobody writes any more")
+        steps = self.folder.saved_steps()
+        if trainer.is_global_zero:
+            self.folder.remove_partial()
+        raise GalpacaError(
+            f"a checkpoint cannot be written: {_reason(error)}",
+            where=self.folder.checkpoints,
+            why=f"the last one that counts is that of step {steps[-1]}" if steps else "there is none before it",
+            fix="make room, and the same command goes on from there"
+            if steps
+            else "make room, and start again; or run.root=FOLDER on another disk",
+        )
+
+    def _is_time_up(self) -> bool:
+        minutes = self.cadence.every_minutes
+        return minutes is not None and time.monotonic() - self._taken_at >= 60 * minutes
+
+    def _partial(self, step: int) -> Path:
+        return partial_of(self.folder.checkpoint(step))
+
+
+def _reason(error: Exception | None) -> str:
+    if error is None:
+        return "another rank says so in its log"
+    return getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"

@@ -1,0 +1,86 @@
+"""What a rank holds, copied to the host at one moment, so that training goes on while it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from galpaca.model.checkpoint_tensors import MOMENTS, WEIGHT, piece_name
+from galpaca.model.tensor_file import TensorEntry
+from galpaca.training.parts import Part
+
+# A power of two, which torch's allocator of pinned memory would round up to.
+_SLAB_BYTES = 1 << 30
+
+
+class HostBuffer:
+    """Host memory that is kept from one checkpoint to the next; pinned for a GPU, whose copies it speeds up.
+
+    It lies in slabs: one block would be rounded up to a power of two, up to twice its size.
+    """
+
+    def __init__(self, num_bytes: int, *, pinned: bool) -> None:
+        sizes = [min(_SLAB_BYTES, num_bytes - start) for start in range(0, num_bytes, _SLAB_BYTES)]
+        self.num_bytes = num_bytes
+        self.slabs = [torch.empty(size, dtype=torch.uint8, pin_memory=pinned) for size in sizes]
+
+    def put(self, offset: int, values: Tensor) -> None:
+        """Copies the bytes of flat values to an offset, without waiting for a GPU."""
+        source = values.view(torch.uint8)
+        while len(source):
+            slab, start = divmod(offset, _SLAB_BYTES)
+            room = self.slabs[slab][start : start + len(source)]
+            room.copy_(source[: len(room)], non_blocking=True)
+            source, offset = source[len(room) :], offset + len(room)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A rank's file to be: its tensors and, in the buffer, their values in the same order."""
+
+    entries: Sequence[TensorEntry]
+    buffer: HostBuffer
+
+    def values(self) -> Iterator[Tensor]:
+        return iter(self.buffer.slabs)
+
+
+def take_snapshot(parts: Sequence[Part], optimizer: Optimizer, buffer: HostBuffer | None) -> Snapshot:
+    """Copies weights and moments to the host and returns when they are there.
+
+    Args:
+        parts: of this rank.
+        optimizer: whose moments are saved too, if it has updated anything yet.
+        buffer: of the snapshot before, which is used again where it fits.
+    """
+    tensors = [(_entry(WEIGHT, part, part.parameter), part.of(part.parameter)) for part in parts]
+    for moment in MOMENTS:
+        for part in parts:
+            state = optimizer.state.get(part.parameter)
+            if state:
+                tensors.append((_entry(moment, part, state[moment]), part.of(state[moment])))
+    num_bytes = sum(entry.num_bytes for entry, _ in tensors)
+    on_gpu = any(values.is_cuda for _, values in tensors)
+    if buffer is None or buffer.num_bytes != num_bytes:
+        buffer = HostBuffer(num_bytes, pinned=on_gpu)
+    offset = 0
+    for entry, values in tensors:
+        buffer.put(offset, values)
+        offset += entry.num_bytes
+    if on_gpu:
+        torch.cuda.current_stream().synchronize()
+    return Snapshot([entry for entry, _ in tensors], buffer)
+
+
+def updates_taken(optimizer: Optimizer) -> int:
+    """How many updates the optimizer has made; steps that a loss scaler left out do not count."""
+    states = [state for state in optimizer.state.values() if state]
+    return int(states[0]["step"]) if states else 0
+
+
+def _entry(kind: str, part: Part, tensor: Tensor) -> TensorEntry:
+    return TensorEntry(piece_name(kind, part.name, part.start), tensor.dtype, (part.num_values,))

@@ -1,0 +1,124 @@
+"""Where Lightning's strategies save to and restore from: a rank's side of a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lightning import __version__ as lightning_version
+from torch.optim import Optimizer
+
+from galpaca.errors import GalpacaError
+from galpaca.model.checkpoint_tensors import MOMENTS, WEIGHT, CheckpointTensors, rank_file
+from galpaca.model.tensor_file import write_tensor_file
+from galpaca.model.tensors import Shapes, TensorSource, check_shapes
+from galpaca.runs.checkpoints import TRAINER, FileFacts, file_facts, read_manifest, write_report
+from galpaca.runs.folder import replace_file, step_of
+from galpaca.training.checkpoints.background import Background
+from galpaca.training.checkpoints.snapshot import HostBuffer, Snapshot, take_snapshot, updates_taken
+from galpaca.training.optimization import begin_moments
+from galpaca.training.parts import Part, fill
+
+# Lightning asks for these of whatever it restores.
+_NOTHING_TO_RESTORE = {"pytorch-lightning_version": lightning_version, "lr_schedulers": []}
+
+
+class CheckpointStore:
+    """Writes and reads this rank's files.
+
+    Args:
+        weights: what a run begins from that has no checkpoint yet; None where it has one.
+        shapes: of the model's parameters.
+    """
+
+    def __init__(self, weights: TensorSource | None, shapes: Shapes) -> None:
+        self.weights, self.shapes = weights, shapes
+        self.background = Background()
+        self.written_step = 0  # the newest whose files of this rank are on disk
+        self.write_seconds = 0.0
+        self._buffer: HostBuffer | None = None
+
+    def save(
+        self, folder: Path, step: int, state: Mapping[str, Any], parts: Sequence[Part], optimizer: Optimizer, rank: int
+    ) -> None:
+        """Copies what this rank holds to the host, and returns while it is being written.
+
+        Args:
+            folder: for the files of all ranks; made where it is not there yet.
+            step: after which they are taken.
+            state: what else Lightning keeps; rank 0 writes it.
+            parts: of this rank.
+            optimizer: whose moments are saved.
+            rank: this one.
+        """
+        self.background.wait()  # it writes from the buffer
+        snapshot = take_snapshot(parts, optimizer, self._buffer)
+        self._buffer = snapshot.buffer
+        text = _state_text(state, optimizer) if rank == 0 else None
+        self.background.start(partial(self._write, folder, step, snapshot, rank, text))
+
+    def load(self, checkpoint: Path, parts: Sequence[Part], optimizer: Optimizer) -> dict[str, Any]:
+        """Puts weights and moments in their places.
+
+        Args:
+            checkpoint: of step 0 stands for the first weights, which no checkpoint holds.
+            parts: of this rank.
+            optimizer: has made no update yet.
+
+        Returns:
+            What else Lightning restores.
+
+        Raises:
+            InputError: the checkpoint of another model, or one that cannot be read.
+        """
+        if step_of(checkpoint.name) == 0:
+            assert self.weights is not None
+            fill(parts, self.weights)
+            return dict(_NOTHING_TO_RESTORE)
+        manifest = read_manifest(checkpoint)
+        check_shapes(
+            {name: tuple(shape) for name, shape in manifest.parameters.items()},
+            self.shapes,
+            checkpoint,
+            "it is another model's checkpoint: move it away, and the one before is taken",
+        )
+        fill(parts, CheckpointTensors(checkpoint, manifest, WEIGHT))
+        state: dict[str, Any] = json.loads((checkpoint / TRAINER).read_text(encoding="utf-8"))
+        updates = state.pop("optimizer")["updates"]
+        if updates:
+            moments = {kind: CheckpointTensors(checkpoint, manifest, kind) for kind in MOMENTS}
+            for part in parts:
+                own = begin_moments(optimizer, part.parameter, updates)
+                for kind, source in moments.items():
+                    source.read(part.name, part.start, part.of(own[kind]))
+        return state | {"lr_schedulers": []}
+
+    def _write(self, folder: Path, step: int, snapshot: Snapshot, rank: int, text: str | None) -> None:
+        began = time.perf_counter()
+        folder.mkdir(parents=True, exist_ok=True)
+        written = write_tensor_file(folder / rank_file(rank), snapshot.entries, snapshot.values())
+        write_report(folder, rank_file(rank), FileFacts(written.num_bytes, written.sha256))
+        if text is not None:
+            replace_file(folder / TRAINER, text)
+            write_report(folder, TRAINER, file_facts(folder / TRAINER))
+        self.write_seconds = time.perf_counter() - began
+        self.written_step = step
+
+
+def _state_text(state: Mapping[str, Any], optimizer: Optimizer) -> str:
+    groups = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    kept = {key: value for key, value in state.items() if key not in ("state_dict", "optimizer_states")}
+    kept["optimizer"] = {"updates": updates_taken(optimizer), "groups": groups}
+    try:
+        return json.dumps(kept, indent=1) + "\n"
+    except TypeError as error:
+        raise GalpacaError(
+            f"a callback or logger keeps a state that is not JSON: {error}",
+            where="callbacks",
+            why="a checkpoint holds tensors of the model and the optimizer, and JSON",
+            fix="return numbers, text, lists and mappings from its state_dict",
+        ) from None
