@@ -4,10 +4,13 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from forked import Forked, Server
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
@@ -46,27 +49,62 @@ def records_file(tmp_path: Path, demo_records: list[dict[str, str]]) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """Forks processes that have imported everything; see ``forked``."""
+    server = Server(REPOSITORY / "tests")
+    yield server.address
+    server.close()
+
+
 @pytest.fixture
-def train(tmp_path: Path, tokenizer_folder: Path, records_file: Path) -> Train:
+def train(tmp_path: Path, tokenizer_folder: Path, records_file: Path, server: str) -> Train:
     """Runs ``train.py`` as a user would: a tiny model, one CPU process, a run folder ``<tmp_path>/runs/test``.
 
-    Later overrides win over these.
+    Later overrides win over these. With environment variables of its own, it is a process of its own from the start.
     """
 
     def run(
-        *overrides: str, timeout: float = 240, env: dict[str, str] | None = None
+        *overrides: str, timeout: float = 240, env: dict[str, str] | None = None, hook: str | None = None, **how: Any
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command(tmp_path, tokenizer_folder, records_file, *overrides),
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            cwd=tmp_path,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, **(env or {})},
-        )
+        line = command(tmp_path, tokenizer_folder, records_file, *overrides)
+        if env is not None:
+            return subprocess.run(
+                line,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                cwd=tmp_path,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **env},
+            )
+        return completed(Started(server, line, tmp_path, hook=hook, **how), timeout)
 
     return run
+
+
+class Started(Forked):
+    """A running ``train.py`` whose output goes to files."""
+
+    def __init__(self, server: str, line: list[str], folder: Path, **how: Any) -> None:
+        self.out, self.err = (tempfile.TemporaryFile("w+", encoding="utf-8", dir=folder) for _ in range(2))
+        outputs = {"stdout": self.out.fileno(), "stderr": self.err.fileno()}
+        super().__init__(server, line[1:], cwd=folder, env=os.environ, **outputs, **how)
+
+
+def completed(process: Started, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    """Waits for a process, which is killed when it takes too long, and reads what it said."""
+    try:
+        process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        process.kill_group()
+        raise
+    outputs = []
+    for file in (process.out, process.err):
+        file.seek(0)
+        outputs.append(file.read())
+        file.close()
+    return subprocess.CompletedProcess(process.args, process.wait(), *outputs)
 
 
 def command(tmp_path: Path, tokenizer: Path, records: Path, *overrides: str) -> list[str]:

@@ -1,16 +1,17 @@
 """Stopped by a signal or killed, then started again: the same bits as a run that was never stopped."""
 
-import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import Train, command, read_jsonl
+from conftest import Started, Train, command, completed, read_jsonl
+from forked import Forked
 from safetensors.torch import load_file
+
+from galpaca.runs.folder import RunFolder
 
 STEPS = 40  # enough that a signal finds the run under way
 COMMON = (
@@ -29,7 +30,7 @@ STRATEGIES = {
 }
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120) -> None:
+def wait_for(condition: Callable[[], bool], process: Forked, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, f"ended early with {process.returncode}"
@@ -39,17 +40,6 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seco
 
 def num_steps(metrics: Path) -> int:
     return len([line for line in metrics.read_text().splitlines() if "grad_norm" in line]) if metrics.exists() else 0
-
-
-def started(tmp_path: Path, tokenizer: Path, records: Path, *overrides: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command(tmp_path, tokenizer, records, *overrides),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=tmp_path,
-        start_new_session=True,
-    )
 
 
 OF_THE_MACHINE = ("_per_second", "_seconds", "_bytes")
@@ -71,7 +61,7 @@ def assert_equal_runs(one: Path, other: Path) -> None:
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_interrupted_equals_straight(
-    train: Train, tmp_path: Path, tokenizer_folder: Path, records_file: Path, strategy: str
+    train: Train, tmp_path: Path, tokenizer_folder: Path, records_file: Path, server: str, strategy: str
 ) -> None:
     """With dropout on: weights equal to the bit, every step and validation in metrics.jsonl once."""
     overrides = (*COMMON, *STRATEGIES[strategy])
@@ -81,7 +71,8 @@ def test_interrupted_equals_straight(
     for stop in (terminate, kill):
         name = stop.__name__
         folder = tmp_path / "runs" / name
-        process = started(tmp_path, tokenizer_folder, records_file, f"run.name={name}", *overrides)
+        line = command(tmp_path, tokenizer_folder, records_file, f"run.name={name}", *overrides)
+        process = Started(server, line, tmp_path)
         wait_for(lambda metrics=folder / "metrics.jsonl": num_steps(metrics) >= 6, process)  # type: ignore[misc]
         stop(process, folder)
         again = train(f"run.name={name}", *overrides)
@@ -89,19 +80,18 @@ def test_interrupted_equals_straight(
         assert_equal_runs(tmp_path / "runs" / "straight", folder)
 
 
-def terminate(process: subprocess.Popen[str], folder: Path) -> None:
+def terminate(process: Started, folder: Path) -> None:
     """SIGTERM to rank 0 alone: the others learn of it at the end of the step."""
     process.send_signal(signal.SIGTERM)
-    output = process.communicate(timeout=60)[0]
-    assert process.returncode == 143, output
-    assert "saved" in output
-    last = max(int(entry.name.removeprefix("step-")) for entry in (folder / "checkpoints").iterdir())
+    done = completed(process, 60)
+    assert done.returncode == 143, done.stderr
+    assert "saved" in done.stderr
+    last = RunFolder(folder.parent, folder.name).last_saved_step()
     assert last == num_steps(folder / "metrics.jsonl"), "the step under way when the signal came is saved"
 
 
-def kill(process: subprocess.Popen[str], folder: Path) -> None:
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+def kill(process: Started, folder: Path) -> None:
+    process.kill_group()
 
 
 def test_a_finished_run_is_left_alone(train: Train, tmp_path: Path) -> None:
