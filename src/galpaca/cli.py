@@ -31,6 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("train", help="train and release a model; the same as python train.py", add_help=False)
     _add_inspect(commands)
     _add_demo(commands)
+    _add_checkpoints(commands)
     return parser
 
 
@@ -82,5 +83,24 @@ def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         from galpaca.app.demo import demo
 
         demo(options.overrides)
+
+    command.set_defaults(run=run)
+
+
+def _add_checkpoints(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "checkpoints",
+        help="list a run's checkpoints and verify them",
+        description="Lists a run's checkpoints with step, size, loss, and whether they are whole; exits with 1 if one "
+        "is not.",
+    )
+    command.add_argument("folder", metavar="RUN", help="run folder, for instance runs/galpaca67b")
+    command.add_argument("--quick", action="store_true", help="look at sizes only, read no file")
+    command.add_argument("--json", action="store_true", help="one line of JSON for every checkpoint")
+
+    def run(options: argparse.Namespace) -> None:
+        from galpaca.app.checkpoints import list_checkpoints
+
+        list_checkpoints(options.folder, contents=not options.quick, as_json=options.json)
 
     command.set_defaults(run=run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -12,6 +13,9 @@ from galpaca.errors import GalpacaError, StoppedBySignal
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+# Full, over its quota, or read-only.
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def guarded(command: Callable[[], object]) -> int:
@@ -33,7 +37,20 @@ def guarded(command: Callable[[], object]) -> int:
         return 0 if is_launched_child() else stop.exit_code
     except BrokenPipeError:
         return 1
+    except OSError as error:
+        if error.errno not in _OF_THE_DISK:
+            raise
+        print(f"error: {_told(error)}", file=sys.stderr)
+        return 1
     return 0
+
+
+def _told(error: OSError) -> GalpacaError:
+    return GalpacaError(
+        f"nothing more can be written: {error.strerror}",
+        where=error.filename or "",
+        fix="make room (or another run.root), and the same command goes on from the last checkpoint",
+    )
 
 
 def train_with_hydra() -> int:

@@ -85,7 +85,10 @@ class Manifest:
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']}, and this version reads {FORMAT}")
         files = {name: FileFacts(**facts) for name, facts in content.pop("files").items()}
-        return cls(files=files, metrics=FileFacts(**content.pop("metrics")), **content)
+        manifest = cls(files=files, metrics=FileFacts(**content.pop("metrics")), **content)
+        if manifest.to_json() != text:
+            raise ValueError("it was changed after it was written")
+        return manifest
 
 
 def _digest(content: Mapping[str, Any]) -> str:

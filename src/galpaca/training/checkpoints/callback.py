@@ -157,14 +157,15 @@ class Checkpointer(L.Callback):
         self.tell({"step": manifest.step, "bytes": complete.num_bytes, **seconds})
 
     def _give_up(self, trainer: L.Trainer) -> None:
-        error = self.store.background.error
         self.store.background.wait()
         trainer.strategy.barrier("galpaca: nobody writes any more")
+        failed = next(rank for rank, has_failed in enumerate(self._failed.ranks) if has_failed)
+        reason = trainer.strategy.broadcast(_reason(self.store.background.error), src=failed)
         steps = self.folder.saved_steps()
         if trainer.is_global_zero:
             self.folder.remove_partial()
         raise GalpacaError(
-            f"a checkpoint cannot be written: {_reason(error)}",
+            f"a checkpoint cannot be written: {reason}",
             where=self.folder.checkpoints,
             why=f"the last one that counts is that of step {steps[-1]}" if steps else "there is none before it",
             fix="make room, and the same command goes on from there"
@@ -181,6 +182,4 @@ class Checkpointer(L.Callback):
 
 
 def _reason(error: Exception | None) -> str:
-    if error is None:
-        return "another rank says so in its log"
     return getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"

@@ -1,0 +1,136 @@
+"""``galpaca checkpoints``: what checkpoints a run has, and whether they are whole."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from galpaca.app.console import make_console
+from galpaca.errors import GalpacaError, InputError
+from galpaca.runs.checkpoints import damage, read_manifest
+from galpaca.runs.folder import RunFolder
+from galpaca.runs.metrics import read_metrics
+
+
+@dataclass(frozen=True)
+class Row:
+    """One checkpoint.
+
+    Attributes:
+        step: after which it was taken.
+        time: when, UTC; None where its manifest cannot be read.
+        bytes: on disk.
+        loss, val_loss: of that step, where ``metrics.jsonl`` has them.
+        num_ranks: that wrote it.
+        stall_seconds, write_seconds: that training stood still for it, and that it was being written.
+        damage: what is wrong with it; empty if it is whole.
+    """
+
+    step: int
+    time: str | None
+    bytes: int
+    loss: float | None
+    val_loss: float | None
+    num_ranks: int | None
+    stall_seconds: float | None
+    write_seconds: float | None
+    damage: list[str]
+
+
+def list_checkpoints(run: str, *, contents: bool, as_json: bool) -> None:
+    """Prints the checkpoints of a run, oldest first.
+
+    Args:
+        run: its folder.
+        contents: read all files and compare checksums; else sizes only.
+        as_json: one line for each instead of a table.
+
+    Raises:
+        InputError: no run folder.
+        GalpacaError: at the end, where a checkpoint is damaged.
+    """
+    folder = _run_folder(Path(run))
+    rows = [_row(folder, step, contents) for step in folder.saved_steps()]
+    if as_json:
+        for row in rows:
+            print(json.dumps(asdict(row)))
+    else:
+        _show(make_console(), folder, rows, contents)
+    if damaged := [row for row in rows if row.damage]:
+        whole = [row.step for row in rows if not row.damage]
+        raise GalpacaError(
+            f"{len(damaged)} of {len(rows)} checkpoints are damaged: " + ", ".join(f"step {r.step}" for r in damaged),
+            where=folder.checkpoints,
+            why="; ".join(reason for row in damaged for reason in row.damage),
+            fix=f"the same training command goes on from step {whole[-1]}" if whole else "restore them from a copy",
+        )
+
+
+def _run_folder(path: Path) -> RunFolder:
+    folder = RunFolder(path.resolve().parent, path.resolve().name)
+    if not folder.checkpoints.is_dir():
+        raise InputError(
+            "no run folder with checkpoints",
+            where=path,
+            fix="the folder that a run prints at its start, for instance runs/demo",
+        )
+    return folder
+
+
+def _row(folder: RunFolder, step: int, contents: bool) -> Row:
+    checkpoint = folder.checkpoint(step)
+    lines = [line for line in read_metrics(folder.metrics) if line["step"] == step]
+    figures = {key: value for line in lines for key, value in line.items()}
+    found = damage(checkpoint, contents=contents)
+    try:
+        manifest = read_manifest(checkpoint)
+    except InputError:
+        manifest = None
+    return Row(
+        step=step,
+        time=manifest.time if manifest else None,
+        bytes=sum(file.stat().st_size for file in checkpoint.iterdir()),
+        loss=figures.get("loss"),
+        val_loss=figures.get("val_loss"),
+        num_ranks=manifest.num_ranks if manifest else None,
+        stall_seconds=manifest.seconds.get("stall") if manifest else None,
+        write_seconds=manifest.seconds.get("write") if manifest else None,
+        damage=found,
+    )
+
+
+def _show(console: Console, folder: RunFolder, rows: list[Row], contents: bool) -> None:
+    if not rows:
+        console.print(f"{folder.path} has no checkpoint yet")
+        return
+    table = Table(box=None, header_style="cyan", pad_edge=False)
+    for header in ("step", "taken (UTC)", "size", "loss", "val loss", "wait, write", "state"):
+        table.add_column(header, justify="left" if header in ("taken (UTC)", "state") else "right", no_wrap=True)
+    whole = "[green]whole[/green]" if contents else "complete"
+    for row in rows:
+        table.add_row(
+            f"{row.step:,}",
+            (row.time or "-")[:16].replace("T", " "),
+            _size(row.bytes),
+            _number(row.loss, ".4f"),
+            _number(row.val_loss, ".4f"),
+            f"{_number(row.stall_seconds)}, {_number(row.write_seconds)} s",
+            "[red]damaged[/red]" if row.damage else whole,
+        )
+    console.print(table)
+
+
+def _number(value: float | None, how: str = ".2f") -> str:
+    return "-" if value is None else f"{value:{how}}"
+
+
+def _size(num_bytes: int) -> str:
+    size, units = float(num_bytes), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while size >= 1024 and len(units) > 1:
+        size /= 1024
+        units.pop(0)
+    return f"{size:.0f} {units[0]}" if units[0] == "B" else f"{size:.1f} {units[0]}"

@@ -1,0 +1,90 @@
+"""Ends a process at a chosen one of its writes, the way a power cut would: without a chance to clean up."""
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+# What changes a file system. Files that Python's own objects write are seen when they are opened and synced.
+_BY_PATH = ("mkdir", "rename", "replace", "unlink", "rmdir", "remove", "truncate")
+_BY_DESCRIPTOR = ("write", "fsync")
+
+
+def kill_at(folder: str, number: int, rank: int, log: str | None = None) -> None:
+    """Kills this process and those started along with it right before its ``number``-th write below a folder.
+
+    Args:
+        number: from 1; 0 only counts.
+        rank: process that counts and kills; others go on as ever.
+        log: file that gets a line for every write.
+    """
+
+    def kill(event: str, count: int) -> None:
+        if log is not None:
+            _append(log, event)
+        if count == number:
+            os.killpg(os.getpgid(0), signal.SIGKILL)
+
+    _watch(Path(folder), rank, kill)
+
+
+def fail_at(folder: str, number: int, rank: int) -> None:
+    """Lets the disk be full from the ``number``-th write below a folder on; what is removed makes no room."""
+
+    def fail(event: str, count: int) -> None:
+        if count >= number and event.split()[0] in ("write", "mkdir", "open"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    _watch(Path(folder), rank, fail)
+
+
+def _watch(folder: Path, rank: int, act: Callable[[str, int], None]) -> None:
+    if int(os.environ.get("LOCAL_RANK", "0")) != rank:
+        return
+    count = 0
+
+    def seen(event: str, path: str) -> None:
+        nonlocal count
+        if path.startswith(str(folder)):
+            count += 1
+            act(f"{event} {path.removeprefix(str(folder))}", count)
+
+    def path_of(descriptor: int) -> str:
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+
+    def watched(name: str, place: Callable[..., str]) -> None:
+        original = getattr(os, name)
+
+        @wraps(original)
+        def call(first: Any, *rest: Any, **options: Any) -> Any:
+            seen(name, place(first, **options))
+            return original(first, *rest, **options)
+
+        setattr(os, name, call)
+
+    for name in _BY_PATH:
+        watched(
+            name,
+            lambda path, dir_fd=None, **_: (
+                os.path.join(path_of(dir_fd), path) if dir_fd is not None else os.path.abspath(os.fspath(path))
+            ),
+        )
+    for name in _BY_DESCRIPTOR:
+        watched(name, lambda descriptor, **_: path_of(descriptor))
+
+    def opened(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open" and isinstance(arguments[0], str):
+            path, mode, flags = arguments
+            if (isinstance(mode, str) and set(mode) & set("wax")) or (mode is None and flags & os.O_CREAT):
+                seen("open", os.path.abspath(path))
+
+    sys.addaudithook(opened)
+
+
+def _append(log: str, line: str) -> None:
+    with open(log, "a", encoding="utf-8") as file:  # noqa: PTH123 - nothing here may be counted
+        file.write(line + "\n")
