@@ -87,7 +87,8 @@ class Started(Forked):
     """A running ``train.py`` whose output goes to files."""
 
     def __init__(self, server: str, line: list[str], folder: Path, **how: Any) -> None:
-        self.out, self.err = (tempfile.TemporaryFile("w+", encoding="utf-8", dir=folder) for _ in range(2))
+        # Closed by ``completed``.
+        self.out, self.err = (tempfile.TemporaryFile("w+", encoding="utf-8", dir=folder) for _ in range(2))  # noqa: SIM115
         outputs = {"stdout": self.out.fileno(), "stderr": self.err.fileno()}
         super().__init__(server, line[1:], cwd=folder, env=os.environ, **outputs, **how)
 

@@ -200,7 +200,7 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> None:
 
     def start(command: list[str], env: dict[str, str], cwd: str | None = None) -> Forked:
         hook = {name: request[name] for name in ("hook", "hook_arguments")}
-        return Forked(server, command[1:], cwd=cwd or os.getcwd(), env=env, group=group, **hook)
+        return Forked(server, command[1:], cwd=cwd or Path.cwd(), env=env, group=group, **hook)
 
     launcher: Any = sys.modules["lightning.pytorch.strategies.launchers.subprocess_script"]
     launcher.subprocess = SimpleNamespace(Popen=start)

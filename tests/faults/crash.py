@@ -54,7 +54,7 @@ def _watch(folder: Path, rank: int, act: Callable[[str, int], None]) -> None:
             act(f"{event} {path.removeprefix(str(folder))}", count)
 
     def path_of(descriptor: int) -> str:
-        return os.readlink(f"/proc/self/fd/{descriptor}")
+        return str(Path(f"/proc/self/fd/{descriptor}").readlink())
 
     def watched(name: str, place: Callable[..., str]) -> None:
         original = getattr(os, name)
@@ -69,8 +69,8 @@ def _watch(folder: Path, rank: int, act: Callable[[str, int], None]) -> None:
     for name in _BY_PATH:
         watched(
             name,
-            lambda path, dir_fd=None, **_: (
-                os.path.join(path_of(dir_fd), path) if dir_fd is not None else os.path.abspath(os.fspath(path))
+            lambda path, dir_fd=None, **_: str(
+                Path(path).absolute() if dir_fd is None else Path(path_of(dir_fd), path)
             ),
         )
     for name in _BY_DESCRIPTOR:
@@ -80,7 +80,7 @@ def _watch(folder: Path, rank: int, act: Callable[[str, int], None]) -> None:
         if event == "open" and isinstance(arguments[0], str):
             path, mode, flags = arguments
             if (isinstance(mode, str) and set(mode) & set("wax")) or (mode is None and flags & os.O_CREAT):
-                seen("open", os.path.abspath(path))
+                seen("open", str(Path(path).absolute()))
 
     sys.addaudithook(opened)
 
@@ -88,3 +88,18 @@ def _watch(folder: Path, rank: int, act: Callable[[str, int], None]) -> None:
 def _append(log: str, line: str) -> None:
     with open(log, "a", encoding="utf-8") as file:  # noqa: PTH123 - nothing here may be counted
         file.write(line + "\n")
+
+
+def terminate_at_step(step: int) -> None:
+    """Asks the run to stop, as a scheduler would, when a step's figures have been written."""
+    from galpaca.runs.metrics import MetricsFile
+
+    write = MetricsFile.write
+
+    def write_and_ask(self: MetricsFile, lines: Any) -> None:
+        lines = list(lines)
+        write(self, lines)
+        if any(line["step"] == step for line in lines):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    MetricsFile.write = write_and_ask  # type: ignore[method-assign]

@@ -1,0 +1,1 @@
+"""Parts of parameters, as ranks hold them."""

@@ -1,0 +1,39 @@
+"""A run that goes on with another number of processes, and another strategy, is the same run."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Train, read_jsonl
+
+TOLERANCE = 1e-4  # relative, in float32 without dropout
+
+STEPS = 20
+COMMON = ("model.dropout=0.0", f"trainer.max_steps={STEPS}", "trainer.max_epochs=100", "optim.lr=1e-3")
+# Who goes on, and after which step it is asked to stop: it makes one more, in which the ranks agree.
+STAGES = (
+    (("strategy=single",), 5),
+    (("strategy=fsdp", "trainer.devices=2"), 9),
+    (("strategy=ddp", "trainer.devices=4"), 13),
+    (("strategy=fsdp", "trainer.devices=4"), 16),
+    (("strategy=single",), None),
+)
+OF_THE_PLAN = ("step", "epoch", "examples", "tokens", "target_tokens", "lr")
+
+
+def test_from_one_to_two_to_four_to_one(train: Train, tmp_path: Path) -> None:
+    """Every step has the examples that it has on one process, and its loss within rounding."""
+    straight = train("run.name=straight", *COMMON)
+    assert straight.returncode == 0, straight.stderr
+    for overrides, stop in STAGES:
+        hook = {"hook": "faults.crash:terminate_at_step", "hook_arguments": (stop,)} if stop else {}
+        done = train("run.name=elastic", *COMMON, *overrides, **hook)
+        assert done.returncode == (143 if stop else 0), done.stderr
+    one, other = (read_jsonl(tmp_path / "runs" / name / "metrics.jsonl") for name in ("straight", "elastic"))
+    assert [[line[key] for key in OF_THE_PLAN] for line in other] == [
+        [line[key] for key in OF_THE_PLAN] for line in one
+    ]
+    assert [line["loss"] for line in other] == pytest.approx([line["loss"] for line in one], rel=TOLERANCE)
+    assert [line["grad_norm"] for line in other] == pytest.approx([line["grad_norm"] for line in one], rel=TOLERANCE)
+    record = json.loads((tmp_path / "runs" / "elastic" / "run.json").read_text(encoding="utf-8"))
+    assert [start["step"] for start in record["starts"]] == [0, *(stop + 1 for _, stop in STAGES if stop)]

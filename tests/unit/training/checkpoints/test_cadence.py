@@ -1,0 +1,35 @@
+"""After which steps a checkpoint is due, and work beside the training."""
+
+import threading
+
+from galpaca.training.checkpoints.background import Background
+from galpaca.training.checkpoints.callback import Cadence
+
+
+def test_steps_and_epochs() -> None:
+    due = [step for step in range(1, 13) if Cadence(5, every_epoch_steps=4).due(step)]
+    assert due == [4, 5, 8, 10, 12]
+    assert not any(Cadence(None).due(step) for step in range(1, 13))
+
+
+def test_one_piece_of_work_after_the_other() -> None:
+    done: list[int] = []
+    gate = threading.Event()
+    background = Background()
+    background.start(lambda: (gate.wait(5), done.append(1))[1])
+    assert done == []
+    gate.set()
+    background.start(lambda: done.append(2))
+    background.wait()
+    assert done == [1, 2]
+
+
+def test_after_an_error_nothing_more_is_begun() -> None:
+    """The folder of a failed checkpoint would be written to again."""
+    done: list[int] = []
+    background = Background()
+    background.start(lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+    background.start(lambda: done.append(1))
+    background.wait()
+    assert isinstance(background.error, ZeroDivisionError)
+    assert done == []
