@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 bin := $(VENV)/bin
 stamp := $(VENV)/.installed
 
-.PHONY: help venv test demo lint format clean
+.PHONY: help venv test demo endurance lint format clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST))
@@ -21,6 +21,9 @@ test: $(stamp) ## Run the tests; add PYTEST_ARGS='-m "not slow"' for some of the
 
 demo: $(stamp) ## Train and use a tiny model, start to end
 	$(bin)/galpaca demo
+
+endurance: $(stamp) ## Kill runs at every write of a checkpoint and start them again; half an hour
+	$(bin)/python -m bench.endurance
 
 lint: $(stamp) ## Check style and types
 	$(bin)/ruff check

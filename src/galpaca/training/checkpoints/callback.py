@@ -115,6 +115,8 @@ class Checkpointer(L.Callback):
         self.metrics.flush(trainer, share=True)
         self._settle(trainer)
         trainer.save_checkpoint(self._partial(step))
+        if wait:
+            self.store.background.wait()
         self._uncommitted = Manifest(
             step=step,
             num_ranks=trainer.world_size,

@@ -1,0 +1,113 @@
+"""``python -m bench.endurance``: runs killed at every write of a checkpoint and at random moments, each started again.
+
+Every one must end with the weights, to the bit, and the figures of the run that was never killed. The tests of
+``tests/faults`` do a dozen of these; here are all strategies, both ranks, checkpoints written beside the training and
+before it. Half an hour on 2 cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.results import REPOSITORY, RESULTS, save
+
+if TYPE_CHECKING:
+    from faults.kills import Outcome
+
+_TESTS = REPOSITORY / "tests"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is killed in one way of training.
+
+    Attributes:
+        every: takes every so manieth write of a run's checkpoints.
+        moments: random moments on top.
+    """
+
+    strategy: str
+    asynchronous: bool
+    ranks: tuple[int, ...]
+    every: int
+    moments: int
+
+
+PLANS = (
+    Plan("single", asynchronous=False, ranks=(0,), every=1, moments=5),
+    Plan("single", asynchronous=True, ranks=(0,), every=2, moments=5),
+    Plan("ddp", asynchronous=True, ranks=(0, 1), every=5, moments=3),
+    Plan("fsdp", asynchronous=False, ranks=(0, 1), every=5, moments=3),
+    Plan("fsdp", asynchronous=True, ranks=(0, 1), every=5, moments=3),
+)
+
+
+def main() -> int:
+    given = _arguments()
+    sys.path.insert(0, str(_TESTS))
+    os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="true")
+    from forked import Server
+
+    began = time.perf_counter()
+    server = Server(_TESTS)
+    rows: list[dict[str, object]] = []
+    try:
+        for plan in PLANS:
+            with tempfile.TemporaryDirectory(prefix="galpaca-endurance-") as name:
+                for row in _kill(plan, Path(name), server.address, given.share):
+                    rows.append(row)
+                    print(f"{len(rows):>4}  " + "  ".join(str(value) for value in row.values()), flush=True)
+    finally:
+        server.close()
+        failed = [row for row in rows if row["result"] != "equal"]
+        minutes = (time.perf_counter() - began) / 60
+        print(f"{len(rows)} kills, {len(rows) - len(failed)} runs ended equal to the bit, in {minutes:.1f} min")
+        figures = {"kills": len(rows), "failed": failed, "minutes": round(minutes, 1), "rows": rows}
+        print(f"written: {save('endurance', figures, given.out)}")
+    return 1 if failed else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.endurance", description=__doc__)
+    parser.add_argument("--share", type=int, default=1, help="take one of so many of the planned writes (%(default)s)")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of results (%(default)s)")
+    return parser.parse_args()
+
+
+def _kill(plan: Plan, folder: Path, server: str, share: int) -> Iterator[dict[str, object]]:
+    from faults.kills import Bench, moments
+
+    records = json.loads((REPOSITORY / "src/galpaca/demo/records.json").read_text(encoding="utf-8"))[::12][:40]
+    (folder / "records.json").write_text(json.dumps(records), encoding="utf-8")
+    tokenizer = REPOSITORY / "src" / "galpaca" / "demo" / "tokenizer"
+    bench = Bench(folder, server, tokenizer, folder / "records.json", plan.strategy, asynchronous=plan.asynchronous)
+    bench.straight()
+    way = {"strategy": plan.strategy, "asynchronous": plan.asynchronous}
+    for rank in plan.ranks:
+        for number, write in list(enumerate(bench.writes(rank), start=1))[:: plan.every * share]:
+            what = f"rank {rank}, before {write}"
+            yield {**way, "killed": what, **_result(partial(bench.killed_at_write, number, rank))}
+    for seconds in moments(plan.moments, 0.6):
+        what = f"{seconds:.3f} s after the first step"
+        yield {**way, "killed": what, **_result(partial(bench.killed_after, seconds))}
+
+
+def _result(kill: Callable[[], Outcome]) -> dict[str, object]:
+    try:
+        return {**asdict(kill()), "result": "equal"}
+    except AssertionError as error:
+        return {"result": f"failed: {str(error)[:500]}"}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
