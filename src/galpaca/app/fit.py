@@ -87,6 +87,7 @@ def fit(
             asynchronous=saving.asynchronous,
             recipe=record.content["recipe"],
             shapes=store.shapes,
+            tell=lambda figures: LoggerSink(loggers).write([dict(figures)]),
         )
         # The order matters: a step's figures come before the checkpoint that counts on them.
         trainer = make_trainer(

@@ -9,6 +9,7 @@ back until the last micro-batch, the gradient's norm) is a method of each.
 from __future__ import annotations
 
 import math
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -125,7 +126,7 @@ class StepStrategy(Strategy):
         Args:
             checkpoint: what Lightning keeps beside weights and moments.
             filepath: folder that the ranks' files go to.
-            storage_options: not used.
+            storage_options: ``{"beside": True}`` where training goes on while it is written.
         """
         assert self.store is not None
         # Under one name, since each strategy's plugin has its own and the next run may take another strategy.
@@ -134,7 +135,8 @@ class StepStrategy(Strategy):
         state["precision"] = checkpoint.get(plugin)
         index, count = self.replica()
         parts = [part.share(index, count) for part in self.parts()]
-        self.store.save(Path(filepath), checkpoint["global_step"], state, parts, self.optimizers[0], self.global_rank)
+        optimizer, step = self.optimizers[0], checkpoint["global_step"]
+        self.store.save(Path(filepath), step, state, parts, optimizer, self.global_rank, **storage_options)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """Puts in place what the run begins from.
@@ -146,9 +148,24 @@ class StepStrategy(Strategy):
         assert self.store is not None
         parts = self.parts()
         self._check_nothing_is_lost(parts)
-        state = self.store.load(Path(self.broadcast(str(checkpoint_path))), parts, self.optimizers[0])
+        path = Path(self.broadcast(str(checkpoint_path)))
+        self._check_all_can_write(path.parent)
+        state = self.store.load(path, parts, self.optimizers[0])
         precision = state.pop("precision", None)
         return state | ({type(self.precision_plugin).__qualname__: precision} if precision else {})
+
+    def _check_all_can_write(self, folder: Path) -> None:
+        """Before the first step, on every node."""
+        assert self.store is not None
+        refusal = self.store.refusal(folder)
+        refused = torch.tensor(float(bool(refusal)), dtype=torch.float64, device=self.root_device)
+        if count := int(self.reduce(refused, reduce_op="sum")):
+            raise InputError(
+                f"{count} of the run's processes cannot write checkpoints",
+                where=f"{folder} on {socket.gethostname()}",
+                why=refusal or "another node does not see the folder, or may not write in it",
+                fix="run.root=FOLDER on a file system that all nodes share",
+            )
 
     def _check_nothing_is_lost(self, parts: Sequence[Part]) -> None:
         """All ranks together hold every value of every parameter once, or once for each copy."""

@@ -78,6 +78,7 @@ class Checkpointer(L.Callback):
         self.num_steps, self.cadence, self.retention, self.asynchronous = num_steps, cadence, retention, asynchronous
         self.recipe, self.shapes, self.tell = recipe, shapes, tell
         self._uncommitted: Manifest | None = None
+        self._committed: list[Mapping[str, float]] = []
         self._taken_at = time.monotonic()
         # Each rank's word: the step it has written last, whether writing failed, and whether time is up.
         self._written = Poll(lambda: self.store.written_step)
@@ -114,7 +115,7 @@ class Checkpointer(L.Callback):
         self.store.background.wait()  # where the one before is still being written
         self.metrics.flush(trainer, share=True)
         self._settle(trainer)
-        trainer.save_checkpoint(self._partial(step))
+        trainer.save_checkpoint(self._partial(step), storage_options={"beside": not wait})
         if wait:
             self.store.background.wait()
         self._uncommitted = Manifest(
@@ -128,6 +129,7 @@ class Checkpointer(L.Callback):
             seconds={"stall": round(time.perf_counter() - began, 4)},
         )
         self._taken_at = time.monotonic()
+        self._minutes_up.ranks = []  # answered; else it would be true until the next reading
         if wait:
             self.finish(trainer)
         self.metrics.restart_clock(trainer)
@@ -143,6 +145,8 @@ class Checkpointer(L.Callback):
         """Acts on what ranks have last told each other: the same on all of them."""
         if any(self._failed.ranks):
             self._give_up(trainer)
+        while self._committed:
+            self.tell(self._committed.pop(0))
         manifest = self._uncommitted
         if manifest is not None and self._written.ranks and min(self._written.ranks) >= manifest.step:
             self._uncommitted = None
@@ -156,7 +160,8 @@ class Checkpointer(L.Callback):
         seconds = {**manifest.seconds, "write": round(self.store.write_seconds, 4)}
         complete = commit(checkpoint, manifest, seconds)
         retire(self.folder, self.retention, validation_losses(self.folder.metrics))
-        self.tell({"step": manifest.step, "bytes": complete.num_bytes, **seconds})
+        figures = {f"checkpoint_{name}_seconds": value for name, value in seconds.items()}
+        self._committed.append({"step": manifest.step, "checkpoint_bytes": complete.num_bytes, **figures})
 
     def _give_up(self, trainer: L.Trainer) -> None:
         self.store.background.wait()

@@ -1,9 +1,8 @@
-"""What a rank holds, copied to the host at one moment, so that training goes on while it is written."""
+"""What a rank holds at one moment: copied to the host, so that training goes on, or read where it is."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,6 +10,7 @@ from torch.optim import Optimizer
 
 from galpaca.model.checkpoint_tensors import MOMENTS, WEIGHT, piece_name
 from galpaca.model.tensor_file import TensorEntry
+from galpaca.model.tensors import chunks
 from galpaca.training.parts import Part
 
 # A power of two, which torch's allocator of pinned memory would round up to.
@@ -38,42 +38,54 @@ class HostBuffer:
             source, offset = source[len(room) :], offset + len(room)
 
 
-@dataclass(frozen=True)
 class Snapshot:
-    """A rank's file to be: its tensors and, in the buffer, their values in the same order."""
-
-    entries: Sequence[TensorEntry]
-    buffer: HostBuffer
-
-    def values(self) -> Iterator[Tensor]:
-        return iter(self.buffer.slabs)
-
-
-def take_snapshot(parts: Sequence[Part], optimizer: Optimizer, buffer: HostBuffer | None) -> Snapshot:
-    """Copies weights and moments to the host and returns when they are there.
+    """A rank's file to be: tensors and their values in the same order.
 
     Args:
         parts: of this rank.
         optimizer: whose moments are saved too, if it has updated anything yet.
-        buffer: of the snapshot before, which is used again where it fits.
     """
-    tensors = [(_entry(WEIGHT, part, part.parameter), part.of(part.parameter)) for part in parts]
-    for moment in MOMENTS:
-        for part in parts:
-            state = optimizer.state.get(part.parameter)
-            if state:
-                tensors.append((_entry(moment, part, state[moment]), part.of(state[moment])))
-    num_bytes = sum(entry.num_bytes for entry, _ in tensors)
-    on_gpu = any(values.is_cuda for _, values in tensors)
-    if buffer is None or buffer.num_bytes != num_bytes:
-        buffer = HostBuffer(num_bytes, pinned=on_gpu)
-    offset = 0
-    for entry, values in tensors:
-        buffer.put(offset, values)
-        offset += entry.num_bytes
-    if on_gpu:
-        torch.cuda.current_stream().synchronize()
-    return Snapshot([entry for entry, _ in tensors], buffer)
+
+    def __init__(self, parts: Sequence[Part], optimizer: Optimizer) -> None:
+        self._tensors = [(_entry(WEIGHT, part, part.parameter), part.of(part.parameter)) for part in parts]
+        for moment in MOMENTS:
+            for part in parts:
+                state = optimizer.state.get(part.parameter)
+                if state:
+                    self._tensors.append((_entry(moment, part, state[moment]), part.of(state[moment])))
+        self._buffer: HostBuffer | None = None
+
+    @property
+    def entries(self) -> list[TensorEntry]:
+        return [entry for entry, _ in self._tensors]
+
+    def copy(self, buffer: HostBuffer | None) -> HostBuffer:
+        """Copies all values to the host and returns when they are there: what comes after does not show.
+
+        Args:
+            buffer: of the snapshot before, which is used again where it fits.
+        """
+        num_bytes = sum(entry.num_bytes for entry in self.entries)
+        on_gpu = any(values.is_cuda for _, values in self._tensors)
+        if buffer is None or buffer.num_bytes != num_bytes:
+            buffer = HostBuffer(num_bytes, pinned=on_gpu)
+        offset = 0
+        for entry, values in self._tensors:
+            buffer.put(offset, values)
+            offset += entry.num_bytes
+        if on_gpu:
+            torch.cuda.current_stream().synchronize()
+        self._buffer = buffer
+        return buffer
+
+    def values(self) -> Iterator[Tensor]:
+        """On the CPU, in pieces; without a copy they are those of the moment at which they are asked for."""
+        if self._buffer is not None:
+            yield from self._buffer.slabs
+            return
+        for _, values in self._tensors:
+            for start, stop in chunks(len(values)):
+                yield values[start:stop].cpu()
 
 
 def updates_taken(optimizer: Optimizer) -> int:

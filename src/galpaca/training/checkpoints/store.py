@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -19,7 +20,7 @@ from galpaca.model.tensors import Shapes, TensorSource, check_shapes
 from galpaca.runs.checkpoints import TRAINER, FileFacts, file_facts, read_manifest, write_report
 from galpaca.runs.folder import replace_file, step_of
 from galpaca.training.checkpoints.background import Background
-from galpaca.training.checkpoints.snapshot import HostBuffer, Snapshot, take_snapshot, updates_taken
+from galpaca.training.checkpoints.snapshot import HostBuffer, Snapshot, updates_taken
 from galpaca.training.optimization import begin_moments
 from galpaca.training.parts import Part, fill
 
@@ -43,9 +44,17 @@ class CheckpointStore:
         self._buffer: HostBuffer | None = None
 
     def save(
-        self, folder: Path, step: int, state: Mapping[str, Any], parts: Sequence[Part], optimizer: Optimizer, rank: int
+        self,
+        folder: Path,
+        step: int,
+        state: Mapping[str, Any],
+        parts: Sequence[Part],
+        optimizer: Optimizer,
+        rank: int,
+        *,
+        beside: bool,
     ) -> None:
-        """Copies what this rank holds to the host, and returns while it is being written.
+        """Begins to write what this rank holds.
 
         Args:
             folder: for the files of all ranks; made where it is not there yet.
@@ -54,10 +63,13 @@ class CheckpointStore:
             parts: of this rank.
             optimizer: whose moments are saved.
             rank: this one.
+            beside: training goes on meanwhile, so that all is copied to host memory first. Else it is written from
+                where it is, and the caller waits.
         """
         self.background.wait()  # it writes from the buffer
-        snapshot = take_snapshot(parts, optimizer, self._buffer)
-        self._buffer = snapshot.buffer
+        snapshot = Snapshot(parts, optimizer)
+        if beside:
+            self._buffer = snapshot.copy(self._buffer)
         text = _state_text(state, optimizer) if rank == 0 else None
         self.background.start(partial(self._write, folder, step, snapshot, rank, text))
 
@@ -96,6 +108,17 @@ class CheckpointStore:
                 for kind, source in moments.items():
                     source.read(part.name, part.start, part.of(own[kind]))
         return state | {"lr_schedulers": []}
+
+    def refusal(self, folder: Path) -> str:
+        """Why this rank cannot write in a folder; empty if it can."""
+        probe = folder / f".probe-{os.getpid()}"
+        try:
+            folder.mkdir(exist_ok=True)
+            probe.write_bytes(b"galpaca")
+            probe.unlink()
+        except OSError as error:
+            return f"{error.strerror}: {error.filename}"
+        return ""
 
     def _write(self, folder: Path, step: int, snapshot: Snapshot, rank: int, text: str | None) -> None:
         began = time.perf_counter()
