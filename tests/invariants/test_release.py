@@ -6,26 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import torch
 from conftest import Train, read_jsonl
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, GenerationConfig, OPTForCausalLM
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run on two FSDP processes; its card is read by several tests."""
-    from conftest import DEMO, SHARED_DATA, command
-
-    tmp_path = tmp_path_factory.mktemp("release")
-    records = json.loads((DEMO / "records.json").read_text(encoding="utf-8"))[::12][:40]
-    (tmp_path / "records.json").write_text(json.dumps(records), encoding="utf-8")
-    tokenizer = DEMO / "tokenizer" if (DEMO / "tokenizer").is_dir() else SHARED_DATA / "galactica_tokenizer"
-    arguments = command(tmp_path, tokenizer, tmp_path / "records.json", "strategy=fsdp", "trainer.devices=2")
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=240, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    return tmp_path / "runs" / "test"
 
 
 def test_released_logits_equal_the_trained_ones(train: Train, tmp_path: Path) -> None:

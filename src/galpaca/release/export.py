@@ -128,7 +128,7 @@ def _values(source: TensorSource, entries: list[TensorEntry], progress: Progress
             source.read(entry.name, start, piece)
             if not piece.isfinite().all():
                 raise InputError(
-                    f"{entry.name} holds a number that {entry.dtype} cannot, or none at all",
+                    f"{entry.name} holds a number that {str(entry.dtype).removeprefix('torch.')} cannot, or none at all",
                     where="dtype",
                     why="it would be infinite, and the model's answers nonsense",
                     fix="bfloat16 or float32; if those are refused too, an earlier checkpoint",

@@ -31,7 +31,7 @@ def check_push(problems: Problems, repo: str) -> None:
 
 
 def push(folder: Path, repo: str, *, public: bool) -> str:
-    """Uploads all files of a folder in one commit.
+    """Uploads all files of a folder in one commit, which removes weights that are there under other names.
 
     Args:
         folder: a released one.
@@ -49,7 +49,13 @@ def push(folder: Path, repo: str, *, public: bool) -> str:
         address = str(hub.create_repo(repo, private=not public, exist_ok=True))
         is_public = not hub.repo_info(repo).private
         if public or not is_public:
-            hub.upload_folder(repo_id=repo, folder_path=folder, commit_message="Released by galpaca")
+            hub.upload_folder(
+                repo_id=repo,
+                folder_path=folder,
+                commit_message="Released by galpaca",
+                # Of an earlier upload in another number of files: readers would take one of the two.
+                delete_patterns=["*.safetensors", "*.safetensors.index.json"],
+            )
     except Exception as error:  # the library raises a dozen unrelated kinds
         raise _told(error, folder, repo) from None
     if is_public and not public:
@@ -71,12 +77,12 @@ def _told(error: Exception, folder: Path, repo: str) -> GalpacaError:
             what, fix = "the Hub does not know the token", _LOGIN
         case 403:
             what, fix = f"the token may not write to {repo}", f"{_LOGIN}; or another OWNER"
-        case None:
-            what, fix = f"the Hub cannot be reached: {_first_line(error)}", "a machine with a network"
+        case None if not isinstance(error, ValueError):
+            what, fix = f"the Hub cannot be reached: {_one_line(error)}", "a machine with a network"
         case _:
-            what, fix = f"the Hub answers {status}: {_first_line(error)}", "try again later"
+            what, fix = f"the Hub refuses: {_one_line(error)}", "what it says, or try again later"
     return GalpacaError(what, where="--push", why=f"the model is complete in {folder}", fix=f"{fix}; {again}")
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _one_line(error: Exception) -> str:
+    return str(error).strip().replace("\n", " ") or type(error).__name__
