@@ -37,8 +37,8 @@ def test_on_a_cpu_freed_memory_is_taken_again_without_page_faults() -> None:
 import resource, sys
 import torch
 if sys.argv[1] == "keep":
-    from galpaca.training.memory import prepare_memory
-    prepare_memory("cpu")
+    from galpaca.training.memory import keep_freed_memory
+    keep_freed_memory()
 def touch():
     block = torch.zeros(40 << 20, dtype=torch.uint8)
 for _ in range(20):  # until the heap has room
