@@ -53,19 +53,30 @@ def test_generation_settings(run: Path) -> None:
     assert not settings.do_sample
 
 
+# What the loaded model says in float16, and what it says in float32.
+_CHECK = """
+ids = torch.arange(5, 60)[None]
+logits = model(ids).logits.float()
+exact = OPTForCausalLM.from_pretrained(model_path, dtype=torch.float32)(ids).logits
+assert model.dtype == torch.float16 and logits.isfinite().all()
+assert (logits - exact).abs().max() < 0.01 * exact.abs().max(), (logits - exact).abs().max()
+"""
+
+
 def test_the_snippet_of_the_card_runs(run: Path, tmp_path: Path) -> None:
-    """Cut out of README.md as it stands, and run in a process of its own."""
+    """Cut out of README.md as it stands, and run in a process of its own; in float16 on a CPU too it is the model."""
     card = (run / "model" / "README.md").read_text(encoding="utf-8")
     snippet = re.search(r"```python\n(import torch.*?)```", card, re.DOTALL)
     assert snippet is not None
     assert 'device_map="auto", torch_dtype=torch.float16' in snippet.group(1)
-    (tmp_path / "snippet.py").write_text(snippet.group(1), encoding="utf-8")
+    (tmp_path / "snippet.py").write_text(snippet.group(1) + _CHECK, encoding="utf-8")
     # The card names the folder as it was given to the run, here an absolute path.
     done = subprocess.run(
         [sys.executable, str(tmp_path / "snippet.py")], capture_output=True, text=True, cwd=run.parents[1], timeout=120
     )
     assert done.returncode == 0, done.stderr
-    assert "### Response:" in done.stdout
+    assert done.stdout.count("### Response:") == 2
+    assert "### Input:\n[START_SMILES]C(C(=O)O)N[END_SMILES]\n" in done.stdout, "the markers are no part of the text"
 
 
 def test_the_card_satisfies_the_hub(run: Path) -> None:
