@@ -110,8 +110,8 @@ def test_after_another_number_of_ranks(run: Path, tmp_path: Path, tokenizer_fold
     export(copy, tmp_path / "model", "--dtype", "float16")
     assert_logits_equal(tmp_path / "model", trained(copy / "checkpoints" / "step-00000004", torch.float16))
     card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
-    assert re.search(r"\| steps 1 to 2 \| 2 processes, .*min", card)
-    assert re.search(r"\| steps 3 to 4 \| 1 process, .*min", card)
+    assert re.search(r"\| steps 1 to 2 \| 2 processes, .*: [0-9.]+ s \|", card)
+    assert re.search(r"\| steps 3 to 4 \| 1 process, .*: [0-9.]+ s \|", card)
 
 
 def test_a_model_is_overwritten_when_asked(run: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from galpaca.model.folder_tensors import INDEX_FILE, SINGLE_FILE
 from galpaca.model.tensor_file import TensorEntry, write_tensor_file
 from galpaca.model.tensors import TensorSource, chunks
 from galpaca.release.base import Base, put_in_place, save_json
-from galpaca.release.verify import check_logits, check_tensors
+from galpaca.release.verify import check_logits, check_tensors, name_of
 
 # The Hub's tools cut files at about this size.
 SHARD_BYTES = 5 * 10**9
@@ -128,7 +128,7 @@ def _values(source: TensorSource, entries: list[TensorEntry], progress: Progress
             source.read(entry.name, start, piece)
             if not piece.isfinite().all():
                 raise InputError(
-                    f"{entry.name} holds a number that {str(entry.dtype).removeprefix('torch.')} cannot, or none at all",
+                    f"{entry.name} holds a number that {name_of(entry.dtype)} cannot, or none at all",
                     where="dtype",
                     why="it would be infinite, and the model's answers nonsense",
                     fix="bfloat16 or float32; if those are refused too, an earlier checkpoint",

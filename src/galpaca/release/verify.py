@@ -67,7 +67,7 @@ def check_logits(source: TensorSource, folder: Path, dtype: torch.dtype) -> None
         raise _differs(folder, f"its logits differ from the trained model's by up to {(ours - theirs).abs().max():.1e}")
     if not ours.isfinite().all():
         raise InputError(
-            f"in {str(dtype).removeprefix('torch.')} the model's logits are not finite",
+            f"in {name_of(dtype)} the model's logits are not finite",
             where="dtype",
             why="every weight is, but what is computed from them is too large: its answers would be nonsense",
             fix="bfloat16 or float32; if those are refused too, an earlier checkpoint",
@@ -105,6 +105,10 @@ def _drop(parameters: dict[str, nn.Parameter]) -> Callable[..., None]:
         module._parameters.update(parameters)
 
     return drop
+
+
+def name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _differs(folder: Path, what: str) -> GalpacaError:
