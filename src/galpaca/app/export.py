@@ -61,7 +61,6 @@ def export_run(options: ExportOptions) -> None:
     dtype = options.dtype or asked["dtype"]
     out = Path(options.out).absolute()
     _check_room(checkpoint, out, dtype)
-    console.print(f"the checkpoint of step {step_of(checkpoint.name):,} is whole")
 
     from galpaca.app.release import Wanted, release_checkpoint
 
@@ -110,7 +109,7 @@ def choose_checkpoint(folder: RunFolder, source: Path, console: Console) -> Path
     """
     steps = folder.saved_steps()
     if source != folder.path:
-        found = damage(source)
+        found = _damage(source, console)
         if found:
             raise InputError(
                 f"the checkpoint is damaged: {'; '.join(found)}",
@@ -121,7 +120,7 @@ def choose_checkpoint(folder: RunFolder, source: Path, console: Console) -> Path
     problems = Problems()
     for step in reversed(steps):
         checkpoint = folder.checkpoint(step)
-        found = damage(checkpoint)
+        found = _damage(checkpoint, console)
         if not found:
             return checkpoint
         problems.add("; ".join(found), where=checkpoint, fix="restore its files from a copy")
@@ -130,6 +129,11 @@ def choose_checkpoint(folder: RunFolder, source: Path, console: Console) -> Path
     raise InputError(
         "the run has no checkpoint", where=folder.path, fix="the command that trains, given again, goes on to one"
     )
+
+
+def _damage(checkpoint: Path, console: Console) -> list[str]:
+    console.print(f"comparing {checkpoint.name} with its checksums")
+    return damage(checkpoint)
 
 
 def _instead(folder: RunFolder, earlier: list[int]) -> str:
