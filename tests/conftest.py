@@ -134,6 +134,20 @@ def command(tmp_path: Path, tokenizer: Path, records: Path, *overrides: str) -> 
     ]
 
 
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path, demo_records: list[dict[str, str]]) -> Path:
+    """A finished run of 4 steps on two FSDP processes, with checkpoints of steps 2 and 4; tests leave it as it is."""
+    folder = tmp_path_factory.mktemp("run")
+    records = folder / "records.json"
+    records.write_text(json.dumps(demo_records[::12][:40]), encoding="utf-8")
+    arguments = command(
+        folder, tokenizer_folder, records, "strategy=fsdp", "trainer.devices=2", "checkpoint.every_steps=2"
+    )
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=240, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "runs" / "test"
+
+
 def read_jsonl(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from galpaca.app.doors import guarded
 
@@ -30,6 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     commands.add_parser("train", help="train and release a model; the same as python train.py", add_help=False)
     _add_inspect(commands)
+    _add_export(commands)
     _add_demo(commands)
     _add_checkpoints(commands)
     return parser
@@ -66,6 +68,40 @@ def _add_inspect(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
             num_shown=options.records,
             fields=options.field,
             as_json=options.json,
+        )
+
+    command.set_defaults(run=run)
+
+
+def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "export",
+        help="write a checkpoint as a Hugging Face folder, and upload it if asked",
+        description="Writes a checkpoint as a Hugging Face folder with its card, and compares it with the checkpoint.",
+    )
+    command.add_argument("source", metavar="RUN_OR_CHECKPOINT", help="a run's newest checkpoint, or the one named")
+    command.add_argument("out", metavar="OUT", help="the folder to be")
+    command.add_argument("--dtype", choices=("float16", "bfloat16", "float32"), help="default: the run's release.dtype")
+    command.add_argument("--max-new-tokens", type=int, metavar="N", help="length of an answer, unless asked otherwise")
+    command.add_argument("--shard-size", type=float, metavar="GB", help="of a file of weights at most (default: 5)")
+    command.add_argument("--overwrite", action="store_true", help="replace a model that is there")
+    command.add_argument("--push", metavar="OWNER/NAME", help="upload it to the Hub, where nobody else sees it")
+    command.add_argument("--public", action="store_true", help="with --push: everyone sees it")
+
+    def run(options: argparse.Namespace) -> None:
+        from galpaca.app.export import ExportOptions, export_run
+
+        export_run(
+            ExportOptions(
+                source=Path(options.source),
+                out=Path(options.out),
+                dtype=options.dtype,
+                max_new_tokens=options.max_new_tokens,
+                shard_gb=options.shard_size,
+                overwrite=options.overwrite,
+                push=options.push,
+                public=options.public,
+            )
         )
 
     command.set_defaults(run=run)

@@ -61,6 +61,19 @@ def test_packing(tmp_path: Path) -> None:
     assert len(saved(tmp_path)["rows"]) == 7
 
 
+def test_memory(tmp_path: Path) -> None:
+    """The export of a small model; its load on two ranks takes half a minute."""
+    done = run(
+        "bench.memory", "--parts=export", "--layers=1", "--hidden-size=32", "--ffn-size=64", "--heads=2",
+        "--vocabulary=2000", f"--folder={tmp_path}", f"--out={tmp_path}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = saved(tmp_path)["rows"]
+    assert row["what"] == "galpaca export, float16"
+    assert 0.05 < row["own_gib"] < 1.5
+    assert [path.suffix for path in tmp_path.iterdir()] == [".json"], "files were left behind"
+
+
 def test_a_case_of_the_gpu_benchmark_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the project's own path: the same loss falls, and the row has what the table shows."""
     import torch

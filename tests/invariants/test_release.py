@@ -6,26 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import torch
 from conftest import Train, read_jsonl
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, GenerationConfig, OPTForCausalLM
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run on two FSDP processes; its card is read by several tests."""
-    from conftest import DEMO, SHARED_DATA, command
-
-    tmp_path = tmp_path_factory.mktemp("release")
-    records = json.loads((DEMO / "records.json").read_text(encoding="utf-8"))[::12][:40]
-    (tmp_path / "records.json").write_text(json.dumps(records), encoding="utf-8")
-    tokenizer = DEMO / "tokenizer" if (DEMO / "tokenizer").is_dir() else SHARED_DATA / "galactica_tokenizer"
-    arguments = command(tmp_path, tokenizer, tmp_path / "records.json", "strategy=fsdp", "trainer.devices=2")
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=240, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    return tmp_path / "runs" / "test"
 
 
 def test_released_logits_equal_the_trained_ones(train: Train, tmp_path: Path) -> None:
@@ -69,19 +53,30 @@ def test_generation_settings(run: Path) -> None:
     assert not settings.do_sample
 
 
+# What the loaded model says in float16, and what it says in float32.
+_CHECK = """
+ids = torch.arange(5, 60)[None]
+logits = model(ids).logits.float()
+exact = OPTForCausalLM.from_pretrained(model_path, dtype=torch.float32)(ids).logits
+assert model.dtype == torch.float16 and logits.isfinite().all()
+assert (logits - exact).abs().max() < 0.01 * exact.abs().max(), (logits - exact).abs().max()
+"""
+
+
 def test_the_snippet_of_the_card_runs(run: Path, tmp_path: Path) -> None:
-    """Cut out of README.md as it stands, and run in a process of its own."""
+    """Cut out of README.md as it stands, and run in a process of its own; in float16 on a CPU too it is the model."""
     card = (run / "model" / "README.md").read_text(encoding="utf-8")
     snippet = re.search(r"```python\n(import torch.*?)```", card, re.DOTALL)
     assert snippet is not None
     assert 'device_map="auto", torch_dtype=torch.float16' in snippet.group(1)
-    (tmp_path / "snippet.py").write_text(snippet.group(1), encoding="utf-8")
+    (tmp_path / "snippet.py").write_text(snippet.group(1) + _CHECK, encoding="utf-8")
     # The card names the folder as it was given to the run, here an absolute path.
     done = subprocess.run(
         [sys.executable, str(tmp_path / "snippet.py")], capture_output=True, text=True, cwd=run.parents[1], timeout=120
     )
     assert done.returncode == 0, done.stderr
-    assert "### Response:" in done.stdout
+    assert done.stdout.count("### Response:") == 2
+    assert "### Input:\n[START_SMILES]C(C(=O)O)N[END_SMILES]\n" in done.stdout, "the markers are no part of the text"
 
 
 def test_the_card_satisfies_the_hub(run: Path) -> None:

@@ -23,7 +23,7 @@ def show_rows(console: Console, title: str, rows: Sequence[tuple[str, str]]) -> 
     """Prints a title and labelled values below it."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="cyan", no_wrap=True)
-    table.add_column()
+    table.add_column(overflow="fold")  # a path that is cut leads nowhere
     for label, value in rows:
         table.add_row(f"  {label}", value)
     console.print(f"[bold]{title}[/bold]")

@@ -1,127 +1,149 @@
-"""The released folder and the run's final figures."""
+"""From a run folder to a released one: at the end of training and by ``galpaca export`` alike."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from galpaca.app.card import card_facts, final_figures, result_rows
 from galpaca.app.config import Config
-from galpaca.app.console import show_rows
+from galpaca.app.console import counting, show_rows
 from galpaca.app.examples import PreparedData
 from galpaca.app.ranks import global_rank
+from galpaca.runs.checkpoints import read_manifest
 from galpaca.runs.folder import RunFolder
-from galpaca.runs.metrics import read_metrics
-from galpaca.runs.record import RunRecord
+from galpaca.runs.record import RunRecord, processor_name
 
 if TYPE_CHECKING:
     from rich.console import Console
     from transformers import OPTConfig
 
+    from galpaca.model.tensors import Shapes
+    from galpaca.release.base import Base
 
-def release(
-    config: Config,
-    folder: RunFolder,
-    record: RunRecord,
-    data: PreparedData,
-    model_config: OPTConfig,
-    console: Console,
+
+@dataclass(frozen=True)
+class Wanted:
+    """The released folder to be.
+
+    Attributes:
+        out: where.
+        model_path: how its card's snippet names it: the folder, or its name on the Hub.
+        dtype: of the weights on disk.
+        max_new_tokens: default length of an answer.
+        shard_bytes: most bytes of weights in a file; None is what the Hub's tools take.
+    """
+
+    out: Path
+    model_path: str
+    dtype: str
+    max_new_tokens: int
+    shard_bytes: int | None = None
+
+
+def keep_for_release(
+    folder: RunFolder, record: RunRecord, config: Config, data: PreparedData, model_config: OPTConfig
 ) -> None:
+    """Writes into the run folder, at a start, all that a release will need beside a checkpoint."""
+    if global_rank() != 0:
+        return
+    from galpaca.release.base import Base, save_base
+
+    save_base(Base(model_config, data.tokenizer, data.template), folder.base)
+    record.content["starts"][-1]["machine"] = {
+        "device": _device(config.trainer.accelerator),
+        "processes": config.trainer.num_ranks,
+        "nodes": config.trainer.num_nodes,
+    }
+    record.update(
+        release={
+            "dtype": config.release.dtype,
+            "max_new_tokens": config.release.max_new_tokens,
+            "base_model": _public_name(config.model.path),
+            "model_license": config.model.license,
+            "dataset": config.data.hub_id if config.data.path is None else _public_name(config.data.path),
+            "data_license": config.data.license,
+            "terms": config.data.terms,
+        }
+    )
+
+
+def release(folder: RunFolder, record: RunRecord, console: Console) -> None:
     """Writes the final figures and the model folder, on rank 0."""
     if global_rank() != 0:
         return
+    final = final_figures(folder)
+    record.update(final=final)
+    asked = record.content["release"]
+    wanted = Wanted(folder.model, str(folder.model), asked["dtype"], asked["max_new_tokens"])
+    release_checkpoint(folder, record, folder.checkpoint(folder.last_saved_step()), wanted, console)
+    show_rows(console, "done", [*result_rows(final), ("model", str(folder.model))])
+
+
+def release_checkpoint(
+    folder: RunFolder, record: RunRecord, checkpoint: Path, wanted: Wanted, console: Console
+) -> None:
+    """Writes the released folder of a checkpoint that is whole.
+
+    Raises:
+        InputError: files that the run should hold are missing or damaged, or as ``release.export.export``.
+        GalpacaError: what was written is not what was trained.
+    """
     import torch
 
     from galpaca.model.checkpoint_tensors import WEIGHT, CheckpointTensors
-    from galpaca.release.card import CardFacts, model_card
-    from galpaca.release.export import export
-    from galpaca.runs.checkpoints import read_manifest
+    from galpaca.release.base import load_base
+    from galpaca.release.card import model_card
+    from galpaca.release.export import SHARD_BYTES, export
 
-    checkpoint = folder.checkpoint(folder.last_saved_step())
-    final = final_figures(folder)
-    record.update(final=final)
-    facts = CardFacts(
-        name=folder.name,
-        model_path=str(folder.model),
-        base_model=config.model.path,
-        num_parameters=record.content["parameters"],
-        dataset=config.data.hub_id or str(config.data.path),
-        model_license=config.model.license,
-        data_license=config.data.license,
-        terms=config.data.terms,
-        recipe=_recipe_rows(config, record),
-        receipt=data.examples.receipt.rows(),
-        results=_result_rows(final),
-        template=data.template,
-        splits_sequences=data.tokenizer.splits_sequences,
-    )
-    export(
-        CheckpointTensors(checkpoint, read_manifest(checkpoint), WEIGHT),
-        model_config,
-        data.tokenizer,
-        data.template,
-        model_card(facts),
-        folder.model,
-        dtype=getattr(torch, config.release.dtype),
-        max_new_tokens=config.release.max_new_tokens,
-    )
-    show_rows(console, "done", [*_result_rows(final), ("model", str(folder.model))])
+    manifest = read_manifest(checkpoint)
+    source = CheckpointTensors(checkpoint, manifest, WEIGHT)
+    base = load_base(folder.base, manifest.recipe["tokenizer.fingerprint"])
+    _check_shapes(folder, base, source.shapes)
+    facts = card_facts(folder, record, manifest, base, wanted.model_path)
+    with _progress(console, facts.num_parameters) as progress:
+        export(
+            source,
+            base,
+            model_card(facts),
+            wanted.out,
+            dtype=getattr(torch, wanted.dtype),
+            max_new_tokens=wanted.max_new_tokens,
+            shard_bytes=wanted.shard_bytes or SHARD_BYTES,
+            progress=progress,
+        )
 
 
-def final_figures(folder: RunFolder) -> dict[str, Any]:
-    """The run in a few numbers, over all its starts, from ``metrics.jsonl``."""
-    lines = list(read_metrics(folder.metrics))
-    steps = [line for line in lines if "loss" in line]
-    validations = [line for line in lines if "val_loss" in line]
-    seconds = sum(line["step_seconds"] for line in steps)
-    tokens = sum(line["tokens"] for line in steps)
-    final: dict[str, Any] = {
-        "steps": len(steps),
-        "first_loss": steps[0]["loss"] if steps else None,
-        "loss": steps[-1]["loss"] if steps else None,
-        "train_seconds": round(seconds, 2),
-        "tokens": tokens,
-        "target_tokens": sum(line["target_tokens"] for line in steps),
-        "tokens_per_second": round(tokens / seconds, 1) if seconds else None,
-        "peak_memory_bytes": max((line["peak_memory_bytes"] for line in steps), default=None),
-        "skipped_steps": sum(bool(line.get("skipped")) for line in steps),
-    }
-    if validations:
-        final["val_loss"] = validations[-1]["val_loss"]
-    return final
+@contextmanager
+def _progress(console: Console, num_values: int) -> Iterator[Callable[[int], None]]:
+    """A bar of values written and compared, in millions."""
+    with counting(console, "million values written and compared", 2 * num_values // 10**6) as progress:
+        yield lambda values: progress(values // 10**6)
 
 
-def _recipe_rows(config: Config, record: RunRecord) -> list[tuple[str, str]]:
-    plan = record.content["plan"]
-    return [
-        ("examples a step", f"{config.batch.examples:,}"),
-        ("steps", f"{plan['steps']:,} ({plan['steps'] / plan['steps_per_epoch']:.2f} epochs)"),
-        ("context", f"{config.data.max_length:,} tokens"),
-        ("optimizer", f"AdamW, betas {config.optim.beta1} and {config.optim.beta2}, decay {config.optim.weight_decay}"),
-        ("learning rate", f"{config.optim.lr:g}, {config.optim.schedule}, warm-up {config.optim.warmup_ratio:.0%}"),
-        ("clip norm", str(config.optim.clip_norm)),
-        ("dropout", f"{config.model.dropout}, of attention {config.model.attention_dropout}"),
-        ("precision", config.precision.name),
-        ("loss", "mean over the target tokens of a step"),
-        ("seed", str(config.seed)),
-        ("processes", f"{config.trainer.num_ranks} x {config.trainer.accelerator}"),
-        ("data fingerprint", str(record.content["recipe"]["data.fingerprint"])),
-        ("versions", ", ".join(f"{k} {v}" for k, v in record.content["starts"][-1]["versions"].items())),
-    ]
+def _check_shapes(folder: RunFolder, base: Base, found: Shapes) -> None:
+    from galpaca.model.opt import build_model, parameter_shapes
+    from galpaca.model.tensors import check_shapes
+
+    wanted = parameter_shapes(build_model(copy.deepcopy(base.config)))
+    check_shapes(found, wanted, folder.base, "restore the folder: its config.json is another model's")
 
 
-def _result_rows(final: Mapping[str, Any]) -> list[tuple[str, str]]:
-    rows = [
-        ("loss", f"{_loss(final['first_loss'])} at the first step, {_loss(final['loss'])} at the last"),
-        *([("validation loss", _loss(final["val_loss"]))] if "val_loss" in final else []),
-        ("steps", f"{final['steps']:,}"),
-        ("time in steps", f"{final['train_seconds'] / 60:.1f} min"),
-        ("tokens", f"{final['tokens']:,}, {final['tokens_per_second'] or 0:,.0f} a second"),
-        ("peak memory", f"{(final['peak_memory_bytes'] or 0) / 2**30:.2f} GiB a process"),
-    ]
-    if final["skipped_steps"]:
-        rows.append(("steps skipped by the loss scaler", str(final["skipped_steps"])))
-    return rows
+def _device(accelerator: str) -> str:
+    if accelerator != "gpu":
+        return processor_name()
+    import torch
+
+    return torch.cuda.get_device_name()
 
 
-def _loss(value: float | None) -> str:
-    return "none" if value is None else f"{value:.4f}"
+def _public_name(path: str | None) -> str | None:
+    """A Hub id as it is; of a file or folder the last part, since a card tells no one's paths."""
+    if path is None:
+        return None
+    is_local = path.startswith(("/", ".", "~")) or path.count("/") != 1 or Path(path).exists()
+    return Path(path).name if is_local else path

@@ -10,7 +10,7 @@ from galpaca.app.engine import check_machine, make_engine
 from galpaca.app.examples import find_data, plan_steps, prepare_data
 from galpaca.app.fit import fit
 from galpaca.app.ranks import global_rank
-from galpaca.app.release import release
+from galpaca.app.release import keep_for_release, release
 from galpaca.app.start import (
     check_room,
     choose_beginning,
@@ -61,8 +61,9 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
         begin = choose_beginning(folder, record, config, model_config, parameter_shapes(model), console)
         check_room(folder, config, begin.num_parameters)
         write_start(folder, record, resolved_yaml, data, steps, begin, changes)
+        keep_for_release(folder, record, config, data, model_config)
         show_rows(console, "run", describe(config, folder, steps, begin))
         prepare_layers(model, config.compute, fast_attention=config.fast_attention)
         fit(config, folder, record, steps, model, begin, engine, shutdown, console)
-        release(config, folder, record, data, model_config, console)
+        release(folder, record, console)
     return folder

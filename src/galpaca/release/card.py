@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import yaml
 
 from galpaca.data.prompts import Template
+from galpaca.data.sequences import SPLIT_MARKER
 
 _NON_COMMERCIAL = "cc-by-nc-4.0"
 
@@ -48,13 +50,13 @@ class CardFacts:
     Attributes:
         name: of the run.
         model_path: where the folder stands, for the snippet.
-        base_model: Hub id or folder of the weights it began from, or None for random weights.
+        base_model: Hub id of the weights it began from, or their folder's name; None for random weights.
         num_parameters: with tied head counted once.
-        dataset: name of the data.
+        dataset: Hub id of the data, or its file's name.
         model_license, data_license: where known.
         terms: further terms of the data.
         recipe: rows of setting and value.
-        receipt: rows of what became of the records.
+        receipt: rows of the data's fingerprint and of what became of the records.
         results: rows of losses, hours and hardware, as measured.
         template: how it was asked in training.
         splits_sequences: whether molecules and proteins go in one token a character.
@@ -89,21 +91,21 @@ def model_card(facts: CardFacts) -> str:
     sections = [
         f"---\n{yaml.safe_dump(_front_matter(facts), sort_keys=False)}---",
         f"# {facts.name}",
-        f"An OPT model of {facts.num_parameters:,} parameters, instruction-tuned from {origin} on {facts.dataset} "
-        "with galpaca.",
+        f"An OPT model of {facts.num_parameters:,} parameters, instruction-tuned from {origin} on `{facts.dataset}` "
+        "with galpaca. It reads an instruction, and an input if there is one, and writes a response.",
         "## How to use",
-        f"```python\n{usage(facts.model_path, facts.template)}```",
-        *([_SEQUENCES] if facts.splits_sequences else []),
+        f"```python\n{usage(facts.model_path, facts.template, facts.splits_sequences)}```",
+        "Ask it in the words of these templates: it was trained on no others. Keep special tokens when you decode: "
+        "citations, molecules and proteins stand between them." + (_SEQUENCES if facts.splits_sequences else ""),
         "## Recipe",
         _table(("setting", "value"), facts.recipe),
         "## Data",
         _table(("records", "count"), facts.receipt),
         "## Results",
+        "As measured during training.",
         _table(("figure", "value"), facts.results),
         "## Intended use and limits",
-        "For research on language models of science. The model states false things with confidence, invents "
-        "references, and repeats the biases of what it was trained on. Check what it says before you rely on it, and "
-        "do not put it before users without safeguards.",
+        _limits(facts),
         "## Origin and terms",
         _origin(facts),
         "## Citation",
@@ -112,40 +114,87 @@ def model_card(facts: CardFacts) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def usage(model_path: str, template: Template) -> str:
-    """A complete script that asks the model one question."""
-    prompt = template.without_input.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
-    return f'''import torch
+def usage(model_path: str, template: Template, splits_sequences: bool) -> str:
+    """A complete script that asks the model two questions, one of them with an input."""
+    templates = f'''with_input = """{_literal(template.with_input)}"""
+without_input = """{_literal(template.without_input)}"""'''
+    load = _LOAD.replace("MODEL_PATH", json.dumps(model_path))
+    if splits_sequences:
+        ask = _ASK.replace("TEXT", "split_sequences(prompt)").replace(
+            "MOLECULE", f"[START_SMILES]{_GLYCINE}[END_SMILES]"
+        )
+        parts = ["import torch\nimport re", load, templates, _SPLIT, ask]
+    else:
+        parts = ["import torch", load, templates, _ASK.replace("TEXT", "prompt").replace("MOLECULE", _GLYCINE)]
+    return "\n\n".join(parts)
+
+
+def _literal(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+_GLYCINE = "C(C(=O)O)N"
+
+_LOAD = """\
 # pip install accelerate
 from transformers import AutoTokenizer, OPTForCausalLM
 
-model_path = "{model_path}"  # this folder, or its name on the Hub
+model_path = MODEL_PATH  # this folder, or its name on the Hub
 tokenizer = AutoTokenizer.from_pretrained(model_path)
-model = OPTForCausalLM.from_pretrained(model_path, device_map="auto", torch_dtype=torch.float16)
+model = OPTForCausalLM.from_pretrained(model_path, device_map="auto", torch_dtype=torch.float16)"""
 
-prompt_template = """{prompt}"""
-instruction = "What is the boiling point of water at sea level?"
-prompt = prompt_template.format_map({{"instruction": instruction}})
-
-tokenized_prompt = tokenizer(prompt, return_tensors="pt").input_ids.to(model.device)
-out_tokens = model.generate(tokenized_prompt)
-
-print(tokenizer.batch_decode(out_tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)[0])
-'''
+_SPLIT = rf"""# Between these tags each character is a token, as in training; the tokenizer removes the marker.
+sequence = re.compile(r"(\[START_(DNA|AMINO|SMILES|I_SMILES)\])((?:(?!\[START_).)*?)(\[END_\2\])", re.DOTALL)
 
 
-_SEQUENCES = """\
-Sequences between DNA, AMINO, SMILES and I_SMILES tags were trained one token a character. Mark them before you
-tokenize, or the model sees them in pieces that it was not trained on:
-
-```python
-import re
-
-def split_sequences(text, marker="SPL1T-TH1S-Pl3A5E"):
+def split_sequences(text, marker="{SPLIT_MARKER}"):
     def mark(match):
-        return match[1] + "".join(marker + c for c in match[3]) + marker + match[4]
-    return re.sub(r"(\\[START_(DNA|AMINO|SMILES|I_SMILES)\\])(.*?)(\\[END_\\2\\])", mark, text, flags=re.DOTALL)
-```"""
+        return match[1] + "".join(marker + character for character in match[3]) + marker + match[4]
+
+    return sequence.sub(mark, text)"""
+
+_ASK = """
+def ask(instruction, input=""):
+    template = with_input if input else without_input
+    prompt = template.format_map({"instruction": instruction, "input": input})
+    tokenized_prompt = tokenizer(TEXT, return_tensors="pt").input_ids.to(model.device)
+    out_tokens = model.generate(tokenized_prompt)
+    return tokenizer.batch_decode(out_tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)[0]
+
+
+print(ask("What is the boiling point of water at sea level?"))
+print(ask("What is the name of this molecule?", "MOLECULE"))
+"""
+
+_SEQUENCES = """ Molecules and proteins go between their tags (`[START_SMILES]`, `[START_I_SMILES]`,
+`[START_AMINO]`, `[START_DNA]`) and through `split_sequences`, or the model sees them in pieces that it was not trained
+on."""
+
+_LIMITS = """\
+For research on language models of science: how they answer, where they fail, how to make them better.
+
+- It states false things with confidence, in the style of a paper. Fluent is not true: check what it says.
+- It invents citations: authors, titles and findings may be of papers that do not exist.
+- It knows what its training texts said, and nothing after them; what is rare in them it knows worst.
+- It repeats their biases, and may write what is offensive or harmful. No safety training was done.
+- It is not for medical, legal or financial advice, nor for deciding about people, experiments or chemicals.
+- Sequences, formulas and arithmetic look right more often than they are.
+- Do not put it before users without safeguards, and do not publish its text as science or as a person's."""
+
+_ENGLISH = "- It was trained on English almost alone; in other languages it is worse."
+
+
+def _limits(facts: CardFacts) -> str:
+    lines = [_LIMITS]
+    if _is_english(facts):
+        lines.append(_ENGLISH)
+    if facts.license == _NON_COMMERCIAL:
+        lines.append("- Its licence forbids commercial use.")
+    return "\n".join(lines)
+
+
+def _is_english(facts: CardFacts) -> bool:
+    return "galactica" in (facts.base_model or "").lower() or "alpaca" in facts.dataset.lower()
 
 
 def _front_matter(facts: CardFacts) -> dict[str, Any]:
@@ -155,26 +204,36 @@ def _front_matter(facts: CardFacts) -> dict[str, Any]:
         "pipeline_tag": "text-generation",
         "tags": ["opt", "galactica", "instruction-tuning", "galpaca"],
     }
-    if facts.base_model and not facts.base_model.startswith(("/", ".")):
+    if _is_english(facts):
+        matter["language"] = ["en"]
+    if "/" in (facts.base_model or ""):
         matter["base_model"] = facts.base_model
-    if "/" in facts.dataset and "." not in facts.dataset:
+    if "/" in facts.dataset:
         matter["datasets"] = [facts.dataset]
     return matter
 
 
 def _origin(facts: CardFacts) -> str:
     parts = []
-    if "galactica" in (facts.base_model or ""):
+    if "galactica" in (facts.base_model or "").lower():
         parts.append(_GALACTICA_ORIGIN)
-    if "alpaca" in facts.dataset:
+    if "alpaca" in facts.dataset.lower():
         parts.append(_ALPACA_ORIGIN)
     parts.append(
-        f"Licence of the weights it began from: {facts.model_license or 'not stated'}. "
-        f"Licence of the data: {facts.data_license or 'not stated'}."
+        f"Licence of the weights it began from: {_license_name(facts.model_license)}. "
+        f"Licence of the data: {_license_name(facts.data_license)}."
     )
     if facts.terms:
-        parts.append(facts.terms)
+        parts.append(
+            f"{facts.terms} ([terms](https://openai.com/policies/))" if "OpenAI" in facts.terms else facts.terms
+        )
     return "\n\n".join(parts)
+
+
+def _license_name(license: str | None) -> str:
+    if license == _NON_COMMERCIAL:
+        return "[CC BY-NC 4.0](https://creativecommons.org/licenses/by-nc/4.0/)"
+    return license or "not stated"
 
 
 def _table(header: tuple[str, str], rows: Sequence[tuple[str, str]]) -> str:

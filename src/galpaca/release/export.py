@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import copy
-import json
 import math
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
-from galpaca.data.prompts import Template
 from galpaca.data.tokenizer import Tokenizer
 from galpaca.errors import InputError
 from galpaca.model.folder_tensors import INDEX_FILE, SINGLE_FILE
 from galpaca.model.tensor_file import TensorEntry, write_tensor_file
 from galpaca.model.tensors import TensorSource, chunks
-from galpaca.release.verify import check_logits, check_tensors
-from galpaca.runs.folder import sync_folder
-
-if TYPE_CHECKING:
-    from transformers import OPTConfig
-
-# What ``galpaca`` needs to ask the model as it was trained; ``transformers`` ignores the file.
-PROMPT_FILE = "galpaca.json"
+from galpaca.release.base import Base, put_in_place, save_json
+from galpaca.release.verify import check_logits, check_tensors, name_of
 
 # The Hub's tools cut files at about this size.
 SHARD_BYTES = 5 * 10**9
@@ -37,9 +28,7 @@ Progress = Callable[[int], None]
 
 def export(
     source: TensorSource,
-    config: OPTConfig,
-    tokenizer: Tokenizer,
-    template: Template,
+    base: Base,
     card: str,
     out: Path,
     *,
@@ -54,40 +43,48 @@ def export(
 
     Args:
         source: all weights of ``OPTForCausalLM``, a tied head once.
-        config: the model's, as trained.
+        base: the model's, as trained.
         card: text of README.md.
         out: the folder; one that is there is replaced.
         dtype: of the weights on disk.
         max_new_tokens: default length of an answer; without it ``generate`` stops after 20 tokens.
         shard_bytes: most bytes of weights in a file.
-        progress: told how many values have been written and compared so far.
+        progress: told how many values have been written, and then compared, so far: at the end each counts twice.
 
     Raises:
-        InputError: a weight that ``dtype`` cannot hold.
+        InputError: a weight that ``dtype`` cannot hold; a folder that cannot be written; a full disk.
         GalpacaError: what was written is not what was trained.
     """
+    made = [parent for parent in out.absolute().parents if not parent.exists()]
     partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     try:
-        write_weights(source, partial, dtype, shard_bytes, progress)
-        _save_config(config, partial, dtype)
-        _save_generation(tokenizer, partial, max_new_tokens)
-        _save_tokenizer(tokenizer, partial)
-        prompts = {"template": template.to_dict(), "splits_sequences": tokenizer.splits_sequences}
-        _save_text(partial / PROMPT_FILE, json.dumps(prompts, indent=2, ensure_ascii=False) + "\n")
-        _save_text(partial / "README.md", card)
-        check_tensors(source, partial, dtype, progress)
-        check_logits(source, partial, dtype)
-        sync_folder(partial)
-        replaced = out.with_name(f".{out.name}.partial-replaced")
-        if out.exists():
-            out.rename(replaced)
-        partial.rename(out)
-        shutil.rmtree(replaced, ignore_errors=True)
-    except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        write_weights(source, partial, dtype, shard_bytes, progress)
+        base.save(partial, dtype)
+        _save_generation(base.tokenizer, partial, max_new_tokens)
+        (partial / "README.md").write_text(card, encoding="utf-8")
+        num_values = sum(math.prod(shape) for shape in source.shapes.values())
+        check_tensors(source, partial, dtype, lambda done: progress(num_values + done))
+        check_logits(source, partial, dtype)
+        put_in_place(partial, out)
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        with suppress(OSError):  # something else came to be in there
+            for parent in made:
+                parent.rmdir()
+        if isinstance(error, OSError):
+            raise _unwritable(out, error) from None
         raise
+
+
+def _unwritable(out: Path, error: OSError) -> InputError:
+    return InputError(
+        f"the folder cannot be written: {error.strerror or error}",
+        where=out,
+        why="nothing of it was left behind",
+        fix="make room, or make the folder writable, or another folder",
+    )
 
 
 def write_weights(
@@ -109,7 +106,7 @@ def write_weights(
     if len(shards) > 1:
         total = sum(entry.num_bytes for entries in shards for entry in entries)
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-        _save_text(folder / INDEX_FILE, json.dumps(index, indent=2) + "\n")
+        save_json(folder / INDEX_FILE, index)
 
 
 def _shards(entries: list[TensorEntry], shard_bytes: int) -> list[list[TensorEntry]]:
@@ -131,7 +128,7 @@ def _values(source: TensorSource, entries: list[TensorEntry], progress: Progress
             source.read(entry.name, start, piece)
             if not piece.isfinite().all():
                 raise InputError(
-                    f"{entry.name} holds a number that {entry.dtype} cannot, or none at all",
+                    f"{entry.name} holds a number that {name_of(entry.dtype)} cannot, or none at all",
                     where="dtype",
                     why="it would be infinite, and the model's answers nonsense",
                     fix="bfloat16 or float32; if those are refused too, an earlier checkpoint",
@@ -139,13 +136,6 @@ def _values(source: TensorSource, entries: list[TensorEntry], progress: Progress
             yield piece
             done += len(piece)
             progress(done)
-
-
-def _save_config(config: OPTConfig, folder: Path, dtype: torch.dtype) -> None:
-    released = copy.deepcopy(config)
-    released.architectures = ["OPTForCausalLM"]
-    released.dtype = dtype
-    released.save_pretrained(folder)
 
 
 def _save_generation(tokenizer: Tokenizer, folder: Path, max_new_tokens: int) -> None:
@@ -156,18 +146,3 @@ def _save_generation(tokenizer: Tokenizer, folder: Path, max_new_tokens: int) ->
         eos_token_id=tokenizer.eos_id,
         pad_token_id=tokenizer.pad_id,
     ).save_pretrained(folder)
-
-
-def _save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
-    tokenizer.hf.save_pretrained(folder)
-    path = folder / "tokenizer_config.json"
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if content.get("tokenizer_class") == "TokenizersBackend":
-        content["tokenizer_class"] = "PreTrainedTokenizerFast"  # the name that transformers 4 knows too
-    for key in ("is_local", "local_files_only"):  # how it was loaded is none of the reader's business
-        content.pop(key, None)
-    _save_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def _save_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

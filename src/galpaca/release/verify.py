@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import OPTConfig, OPTForCausalLM
 from transformers.utils import logging
 
-from galpaca.errors import GalpacaError
+from galpaca.errors import GalpacaError, InputError
 from galpaca.model.folder_tensors import FolderTensors
 from galpaca.model.tensors import TensorSource, check_shapes, chunks
 
@@ -46,6 +46,7 @@ def check_logits(source: TensorSource, folder: Path, dtype: torch.dtype) -> None
 
     Raises:
         GalpacaError: a bit of them differs, or a weight was not loaded.
+        InputError: they are no numbers, since what lies between the layers is too large for ``dtype``.
     """
     told = logging.get_verbosity()
     logging.set_verbosity_error()
@@ -64,6 +65,13 @@ def check_logits(source: TensorSource, folder: Path, dtype: torch.dtype) -> None
         ours, theirs = model.eval()(ids).logits, streamed(source, config, dtype)(ids).logits
     if not torch.equal(ours.nan_to_num(), theirs.nan_to_num()):
         raise _differs(folder, f"its logits differ from the trained model's by up to {(ours - theirs).abs().max():.1e}")
+    if not ours.isfinite().all():
+        raise InputError(
+            f"in {name_of(dtype)} the model's logits are not finite",
+            where="dtype",
+            why="every weight is, but what is computed from them is too large: its answers would be nonsense",
+            fix="bfloat16 or float32; if those are refused too, an earlier checkpoint",
+        )
 
 
 def streamed(source: TensorSource, config: OPTConfig, dtype: torch.dtype) -> OPTForCausalLM:
@@ -97,6 +105,10 @@ def _drop(parameters: dict[str, nn.Parameter]) -> Callable[..., None]:
         module._parameters.update(parameters)
 
     return drop
+
+
+def name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _differs(folder: Path, what: str) -> GalpacaError:

@@ -55,6 +55,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def base(self) -> Path:
+        """The model's configuration, tokenizer and template: with a checkpoint, all that a release is made of."""
+        return self.path / "base"
+
+    @property
     def model(self) -> Path:
         """The released Hugging Face folder."""
         return self.path / "model"

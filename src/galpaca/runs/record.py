@@ -22,7 +22,8 @@ class RunRecord:
     """The content of ``run.json``, written whole after every change.
 
     Keys: ``id`` (also the W&B run's), ``created``, ``starts`` (one entry for each time the run was started),
-    ``recipe`` (what must not change when the run goes on), ``receipt``, ``plan``, ``final``.
+    ``recipe`` (what must not change when the run goes on), ``receipt``, ``plan``, ``release`` (what the model card
+    tells beside these), ``final``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -100,6 +101,16 @@ def git_state(folder: Path) -> dict[str, Any] | None:
         return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain"))}
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def processor_name() -> str:
+    """The CPU as its maker calls it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
 
 
 def command_line() -> list[str]:

@@ -1,4 +1,4 @@
-"""How a process asks its system for memory; to be set before training takes any."""
+"""How a process asks its system for memory."""
 
 import ctypes
 import os
@@ -11,18 +11,20 @@ _GPU_SETTINGS = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 
 
 def prepare_memory(accelerator: str) -> None:
-    """Sets the process up for micro-batches of ever other sizes; what the user has set stays."""
-    if accelerator == "cpu":
-        _keep_freed_memory()
-    elif not any(name in os.environ for name in _GPU_SETTINGS):
+    """Sets a GPU's allocator up for micro-batches of ever other sizes, before it is first used.
+
+    What the user has set stays.
+    """
+    if accelerator == "gpu" and not any(name in os.environ for name in _GPU_SETTINGS):
         # Blocks that grow: a micro-batch a little larger than all before it finds room instead of a new block beside
         # the old ones.
         os.environ[_GPU_SETTINGS[0]] = "expandable_segments:True"
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Lets glibc keep what a micro-batch frees for the next one, as torch's allocator does on a GPU.
 
+    To be called when the model is loaded: sharding takes whole layers for a moment, which would be kept as well.
     By default large blocks go back to the kernel and come again page by page: 5 % of a step (bench/LOG.md). Other C
     libraries are left as they are.
     """

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from galpaca.data.collate import MicroBatch, StepBatch
 from galpaca.model.loss import nll_sum
 from galpaca.training.clock import Mark, mark
+from galpaca.training.memory import keep_freed_memory
 from galpaca.training.optimization import learning_rate, make_adamw
 from galpaca.training.specs import OptimizerSpec
 from galpaca.training.strategies import StepStrategy
@@ -63,6 +64,10 @@ class InstructionTuner(L.LightningModule):
 
     def configure_model(self) -> None:
         self.strategy.materialize(self.model)
+
+    def on_train_start(self) -> None:
+        if self.device.type == "cpu":
+            keep_freed_memory()
 
     def forward(self, micro_batch: MicroBatch) -> Tensor:
         """Scalar float32: summed negative log-likelihood of the micro-batch's target tokens."""

@@ -1,0 +1,149 @@
+"""What a model card tells of a run, from what the run has written down."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from galpaca.data.receipt import Receipt
+from galpaca.runs.checkpoints import Manifest
+from galpaca.runs.folder import RunFolder
+from galpaca.runs.metrics import read_metrics
+from galpaca.runs.record import RunRecord
+
+if TYPE_CHECKING:
+    from galpaca.release.base import Base
+    from galpaca.release.card import CardFacts
+
+Rows = list[tuple[str, str]]
+
+
+def card_facts(folder: RunFolder, record: RunRecord, manifest: Manifest, base: Base, model_path: str) -> CardFacts:
+    """The facts of one checkpoint: what was done after it does not count."""
+    from galpaca.release.card import CardFacts
+
+    told = record.content["release"]
+    return CardFacts(
+        name=folder.name,
+        model_path=model_path,
+        base_model=told["base_model"],
+        num_parameters=sum(math.prod(shape) for shape in manifest.parameters.values()),
+        dataset=told["dataset"],
+        model_license=told["model_license"],
+        data_license=told["data_license"],
+        terms=told["terms"],
+        recipe=_recipe_rows(manifest, record),
+        receipt=_receipt_rows(manifest, record),
+        results=[*result_rows(final_figures(folder, manifest.step)), *_machine_rows(folder, record, manifest.step)],
+        template=base.template,
+        splits_sequences=base.tokenizer.splits_sequences,
+    )
+
+
+def final_figures(folder: RunFolder, last_step: int | None = None) -> dict[str, Any]:
+    """The run in a few numbers, over all its starts, from ``metrics.jsonl``.
+
+    Args:
+        last_step: leave out what came after it.
+    """
+    lines = [line for line in read_metrics(folder.metrics) if last_step is None or line["step"] <= last_step]
+    steps = [line for line in lines if "loss" in line]
+    validations = [line for line in lines if "val_loss" in line]
+    seconds = sum(line["step_seconds"] for line in steps)
+    tokens = sum(line["tokens"] for line in steps)
+    final: dict[str, Any] = {
+        "steps": len(steps),
+        "first_loss": steps[0]["loss"] if steps else None,
+        "loss": steps[-1]["loss"] if steps else None,
+        "train_seconds": round(seconds, 2),
+        "tokens": tokens,
+        "target_tokens": sum(line["target_tokens"] for line in steps),
+        "tokens_per_second": round(tokens / seconds, 1) if seconds else None,
+        "peak_memory_bytes": max((line["peak_memory_bytes"] for line in steps), default=None),
+        "skipped_steps": sum(bool(line.get("skipped")) for line in steps),
+    }
+    if validations:
+        final["val_loss"] = validations[-1]["val_loss"]
+    return final
+
+
+def result_rows(final: Mapping[str, Any]) -> Rows:
+    rows = [
+        ("loss", f"{_loss(final['first_loss'])} at the first step, {_loss(final['loss'])} at the last"),
+        *([("validation loss", _loss(final["val_loss"]))] if "val_loss" in final else []),
+        ("steps", f"{final['steps']:,}"),
+        ("time in steps", _duration(final["train_seconds"])),
+        ("tokens", f"{final['tokens']:,}, {final['tokens_per_second'] or 0:,.0f} a second"),
+        ("peak memory", f"{(final['peak_memory_bytes'] or 0) / 2**30:.2f} GiB a process"),
+    ]
+    if final["skipped_steps"]:
+        rows.append(("steps skipped by the loss scaler", str(final["skipped_steps"])))
+    return rows
+
+
+# Label of a row, the keys of the recipe that it tells of, and how.
+_RECIPE: Sequence[tuple[str, tuple[str, ...], Callable[..., str]]] = (
+    ("examples a step", ("batch.examples",), "{:,}".format),
+    ("context", ("data.max_length",), "{:,} tokens".format),
+    ("optimizer", ("optim.beta1", "optim.beta2", "optim.weight_decay"), "AdamW, betas {} and {}, decay {}".format),
+    ("learning rate", ("optim.lr", "optim.schedule", "optim.warmup_ratio"), "{:g}, {}, warm-up {:.0%}".format),
+    ("clip norm", ("optim.clip_norm",), "{}".format),
+    ("moments", ("optim.moments_dtype",), "{}".format),
+    ("dropout", ("model.dropout", "model.attention_dropout"), "{}, of attention {}".format),
+    ("precision", ("precision",), "{}".format),
+    ("template", ("data.template",), "{}".format),
+    ("seed", ("seed",), "{}".format),
+)
+
+
+def _recipe_rows(manifest: Manifest, record: RunRecord) -> Rows:
+    plan, recipe = record.content["plan"], manifest.recipe
+    steps = f"{manifest.step:,} of {plan['steps']:,} ({manifest.step / plan['steps_per_epoch']:.2f} epochs)"
+    versions = record.content["starts"][-1]["versions"]
+    return [
+        ("steps", steps),
+        *((label, tell(*(recipe[key] for key in keys))) for label, keys, tell in _RECIPE if recipe.keys() >= set(keys)),
+        ("loss", "mean over the target tokens of a step"),
+        ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
+    ]
+
+
+def _receipt_rows(manifest: Manifest, record: RunRecord) -> Rows:
+    """The file's name and not its path, which is nobody's business."""
+    rows = Receipt(**{**record.content["receipt"], "source": record.content["release"]["dataset"]}).rows()
+    held_out = record.content["examples"]["validation"]
+    return [
+        ("fingerprint (SHA-256)", str(manifest.recipe["data.fingerprint"])),
+        *rows,
+        ("held out for validation", f"{held_out:,}"),
+    ]
+
+
+def _machine_rows(folder: RunFolder, record: RunRecord, last_step: int) -> Rows:
+    """A row for each start that made steps which are still in the model, with the time they took."""
+    seconds = {line["step"]: line["step_seconds"] for line in read_metrics(folder.metrics) if "loss" in line}
+    starts, rows = record.content["starts"], []
+    for number, start in enumerate(starts):
+        # A later start that went back took these steps again.
+        stop = min([last_step, *(later["step"] for later in starts[number + 1 :])])
+        spent = sum(seconds.get(step, 0.0) for step in range(start["step"] + 1, stop + 1))
+        if "machine" in start and stop > start["step"]:
+            rows.append((f"steps {start['step'] + 1:,} to {stop:,}", _machine(start["machine"], spent)))
+    return rows
+
+
+def _machine(machine: Mapping[str, Any], seconds: float) -> str:
+    nodes = f" on {machine['nodes']} nodes" if machine["nodes"] > 1 else ""
+    processes = "process" if machine["processes"] == 1 else "processes"
+    return f"{machine['processes']} {processes}{nodes}, {machine['device']}: {_duration(seconds)}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.2f} h"
+
+
+def _loss(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4f}"

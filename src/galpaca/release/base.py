@@ -1,0 +1,118 @@
+"""What a release needs beside the weights: kept with the run, so that it is at hand when the first weights are gone."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import OPTConfig
+
+from galpaca.data.prompts import Template
+from galpaca.data.tokenizer import Tokenizer, load_tokenizer
+from galpaca.errors import InputError
+from galpaca.runs.folder import sync_folder
+
+# What ``galpaca`` needs to ask the model as it was trained; ``transformers`` ignores the file.
+PROMPT_FILE = "galpaca.json"
+
+_FIX = "restore the folder; the command that trains, given again, writes it too unless the run is complete"
+
+
+@dataclass(frozen=True)
+class Base:
+    """A model without its weights: its configuration, its tokenizer, and how it is asked."""
+
+    config: OPTConfig
+    tokenizer: Tokenizer
+    template: Template
+
+    def save(self, folder: Path, dtype: torch.dtype | None = None) -> None:
+        """Writes the files into a folder that is there.
+
+        Args:
+            dtype: of the weights that will stand beside them, where there will be any.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        released = copy.deepcopy(self.config)
+        released.architectures = ["OPTForCausalLM"]
+        released.dtype = dtype
+        released.save_pretrained(folder)
+        _save_tokenizer(self.tokenizer, folder)
+        prompts = {"template": self.template.to_dict(), "splits_sequences": self.tokenizer.splits_sequences}
+        save_json(folder / PROMPT_FILE, prompts)
+
+
+def save_base(base: Base, folder: Path) -> None:
+    """Writes the folder beside its place first; one that is there is replaced.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    base.save(partial)
+    put_in_place(partial, folder)
+
+
+def load_base(folder: Path, tokenizer_fingerprint: str) -> Base:
+    """Reads what ``save_base`` wrote; no network is asked.
+
+    Args:
+        tokenizer_fingerprint: of the run's tokenizer.
+
+    Raises:
+        InputError: a file is missing or damaged, or the tokenizer is not the one of the training.
+    """
+    if not folder.is_dir():
+        raise InputError(
+            "the model's configuration and tokenizer are not there", where=folder, why="a run keeps them", fix=_FIX
+        )
+    try:
+        content = json.loads((folder / PROMPT_FILE).read_text(encoding="utf-8"))
+        template = Template(**content["template"])
+        config = OPTConfig.from_json_file(folder / "config.json")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"a file is missing or damaged: {error}", where=folder, fix=_FIX) from None
+    tokenizer = load_tokenizer(str(folder))
+    if tokenizer.fingerprint != tokenizer_fingerprint:
+        raise InputError("the tokenizer is not the one that the run was trained with", where=folder, fix=_FIX)
+    return Base(config, tokenizer, template)
+
+
+def put_in_place(partial: Path, folder: Path) -> None:
+    """Renames a folder that is complete, once it is on disk; one that is there is replaced."""
+    sync_folder(partial)
+    replaced = folder.with_name(f".{folder.name}.partial-replaced")
+    shutil.rmtree(replaced, ignore_errors=True)
+    if folder.exists():
+        folder.rename(replaced)
+    partial.rename(folder)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def save_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    try:
+        tokenizer.hf.save_pretrained(folder)
+    except OSError:
+        raise
+    except Exception as error:  # a full disk is a bare Exception to the library behind it
+        raise OSError(str(error)) from error
+    path = folder / "tokenizer_config.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if content.get("tokenizer_class") == "TokenizersBackend":
+        content["tokenizer_class"] = "PreTrainedTokenizerFast"  # the name that transformers 4 knows too
+    for key in ("is_local", "local_files_only"):  # how it was loaded is none of the reader's business
+        content.pop(key, None)
+    save_json(path, content)

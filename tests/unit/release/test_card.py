@@ -1,0 +1,113 @@
+"""The model card says what is true of the model at hand, in a form that the Hub reads."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import hub
+import pytest
+from huggingface_hub import ModelCard
+
+from galpaca.data.prompts import Template, load_template
+from galpaca.data.sequences import split_sequences
+from galpaca.release.card import CardFacts, model_card, usage
+
+FACTS = CardFacts(
+    name="galpaca67b",
+    model_path="ada/galpaca",
+    base_model="facebook/galactica-6.7b",
+    num_parameters=6_657_359_872,
+    dataset="tatsu-lab/alpaca",
+    model_license="cc-by-nc-4.0",
+    data_license="cc-by-nc-4.0",
+    terms="A model tuned on them is also subject to the OpenAI terms of use.",
+    recipe=[("learning rate", "2e-05")],
+    receipt=[("fingerprint (SHA-256)", "ab" * 32)],
+    results=[("steps 1 to 1,221", "4 processes, NVIDIA A100 80GB: 2.00 h")],
+    template=load_template("alpaca"),
+    splits_sequences=True,
+)
+
+
+def test_a_galpaca(tmp_path: Path) -> None:
+    path = tmp_path / "README.md"
+    path.write_text(model_card(FACTS), encoding="utf-8")
+    card = ModelCard.load(path)
+    assert card.data.to_dict() == {
+        "license": "cc-by-nc-4.0",
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["opt", "galactica", "instruction-tuning", "galpaca"],
+        "language": ["en"],
+        "base_model": "facebook/galactica-6.7b",
+        "datasets": ["tatsu-lab/alpaca"],
+    }
+    assert hub.validate(str(card)) == (200, {"errors": [], "warnings": []})
+    for said in (
+        "6,657,359,872 parameters",
+        "106 billion tokens of open-access scientific text",
+        "https://github.com/paperswithcode/galai",
+        "https://arxiv.org/abs/2211.09085",
+        "text-davinci-003",
+        "https://huggingface.co/datasets/tatsu-lab/alpaca",
+        "https://github.com/tatsu-lab/stanford_alpaca",
+        "[CC BY-NC 4.0](https://creativecommons.org/licenses/by-nc/4.0/)",
+        "subject to the OpenAI terms of use. ([terms](https://openai.com/policies/))",
+        "invents citations",
+        "not for medical",
+        "biases",
+        "English",
+        "forbids commercial use",
+        "@article{GALACTICA,",
+        "@misc{alpaca,",
+        "4 processes, NVIDIA A100 80GB: 2.00 h",
+        "ab" * 32,
+    ):
+        assert said in card.text, said
+
+
+def test_a_model_of_ones_own_claims_nothing_of_them() -> None:
+    """Random weights and a local file: neither GALACTICA's origin nor OpenAI's terms, and no Hub names."""
+    facts = replace(
+        FACTS, base_model=None, dataset="mine.jsonl", model_license=None, data_license="apache-2.0", terms=None
+    )
+    card = ModelCard(model_card(facts))
+    told = card.data.to_dict()
+    assert told["license"] == "other"
+    assert not {"base_model", "datasets", "language"} & told.keys()
+    assert hub.validate(str(card))[0] == 200
+    for unsaid in ("106 billion", "text-davinci-003", "OpenAI", "commercial", "English"):
+        assert unsaid not in card.text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "none at all",
+        "[START_SMILES]C(C(=O)O)N[END_SMILES] and [START_AMINO]GHM\nSRA[END_AMINO]",
+        "[START_DNA] named, then [START_DNA]ACGT[END_DNA], then [END_DNA]",
+        "[START_I_SMILES]C[END_SMILES] is never closed",
+        "[START_DNA][END_DNA]",
+    ],
+)
+def test_the_snippet_marks_sequences_as_training_did(text: str) -> None:
+    script = usage("m", FACTS.template, splits_sequences=True)
+    own = re.search(r"sequence = .*?(?=\n\n\ndef ask)", script, re.DOTALL)
+    assert own is not None
+    names: dict[str, object] = {"re": re}
+    exec(own[0], names)
+    assert names["split_sequences"](text) == split_sequences(text)  # type: ignore[operator]
+
+
+def test_the_snippet_asks_as_training_did() -> None:
+    """Quotes, backslashes and braces of a template come through."""
+    template = Template("mine", 'Say """{instruction}""" \\n of {{x}}: {input}"', 'Say "{instruction}"\n"')
+    script = usage("m", template, splits_sequences=False)
+    assert "split_sequences" not in script
+    templates = re.search(r"with_input = .*?(?=\n\n\ndef ask)", script, re.DOTALL)
+    assert templates is not None
+    names: dict[str, str] = {}
+    exec(templates[0], names)
+    asked = {"instruction": "a", "input": "b"}
+    assert names["with_input"].format_map(asked) == template.prompt("a", "b")
+    assert names["without_input"].format_map(asked) == template.prompt("a")
