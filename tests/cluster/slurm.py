@@ -1,7 +1,7 @@
 """A real SLURM on one machine: two nodes of four stand-in GPUs, for as long as a test session lasts.
 
-Debian's packages are fetched and unpacked into a folder, nothing is installed, no privilege is needed. Daemons run in the
-background without systemd and are ended by the ids that they wrote.
+Debian's packages are fetched and unpacked into a folder; nothing is installed, no privilege is needed. Daemons run in
+the background without systemd and are ended by the ids that they wrote.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10 Preempt
 """
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
     """SLURM cannot be had here."""
 
 
@@ -75,7 +75,7 @@ def fetch(prefix: Path) -> None:
     """Unpacks SLURM below a folder, once.
 
     Raises:
-        Unavailable: there is no network, or this is no Debian.
+        UnavailableError: there is no network, or this is no Debian.
     """
     if (prefix / "complete").exists():
         return
@@ -92,7 +92,7 @@ def fetch(prefix: Path) -> None:
             _run(["apt-get", *options, "update"], cwd=packages)
             _run(["apt-get", *options, "download", *_PACKAGES], cwd=packages)
         except (OSError, subprocess.CalledProcessError) as error:
-            raise Unavailable(f"Debian's packages of SLURM cannot be fetched: {error}") from None
+            raise UnavailableError(f"Debian's packages of SLURM cannot be fetched: {error}") from None
     for package in sorted(packages.glob("*.deb")):
         _run(["dpkg", "-x", str(package), str(prefix)])
     programs = prefix / "usr" / "sbin"
@@ -126,7 +126,7 @@ class Slurm:
 
     def start(self) -> None:
         """Raises:
-        Unavailable: the nodes did not come up.
+        UnavailableError: the nodes did not come up.
         """
         for name in ("state", "run", "log", "spool/node1", "spool/node2"):
             (self.folder / name).mkdir(parents=True)
@@ -158,7 +158,7 @@ class Slurm:
         deadline = time.monotonic() + 20
         while set(self.run("sinfo", "-h", "-N", "-o", "%N %T").splitlines()) != {"node1 idle", "node2 idle"}:
             if time.monotonic() > deadline:
-                raise Unavailable(f"the nodes did not come up: {self.run('sinfo', '-N', '-l')}")
+                raise UnavailableError(f"the nodes did not come up: {self.run('sinfo', '-N', '-l')}")
             time.sleep(0.1)
 
     def stop(self) -> None:
@@ -216,7 +216,7 @@ def _free_ports(number: int) -> int:
             except OSError:
                 continue
             return first
-    raise Unavailable("no free ports")
+    raise UnavailableError("no free ports")
 
 
 def _end(pid: int) -> None:
