@@ -33,18 +33,23 @@ class FolderTensors:
         tied_head: the head shares the embedding, so that a copy of it in the files is not counted.
 
     Raises:
-        InputError: files missing, truncated or unreadable; a copy of a tied head that differs from the embedding.
+        InputError: files missing, truncated or unreadable; a weight that is there twice; a copy of a tied head that
+            differs from the embedding.
     """
 
     def __init__(self, folder: Path, *, tied_head: bool = True) -> None:
         self.folder = folder
         self._files = _open(weight_files(folder))
         self._places: dict[str, tuple[Any, str]] = {}
-        for file in self._files.values():
+        problems = Problems()
+        for path, file in self._files.items():
             for key in file.keys():  # noqa: SIM118 - no mapping
                 name = _full_name(key)
+                if name in self._places:
+                    problems.add(f"the weight {name} is there twice", where=path, why="which one?", fix=_AGAIN)
                 if not name.endswith(_IGNORED):
                     self._places[name] = (file, key)
+        problems.raise_any()
         if tied_head:
             self._drop_tied_head()
 
