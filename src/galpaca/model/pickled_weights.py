@@ -16,7 +16,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from galpaca.errors import InputError, Problems
-from galpaca.model.folder_tensors import INDEX_FILE, SINGLE_FILE
+from galpaca.model.folder_tensors import INDEX_FILE, SINGLE_FILE, indexed_files
 from galpaca.model.tensor_file import DTYPES, TensorEntry, write_tensor_file
 from galpaca.model.tensors import chunks
 from galpaca.runs.checkpoints import FileFacts
@@ -33,20 +33,7 @@ def pickled_files(folder: Path) -> list[Path]:
         InputError: the index cannot be read, or names files that are not there.
     """
     index = folder / PICKLED_INDEX
-    if not index.is_file():
-        return sorted(folder.glob("pytorch_model*.bin"))
-    try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError) as error:
-        raise InputError(f"the index is no JSON with a weight_map: {error}", where=index, fix=_AGAIN) from None
-    problems = Problems()
-    for name in names:
-        if Path(name).name != name:
-            problems.add(f"the index names {name!r}, which is outside of the folder", where=index, fix=_AGAIN)
-        elif not (folder / name).is_file():
-            problems.add("the weight file is missing", where=folder / name, why="the index names it", fix=_AGAIN)
-    problems.raise_any()
-    return [folder / name for name in names]
+    return indexed_files(index) if index.is_file() else sorted(folder.glob("pytorch_model*.bin"))
 
 
 def convert(folder: Path, out: Path, progress: Callable[[int], None] = lambda done: None) -> dict[str, FileFacts]:
