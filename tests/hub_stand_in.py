@@ -117,3 +117,25 @@ def _entry(path: Path) -> dict[str, Any]:
     if path.suffix in (".safetensors", ".bin"):
         entry["lfs"] = {"oid": etag(path), "size": size, "pointerSize": 134}
     return entry
+
+
+def lay_out_data_set(cache: Path, hub_id: str, records: Path) -> None:
+    """Puts a file of records into a cache as the library ``datasets`` would after a download.
+
+    Args:
+        cache: ``HF_DATASETS_CACHE``.
+    """
+    import datasets
+
+    owner, _, name = hub_id.partition("/")
+    made = cache / "made"
+    datasets.load_dataset("json", data_files=str(records), split="train", cache_dir=str(made))
+    (info,) = made.glob("json/*/*/*/dataset_info.json")
+    place = cache / f"{owner}___{name}" / "default" / "0.0.0" / COMMIT
+    shutil.copytree(info.parent, place)
+    (place / "json-train.arrow").rename(place / f"{name}-train.arrow")
+    content = json.loads(info.read_text())
+    content.update(builder_name="parquet", dataset_name=name, config_name="default")
+    content["splits"]["train"]["dataset_name"] = name
+    (place / "dataset_info.json").write_text(json.dumps(content))
+    shutil.rmtree(made)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,6 +31,16 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 def is_hub_id(path: str) -> bool:
     """As everywhere: a folder of that name comes first."""
     return not Path(path).is_dir() and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) is not None and path[0] not in ".~"
+
+
+def hub_name(hub_id: str, revision: str | None) -> str:
+    """A Hub id as a folder's name."""
+    return hub_id.replace("/", "--") + (f"@{revision.replace('/', '--')}" if revision else "")
+
+
+def prepare_command() -> str:
+    """What prepares a run with the overrides of this process's command."""
+    return shlex.join(["galpaca", "prepare", *(given for given in sys.argv[1:] if "=" in given and given[0] != "-")])
 
 
 def is_offline() -> bool:
@@ -75,7 +87,7 @@ def download(hub_id: str, revision: str | None, *, weights: bool) -> Path:
         raise InputError(
             f"it cannot be downloaded: {type(error).__name__}: {reason}",
             where=hub_id + (f" (revision {revision})" if revision else ""),
-            fix="check the name, the revision and the network; or download it elsewhere and give its folder",
+            fix=f"check the name, the revision and the network; or {prepare_command()} where there is one",
         ) from None
 
 

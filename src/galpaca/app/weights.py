@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shlex
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,10 +18,12 @@ from galpaca.app.hub import (
     has_pickled,
     has_safetensors,
     has_tokenizer,
+    hub_name,
     is_hub_id,
     is_offline,
     known_sha256,
     link_or_symlink,
+    prepare_command,
 )
 from galpaca.app.prepared import Checksums, Filled, damage_of, facts_of, make_folder, read_checksums
 from galpaca.errors import InputError, Problems
@@ -129,16 +129,6 @@ def model_folder(spec: ModelSpec, root: Path) -> Path:
 
 def tokenizer_folder(hub_id: str, root: Path) -> Path:
     return root / ".cache" / "tokenizers" / hub_name(hub_id, None)
-
-
-def hub_name(hub_id: str, revision: str | None) -> str:
-    """A Hub id as a folder's name."""
-    return hub_id.replace("/", "--") + (f"@{revision.replace('/', '--')}" if revision else "")
-
-
-def prepare_command() -> str:
-    """What prepares a run with the overrides of this process's command."""
-    return shlex.join(["galpaca", "prepare", *(given for given in sys.argv[1:] if "=" in given and given[0] != "-")])
 
 
 def make_model(spec: ModelSpec, root: Path, console: Console, *, thorough: bool = False) -> bool:

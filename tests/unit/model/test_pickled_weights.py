@@ -227,7 +227,7 @@ class TestRefused:
 
         monkeypatch.setattr(pickled_weights, "write_tensor_file", write_and_flip)
         torch.save({"a": torch.zeros(9), "b": torch.zeros(9)}, folder / "pytorch_model.bin")
-        with pytest.raises(InputError, match="b is not as it is in pytorch_model.bin"):
+        with pytest.raises(InputError, match=r"b is not as it is in pytorch_model\.bin"):
             convert(folder, out)
 
 
