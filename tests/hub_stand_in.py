@@ -30,9 +30,11 @@ def lay_out(cache: Path, hub_id: str, folder: Path, commit: str = COMMIT) -> Pat
         place.mkdir(parents=True, exist_ok=True)
     (repository / "refs" / "main").write_text(commit)
     for path in sorted(folder.iterdir()):
-        blob = blobs / etag(path)
+        blob, link = blobs / etag(path), snapshot / path.name
+        for old in (blob, link):
+            old.unlink(missing_ok=True)  # never written into: it may have other names
         shutil.copyfile(path, blob)
-        (snapshot / path.name).symlink_to(Path("..", "..", "blobs", blob.name))
+        link.symlink_to(Path("..", "..", "blobs", blob.name))
     return snapshot
 
 

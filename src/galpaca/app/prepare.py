@@ -16,7 +16,7 @@ from galpaca.app.examples import find_data, prepare_data
 from galpaca.app.hub import has_pickled, has_safetensors, is_hub_id
 from galpaca.app.prepared import (
     CHECKSUMS,
-    cannot_write,
+    cannot_make,
     damages,
     fresh_partial,
     make_folder,
@@ -190,7 +190,7 @@ def _convert_in_place(folder: Path, console: Console) -> bool:
             _refuse_foreign_weights(folder)
             _place_beside(folder, console)
     except OSError as error:
-        raise cannot_write(folder, error) from None
+        raise cannot_make(folder, error) from None
     finally:
         with suppress(OSError):
             lock.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -138,17 +139,19 @@ def make_folder(
                 return False
             _make(folder, fill)
     except BaseException as error:
-        leave_nothing(lock, made)
+        with suppress(OSError):  # there may be no place for the lock either
+            leave_nothing(lock, made)
         if isinstance(error, OSError):
-            raise cannot_write(folder, error) from None
+            raise cannot_make(folder, error) from None
         raise
     return True
 
 
-def cannot_write(folder: Path, error: OSError) -> InputError:
+def cannot_make(folder: Path, error: OSError) -> InputError:
     return InputError(
-        f"the folder cannot be written: {error.strerror or error}",
+        f"the folder cannot be made: {error.strerror or error}",
         where=folder,
+        why=str(error.filename or ""),
         fix="make room or make it writable; run.root=FOLDER (or --out FOLDER) takes another place",
     )
 
