@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from galpaca.app.config import Config, compose
 from galpaca.app.console import make_console, show_rows
-from galpaca.app.examples import find_data, prepare_data
+from galpaca.app.examples import find_data, plan_steps, prepare_data
 from galpaca.app.hub import has_pickled, has_safetensors, is_hub_id
 from galpaca.app.prepared import (
     CHECKSUMS,
@@ -41,6 +41,7 @@ from galpaca.model.opt import (
     build_model,
     check_folder,
     check_model,
+    check_weights,
     open_weights,
     parameter_shapes,
     read_config,
@@ -102,11 +103,13 @@ def prepare(overrides: Sequence[str]) -> None:
     data = prepare_data(config.data, found, local.spec.tokenizer_path, console)
     encoded = found.cache / data.fingerprint[:32]
     places.append(_Place("encoded", encoded, _since(is_new=encoded not in encoded_before)))
+    steps = plan_steps(config, data)
     num_parameters = _check_weights(config, local, data.tokenizer)
     show_rows(console, "data", data.examples.receipt.rows())
     weights = config.model.path or "random weights"
     model = ("model", f"{num_parameters:,} parameters, {weights}")
-    show_rows(console, "prepared", [model, *(place.row() for place in places)])
+    plan = ("steps", f"{steps.num_steps:,} of {config.batch.examples:,} examples")
+    show_rows(console, "prepared", [model, plan, *(place.row() for place in places)])
     _show_next(console, next_commands(overrides))
 
 
@@ -114,7 +117,8 @@ def convert_folder(folder: Path, out: Path | None) -> None:
     """Writes the ``.bin`` weights of a folder as safetensors: beside them, or in a prepared folder elsewhere.
 
     Raises:
-        InputError: there are none, they are damaged or more than weights, ``out`` holds something else.
+        InputError: there are none, they are damaged or more than weights, they do not fit ``config.json``; ``out``
+            holds something else.
     """
     console = make_console()
     if not folder.is_dir():
@@ -126,15 +130,16 @@ def convert_folder(folder: Path, out: Path | None) -> None:
     if out is None or out.resolve() == folder.resolve():
         out, is_new = folder, _convert_in_place(folder, console)
     else:
-        if out.exists() and read_checksums(out) is None and any(out.iterdir()):
-            raise InputError("the folder holds something else", where=out, fix="--out with a new folder")
+        _refuse_foreign_files(out, folder)
         is_new = make_folder(
             out,
             lambda partial: fill_from_pickled(partial, folder, console),
             thorough=True,
             still_right=lambda there: there.source == source,
         )
-    show_rows(console, "prepared", [_Place("weights", out, _since(is_new=is_new)).row()])
+    num_parameters = check_weights(out)
+    place = _Place("weights", out, _since(is_new=is_new))
+    show_rows(console, "prepared", [("model", f"{num_parameters:,} parameters"), place.row()])
     _show_next(console, [f"python train.py +experiment=NAME {shlex.quote(f'model.path={out}')}"])
 
 
@@ -204,6 +209,18 @@ def _refuse_foreign_weights(folder: Path) -> None:
             "the folder has safetensors already, and can be used as it is",
             where=folder,
             fix="model.path=FOLDER; --out FOLDER converts the .bin files all the same",
+        )
+
+
+def _refuse_foreign_files(out: Path, folder: Path) -> None:
+    """What is made anew is removed first: it must be nothing but an earlier conversion of the same folder."""
+    found = read_checksums(out)
+    is_ours = found is not None and found.source.get("folder") == str(folder.absolute())
+    known = {*found.files, CHECKSUMS} if found and is_ours else set()
+    foreign = sorted(path.name for path in out.iterdir() if path.name not in known) if out.exists() else []
+    if foreign:
+        raise InputError(
+            f"the folder holds something else: {', '.join(foreign[:3])}", where=out, fix="--out with a new folder"
         )
 
 

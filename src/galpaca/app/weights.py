@@ -72,7 +72,7 @@ class LocalModel:
         }
 
     def verify(self) -> int:
-        """Reads the weight files whose checksums are known, several at a time.
+        """Reads the files whose checksums are known, several at a time.
 
         Returns:
             How many were read.
@@ -319,13 +319,9 @@ def _convert(folder: Path, partial: Path, console: Console) -> dict[str, FileFac
 
 
 def _known_files(folder: Path) -> Mapping[str, tuple[str, int | None]]:
-    """SHA-256 and size of the weight files, as far as they are known, by name."""
+    """SHA-256 and size by name: of all files of a prepared folder, of weight files in the Hub's cache."""
     checksums = read_checksums(folder)
     if checksums is not None:
-        return {
-            name: (facts.sha256, facts.bytes)
-            for name, facts in checksums.files.items()
-            if name.endswith(".safetensors")
-        }
+        return {name: (facts.sha256, facts.bytes) for name, facts in checksums.files.items()}
     known = {path.name: known_sha256(path) for path in folder.glob("*.safetensors")}
     return {name: (sha256, None) for name, sha256 in known.items() if sha256 is not None}

@@ -113,7 +113,7 @@ class TestWhereTheyAre:
         is_new, folder = prepared(config)
         assert is_new
         assert found(config).folder == folder
-        assert found(config).verify() == 1
+        assert found(config).verify() == len(list(folder.iterdir())) - 1, "all files but the checksums"
 
     def test_a_snapshot_in_the_cache_is_taken_as_it_is(self, cache: Path, model: Path, tmp_path: Path) -> None:
         snapshot = lay_out(cache, "acme/tiny", model)
@@ -148,7 +148,7 @@ class TestWhereTheyAre:
         lay_out(cache, "acme/tiny", pickled)
         config = config_of(tmp_path)
         assert found(config).folder == model_folder(config.model, Path(config.run.root))
-        assert found(config).verify() == 1
+        assert found(config).verify()
 
     def test_what_is_nowhere_is_downloaded_once_if_there_is_a_network(
         self, downloads: list[str], original: Path, tmp_path: Path
@@ -223,7 +223,7 @@ class TestPreparedFolder:
         monkeypatch.setattr(os, "link", link)
         _, folder = prepared(config_of(tmp_path))
         assert (folder / WEIGHTS).is_symlink()
-        assert found(config_of(tmp_path)).verify() == 1
+        assert found(config_of(tmp_path)).verify()
         shutil.rmtree(cache)
         with pytest.raises(InputError, match="missing"):
             found(config_of(tmp_path)).verify()
@@ -282,7 +282,7 @@ class TestDamage:
         assert caught.value.where == str(folder / WEIGHTS)
         assert "galpaca prepare" in caught.value.fix
         assert prepared(config_of(tmp_path)) == (True, folder)
-        assert found(config_of(tmp_path)).verify() == 1
+        assert found(config_of(tmp_path)).verify()
         assert prepared(config_of(tmp_path)) == (False, folder)
 
     def test_in_the_hubs_cache_is_told_by_name(self, cache: Path, model: Path, tmp_path: Path) -> None:
@@ -299,7 +299,7 @@ class TestDamage:
         flip_a_bit((snapshot / WEIGHTS).resolve())
         is_new, _ = prepared(config_of(tmp_path))
         assert (is_new, downloads) == (True, ["acme/tiny"])
-        assert found(config_of(tmp_path)).verify() == 1
+        assert found(config_of(tmp_path)).verify()
 
     def test_on_the_way_is_refused(
         self, cache: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -340,6 +340,12 @@ class TestDamage:
 
 
 class TestAFolderOfPyTorchWeights:
+    def test_that_does_not_fit_its_configuration_is_told(self, pickled: Path) -> None:
+        config = json.loads((pickled / "config.json").read_text())
+        (pickled / "config.json").write_text(json.dumps({**config, "ffn_dim": 32}))
+        with pytest.raises(InputError, match="mismatched weight"):
+            convert_folder(pickled, None)
+
     def test_is_refused_with_what_to_type_and_then_found_converted_in_place(
         self, cache: Path, pickled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -351,7 +357,7 @@ class TestAFolderOfPyTorchWeights:
         convert_folder(pickled, None)
         assert {path.name for path in pickled.iterdir()} == before | {WEIGHTS, "checksums.json"}
         assert "made now" in capsys.readouterr().out
-        assert (found(config).folder, found(config).verify()) == (pickled, 1)
+        assert (found(config).folder, found(config).verify()) == (pickled, 1), "the folder's own files are its owner's"
         convert_folder(pickled, None)
         shown = capsys.readouterr().out
         assert "was there" in shown
@@ -366,7 +372,7 @@ class TestAFolderOfPyTorchWeights:
             found(config_of(tmp_path, pickled)).verify()
         assert f"galpaca prepare --weights {pickled}" in caught.value.fix
         convert_folder(pickled, None)
-        assert found(config_of(tmp_path, pickled)).verify() == 1
+        assert found(config_of(tmp_path, pickled)).verify()
 
     def test_elsewhere_it_is_a_whole_model(self, pickled: Path, original: Path, tmp_path: Path) -> None:
         convert_folder(pickled, tmp_path / "out")
@@ -399,6 +405,23 @@ class TestAFolderOfPyTorchWeights:
         with pytest.raises(InputError, match="holds something else"):
             convert_folder(pickled, tmp_path / "mine")
         assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
+
+    def test_a_target_that_was_converted_in_place_keeps_its_files(
+        self, pickled: Path, original: Path, tmp_path: Path
+    ) -> None:
+        """It has checksums of this command, and the only copy of someone's weights."""
+        other = Path(shutil.copytree(pickled, tmp_path / "other"))
+        convert_folder(other, None)
+        with pytest.raises(InputError, match="holds something else"):
+            convert_folder(pickled, other)
+        assert (other / "pytorch_model.bin").is_file()
+
+    def test_a_target_of_the_same_folder_is_made_anew(self, pickled: Path, tmp_path: Path) -> None:
+        for _ in range(2):
+            convert_folder(pickled, tmp_path / "out")
+            flip_a_bit(tmp_path / "out" / WEIGHTS)
+        convert_folder(pickled, tmp_path / "out")
+        assert (tmp_path / "out" / WEIGHTS).stat().st_size > 0
 
     def test_damaged_files_leave_no_trace(self, pickled: Path) -> None:
         os.truncate(pickled / "pytorch_model.bin", 1000)
