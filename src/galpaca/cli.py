@@ -30,11 +30,38 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     commands.add_parser("train", help="train and release a model; the same as python train.py", add_help=False)
+    _add_prepare(commands)
     _add_inspect(commands)
     _add_export(commands)
     _add_demo(commands)
     _add_checkpoints(commands)
     return parser
+
+
+def _add_prepare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "prepare",
+        help="fetch, convert and encode all that a run needs, where there is a network",
+        description="Fetches the model and the records, writes the weights as safetensors, encodes the records and "
+        "verifies it all, so that the run itself needs no network. The last line is the command that starts it.",
+    )
+    command.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="+experiment=NAME and all else, as for train"
+    )
+    command.add_argument("--weights", metavar="FOLDER", help="convert the pytorch_model*.bin of this folder, no more")
+    command.add_argument("--out", metavar="FOLDER", help="where to (default: beside the .bin files)")
+
+    def run(options: argparse.Namespace) -> None:
+        from galpaca.app.prepare import convert_folder, prepare
+
+        if options.weights is None and options.out is None:
+            prepare(options.overrides)
+        elif options.weights is None or options.overrides:
+            command.error("--weights FOLDER [--out FOLDER] stands alone; without them, KEY=VALUE as for train")
+        else:
+            convert_folder(Path(options.weights), Path(options.out) if options.out else None)
+
+    command.set_defaults(run=run)
 
 
 def _add_inspect(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

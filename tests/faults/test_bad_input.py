@@ -371,8 +371,8 @@ def test_a_model_folder_that_is_not_there_is_refused_as_one(refused: Callable[..
 @pytest.mark.parametrize("tokenizer", [[], ["model.tokenizer=null"]], ids=["with a tokenizer", "without"])
 def test_a_hub_id_that_cannot_be_reached_is_refused(tokenizer: list[str], refused: Callable[..., str]) -> None:
     message = refused("model.path=nobody/nothing", *tokenizer, env={"HF_HUB_OFFLINE": "1"})
-    assert_tells(message, Problem("nobody/nothing", "couldn't connect", "model.path="))
-    assert "without a network" in message
+    assert_tells(message, Problem("nobody/nothing", "not on this machine", "galpaca prepare "))
+    assert "model.path=FOLDER" in message
 
 
 def test_a_data_set_that_cannot_be_reached_is_refused(refused: Callable[..., str]) -> None:

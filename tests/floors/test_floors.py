@@ -47,7 +47,10 @@ LIBRARIES: dict[str, dict[str, str | None]] = {
     "training": dict.fromkeys(["numpy", "torch", "transformers", "safetensors", "lightning", "wandb"]),
     "release": dict.fromkeys(["numpy", "torch", "transformers", "safetensors", "huggingface_hub", "yaml"]),
     "inference": dict.fromkeys(["numpy", "torch", "transformers"]),
-    "app": dict.fromkeys(["numpy", "torch", "transformers", "lightning", "rich", "yaml", "hydra", "omegaconf"]),
+    "app": {
+        **dict.fromkeys(["numpy", "torch", "transformers", "lightning", "rich", "yaml", "hydra", "omegaconf"]),
+        "huggingface_hub": "galpaca.app.hub",
+    },
     "doors": {},
 }
 

@@ -12,11 +12,12 @@ import numpy.typing as npt
 
 from galpaca.app.config import Config
 from galpaca.app.console import counting
+from galpaca.app.rows import open_source
 from galpaca.data.cache import cache_key, load_or_encode
 from galpaca.data.encoding import EncodedExamples, encode
 from galpaca.data.prompts import Template, load_template
 from galpaca.data.records import RecordSet, columns_of, load_records
-from galpaca.data.sources import FileSource, HubSource, Source
+from galpaca.data.sources import Source
 from galpaca.data.spec import DataSpec
 from galpaca.data.split import is_validation
 from galpaca.data.tokenizer import Tokenizer, load_tokenizer
@@ -71,9 +72,7 @@ def find_data(spec: DataSpec, run_root: Path) -> FoundData:
         InputError: anything wrong with template or records.
     """
     template = load_template(spec.template)
-    source: Source = (
-        FileSource(Path(spec.path)) if spec.path else HubSource(str(spec.hub_id), spec.hub_split, spec.hub_revision)
-    )
+    source = open_source(spec, run_root)
     cache = Path(spec.cache_dir) if spec.cache_dir else run_root / ".cache" / "encoded"
     checked = cache / f"{cache_key(data=source.fingerprint, columns=columns_of(spec.fields))[:32]}.checked"
     records = None if checked.exists() else load_records(source, spec.fields)

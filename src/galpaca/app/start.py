@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from galpaca.app.config import Config
 from galpaca.app.examples import PreparedData, Steps
 from galpaca.app.ranks import global_rank
+from galpaca.app.weights import LocalModel
 from galpaca.data.plan import summarize
 from galpaca.errors import InputError, Problems
 from galpaca.model.opt import open_weights
@@ -95,15 +96,24 @@ class Beginning:
 
 
 def choose_beginning(
-    folder: RunFolder, record: RunRecord, config: Config, model_config: OPTConfig, shapes: Shapes, console: Console
+    folder: RunFolder,
+    record: RunRecord,
+    config: Config,
+    local: LocalModel,
+    model_config: OPTConfig,
+    shapes: Shapes,
+    console: Console,
 ) -> Beginning:
     """The newest checkpoint that is whole, or the first weights.
 
     Raises:
-        InputError: all checkpoints are damaged, or the newest one is not this run's; weights that cannot be read.
+        InputError: all checkpoints are damaged, or the newest one is not this run's; weights that are damaged or
+            cannot be read.
     """
     step = _newest_whole(folder, record, config, console) if global_rank() == 0 else folder.last_saved_step()
-    weights = None if step else open_weights(config.model, model_config, shapes, config.seed)
+    if not step and global_rank() == 0:
+        local.verify()
+    weights = None if step else open_weights(local.spec, model_config, shapes, config.seed)
     return Beginning(step, weights, shapes)
 
 
@@ -181,6 +191,7 @@ def write_start(
     folder: RunFolder,
     record: RunRecord,
     resolved_yaml: str,
+    local: LocalModel,
     data: PreparedData,
     steps: Steps,
     begin: Beginning,
@@ -195,6 +206,8 @@ def write_start(
         return
     cut_metrics(folder.metrics, begin.step)
     replace_file(folder.config, resolved_yaml)
+    if not begin.step:
+        record.content["weights"] = local.facts()
     record.update(
         receipt=data.examples.receipt.to_dict(),
         examples={"train": len(data.train_indices), "validation": len(data.val_indices)},

@@ -20,6 +20,7 @@ from galpaca.app.start import (
     open_record,
     write_start,
 )
+from galpaca.app.weights import local_model
 from galpaca.model.compute import prepare_layers
 from galpaca.model.opt import build_model, check_model, parameter_shapes, read_config
 from galpaca.runs.folder import RunFolder
@@ -46,21 +47,22 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
     found = find_data(config.data, folder.root)
     with claimed(folder):
         check_machine(config)
-        check_model(config.model, config.data.max_length)
+        local = local_model(config, console)
+        check_model(local.spec, config.data.max_length)
         config.compute.check(config.fast_attention)
         engine = make_engine(config)
-        data = prepare_data(config.data, found, config.model.tokenizer_path, console)
+        data = prepare_data(config.data, found, local.spec.tokenizer_path, console)
         steps = plan_steps(config, data)
-        model_config = read_config(config.model, data.tokenizer)
+        model_config = read_config(local.spec, data.tokenizer)
         record, changes = open_record(folder, config, data)
         show_rows(console, "data", data.examples.receipt.rows())
         if finished(folder, steps.num_steps) and not changes:
             console.print(f"\n[green]{folder.path} is complete[/green]; its model is {folder.model}")
             return folder
         model = build_model(model_config)
-        begin = choose_beginning(folder, record, config, model_config, parameter_shapes(model), console)
+        begin = choose_beginning(folder, record, config, local, model_config, parameter_shapes(model), console)
         check_room(folder, config, begin.num_parameters)
-        write_start(folder, record, resolved_yaml, data, steps, begin, changes)
+        write_start(folder, record, resolved_yaml, local, data, steps, begin, changes)
         keep_for_release(folder, record, config, data, model_config)
         show_rows(console, "run", describe(config, folder, steps, begin))
         prepare_layers(model, config.compute, fast_attention=config.fast_attention)

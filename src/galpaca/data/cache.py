@@ -44,10 +44,10 @@ def load_or_encode(root: Path, key: str, encode: Callable[[], EncodedExamples]) 
         pass
     except _DamagedError as damage:
         warnings.warn(f"the encoded data in {entry} is damaged ({damage}) and is encoded again", stacklevel=2)
-    made = [folder for folder in (root, *root.parents) if not folder.exists()]
+    made = missing_folders(root)
     lock = root / f"{entry.name}.lock"
     try:
-        with _waiting_for(lock):
+        with waiting_for(lock):
             try:
                 return _load(entry)  # another process was faster
             except (FileNotFoundError, _DamagedError):
@@ -59,12 +59,17 @@ def load_or_encode(root: Path, key: str, encode: Callable[[], EncodedExamples]) 
             f"the encoded data cannot be saved: {error.strerror or error}", where=root, fix="data.cache_dir=FOLDER"
         ) from None
     except BaseException:
-        _leave_nothing(lock, made)
+        leave_nothing(lock, made)
         raise
 
 
+def missing_folders(folder: Path) -> list[Path]:
+    """A folder and those above it, innermost first, as far as they do not exist."""
+    return [path for path in (folder, *folder.parents) if not path.exists()]
+
+
 @contextmanager
-def _waiting_for(lock: Path) -> Iterator[None]:
+def waiting_for(lock: Path) -> Iterator[None]:
     """Holds the lock. Whoever held it before may have failed and taken the folder away."""
     guard = FileLock(lock)
     while not guard.is_locked:
@@ -77,7 +82,7 @@ def _waiting_for(lock: Path) -> Iterator[None]:
         guard.release()
 
 
-def _leave_nothing(lock: Path, made: list[Path]) -> None:
+def leave_nothing(lock: Path, made: list[Path]) -> None:
     """After data that was refused: no lock, and no folders that were made for it."""
     lock.unlink(missing_ok=True)
     with suppress(OSError):  # something else has come to be in there

@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -101,19 +101,54 @@ class HubSource:
             raise InputError(
                 f"the data set cannot be loaded: {type(error).__name__}: {reason}",
                 where=f"{name} (split {split})",
-                why="it is neither in the local cache nor to be had from the Hub",
-                fix="check the name, the split and the network; or download it and use data=local data.path=FILE",
+                why="it is neither prepared nor in the local cache nor to be had from the Hub",
+                fix="check the name, the split and the network; galpaca prepare +experiment=NAME where there is one; "
+                "or download it and use data=local data.path=FILE",
             ) from None
         self._rows = [Row(None, row) for row in table]
-        digest = hashlib.sha256()
-        for row in self._rows:
-            digest.update(json.dumps(row.value, sort_keys=True, default=str).encode())
-        self.fingerprint = digest.hexdigest()
+        self.fingerprint = _digest_of(self.lines())
 
     def rows(self) -> list[Row]:
         if not self._rows:
             raise InputError("the data set has no records", where=self.name, fix="name another split: data.hub_split")
         return self._rows
+
+    def lines(self) -> Iterator[str]:
+        """Each row as one line of JSON."""
+        return (json.dumps(row.value, sort_keys=True, default=str) for row in self._rows)
+
+
+class SavedSource:
+    """A data set of the Hub whose ``lines`` were saved in a file; the fingerprint is the data set's.
+
+    Args:
+        path: of the file.
+        name: of the data set.
+        fingerprint: that it had.
+        fix: what saves it again.
+
+    Raises:
+        InputError: the file is not there, or not as it was saved.
+    """
+
+    def __init__(self, path: Path, name: str, fingerprint: str, fix: str) -> None:
+        self.name, self.fingerprint = name, fingerprint
+        try:
+            self._lines = path.read_text(encoding="ascii").splitlines()
+        except (OSError, ValueError) as error:
+            raise InputError(f"the saved data set cannot be read: {error}", where=path, fix=fix) from None
+        if _digest_of(self._lines) != fingerprint:
+            raise InputError("the saved data set is damaged: its checksum does not fit", where=path, fix=fix)
+
+    def rows(self) -> list[Row]:
+        return [Row(None, json.loads(line)) for line in self._lines]
+
+
+def _digest_of(lines: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(line.encode())
+    return digest.hexdigest()
 
 
 def _json(content: bytes, path: Path, problems: Problems) -> Iterator[Row]:

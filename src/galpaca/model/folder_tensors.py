@@ -33,18 +33,23 @@ class FolderTensors:
         tied_head: the head shares the embedding, so that a copy of it in the files is not counted.
 
     Raises:
-        InputError: files missing, truncated or unreadable; a copy of a tied head that differs from the embedding.
+        InputError: files missing, truncated or unreadable; a weight that is there twice; a copy of a tied head that
+            differs from the embedding.
     """
 
     def __init__(self, folder: Path, *, tied_head: bool = True) -> None:
         self.folder = folder
         self._files = _open(weight_files(folder))
         self._places: dict[str, tuple[Any, str]] = {}
-        for file in self._files.values():
+        problems = Problems()
+        for path, file in self._files.items():
             for key in file.keys():  # noqa: SIM118 - no mapping
                 name = _full_name(key)
+                if name in self._places:
+                    problems.add(f"the weight {name} is there twice", where=path, why="which one?", fix=_AGAIN)
                 if not name.endswith(_IGNORED):
                     self._places[name] = (file, key)
+        problems.raise_any()
         if tied_head:
             self._drop_tied_head()
 
@@ -90,16 +95,27 @@ def weight_files(folder: Path) -> list[Path]:
                 fix=f"galpaca prepare --weights {folder} writes them as safetensors, once",
             )
         raise InputError("the folder holds no weights", where=folder, why=f"no {SINGLE_FILE}", fix=_AGAIN)
+    return indexed_files(index)
+
+
+def indexed_files(index: Path) -> list[Path]:
+    """The files that an index names, all beside it.
+
+    Raises:
+        InputError: the index cannot be read, or names files that are not there.
+    """
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"the index is no JSON with a weight_map: {error}", where=index, fix=_AGAIN) from None
     problems = Problems()
     for name in names:
-        if not (folder / name).is_file():
-            problems.add("the weight file is missing", where=folder / name, why="the index names it", fix=_AGAIN)
+        if Path(name).name != name:
+            problems.add(f"the index names {name!r}, which is outside of the folder", where=index, fix=_AGAIN)
+        elif not (index.parent / name).is_file():
+            problems.add("the weight file is missing", where=index.parent / name, why="the index names it", fix=_AGAIN)
     problems.raise_any()
-    return [folder / name for name in names]
+    return [index.parent / name for name in names]
 
 
 def _open(paths: list[Path]) -> dict[Path, Any]:

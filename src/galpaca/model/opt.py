@@ -150,6 +150,22 @@ def open_weights(spec: ModelSpec, config: OPTConfig, shapes: Shapes, seed: int) 
     return source
 
 
+def check_weights(folder: Path) -> int:
+    """Compares the weights of a folder with its own configuration.
+
+    Returns:
+        The model's number of parameters.
+
+    Raises:
+        InputError: as ``open_weights``; no configuration of an OPT model.
+    """
+    spec = ModelSpec(path=str(folder))
+    config = _config_of(spec)
+    model = build_model(config)
+    open_weights(spec, config, parameter_shapes(model), seed=0)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def architecture_of(config: OPTConfig) -> Architecture:
     """The sizes that decide the model's operations."""
     return Architecture(config.num_hidden_layers, config.hidden_size, config.ffn_dim, config.vocab_size)

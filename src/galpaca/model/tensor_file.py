@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-_NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}
+# What a file may hold, and the format's name for it.
+DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}
 _ALIGNMENT = 8  # of the first value; readers map the file and want aligned numbers
 _WRITE_BYTES = 1 << 24
 
@@ -84,7 +85,7 @@ def _header(entries: Iterable[TensorEntry], metadata: Mapping[str, str] | None) 
     offset = 0
     for entry in entries:
         span = [offset, offset + entry.num_bytes]
-        header[entry.name] = {"dtype": _NAMES[entry.dtype], "shape": list(entry.shape), "data_offsets": span}
+        header[entry.name] = {"dtype": DTYPES[entry.dtype], "shape": list(entry.shape), "data_offsets": span}
         offset = span[1]
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % _ALIGNMENT)

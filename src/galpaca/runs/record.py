@@ -22,8 +22,8 @@ class RunRecord:
     """The content of ``run.json``, written whole after every change.
 
     Keys: ``id`` (also the W&B run's), ``created``, ``starts`` (one entry for each time the run was started),
-    ``recipe`` (what must not change when the run goes on), ``receipt``, ``plan``, ``release`` (what the model card
-    tells beside these), ``final``.
+    ``recipe`` (what must not change when the run goes on), ``weights`` (which ones it began with), ``receipt``,
+    ``plan``, ``release`` (what the model card tells beside these), ``final``.
     """
 
     def __init__(self, path: Path) -> None:

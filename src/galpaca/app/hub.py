@@ -1,0 +1,149 @@
+"""What of the Hugging Face Hub is on this machine, and what is fetched from there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from galpaca.errors import InputError
+
+_TOKENIZER = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+)
+_CONFIG = ("config.json", "generation_config.json")
+_SAFE = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
+_PICKLED = ("pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json")
+
+# A file that the Hub keeps outside of git is named by its SHA-256 in the cache; others by git's shorter one.
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def is_hub_id(path: str) -> bool:
+    """As everywhere: a folder of that name comes first."""
+    return not Path(path).is_dir() and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) is not None and path[0] not in ".~"
+
+
+def hub_name(hub_id: str, revision: str | None) -> str:
+    """A Hub id as a folder's name."""
+    return hub_id.replace("/", "--") + (f"@{revision.replace('/', '--')}" if revision else "")
+
+
+def prepare_command() -> str:
+    """What prepares a run with the overrides of this process's command."""
+    return shlex.join(["galpaca", "prepare", *(given for given in sys.argv[1:] if "=" in given and given[0] != "-")])
+
+
+def is_offline() -> bool:
+    """Whether the environment forbids to ask the Hub."""
+    from huggingface_hub.constants import is_offline_mode
+
+    return is_offline_mode()
+
+
+def cached_snapshot(hub_id: str, revision: str | None) -> Path | None:
+    """The folder of a model or tokenizer in the Hub's cache, complete or not; nobody is asked."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for name in ("config.json", "tokenizer.json", "vocab.json"):
+        found = try_to_load_from_cache(hub_id, name, revision=revision)
+        if isinstance(found, str):
+            return Path(found).parent
+    return None
+
+
+def download(hub_id: str, revision: str | None, *, weights: bool) -> Path:
+    """Downloads what is missing of a model, or of a tokenizer alone, into the Hub's cache.
+
+    Args:
+        weights: also the configuration and the weights, as safetensors if the Hub has them.
+
+    Returns:
+        Its folder there.
+
+    Raises:
+        InputError: there is no such model, no right to it, or no network.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+
+    patterns = list(_TOKENIZER)
+    try:
+        if weights:
+            names = HfApi().list_repo_files(hub_id, revision=revision)
+            safe = any(re.fullmatch(r"model(-.*)?\.safetensors", name) for name in names)
+            patterns += [*_CONFIG, *(_SAFE if safe else _PICKLED)]
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns))
+    except Exception as error:  # the library raises a dozen unrelated kinds
+        reason = str(error).splitlines()[0] if str(error) else ""
+        raise InputError(
+            f"it cannot be downloaded: {type(error).__name__}: {reason}",
+            where=hub_id + (f" (revision {revision})" if revision else ""),
+            fix=f"check the name, the revision and the network; or {prepare_command()} where there is one",
+        ) from None
+
+
+def has_safetensors(folder: Path) -> bool:
+    from galpaca.model.folder_tensors import weight_files
+
+    try:
+        return bool(weight_files(folder))
+    except InputError:
+        return False
+
+
+def has_pickled(folder: Path) -> bool:
+    from galpaca.model.pickled_weights import pickled_files
+
+    try:
+        return bool(pickled_files(folder))
+    except InputError:
+        return False
+
+
+def has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json"))
+
+
+def small_files(folder: Path) -> list[Path]:
+    """Configuration and tokenizer."""
+    return [folder / name for name in (*_CONFIG, *_TOKENIZER) if (folder / name).is_file()]
+
+
+def known_sha256(path: Path) -> str | None:
+    """What the Hub's cache says of a file in it, if it says anything."""
+    name = path.resolve().name
+    return name if path.is_symlink() and _SHA256.fullmatch(name) else None
+
+
+def drop_from_cache(paths: Sequence[Path]) -> None:
+    """Removes files of the Hub's cache, so that they are downloaded again."""
+    for path in paths:
+        path.resolve().unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+
+
+def link_or_symlink(source: Path, place: Path) -> None:
+    """Gives a file of the Hub's cache a second name, at no cost of disk.
+
+    A hard link stays when the cache is emptied. On another file system a symbolic link takes its place: a copy would
+    double what may be a quarter of a terabyte, and a cache that was emptied is told by the file's name.
+    """
+    blob = source.resolve()
+    try:
+        os.link(blob, place)
+    except OSError:
+        place.symlink_to(blob)
+
+
+def copy_small_files(folder: Path, place: Path) -> None:
+    for path in small_files(folder):
+        shutil.copyfile(path, place / path.name)

@@ -1,0 +1,55 @@
+"""Where the run's records come from: a file, a data set of the Hub as it was saved, or the Hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from galpaca.app.hub import hub_name, prepare_command
+from galpaca.app.prepared import Filled, make_folder, read_checksums
+from galpaca.data.sources import FileSource, HubSource, SavedSource, Source
+from galpaca.data.spec import DataSpec
+
+_ROWS = "rows.jsonl"
+
+
+def open_source(spec: DataSpec, root: Path) -> Source:
+    """Opens the records; nobody is asked about a data set that was saved.
+
+    Args:
+        root: below which data sets are saved.
+
+    Raises:
+        InputError: they cannot be had.
+    """
+    if spec.path:
+        return FileSource(Path(spec.path))
+    folder = rows_folder(spec, root)
+    saved = read_checksums(folder)
+    if saved is None:
+        return HubSource(str(spec.hub_id), spec.hub_split, spec.hub_revision)
+    return SavedSource(folder / _ROWS, str(spec.hub_id), saved.source["fingerprint"], prepare_command())
+
+
+def rows_folder(spec: DataSpec, root: Path) -> Path:
+    """Where a data set of the Hub is saved, or would be."""
+    return root / ".cache" / "rows" / f"{hub_name(str(spec.hub_id), spec.hub_revision)}--{spec.hub_split}"
+
+
+def make_rows(spec: DataSpec, root: Path) -> bool:
+    """Saves a data set of the Hub, unless it is there and whole.
+
+    Returns:
+        Whether it was saved now.
+
+    Raises:
+        InputError: it cannot be had.
+    """
+
+    def fill(partial: Path) -> Filled:
+        source = HubSource(str(spec.hub_id), spec.hub_split, spec.hub_revision)
+        source.rows()  # refuses one without any
+        (partial / _ROWS).write_text("".join(f"{line}\n" for line in source.lines()), encoding="ascii")
+        place = {"hub_id": spec.hub_id, "split": spec.hub_split, "revision": spec.hub_revision}
+        return Filled({**place, "fingerprint": source.fingerprint}, {})
+
+    return make_folder(rows_folder(spec, root), fill, thorough=True)

@@ -1,0 +1,211 @@
+"""Weights in PyTorch's own format, read without running what they bring along, and written as safetensors."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from galpaca.errors import InputError, Problems
+from galpaca.model.folder_tensors import INDEX_FILE, SINGLE_FILE, indexed_files
+from galpaca.model.tensor_file import DTYPES, TensorEntry, write_tensor_file
+from galpaca.model.tensors import chunks
+from galpaca.runs.checkpoints import FileFacts
+
+PICKLED_INDEX = "pytorch_model.bin.index.json"
+_AGAIN = "copy or download the file again"
+_CHECKED_AT_ONCE = 4  # files; each reading thread keeps a core and the disk busy
+
+
+def pickled_files(folder: Path) -> list[Path]:
+    """The ``.bin`` files that hold a folder's weights; none if it has none.
+
+    Raises:
+        InputError: the index cannot be read, or names files that are not there.
+    """
+    index = folder / PICKLED_INDEX
+    return indexed_files(index) if index.is_file() else sorted(folder.glob("pytorch_model*.bin"))
+
+
+def convert(folder: Path, out: Path, progress: Callable[[int], None] = lambda done: None) -> dict[str, FileFacts]:
+    """Writes the weights of ``.bin`` files as safetensors, one file for each, and compares them value by value.
+
+    Names and dtypes stay. A head that is the embedding itself is left out where the configuration ties the two.
+
+    Args:
+        folder: with the ``.bin`` files and ``config.json``.
+        out: an existing folder that holds no weights.
+        progress: told how many files are done.
+
+    Returns:
+        Size and SHA-256 of each weight file.
+
+    Raises:
+        InputError: files missing, truncated or damaged; files that hold anything but weights. Nothing in them is run,
+            and nothing is written before all of them have been read.
+        OSError: the disk is full; what was written so far stays.
+    """
+    files = pickled_files(folder)
+    _check(files)
+    tied_head = _ties_head(folder)
+    facts, places, num_bytes = {}, {}, 0
+    for number, path in enumerate(files, start=1):
+        tensors = _load(path)
+        if tied_head:
+            _drop_tied_head(tensors)
+        entries = [TensorEntry(name, tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()]
+        name = SINGLE_FILE if len(files) == 1 else f"model-{number:05d}-of-{len(files):05d}.safetensors"
+        written = write_tensor_file(out / name, entries, tensors.values(), {"format": "pt"})
+        _compare(out / name, tensors, path)
+        facts[name] = FileFacts(written.num_bytes, written.sha256)
+        places.update(dict.fromkeys(tensors, name))
+        num_bytes += sum(entry.num_bytes for entry in entries)
+        progress(number)
+    if len(files) > 1:
+        index = {"metadata": {"total_size": num_bytes}, "weight_map": dict(sorted(places.items()))}
+        (out / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    return facts
+
+
+def _check(files: list[Path]) -> None:
+    """Raises:
+    InputError: whatever is wrong with any of the files.
+    """
+    problems, seen = Problems(), dict[str, Path]()
+    with ThreadPoolExecutor(_CHECKED_AT_ONCE) as pool:
+        for path, damage in zip(files, pool.map(_damage, files), strict=True):
+            if damage:
+                problems.add(f"the weight file is truncated or damaged: {damage}", where=path, fix=_AGAIN)
+                continue
+            try:
+                tensors = _load(path)
+            except InputError as error:
+                problems.extend([error])
+                continue
+            for name in tensors:
+                if name in seen:
+                    problems.add(f"{name} is in {seen[name].name} too", where=path, fix="remove one of the files")
+                seen[name] = path
+    problems.raise_any()
+
+
+def _damage(path: Path) -> str:
+    """What is wrong with the archive; nothing if all its checksums fit, or if it is no archive."""
+    if not _begins_as_archive(path):
+        return ""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
+        return str(error)
+    return f"the checksum of {bad} does not fit" if bad else ""
+
+
+def _begins_as_archive(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file, memory-mapped.
+
+    Raises:
+        InputError: it holds anything else, or is of the kind before PyTorch 1.6, which cannot be mapped.
+    """
+    if not _begins_as_archive(path):
+        raise InputError(
+            "no weights of PyTorch 1.6 or later",
+            where=path,
+            why="older files cannot be mapped into memory; a Git LFS pointer or an error page looks like this too",
+            fix=_AGAIN,
+        )
+    try:
+        # A pickle is a program. weights_only runs nothing but the making of tensors; there is no other way in here.
+        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise _wants_more(path, error) from None
+    except (RuntimeError, OSError, EOFError, KeyError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"the weight file is truncated or damaged: {reason}", where=path, fix=_AGAIN) from None
+    odd = _oddities(content)
+    if odd:
+        raise InputError(f"the file holds more than named weights: {odd}", where=path, fix="a state dict of the model")
+    return dict(content)
+
+
+def _wants_more(path: Path, error: Exception) -> InputError:
+    wanted = re.search(r"GLOBAL (\S+)", str(error))
+    return InputError(
+        f"the file wants to run {wanted.group(1) if wanted else 'something'} when it is read, and is refused",
+        where=path,
+        why="weights need nothing of the kind; nothing of it was run",
+        fix="do not use this file; take the model from a source that you trust, as safetensors if it has them",
+    )
+
+
+def _oddities(content: Any) -> str:
+    if not isinstance(content, dict):
+        return type(content).__name__
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            return f"{name!r} is of the type {type(value).__name__}"
+        if value.layout != torch.strided or value.dtype not in DTYPES:
+            return f"{name} is {value.dtype}, {value.layout}"
+    return ""
+
+
+def _ties_head(folder: Path) -> bool:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return bool(config.get("tie_word_embeddings", True))
+    except (OSError, ValueError, AttributeError):
+        return False  # then nothing may be left out
+
+
+def _drop_tied_head(tensors: dict[str, Tensor]) -> None:
+    """Takes a head away that is the same memory as the embedding."""
+    head = tensors.get("lm_head.weight")
+    for name in ("model.decoder.embed_tokens.weight", "decoder.embed_tokens.weight"):
+        embedding = tensors.get(name)
+        if head is not None and embedding is not None and _is_same_memory(head, embedding):
+            del tensors["lm_head.weight"]
+            return
+
+
+def _is_same_memory(one: Tensor, other: Tensor) -> bool:
+    return (one.data_ptr(), one.shape, one.stride(), one.dtype) == (
+        other.data_ptr(),
+        other.shape,
+        other.stride(),
+        other.dtype,
+    )
+
+
+def _compare(path: Path, tensors: dict[str, Tensor], source: Path) -> None:
+    """Raises:
+    InputError: what is on disk is not what was read, by the bits.
+    """
+    file = safe_open(path, "pt")
+    problems = Problems()
+    for name in sorted(tensors.keys() ^ set(file.keys())):
+        problems.add(f"{name} was not written", where=path, fix="check the disk, and try again")
+    for name in sorted(tensors.keys() & set(file.keys())):
+        wanted, found = tensors[name], file.get_tensor(name)
+        if (wanted.dtype, wanted.shape) != (found.dtype, found.shape) or not _same_bits(wanted, found):
+            problems.add(f"{name} is not as it is in {source.name}", where=path, fix="check the disk, and try again")
+    problems.raise_any()
+
+
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    """Not by value: a NaN differs from itself."""
+    left, right = (tensor.contiguous().view(-1).view(torch.uint8) for tensor in (one, other))
+    return all(torch.equal(left[a:b], right[a:b]) for a, b in chunks(len(left)))

@@ -1,0 +1,91 @@
+"""A data set of the Hub, saved once: the same rows and the same fingerprint without the library or a network."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from galpaca.app.rows import make_rows, open_source, rows_folder
+from galpaca.data.sources import FileSource, HubSource, SavedSource
+from galpaca.data.spec import DataSpec
+from galpaca.errors import InputError
+
+RECORDS: list[dict[str, Any]] = [
+    {"output": "x² — Ångström\n", "instruction": "a", "input": None},
+    {"output": "", "instruction": "b\x85c\u2028d", "input": "1", "id": 3, "score": 0.1},
+]
+SPEC = DataSpec(hub_id="owner/name", hub_split="test", hub_revision="refs/pr/1")
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names that the library was asked for."""
+    names: list[str] = []
+
+    def load_dataset(name: str, **_: object) -> list[dict[str, Any]]:
+        names.append(name)
+        return RECORDS
+
+    import datasets
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    return names
+
+
+def test_the_saved_rows_and_their_fingerprint_are_those_of_the_hub(asked: list[str], tmp_path: Path) -> None:
+    """Else a run that was begun before would be refused as one of other data."""
+    original = open_source(SPEC, tmp_path)
+    assert isinstance(original, HubSource)
+    assert make_rows(SPEC, tmp_path)
+    saved = open_source(SPEC, tmp_path)
+    assert isinstance(saved, SavedSource)
+    assert (saved.name, saved.fingerprint) == (original.name, original.fingerprint)
+    assert saved.rows() == original.rows()
+
+
+def test_what_is_saved_is_not_asked_for_again(asked: list[str], tmp_path: Path) -> None:
+    make_rows(SPEC, tmp_path)
+    assert not make_rows(SPEC, tmp_path)
+    open_source(SPEC, tmp_path).rows()
+    assert asked == ["owner/name"]
+
+
+def test_other_splits_and_revisions_are_others(tmp_path: Path) -> None:
+    specs = [SPEC, DataSpec(hub_id="owner/name"), DataSpec(hub_id="owner/name", hub_revision="v1")]
+    assert len({rows_folder(spec, tmp_path) for spec in specs}) == 3
+    assert all(rows_folder(spec, tmp_path).parent == tmp_path / ".cache" / "rows" for spec in specs)
+
+
+def test_a_damaged_row_is_refused_and_saved_again(asked: list[str], tmp_path: Path) -> None:
+    make_rows(SPEC, tmp_path)
+    path = rows_folder(SPEC, tmp_path) / "rows.jsonl"
+    path.write_text(path.read_text().replace('"a"', '"e"'))
+    with pytest.raises(InputError, match="damaged") as caught:
+        open_source(SPEC, tmp_path)
+    assert caught.value.where == str(path)
+    assert "galpaca prepare" in caught.value.fix
+    assert make_rows(SPEC, tmp_path)
+    assert open_source(SPEC, tmp_path).rows()
+
+
+def test_a_lost_file_is_refused(asked: list[str], tmp_path: Path) -> None:
+    make_rows(SPEC, tmp_path)
+    (rows_folder(SPEC, tmp_path) / "rows.jsonl").unlink()
+    with pytest.raises(InputError, match="cannot be read"):
+        open_source(SPEC, tmp_path)
+
+
+def test_a_file_comes_first(asked: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    path.write_text("{}\n")
+    assert isinstance(open_source(DataSpec(path=str(path), hub_id="owner/name"), tmp_path), FileSource)
+    assert asked == []
+
+
+def test_a_data_set_without_rows_is_not_saved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: [])
+    with pytest.raises(InputError, match="no records"):
+        make_rows(SPEC, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
