@@ -2,10 +2,12 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +86,21 @@ def train(tmp_path: Path, tokenizer_folder: Path, records_file: Path, server: st
 
 
 class Started(Forked):
-    """A running ``train.py`` whose output goes to files."""
+    """A running script whose output goes to files.
 
-    def __init__(self, server: str, line: list[str], folder: Path, **how: Any) -> None:
+    Args:
+        line: the command, as one would type it.
+        folder: where it runs.
+        env: further variables of its environment, which libraries read when they are used.
+    """
+
+    def __init__(
+        self, server: str, line: list[str], folder: Path, env: Mapping[str, str] | None = None, **how: Any
+    ) -> None:
         # Closed by ``completed``.
         self.out, self.err = (tempfile.TemporaryFile("w+", encoding="utf-8", dir=folder) for _ in range(2))  # noqa: SIM115
         outputs = {"stdout": self.out.fileno(), "stderr": self.err.fileno()}
-        super().__init__(server, line[1:], cwd=folder, env=os.environ, **outputs, **how)
+        super().__init__(server, line[1:], cwd=folder, env={**os.environ, **(env or {})}, **outputs, **how)
 
 
 def completed(process: Started, timeout: float = 240) -> subprocess.CompletedProcess[str]:
@@ -106,6 +116,33 @@ def completed(process: Started, timeout: float = 240) -> subprocess.CompletedPro
         outputs.append(file.read())
         file.close()
     return subprocess.CompletedProcess(process.args, process.wait(), *outputs)
+
+
+def run_ranks(server: str, script: Path, folder: Path, num_ranks: int, seconds: float = 200) -> None:
+    """Runs a script in several processes that find each other as under ``torchrun``; it is given ``folder``."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(num_ranks), "GROUP_RANK": "0"}
+    launched = {"TORCHELASTIC_RUN_ID": "test", "LOCAL_WORLD_SIZE": str(num_ranks)} if num_ranks > 1 else {}
+    processes = [
+        Started(
+            server,
+            [sys.executable, str(script), str(folder)],
+            folder,
+            env={**shared, **launched, "RANK": str(rank), "LOCAL_RANK": str(rank)} if num_ranks > 1 else None,
+        )
+        for rank in range(num_ranks)
+    ]
+    deadline = time.monotonic() + seconds
+    while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
+        if any(process.poll() for process in processes):  # the others would wait for it
+            break
+        time.sleep(0.02)
+    for process in processes:
+        process.kill()
+    done = [completed(process) for process in processes]
+    assert [one.returncode for one in done] == [0] * num_ranks, "\n".join(one.stderr for one in done)
 
 
 def command(tmp_path: Path, tokenizer: Path, records: Path, *overrides: str) -> list[str]:

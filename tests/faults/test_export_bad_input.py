@@ -1,11 +1,11 @@
 """``galpaca export`` refuses at the door: exit code 2, one message with a way out, and nothing half-written."""
 
-import hashlib
 import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from galpaca.cli import main
+from galpaca.runs.checkpoints import file_facts, read_manifest
 
 Refused = Callable[..., str]
 
@@ -54,18 +55,16 @@ def flip_a_bit(path: Path) -> None:
 
 def put(checkpoint: Path, name: str, value: float) -> None:
     """Fills a parameter on disk, with a manifest that says so."""
-    manifest = json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))
-    del manifest["sha256"]
+    manifest, files = read_manifest(checkpoint), {}
     for path in checkpoint.glob("*.safetensors"):
         tensors = load_file(path)
         for key in tensors:
             if key.startswith(f"weight/{name}/"):
                 tensors[key].fill_(value)
         save_file(tensors, path)
-        content = path.read_bytes()
-        manifest["files"][path.name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-    (checkpoint / "manifest.json").write_text(json.dumps({**manifest, "sha256": digest}), encoding="utf-8")
+        files[path.name] = file_facts(path)
+    changed = replace(manifest, files={**manifest.files, **files})
+    (checkpoint / "manifest.json").write_text(changed.to_json(), encoding="utf-8")
 
 
 def test_a_folder_that_is_there(copy: Path, refused: Refused) -> None:
@@ -174,6 +173,7 @@ import sys
 from pathlib import Path
 from galpaca.app import export
 from galpaca.cli import main
+from galpaca.runs.checkpoints import file_facts, read_manifest
 
 run, disk = map(Path, sys.argv[1:])
 for place, checked in (("read-only", True), ("tiny", True), ("tiny", False), ("small", True)):

@@ -1,19 +1,17 @@
 """A step's gradient is that of its examples one by one: on any number of processes, in any of the project's ways."""
 
-import os
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import run_ranks
 from invariants.gradients.toy import NUM_STEPS, SEED, STEP_EXAMPLES, make_examples, make_model
 from invariants.gradients.ways import WAYS, Way
 
 from galpaca.data.plan import StepPlan
 
-TESTS = Path(__file__).parents[1]
+WORKER = Path(__file__).parent / "gradients" / "worker.py"
 
 
 @cache
@@ -39,20 +37,11 @@ def reference() -> list[dict[str, torch.Tensor]]:
 
 
 @pytest.fixture(scope="module")
-def computed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def computed(tmp_path_factory: pytest.TempPathFactory, server: str) -> Path:
     """Gradients of all the ways, by processes under gloo."""
     folder = tmp_path_factory.mktemp("gradients")
     for num_ranks in sorted({way.num_ranks for way in WAYS}):
-        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_ranks}"]
-        done = subprocess.run(
-            [sys.executable, *(launcher if num_ranks > 1 else []), "-m", "invariants.gradients.worker", str(folder)],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(TESTS), "PYTHONFAULTHANDLER": "1"},
-            capture_output=True,
-            text=True,
-            timeout=240,
-        )
-        assert done.returncode == 0, done.stderr
+        run_ranks(server, WORKER, folder, num_ranks)
     return folder
 
 

@@ -1,35 +1,24 @@
 """What all ranks hold of a sharded model is the whole model, once."""
 
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import run_ranks
 from invariants.gradients.toy import make_model
 from invariants.parts.worker import SHARDINGS
 
 from galpaca.training.parts import whole_parts
 
 NUM_RANKS = 4
-TESTS = Path(__file__).parents[1]
+WORKER = Path(__file__).parent / "parts" / "worker.py"
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def saved(tmp_path_factory: pytest.TempPathFactory, server: str) -> Path:
     folder = tmp_path_factory.mktemp("parts")
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={NUM_RANKS}"]
-    done = subprocess.run(
-        [sys.executable, *launcher, "-m", "invariants.parts.worker", str(folder)],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
+    run_ranks(server, WORKER, folder, NUM_RANKS)
     return folder
 
 

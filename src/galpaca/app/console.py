@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.text import Text
 
 # In a log file a line now and then stands for the bar.
 _LOG_EVERY_SECONDS = 15.0
@@ -21,13 +21,10 @@ def make_console(*, quiet: bool = False) -> Console:
 
 def show_rows(console: Console, title: str, rows: Sequence[tuple[str, str]]) -> None:
     """Prints a title and labelled values below it."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="cyan", no_wrap=True)
-    table.add_column(overflow="fold")  # a path that is cut leads nowhere
-    for label, value in rows:
-        table.add_row(f"  {label}", value)
-    console.print(f"[bold]{title}[/bold]")
-    console.print(table)
+    width = max((len(label) for label, _ in rows), default=0)
+    console.print(title, style="bold", markup=False)
+    for label, value in rows:  # no table: it would cut or fold a path, which then leads nowhere
+        console.print(Text.assemble((f"  {label:<{width}}", "cyan"), f"  {value}"))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""One process of ``torchrun``: shards a model in each way, saves what it holds, and restores it into another model."""
+"""One of several ranks: shards a model in each way, saves what it holds, and restores it into another model."""
 
 import sys
 from pathlib import Path
