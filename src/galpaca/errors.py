@@ -16,6 +16,8 @@ class GalpacaError(Exception):
     """
 
     exit_code = 1
+    # Other ranks of the run do not see it; else rank 0 tells it for all.
+    of_one_rank = False
 
     def __init__(self, what: str, *, where: object = "", why: str = "", fix: str = "") -> None:
         super().__init__(what)
@@ -64,9 +66,17 @@ class StoppedBySignal(BaseException):
     """SIGTERM or Ctrl-C ended the run in good order.
 
     No ``Exception``: code that turns a library's errors into its own must let it through.
+
+    Args:
+        told: what was stopped.
+        agreed: all ranks stop together, and the run is saved.
     """
 
     exit_code = 143
+
+    def __init__(self, told: str, *, agreed: bool = False) -> None:
+        super().__init__(told)
+        self.agreed = agreed
 
 
 class Problems:

@@ -92,14 +92,24 @@ def _append(log: str, line: str) -> None:
 
 def terminate_at_step(step: int) -> None:
     """Asks the run to stop, as a scheduler would, when a step's figures have been written."""
+    _signal_at(step, signal.SIGTERM)
+
+
+def interrupt_twice_at_step(step: int) -> None:
+    """Somebody who does not want to wait."""
+    _signal_at(step, signal.SIGINT, signal.SIGINT)
+
+
+def _signal_at(step: int, *numbers: signal.Signals) -> None:
     from galpaca.runs.metrics import MetricsFile
 
     write = MetricsFile.write
 
-    def write_and_ask(self: MetricsFile, lines: Any) -> None:
+    def write_and_signal(self: MetricsFile, lines: Any) -> None:
         lines = list(lines)
         write(self, lines)
-        if any(line["step"] == step for line in lines):
-            os.kill(os.getpid(), signal.SIGTERM)
+        if any(line["step"] == step and "loss" in line for line in lines):
+            for number in numbers:
+                os.kill(os.getpid(), number)
 
-    MetricsFile.write = write_and_ask  # type: ignore[method-assign]
+    MetricsFile.write = write_and_signal  # type: ignore[method-assign]

@@ -19,6 +19,9 @@ OVERRIDES = (
     "trainer.max_epochs=100",
     "model.dropout=0.3",
     f"checkpoint.every_steps={EVERY}",
+    # Validations at the steps of checkpoints: a kill between the two must not lose one.
+    "data.val_fraction=0.2",
+    f"trainer.val_every_steps={EVERY}",
     "checkpoint.keep_last=1",
 )
 STRATEGIES = {

@@ -10,6 +10,8 @@ TOLERANCE = 1e-4  # relative, in float32 without dropout
 
 STEPS = 20
 COMMON = ("model.dropout=0.0", f"trainer.max_steps={STEPS}", "trainer.max_epochs=100", "optim.lr=1e-3")
+# Validations are due at steps after which the run is stopped.
+COMMON += ("data.val_fraction=0.2", "trainer.val_every_steps=2")
 # Who goes on, and after which step it is asked to stop: it makes one more, in which the ranks agree.
 STAGES = (
     (("strategy=single",), 5),
@@ -29,7 +31,11 @@ def test_from_one_to_two_to_four_to_one(train: Train, tmp_path: Path) -> None:
         hook = {"hook": "faults.crash:terminate_at_step", "hook_arguments": (stop,)} if stop else {}
         done = train("run.name=elastic", *COMMON, *overrides, **hook)
         assert done.returncode == (143 if stop else 0), done.stderr
-    one, other = (read_jsonl(tmp_path / "runs" / name / "metrics.jsonl") for name in ("straight", "elastic"))
+    lines = {name: read_jsonl(tmp_path / "runs" / name / "metrics.jsonl") for name in ("straight", "elastic")}
+    one, other = ([line for line in lines[name] if "loss" in line] for name in lines)
+    val_one, val_other = ([line for line in lines[name] if "val_loss" in line] for name in lines)
+    assert [line["step"] for line in val_other] == [line["step"] for line in val_one] == list(range(2, STEPS + 1, 2))
+    assert [line["val_loss"] for line in val_other] == pytest.approx([v["val_loss"] for v in val_one], rel=TOLERANCE)
     assert [[line[key] for key in OF_THE_PLAN] for line in other] == [
         [line[key] for key in OF_THE_PLAN] for line in one
     ]

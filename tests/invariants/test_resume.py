@@ -20,7 +20,7 @@ COMMON = (
     "batch.max_tokens=256",
     "model.dropout=0.3",
     "data.val_fraction=0.2",
-    "trainer.val_every_steps=15",
+    "trainer.val_every_steps=2",
     "checkpoint.every_steps=4",
 )
 STRATEGIES = {
@@ -92,6 +92,16 @@ def terminate(process: Started, folder: Path) -> None:
 
 def kill(process: Started, folder: Path) -> None:
     process.kill_group()
+
+
+def test_ctrl_c_twice_ends_all_ranks_at_once(train: Train, tmp_path: Path) -> None:
+    """Rank 0 waited for the others, which waited for rank 0 in the next collective, for half an hour."""
+    hook = {"hook": "faults.crash:interrupt_twice_at_step", "hook_arguments": (3,)}
+    done = train(*COMMON, *STRATEGIES["ddp"], timeout=60, **hook)
+    assert done.returncode == 143, done.stderr
+    assert "stopped by SIGINT" in done.stderr
+    again = train(*COMMON, *STRATEGIES["ddp"])
+    assert again.returncode == 0, again.stderr
 
 
 def test_a_finished_run_is_left_alone(train: Train, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def list_checkpoints(run: str, *, contents: bool, as_json: bool) -> None:
         GalpacaError: at the end, where a checkpoint is damaged.
     """
     folder = _run_folder(Path(run))
-    rows = [_row(folder, step, contents) for step in folder.saved_steps()]
+    rows = [row for step in folder.saved_steps() if (row := _row(folder, step, contents)) is not None]
     if as_json:
         for row in rows:
             print(json.dumps(asdict(row)))
@@ -81,7 +81,8 @@ def _run_folder(path: Path) -> RunFolder:
     return folder
 
 
-def _row(folder: RunFolder, step: int, contents: bool) -> Row:
+def _row(folder: RunFolder, step: int, contents: bool) -> Row | None:
+    """None if it was removed meanwhile, as a run that is alive does with its old ones."""
     checkpoint = folder.checkpoint(step)
     lines = [line for line in read_metrics(folder.metrics) if line["step"] == step]
     figures = {key: value for line in lines for key, value in line.items()}
@@ -90,10 +91,14 @@ def _row(folder: RunFolder, step: int, contents: bool) -> Row:
         manifest = read_manifest(checkpoint)
     except InputError:
         manifest = None
+    try:
+        num_bytes = sum(file.stat().st_size for file in checkpoint.iterdir())
+    except FileNotFoundError:
+        return None
     return Row(
         step=step,
         time=manifest.time if manifest else None,
-        bytes=sum(file.stat().st_size for file in checkpoint.iterdir()),
+        bytes=num_bytes,
         loss=figures.get("loss"),
         val_loss=figures.get("val_loss"),
         num_ranks=manifest.num_ranks if manifest else None,

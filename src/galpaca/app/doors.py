@@ -29,6 +29,8 @@ def guarded(command: Callable[[], object]) -> int:
     except GalpacaError as error:
         if global_rank() == 0:  # every rank sees the same
             print(f"error: {error}", file=sys.stderr)
+        elif error.of_one_rank:
+            print(f"error on rank {global_rank()}: {error}", file=sys.stderr)
         return error.exit_code
     except StoppedBySignal as stop:
         if global_rank() == 0:

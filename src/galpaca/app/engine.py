@@ -53,6 +53,12 @@ def check_machine(config: Config) -> None:
             where="strategy",
             fix="strategy=fsdp or strategy=ddp, or trainer.devices=1 trainer.num_nodes=1",
         )
+    if config.strategy.get("sharding_strategy") == "HYBRID_SHARD" and asked.devices == 1 and asked.num_nodes > 1:
+        raise InputError(
+            "HYBRID_SHARD shards within a node, and each node has one process",
+            where="strategy.sharding_strategy",
+            fix="strategy=ddp keeps a copy on each; strategy.sharding_strategy=FULL_SHARD shards over all nodes",
+        )
     if asked.accelerator != "gpu":
         return
     import torch

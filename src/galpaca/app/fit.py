@@ -18,7 +18,7 @@ from galpaca.errors import GalpacaError, StoppedBySignal
 from galpaca.model.opt import architecture_of
 from galpaca.runs.checkpoints import Retention
 from galpaca.runs.folder import RunFolder
-from galpaca.runs.metrics import MetricsFile
+from galpaca.runs.metrics import MetricsFile, validation_losses
 from galpaca.runs.record import RunRecord
 from galpaca.runs.shutdown import Shutdown
 
@@ -56,6 +56,7 @@ def fit(
     from galpaca.training.module import InstructionTuner
     from galpaca.training.speed import StepSpeed
     from galpaca.training.trainer import make_trainer
+    from galpaca.training.validation import MissedValidation
 
     loggers = engine.make_loggers(folder=folder, run_id=record.id)
     with ExitStack() as stack:
@@ -89,6 +90,8 @@ def fit(
             shapes=store.shapes,
             tell=lambda figures: LoggerSink(loggers).write([dict(figures)]),
         )
+        val_every_steps = config.trainer.val_every_steps or steps.per_epoch
+        validation = MissedValidation(_validation_is_missing(folder, steps, begin.step, val_every_steps))
         # The order matters: a step's figures come before the checkpoint that counts on them.
         trainer = make_trainer(
             engine.strategy,
@@ -96,8 +99,8 @@ def fit(
             accelerator=config.trainer.accelerator,
             devices=config.trainer.devices,
             num_nodes=config.trainer.num_nodes,
-            val_every_steps=config.trainer.val_every_steps or steps.per_epoch,
-            callbacks=[metrics, checkpointer, *engine.callbacks],
+            val_every_steps=val_every_steps,
+            callbacks=[metrics, checkpointer, validation, *engine.callbacks],
             loggers=loggers,
             root=folder.path,
         )
@@ -105,6 +108,15 @@ def fit(
         engine.strategy.store = store
         with _children_of(trainer, config):
             trainer.fit(tuner, datamodule=steps.module, ckpt_path=folder.checkpoint(begin.step))
+        shutdown.deferred = False
+        if shutdown.requested:
+            raise StoppedBySignal("stopped after the last step, which is saved; the same command releases it")
+
+
+def _validation_is_missing(folder: RunFolder, steps: Steps, step: int, val_every_steps: int) -> bool:
+    """Of the step that the run goes on after."""
+    is_due = step > 0 and (step % val_every_steps == 0 or step == steps.num_steps)
+    return is_due and bool(len(steps.module.val_indices)) and step not in validation_losses(folder.metrics)
 
 
 @contextmanager
@@ -114,18 +126,23 @@ def _children_of(trainer: L.Trainer, config: Config) -> Iterator[None]:
 
     try:
         yield
-    except StoppedBySignal:
-        _wait_for_children(trainer)
+    except StoppedBySignal as stop:
+        if stop.agreed:
+            _wait_for_children(trainer)
+        else:  # they may be waiting for this process
+            _kill_children(trainer)
         raise
     except torch.OutOfMemoryError as error:
         _kill_children(trainer)
-        raise GalpacaError(
+        told = GalpacaError(
             "the GPU is out of memory",
             where=f"batch.max_tokens={config.batch.max_tokens}",
             why=str(error).splitlines()[0],
             fix="one of these, what costs least first; all but the moments go on with this run:\n"
             + "\n".join(f"  {number}. {advice}" for number, advice in enumerate(memory_advice(config), start=1)),
-        ) from None
+        )
+        told.of_one_rank = True  # its micro-batches are not those of the others
+        raise told from None
     except BaseException:
         _kill_children(trainer)
         raise

@@ -16,10 +16,11 @@ from galpaca.app.examples import PreparedData, Steps
 from galpaca.app.ranks import global_rank
 from galpaca.app.weights import LocalModel
 from galpaca.data.plan import summarize
-from galpaca.errors import InputError, Problems
+from galpaca.errors import Problems
 from galpaca.model.opt import open_weights
-from galpaca.runs.checkpoints import FileFacts, Manifest, damage, file_facts, read_manifest, set_aside
+from galpaca.runs.checkpoints import FileFacts, Manifest, damage, file_facts, point_to, read_manifest, set_aside
 from galpaca.runs.folder import RunFolder, replace_file
+from galpaca.runs.host import available_memory_bytes
 from galpaca.runs.lock import locked
 from galpaca.runs.metrics import cut_metrics
 from galpaca.runs.record import RunRecord, command_line, git_state, recipe_differences, versions
@@ -121,7 +122,7 @@ def _newest_whole(folder: RunFolder, record: RunRecord, config: Config, console:
     """Rank 0 reads all files and sets damaged checkpoints aside; other ranks are told later which one it took."""
     folder.remove_partial()
     steps = folder.saved_steps()
-    damaged = []
+    damaged: list[tuple[Path, list[str]]] = []
     for step in reversed(steps):
         checkpoint = folder.checkpoint(step)
         if found := damage(checkpoint):
@@ -130,6 +131,7 @@ def _newest_whole(folder: RunFolder, record: RunRecord, config: Config, console:
         for path, reasons in damaged:
             console.print(f"[yellow]warning:[/yellow] {set_aside(path)} is set aside: {'; '.join(reasons)}")
             console.print(f"  the run goes on from the checkpoint before it, of step {step}")
+        point_to(checkpoint)
         if not config.run.accept_changes:
             _check_belongs(folder, read_manifest(checkpoint), record)
         return step
@@ -165,25 +167,52 @@ def _metrics_facts(folder: RunFolder, manifest: Manifest) -> FileFacts | None:
     return file_facts(folder.metrics, manifest.metrics.bytes) if folder.metrics.is_file() else None
 
 
-def check_room(folder: RunFolder, config: Config, num_parameters: int) -> None:
+def check_room(folder: RunFolder, config: Config, num_steps: int, num_parameters: int) -> None:
     """Raises:
-    InputError: the disk has no room for the checkpoints that stay, the one being written, and the model.
+    InputError: the disk has no room for the checkpoints that will stay, the one being written, and the model; or the
+        host's memory none for the copy that is written beside the training.
     """
     if global_rank() != 0:
         return
-    of_moments = 2 * (2 if config.optim.moments_dtype == "bfloat16" else 4)
-    checkpoint = num_parameters * (4 + of_moments)
-    model = num_parameters * (4 if config.release.dtype == "float32" else 2)
-    there = sum(file.stat().st_size for file in folder.path.rglob("*") if file.is_file())
-    wanted = (config.checkpoint.keep_last + 1) * checkpoint + model
+    of_weight = 8 if config.precision.name == "64-true" else 4
+    of_moment = 2 if config.optim.moments_dtype == "bfloat16" else of_weight
+    checkpoint = num_parameters * (of_weight + 2 * of_moment)
+    problems = Problems()
+    _check_disk(problems, folder, config, num_steps, num_parameters, checkpoint)
+    _check_memory(problems, config, checkpoint)
+    problems.raise_any()
+
+
+def _check_disk(
+    problems: Problems, folder: RunFolder, config: Config, num_steps: int, num_parameters: int, checkpoint: int
+) -> None:
+    saving = config.checkpoint
+    stay = saving.keep_last + 1 + saving.keep_best + (num_steps // saving.keep_every if saving.keep_every else 0)
+    if saving.every_minutes is None and not saving.every_epoch:
+        stay = min(stay, num_steps // (saving.every_steps or num_steps) + 1)
+    model = 0 if folder.model.is_dir() else num_parameters * (4 if config.release.dtype == "float32" else 2)
+    wanted = max(0, stay - len(folder.saved_steps())) * checkpoint + model
     free = shutil.disk_usage(folder.path).free
-    if wanted > free + there:
-        raise InputError(
-            f"the disk has {free / 2**30:.1f} GiB free and the run wants {(wanted - there) / 2**30:.1f} GiB more",
+    if wanted > free:
+        problems.add(
+            f"the disk has {free / 2**30:.2f} GiB free and the run wants {wanted / 2**30:.2f} GiB",
             where=folder.path,
-            why=f"{checkpoint / 2**30:.1f} GiB a checkpoint, {config.checkpoint.keep_last} kept and one being written, "
-            f"and {model / 2**30:.1f} GiB for the model",
+            why=f"{checkpoint / 2**30:.2f} GiB a checkpoint, {stay} of them with the one being written, and "
+            f"{model / 2**30:.2f} GiB for the model",
             fix="make room; run.root=FOLDER on another disk; or a smaller checkpoint.keep_last",
+        )
+
+
+def _check_memory(problems: Problems, config: Config, checkpoint: int) -> None:
+    """Ranks share a checkpoint, so that a node holds its ranks' part of it."""
+    available = available_memory_bytes()
+    copies = checkpoint * config.trainer.devices // config.trainer.num_ranks
+    if config.checkpoint.asynchronous and available is not None and copies > available:
+        problems.add(
+            f"{available / 2**30:.1f} GiB of host memory are free and a checkpoint's copy takes {copies / 2**30:.1f}",
+            where="checkpoint.asynchronous",
+            why="training goes on while a checkpoint is written, from a copy in host memory",
+            fix="checkpoint.asynchronous=false copies nothing, and training waits",
         )
 
 

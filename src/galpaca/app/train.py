@@ -56,12 +56,12 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
         model_config = read_config(local.spec, data.tokenizer)
         record, changes = open_record(folder, config, data)
         show_rows(console, "data", data.examples.receipt.rows())
-        if finished(folder, steps.num_steps) and not changes:
+        if finished(folder, steps.num_steps):
             console.print(f"\n[green]{folder.path} is complete[/green]; its model is {folder.model}")
             return folder
         model = build_model(model_config)
         begin = choose_beginning(folder, record, config, local, model_config, parameter_shapes(model), console)
-        check_room(folder, config, begin.num_parameters)
+        check_room(folder, config, steps.num_steps, begin.num_parameters)
         write_start(folder, record, resolved_yaml, local, data, steps, begin, changes)
         keep_for_release(folder, record, config, data, model_config)
         show_rows(console, "run", describe(config, folder, steps, begin))

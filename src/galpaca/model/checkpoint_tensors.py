@@ -24,10 +24,6 @@ def piece_name(kind: str, parameter: str, start: int) -> str:
     return f"{kind}/{parameter}/{start}"
 
 
-def rank_file(rank: int) -> str:
-    return f"rank-{rank:05d}{_SUFFIX}"
-
-
 class CheckpointTensors:
     """A ``TensorSource`` over one kind of tensors.
 

@@ -12,6 +12,7 @@ on, when all its files and their manifest are on disk::
         rank-00001.safetensors
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -126,21 +127,40 @@ def commit(checkpoint: Path, manifest: Manifest, seconds: Mapping[str, float]) -
         The manifest as it is on disk.
 
     Raises:
-        OSError: the disk is full; the checkpoint does not exist then.
+        OSError: the disk is full, or a rank's file is not there; the checkpoint does not exist then.
     """
     partial = partial_of(checkpoint)
-    reports = sorted(partial.glob(f"*{_REPORT}"))
-    files = {path.name.removesuffix(_REPORT): FileFacts(**json.loads(path.read_text())) for path in reports}
+    files = {}
+    for name in expected_files(manifest.num_ranks):
+        facts = FileFacts(**json.loads((partial / f"{name}{_REPORT}").read_text()))
+        if (found := (partial / name).stat().st_size) != facts.bytes:
+            raise OSError(errno.EIO, f"{name} has {found:,} bytes where {facts.bytes:,} were written")
+        files[name] = facts
     complete = replace(manifest, files=files, seconds=seconds)
     replace_file(partial / MANIFEST, complete.to_json())
-    for path in reports:
-        path.unlink()
+    for path in partial.iterdir():
+        if path.name not in (MANIFEST, *files):
+            path.unlink()
     sync_entry(partial)
     partial.rename(checkpoint)
     sync_entry(checkpoint.parent)
+    point_to(checkpoint)
+    return complete
+
+
+def rank_file(rank: int) -> str:
+    return f"rank-{rank:05d}.safetensors"
+
+
+def expected_files(num_ranks: int) -> list[str]:
+    """All files of a checkpoint beside its manifest."""
+    return [*map(rank_file, range(num_ranks)), TRAINER]
+
+
+def point_to(checkpoint: Path) -> None:
+    """Makes ``latest`` name a checkpoint."""
     replace_file(checkpoint.parent / LATEST, checkpoint.name + "\n")
     sync_entry(checkpoint.parent)
-    return complete
 
 
 def read_manifest(checkpoint: Path) -> Manifest:
@@ -169,6 +189,8 @@ def damage(checkpoint: Path, *, contents: bool = True) -> list[str]:
     except InputError as error:
         return [error.what]
     found = []
+    if sorted(manifest.files) != sorted(expected_files(manifest.num_ranks)):
+        found.append(f"the manifest names {len(manifest.files)} files for {manifest.num_ranks} ranks")
     for name, facts in manifest.files.items():
         path = checkpoint / name
         if not path.is_file():
@@ -178,12 +200,17 @@ def damage(checkpoint: Path, *, contents: bool = True) -> list[str]:
     if found or not contents:
         return found
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        facts_now = pool.map(lambda name: file_facts(checkpoint / name), manifest.files)
-        return [
-            f"{name} is damaged: its checksum is not the one it was written with"
-            for (name, facts), now in zip(manifest.files.items(), facts_now, strict=True)
-            if now.sha256 != facts.sha256
-        ]
+        told = pool.map(lambda name: _difference(checkpoint / name, manifest.files[name]), manifest.files)
+        return [difference for difference in told if difference]
+
+
+def _difference(path: Path, facts: FileFacts) -> str:
+    try:
+        if file_facts(path).sha256 != facts.sha256:
+            return f"{path.name} is damaged: its checksum is not the one it was written with"
+    except OSError as error:
+        return f"{path.name} cannot be read: {error.strerror}"
+    return ""
 
 
 def set_aside(checkpoint: Path) -> Path:

@@ -14,7 +14,8 @@ class Shutdown:
     """Listens for SIGTERM and Ctrl-C.
 
     Before training there is nothing to save, and a signal ends the process at once. In training the first signal only
-    sets a flag, which ranks agree on at the end of a step; a second one ends the process at once.
+    sets a flag, which ranks agree on at the end of a step. A second Ctrl-C ends the process at once; a second SIGTERM
+    does not, since schedulers send several while they wait for the first one's effect.
     """
 
     def __init__(self) -> None:
@@ -31,6 +32,6 @@ class Shutdown:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._pid:
             return  # a forked worker inherits the handler; its parent decides
-        if self.requested or not self.deferred:
+        if not self.deferred or (self.requested and number == signal.SIGINT):
             raise StoppedBySignal(f"stopped by {signal.Signals(number).name}")
         self.requested = True

@@ -22,6 +22,7 @@ import torch
 from lightning.pytorch.plugins.precision import DoublePrecision, FSDPPrecision, MixedPrecision, Precision
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, SingleDeviceStrategy, Strategy
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import (
     BackwardPrefetch,
     FullyShardedDataParallel,
@@ -37,6 +38,8 @@ from galpaca.model.layer_unit import LayerUnit
 from galpaca.training.checkpoints.store import CheckpointStore
 from galpaca.training.parts import Part, materialize, sharded_parts, whole_parts
 from galpaca.training.specs import PrecisionSpec
+
+_HYBRID = (ShardingStrategy.HYBRID_SHARD, ShardingStrategy._HYBRID_SHARD_ZERO2)
 
 # How long ranks wait for each other before they give up.
 _TIMEOUT = timedelta(minutes=30)
@@ -90,6 +93,8 @@ class StepStrategy(Strategy):
             optimizer.zero_grad()
             optimizer.state.clear()
         self.optimizers = []
+        if self.store is not None:
+            self.store.free()
         super().teardown()
 
     # What a run begins from is put in place after the model is, be it first weights or a checkpoint; nothing is
@@ -150,16 +155,37 @@ class StepStrategy(Strategy):
         self._check_nothing_is_lost(parts)
         path = Path(self.broadcast(str(checkpoint_path)))
         self._check_all_can_write(path.parent)
-        state = self.store.load(path, parts, self.optimizers[0])
+        state = self._load_together(path, parts)
         precision = state.pop("precision", None)
         return state | ({type(self.precision_plugin).__qualname__: precision} if precision else {})
+
+    def _load_together(self, path: Path, parts: Sequence[Part]) -> dict[str, Any]:
+        """A rank that cannot read tells the others, which would wait for it."""
+        assert self.store is not None
+        state: dict[str, Any] = {}
+        failure: GalpacaError | None = None
+        try:
+            state = self.store.load(path, parts, self.optimizers[0])
+        except GalpacaError as error:
+            failure = error
+        count = self._sum(failure is not None)
+        if failure is not None:
+            failure.of_one_rank = True
+            raise failure
+        if count:
+            raise InputError(f"{count} of the run's processes cannot read it", where=path, why="see what they say")
+        return state
+
+    def _sum(self, number: int) -> int:
+        """Over all ranks, exact below 2 ** 53."""
+        own = torch.tensor(float(number), dtype=torch.float64, device=self.root_device)
+        return int(self.reduce(own, reduce_op="sum"))
 
     def _check_all_can_write(self, folder: Path) -> None:
         """Before the first step, on every node."""
         assert self.store is not None
-        refusal = self.store.refusal(folder)
-        refused = torch.tensor(float(bool(refusal)), dtype=torch.float64, device=self.root_device)
-        if count := int(self.reduce(refused, reduce_op="sum")):
+        refusal = self.store.refusal(folder, self.global_rank)
+        if count := self._sum(bool(refusal)):
             raise InputError(
                 f"{count} of the run's processes cannot write checkpoints",
                 where=f"{folder} on {socket.gethostname()}",
@@ -169,12 +195,13 @@ class StepStrategy(Strategy):
 
     def _check_nothing_is_lost(self, parts: Sequence[Part]) -> None:
         """All ranks together hold every value of every parameter once, or once for each copy."""
-        held = torch.tensor(sum(part.num_values for part in parts), dtype=torch.float64, device=self.root_device)
-        total = self.reduce(held / self.replica()[1], reduce_op="sum")
-        expected = sum(math.prod(shape) for shape in self.store.shapes.values()) if self.store else 0
-        if int(total) != expected:
+        assert self.store is not None
+        index, count = self.replica()
+        total = self._sum(sum(part.share(index, count).num_values for part in parts))
+        expected = sum(math.prod(shape) for shape in self.store.shapes.values())
+        if total != expected:
             raise GalpacaError(
-                f"the ranks hold {int(total):,} parameters of {expected:,}",
+                f"the ranks hold {total:,} parameters of {expected:,}",
                 where="strategy",
                 why="this version of torch shards models in a way that galpaca does not know",
                 fix="a version of torch from pyproject.toml, or strategy=ddp",
@@ -208,7 +235,7 @@ class FullySharded(StepStrategy, FSDPStrategy):
     """
 
     def __init__(self, reduce_dtype: torch.dtype, **kwargs: Any) -> None:
-        super().__init__(state_dict_type="sharded", **kwargs)
+        super().__init__(state_dict_type="sharded", auto_wrap_policy=ModuleWrapPolicy({LayerUnit}), **kwargs)
         self._reduce_dtype = reduce_dtype
         self._gradients_wait = False
 
@@ -230,13 +257,19 @@ class FullySharded(StepStrategy, FSDPStrategy):
         # Not Lightning's own call: it passes the device's index, and a CPU has none.
         return FullyShardedDataParallel(
             model,
-            auto_wrap_policy=ModuleWrapPolicy({LayerUnit}),
             mixed_precision=self.mixed_precision_config,
             sharding_strategy=self.sharding_strategy,
             device_id=self.root_device,
             param_init_fn=partial(materialize, device=self.root_device, made={}),
+            device_mesh=self._hybrid_mesh(),
             **self.kwargs,
         )
+
+    def _hybrid_mesh(self) -> DeviceMesh | None:
+        """Shards within a node and copies between nodes, where that is asked for; torch's own guess knows GPUs only."""
+        if self.sharding_strategy not in _HYBRID:
+            return None
+        return init_device_mesh(self.root_device.type, (self.num_nodes, self.num_processes))
 
     def materialize(self, model: nn.Module) -> None:
         pass  # unit by unit, while FSDP wraps them
@@ -245,7 +278,7 @@ class FullySharded(StepStrategy, FSDPStrategy):
         return sharded_parts(self.model)
 
     def replica(self) -> tuple[int, int]:
-        if self.model.sharding_strategy in (ShardingStrategy.HYBRID_SHARD, ShardingStrategy._HYBRID_SHARD_ZERO2):
+        if self.model.sharding_strategy in _HYBRID:
             copies = self.model._inter_node_pg
             return torch.distributed.get_rank(copies), copies.size()
         if self.model.sharding_strategy == ShardingStrategy.NO_SHARD:

@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> RunFolder:
 def manifest(step: int) -> Manifest:
     return Manifest(
         step=step,
-        num_ranks=2,
+        num_ranks=1,
         parameters={"a": [2, 3]},
         recipe={"seed": 1, "optim.lr": 2e-5},
         metrics=FileFacts(0, ""),
@@ -152,6 +152,38 @@ def test_facts_of_the_beginning_of_a_file(tmp_path: Path) -> None:
     assert file_facts(path, 3) == begun
     assert file_facts(path) != begun
     assert file_facts(path, 0).bytes == 0
+
+
+@pytest.mark.parametrize("missing", ["rank-00000.safetensors", "rank-00000.safetensors.report", "trainer.json.report"])
+def test_nothing_is_committed_where_a_file_of_a_rank_is_missing(folder: RunFolder, missing: str) -> None:
+    """A rank's file was left out of the manifest, and the checkpoint taken for whole until a run went on from it."""
+    partial = partial_of(folder.checkpoint(1))
+    partial.mkdir()
+    for name in ("rank-00000.safetensors", "trainer.json"):
+        (partial / name).write_bytes(b"content")
+        write_report(partial, name, file_facts(partial / name))
+    (partial / missing).unlink()
+    with pytest.raises(OSError, match="No such file"):
+        commit(folder.checkpoint(1), manifest(1), {})
+    assert folder.saved_steps() == []
+
+
+def test_a_manifest_without_a_ranks_file_is_damaged(folder: RunFolder) -> None:
+    checkpoint = take(folder, 1)
+    read = read_manifest(checkpoint)
+    (checkpoint / "manifest.json").write_text(replace(read, num_ranks=2).to_json())
+    assert damage(checkpoint) == ["the manifest names 2 files for 2 ranks"]
+
+
+def test_a_file_that_cannot_be_read_is_damaged(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bad sector ended every start with a stack trace instead of taking the checkpoint before."""
+
+    def read(path: Path, stop: int | None = None) -> FileFacts:
+        raise OSError(5, "Input/output error")
+
+    checkpoint = take(folder, 1)
+    monkeypatch.setattr("galpaca.runs.checkpoints.file_facts", read)
+    assert "rank-00000.safetensors cannot be read: Input/output error" in damage(checkpoint)
 
 
 def test_the_manifest_is_json_that_a_person_can_read(folder: RunFolder) -> None:

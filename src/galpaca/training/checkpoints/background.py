@@ -11,22 +11,23 @@ class Background:
 
     def __init__(self) -> None:
         self.error: Exception | None = None
-        self._thread: threading.Thread | None = None
+        self._idle = threading.Event()
+        self._idle.set()
 
     def start(self, work: Callable[[], None]) -> None:
         """Begins a piece of work when the one before has ended. After an error nothing is begun any more."""
         self.wait()
         if self.error is None:
-            self._thread = threading.Thread(target=self._run, args=(work,), daemon=True, name="galpaca checkpoint")
-            self._thread.start()
+            self._idle.clear()
+            threading.Thread(target=self._run, args=(work,), daemon=True, name="galpaca checkpoint").start()
 
     def wait(self) -> None:
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        self._idle.wait()  # not the thread's join, which a signal can make return early for good
 
     def _run(self, work: Callable[[], None]) -> None:
         try:
             work()
         except Exception as error:  # told by the thread that trains
             self.error = error
+        finally:
+            self._idle.set()

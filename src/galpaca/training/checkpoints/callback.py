@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -95,7 +96,7 @@ class Checkpointer(L.Callback):
         if self.cadence.due(step) or any(self._minutes_up.ranks[:1]) or last or stop:
             self.save(trainer, step, wait=last or stop or not self.asynchronous)
         if stop and not last:
-            raise StoppedBySignal(f"stopped after step {step}, which is saved")
+            raise StoppedBySignal(f"stopped after step {step}, which is saved", agreed=True)
         if last:
             trainer.should_stop = True  # makes Lightning validate once more, wherever the last step falls
 
@@ -167,17 +168,18 @@ class Checkpointer(L.Callback):
         self.store.background.wait()
         trainer.strategy.barrier("galpaca: nobody writes any more")
         failed = next(rank for rank, has_failed in enumerate(self._failed.ranks) if has_failed)
-        reason = trainer.strategy.broadcast(_reason(self.store.background.error), src=failed)
+        reason, full = trainer.strategy.broadcast(_reason(self.store.background.error), src=failed)
         steps = self.folder.saved_steps()
+        mend = "make room" if full else "see to the disk"
         if trainer.is_global_zero:
             self.folder.remove_partial()
         raise GalpacaError(
             f"a checkpoint cannot be written: {reason}",
             where=self.folder.checkpoints,
             why=f"the last one that counts is that of step {steps[-1]}" if steps else "there is none before it",
-            fix="make room, and the same command goes on from there"
+            fix=f"{mend}, and the same command goes on from there"
             if steps
-            else "make room, and start again; or run.root=FOLDER on another disk",
+            else f"{mend}, and start again; or run.root=FOLDER on another disk",
         )
 
     def _is_time_up(self) -> bool:
@@ -188,5 +190,7 @@ class Checkpointer(L.Callback):
         return partial_of(self.folder.checkpoint(step))
 
 
-def _reason(error: Exception | None) -> str:
-    return getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+def _reason(error: Exception | None) -> tuple[str, bool]:
+    """In words, and whether there is no room."""
+    told = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+    return told, getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)

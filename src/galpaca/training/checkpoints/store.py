@@ -14,10 +14,10 @@ from lightning import __version__ as lightning_version
 from torch.optim import Optimizer
 
 from galpaca.errors import GalpacaError
-from galpaca.model.checkpoint_tensors import MOMENTS, WEIGHT, CheckpointTensors, rank_file
+from galpaca.model.checkpoint_tensors import MOMENTS, WEIGHT, CheckpointTensors
 from galpaca.model.tensor_file import write_tensor_file
 from galpaca.model.tensors import Shapes, TensorSource, check_shapes
-from galpaca.runs.checkpoints import TRAINER, FileFacts, file_facts, read_manifest, write_report
+from galpaca.runs.checkpoints import TRAINER, FileFacts, file_facts, rank_file, read_manifest, write_report
 from galpaca.runs.folder import replace_file, step_of
 from galpaca.training.checkpoints.background import Background
 from galpaca.training.checkpoints.snapshot import HostBuffer, Snapshot, updates_taken
@@ -70,8 +70,8 @@ class CheckpointStore:
         snapshot = Snapshot(parts, optimizer)
         if beside:
             self._buffer = snapshot.copy(self._buffer)
-        text = _state_text(state, optimizer) if rank == 0 else None
-        self.background.start(partial(self._write, folder, step, snapshot, rank, text))
+        text = _state_text(state, optimizer)  # on all ranks, so that what it refuses is refused by all
+        self.background.start(partial(self._write, folder, step, snapshot, rank, text if rank == 0 else None))
 
     def load(self, checkpoint: Path, parts: Sequence[Part], optimizer: Optimizer) -> dict[str, Any]:
         """Puts weights and moments in their places.
@@ -109,13 +109,18 @@ class CheckpointStore:
                     source.read(part.name, part.start, part.of(own[kind]))
         return state | {"lr_schedulers": []}
 
-    def refusal(self, folder: Path) -> str:
+    def free(self) -> None:
+        """Gives back the memory of copies."""
+        self.background.wait()
+        self._buffer = None
+
+    def refusal(self, folder: Path, rank: int) -> str:
         """Why this rank cannot write in a folder; empty if it can."""
-        probe = folder / f".probe-{os.getpid()}"
+        probe = folder / f".probe-{rank}-{os.getpid()}"
         try:
             folder.mkdir(exist_ok=True)
             probe.write_bytes(b"galpaca")
-            probe.unlink()
+            probe.unlink(missing_ok=True)
         except OSError as error:
             return f"{error.strerror}: {error.filename}"
         return ""
