@@ -9,15 +9,18 @@ PYTEST_ARGS ?=
 bin := $(VENV)/bin
 stamp := $(VENV)/.installed
 
-.PHONY: help venv test demo endurance lint format clean
+.PHONY: help venv test slow demo endurance lint format clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST))
 
 venv: $(stamp) ## Create .venv with the pinned versions of constraints.txt
 
-test: $(stamp) ## Run the tests; add PYTEST_ARGS='-m "not slow"' for some of them
-	$(bin)/pytest -n 2 --dist worksteal -q $(PYTEST_ARGS)
+test: $(stamp) ## Run the tests that take minutes together; add PYTEST_ARGS='-k WORD' for some of them
+	$(bin)/pytest -n 2 --dist worksteal -q -m "not slow" $(PYTEST_ARGS)
+
+slow: $(stamp) ## Run the others: kills, full disks, whole ways of a user, benchmarks in small
+	$(bin)/pytest -n 2 --dist worksteal -q -m slow $(PYTEST_ARGS)
 
 demo: $(stamp) ## Train and use a tiny model, start to end
 	$(bin)/galpaca demo

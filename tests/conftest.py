@@ -118,19 +118,34 @@ def completed(process: Started, timeout: float = 240) -> subprocess.CompletedPro
     return subprocess.CompletedProcess(process.args, process.wait(), *outputs)
 
 
-def run_ranks(server: str, script: Path, folder: Path, num_ranks: int, seconds: float = 200) -> None:
-    """Runs a script in several processes that find each other as under ``torchrun``; it is given ``folder``."""
+def run_ranks(
+    server: str, line: list[str], folder: Path, num_ranks: int, *, per_node: int | None = None, seconds: float = 200
+) -> None:
+    """Runs a command in several processes that find each other as under ``torchrun``.
+
+    Args:
+        per_node: of them on what each takes for one node.
+    """
+    per_node = per_node or num_ranks
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(num_ranks), "GROUP_RANK": "0"}
-    launched = {"TORCHELASTIC_RUN_ID": "test", "LOCAL_WORLD_SIZE": str(num_ranks)} if num_ranks > 1 else {}
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(num_ranks)}
+    launched = {"TORCHELASTIC_RUN_ID": "test", "LOCAL_WORLD_SIZE": str(per_node)}
     processes = [
         Started(
             server,
-            [sys.executable, str(script), str(folder)],
+            line,
             folder,
-            env={**shared, **launched, "RANK": str(rank), "LOCAL_RANK": str(rank)} if num_ranks > 1 else None,
+            env={
+                **shared,
+                **launched,
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank % per_node),
+                "GROUP_RANK": str(rank // per_node),
+            }
+            if num_ranks > 1
+            else None,
         )
         for rank in range(num_ranks)
     ]

@@ -61,6 +61,7 @@ def test_packing(tmp_path: Path) -> None:
     assert len(saved(tmp_path)["rows"]) == 7
 
 
+@pytest.mark.slow
 def test_memory(tmp_path: Path) -> None:
     """The export of a small model; its load on two ranks takes half a minute."""
     done = run(

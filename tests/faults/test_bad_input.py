@@ -677,6 +677,7 @@ class TestCompute:
         )
 
 
+@pytest.mark.slow
 def test_a_full_gpu_is_told_with_advice(train: Train) -> None:
     """Exit code 1, and what would help, cheapest first; a stack trace helps nobody."""
     done = train(

@@ -147,6 +147,7 @@ def test_leftovers_of_a_killed_run_count_for_nothing(train: Train, interrupted: 
     assert_equal_runs(straight / "runs" / "test", interrupted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "rank", "write"),
     [("single", 0, 9), ("single", 0, 19), ("fsdp", 0, 20), ("fsdp", 1, 9)],
@@ -212,6 +213,7 @@ def on_small_disk(
     return done, listing.read_text().split() if listing.exists() else []
 
 
+@pytest.mark.slow
 def test_a_disk_too_small_is_refused_before_the_first_step(
     tmp_path: Path, tokenizer_folder: Path, records_file: Path
 ) -> None:
@@ -222,6 +224,7 @@ def test_a_disk_too_small_is_refused_before_the_first_step(
     assert "checkpoint.keep_last" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_keeps_the_last_good_checkpoint(
     tmp_path: Path, tokenizer_folder: Path, records_file: Path
 ) -> None:

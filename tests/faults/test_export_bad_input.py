@@ -186,6 +186,7 @@ for place, checked in (("read-only", True), ("tiny", True), ("tiny", False), ("s
 """
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_or_read_only(run: Path, tmp_path: Path) -> None:
     """On file systems of their own: the weights do not fit, nor do they without the first check, nor the tokenizer."""
     num_bytes = (run / "model" / "model.safetensors").stat().st_size

@@ -8,6 +8,7 @@ from faults.kills import Bench, moments
 NUM_WRITES, NUM_MOMENTS = 9, 3  # ``make endurance`` takes every write, and all strategies
 
 
+@pytest.mark.slow
 def test_a_run_killed_anywhere_ends_as_if_it_had_not_been(
     tmp_path: Path, server: str, tokenizer_folder: Path, records_file: Path
 ) -> None:
@@ -25,6 +26,7 @@ def test_a_run_killed_anywhere_ends_as_if_it_had_not_been(
     assert {outcome.resumed_from for outcome in outcomes} >= {0, 2, 4}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_ranks_are_killed_together_in_the_midst_of_a_checkpoint(
     tmp_path: Path, server: str, tokenizer_folder: Path, records_file: Path, rank: int

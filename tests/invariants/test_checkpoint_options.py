@@ -19,6 +19,7 @@ def saved(tmp_path: Path, name: str = "test") -> list[int]:
     return folder.saved_steps()
 
 
+@pytest.mark.slow
 def test_by_minutes(train: Train, tmp_path: Path) -> None:
     """Ranks look at rank 0's clock when they read figures; a minute that is up counts once."""
     often = ("checkpoint.every_steps=null", "checkpoint.every_minutes=1e-6", "trainer.read_metrics_every_steps=4")
@@ -46,6 +47,7 @@ def test_by_epochs_and_the_best_stays(train: Train, tmp_path: Path) -> None:
     assert saved(tmp_path) == [best, 12]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", [("strategy=single",), ("strategy=fsdp", "trainer.devices=2")])
 def test_written_beside_the_training_or_before_it(train: Train, tmp_path: Path, strategy: tuple[str, ...]) -> None:
     """The same bits in every tensor: what training does meanwhile does not show."""

@@ -23,6 +23,7 @@ STAGES = (
 OF_THE_PLAN = ("step", "epoch", "examples", "tokens", "target_tokens", "lr")
 
 
+@pytest.mark.slow
 def test_from_one_to_two_to_four_to_one(train: Train, tmp_path: Path) -> None:
     """Every step has the examples that it has on one process, and its loss within rounding."""
     straight = train("run.name=straight", *COMMON)

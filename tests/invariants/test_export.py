@@ -99,6 +99,7 @@ def test_the_newest_whole_checkpoint_is_taken(run: Path, tmp_path: Path, capsys:
     assert_logits_equal(tmp_path / "model", trained(copy / "checkpoints" / "step-00000002"))
 
 
+@pytest.mark.slow
 def test_after_another_number_of_ranks(run: Path, tmp_path: Path, tokenizer_folder: Path) -> None:
     """Steps 1 and 2 on two ranks, 3 and 4 on one: the card tells of both, and the weights are the last ones'."""
     copy = tmp_path / "runs" / "test"

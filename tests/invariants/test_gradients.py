@@ -1,5 +1,6 @@
 """A step's gradient is that of its examples one by one: on any number of processes, in any of the project's ways."""
 
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def computed(tmp_path_factory: pytest.TempPathFactory, server: str) -> Path:
     """Gradients of all the ways, by processes under gloo."""
     folder = tmp_path_factory.mktemp("gradients")
     for num_ranks in sorted({way.num_ranks for way in WAYS}):
-        run_ranks(server, WORKER, folder, num_ranks)
+        run_ranks(server, [sys.executable, str(WORKER), str(folder)], folder, num_ranks)
     return folder
 
 

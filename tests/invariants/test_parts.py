@@ -1,6 +1,7 @@
 """What all ranks hold of a sharded model is the whole model, once."""
 
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ WORKER = Path(__file__).parent / "parts" / "worker.py"
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory, server: str) -> Path:
     folder = tmp_path_factory.mktemp("parts")
-    run_ranks(server, WORKER, folder, NUM_RANKS)
+    run_ranks(server, [sys.executable, str(WORKER), str(folder)], folder, NUM_RANKS)
     return folder
 
 

@@ -63,6 +63,7 @@ assert (logits - exact).abs().max() < 0.01 * exact.abs().max(), (logits - exact)
 """
 
 
+@pytest.mark.slow
 def test_the_snippet_of_the_card_runs(run: Path, tmp_path: Path) -> None:
     """Cut out of README.md as it stands, and run in a process of its own; in float16 on a CPU too it is the model."""
     card = (run / "model" / "README.md").read_text(encoding="utf-8")

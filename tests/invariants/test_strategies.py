@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
-from conftest import Train, read_jsonl
+import torch
+from conftest import Train, command, read_jsonl, run_ranks
+from safetensors.torch import load_file
 
 TOLERANCE = 1e-4  # relative, over 20 steps in float32 without dropout
 
@@ -47,6 +49,22 @@ def test_a_rank_without_examples_takes_part(train: Train, tmp_path: Path) -> Non
     assert two == pytest.approx(one, rel=TOLERANCE)
 
 
+@pytest.mark.slow
+def test_shards_within_a_node_and_copies_between_nodes(
+    train: Train, tmp_path: Path, tokenizer_folder: Path, records_file: Path, server: str
+) -> None:
+    """Two times two processes that take themselves for two nodes: the same losses, and copies share the writing."""
+    done = train("run.name=one", *COMMON)
+    assert done.returncode == 0, done.stderr
+    hybrid = ("strategy=fsdp", "strategy.sharding_strategy=HYBRID_SHARD", "trainer.devices=2", "trainer.num_nodes=2")
+    line = command(tmp_path, tokenizer_folder, records_file, "run.name=four", *COMMON, *hybrid)
+    run_ranks(server, line, tmp_path, 4, per_node=2)
+    one, four = (losses(tmp_path / "runs" / name) for name in ("one", "four"))
+    assert four == pytest.approx(one, rel=TOLERANCE)
+    weights, others = (load_file(tmp_path / "runs" / name / "model" / "model.safetensors") for name in ("one", "four"))
+    assert all(torch.allclose(weights[name], others[name], atol=1e-4) for name in weights)
+
+
 @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
 def test_half_precision_trains_under_fsdp(train: Train, tmp_path: Path, precision: str) -> None:
     """The project's default on GPUs, on two CPU processes: it learns, and 16-mixed scales its loss."""
@@ -65,6 +83,7 @@ def test_half_precision_trains_under_fsdp(train: Train, tmp_path: Path, precisio
         assert all(line["loss_scale"] >= 1 and line["skipped"] is False for line in lines)
 
 
+@pytest.mark.slow
 def test_copies_of_the_model_stay_alike_with_bfloat16_moments(train: Train, tmp_path: Path) -> None:
     """Rounded at random, by numbers that are a rank's own, two copies would part: each rank's release would differ.
 

@@ -41,6 +41,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_export_and_upload_as_a_user_does(run: Path, tmp_path: Path) -> None:
     with hub.running() as server:
         done = subprocess.run(

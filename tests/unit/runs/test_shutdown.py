@@ -1,4 +1,4 @@
-"""Real signals to real processes: where deferred the first asks, a second Ctrl-C ends; a fork leaves it to its parent."""
+"""Real signals to real processes: the first asks, a second Ctrl-C ends; a fork leaves it to its parent."""
 
 import signal
 import subprocess
