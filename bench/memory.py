@@ -244,10 +244,10 @@ def _write_rank(source: TensorSource, partial: Path, rank: int) -> None:
 
     import torch
 
-    from galpaca.model.checkpoint_tensors import WEIGHT, piece_name, rank_file
+    from galpaca.model.checkpoint_tensors import WEIGHT, piece_name
     from galpaca.model.tensor_file import TensorEntry, write_tensor_file
     from galpaca.model.tensors import chunks
-    from galpaca.runs.checkpoints import FileFacts, write_report
+    from galpaca.runs.checkpoints import FileFacts, rank_file, write_report
 
     spans = {}
     for name, shape in source.shapes.items():
