@@ -2,7 +2,7 @@
 
 Every one must end with the weights, to the bit, and the figures of the run that was never killed. The tests of
 ``tests/faults`` do a dozen of these; here are all strategies, both ranks, checkpoints written beside the training and
-before it. Half an hour on 2 cores.
+before it. About half an hour on 2 cores; ``--share 8`` takes four minutes.
 """
 
 from __future__ import annotations
