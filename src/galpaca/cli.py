@@ -52,7 +52,8 @@ def _add_prepare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command.add_argument("--out", metavar="FOLDER", help="where to (default: beside the .bin files)")
 
     def run(options: argparse.Namespace) -> None:
-        from galpaca.app.prepare import convert_folder, prepare
+        from galpaca.app.convert import convert_folder
+        from galpaca.app.prepare import prepare
 
         if options.weights is None and options.out is None:
             prepare(options.overrides)

@@ -1,7 +1,9 @@
 """``galpaca export`` refuses at the door: exit code 2, one message with a way out, and nothing half-written."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from galpaca.cli import main
-from galpaca.runs.checkpoints import file_facts, read_manifest
+from galpaca.runs.checkpoints import read_manifest
+from galpaca.runs.checksums import file_facts
 
 Refused = Callable[..., str]
 
@@ -168,12 +171,23 @@ def test_a_weight_that_is_no_number(copy: Path, refused: Refused) -> None:
     assert "an earlier checkpoint" in refused(copy)
 
 
+def test_a_signal_leaves_nothing_behind(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the midst of an export, when the weights have been written."""
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("galpaca.release.export.check_tensors", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    assert main(["export", str(copy), str(tmp_path / "made" / "model")]) == 143
+    assert "stopped by SIGTERM" in capsys.readouterr().err
+    assert not (tmp_path / "made").exists()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 _ON_SMALL_DISKS = """
 import sys
 from pathlib import Path
 from galpaca.app import export
 from galpaca.cli import main
-from galpaca.runs.checkpoints import file_facts, read_manifest
 
 run, disk = map(Path, sys.argv[1:])
 for place, checked in (("read-only", True), ("tiny", True), ("tiny", False), ("small", True)):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import command
-from hub_stand_in import COMMIT, hub, lay_out, lay_out_data_set
+from hub_downloads import COMMIT, hub, lay_out, lay_out_data_set
 from safetensors.torch import load_file
 
 Done = subprocess.CompletedProcess[str]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Started, Train, command, completed, read_jsonl
+from conftest import Started, Train, command, completed
+from faults.kills import STRATEGIES, assert_equal_runs
 from forked import Forked
 from safetensors.torch import load_file
 
@@ -23,11 +24,6 @@ COMMON = (
     "trainer.val_every_steps=2",
     "checkpoint.every_steps=4",
 )
-STRATEGIES = {
-    "single": ("strategy=single",),
-    "ddp": ("strategy=ddp", "trainer.devices=2"),
-    "fsdp": ("strategy=fsdp", "trainer.devices=2"),
-}
 
 
 def wait_for(condition: Callable[[], bool], process: Forked, seconds: float = 120) -> None:
@@ -40,23 +36,6 @@ def wait_for(condition: Callable[[], bool], process: Forked, seconds: float = 12
 
 def num_steps(metrics: Path) -> int:
     return len([line for line in metrics.read_text().splitlines() if "grad_norm" in line]) if metrics.exists() else 0
-
-
-OF_THE_MACHINE = ("_per_second", "_seconds", "_bytes")
-
-
-def assert_equal_runs(one: Path, other: Path) -> None:
-    weights, others = (load_file(folder / "model" / "model.safetensors") for folder in (one, other))
-    assert weights.keys() == others.keys()
-    assert all(torch.equal(weights[name], others[name]) for name in weights)
-    lines, other_lines = (
-        [
-            {key: value for key, value in line.items() if not key.endswith(OF_THE_MACHINE)}
-            for line in read_jsonl(folder / "metrics.jsonl")
-        ]
-        for folder in (one, other)
-    )
-    assert lines == other_lines
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

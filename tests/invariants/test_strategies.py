@@ -1,11 +1,16 @@
 """The number of processes and the way they share the model change the training by rounding at most."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import Train, command, read_jsonl, run_ranks
 from safetensors.torch import load_file
+
+from galpaca.runs.checkpoints import read_manifest
+from galpaca.runs.checksums import facts_of
 
 TOLERANCE = 1e-4  # relative, over 20 steps in float32 without dropout
 
@@ -81,6 +86,32 @@ def test_half_precision_trains_under_fsdp(train: Train, tmp_path: Path, precisio
     assert lines[-1]["loss"] < lines[0]["loss"]
     if precision == "16-mixed":
         assert all(line["loss_scale"] >= 1 and line["skipped"] is False for line in lines)
+
+
+def test_the_loss_scale_goes_on_under_another_strategy(train: Train, tmp_path: Path) -> None:
+    """Lightning keeps it under the name of the strategy's own plugin: begun anew, it skipped steps until it fitted."""
+    tiny = ("precision=16-mixed", "batch.examples=2", "trainer.max_steps=4")
+    hook = {"hook": "faults.crash:terminate_at_step", "hook_arguments": (1,)}
+    stopped = train(*tiny, "strategy=single", **hook)
+    assert stopped.returncode == 143, stopped.stderr
+    trainer = tmp_path / "runs" / "test" / "checkpoints" / "step-00000002" / "trainer.json"
+    state = json.loads(trainer.read_text(encoding="utf-8"))
+    assert state["precision"]["scale"] == 65536.0
+    # As after some overflows.
+    state["precision"]["scale"] = 1024.0
+    trainer.write_text(json.dumps(state), encoding="utf-8")
+    reseal(trainer.parent)
+    done = train(*tiny, "strategy=fsdp", "trainer.devices=2")
+    assert done.returncode == 0, done.stderr
+    lines = read_jsonl(tmp_path / "runs" / "test" / "metrics.jsonl")
+    assert [line["loss_scale"] for line in lines] == [65536.0, 65536.0, 1024.0, 1024.0]
+
+
+def reseal(checkpoint: Path) -> None:
+    """Makes a checkpoint whole again after a change of its files."""
+    manifest = read_manifest(checkpoint)
+    files = facts_of(checkpoint / name for name in manifest.files)
+    (checkpoint / "manifest.json").write_text(replace(manifest, files=files).to_json(), encoding="utf-8")
 
 
 @pytest.mark.slow

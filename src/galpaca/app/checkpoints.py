@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -54,7 +55,9 @@ def list_checkpoints(run: str, *, contents: bool, as_json: bool) -> None:
         GalpacaError: at the end, where a checkpoint is damaged.
     """
     folder = _run_folder(Path(run))
-    rows = [row for step in folder.saved_steps() if (row := _row(folder, step, contents)) is not None]
+    figures = _figures(folder)
+    found = [_row(folder, step, figures.get(step, {}), contents) for step in folder.saved_steps()]
+    rows = [row for row in found if row is not None]
     if as_json:
         for row in rows:
             print(json.dumps(asdict(row)))
@@ -81,11 +84,17 @@ def _run_folder(path: Path) -> RunFolder:
     return folder
 
 
-def _row(folder: RunFolder, step: int, contents: bool) -> Row | None:
+def _figures(folder: RunFolder) -> dict[int, dict[str, float]]:
+    """All that ``metrics.jsonl`` tells of a step, by step."""
+    figures: dict[int, dict[str, float]] = {}
+    for line in read_metrics(folder.metrics):
+        figures.setdefault(line["step"], {}).update(line)
+    return figures
+
+
+def _row(folder: RunFolder, step: int, figures: Mapping[str, float], contents: bool) -> Row | None:
     """None if it was removed meanwhile, as a run that is alive does with its old ones."""
     checkpoint = folder.checkpoint(step)
-    lines = [line for line in read_metrics(folder.metrics) if line["step"] == step]
-    figures = {key: value for line in lines for key, value in line.items()}
     found = damage(checkpoint, contents=contents)
     try:
         manifest = read_manifest(checkpoint)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from galpaca.app.ranks import global_rank, is_launched_child
 from galpaca.errors import GalpacaError, StoppedBySignal
+from galpaca.runs.shutdown import Shutdown
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -25,7 +26,9 @@ def guarded(command: Callable[[], object]) -> int:
         0 done, 2 the user's mistake, 143 stopped by a signal, 1 anything else that ``galpaca`` foresees.
     """
     try:
-        command()
+        # From the door on, so that whatever a signal ends takes away what it has half-written.
+        with Shutdown().listening():
+            command()
     except GalpacaError as error:
         if global_rank() == 0:  # every rank sees the same
             print(f"error: {error}", file=sys.stderr)

@@ -62,10 +62,11 @@ def fit(
     with ExitStack() as stack:
         file: MetricsFile | None = None
         sinks: list[Sink] = []
+        logger_sink = LoggerSink(loggers)
         if global_rank() == 0:
             file = stack.enter_context(closing(MetricsFile(folder.metrics)))
             progress = stack.enter_context(TrainingProgress(console, steps.num_steps, begin.step))
-            sinks = [file, progress, LoggerSink(loggers)]
+            sinks = [file, progress, logger_sink]
             for logger in loggers:
                 logger.log_hyperparams({"config": asdict(config), **record.content})
         metrics = StepMetrics(
@@ -88,7 +89,7 @@ def fit(
             asynchronous=saving.asynchronous,
             recipe=record.content["recipe"],
             shapes=store.shapes,
-            tell=lambda figures: LoggerSink(loggers).write([dict(figures)]),
+            tell=lambda figures: logger_sink.write([dict(figures)]),
         )
         val_every_steps = config.trainer.val_every_steps or steps.per_epoch
         validation = MissedValidation(_validation_is_missing(folder, steps, begin.step, val_every_steps))
@@ -109,7 +110,7 @@ def fit(
         with _children_of(trainer, config):
             trainer.fit(tuner, datamodule=steps.module, ckpt_path=folder.checkpoint(begin.step))
         shutdown.deferred = False
-        if shutdown.requested:
+        if shutdown.requested and global_rank() == 0:  # others have nothing left to do
             raise StoppedBySignal("stopped after the last step, which is saved; the same command releases it")
 
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import glob
-import hashlib
-import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +13,7 @@ from typing import Any
 
 from galpaca.data.cache import leave_nothing, missing_folders, waiting_for
 from galpaca.errors import InputError
-from galpaca.runs.checkpoints import FileFacts, file_facts
+from galpaca.runs.checksums import FileFacts, damages, facts_of, sealed, unsealed
 from galpaca.runs.folder import replace_file, sync_entry, sync_folder
 
 CHECKSUMS = "checksums.json"
@@ -37,56 +34,20 @@ class Checksums:
 
     @property
     def num_bytes(self) -> int:
-        return sum(facts.bytes for facts in self.files.values())
+        return sum(facts.bytes or 0 for facts in self.files.values())
 
     def to_json(self) -> str:
-        """With a checksum over all the rest."""
-        content = {"source": dict(self.source), "files": {name: asdict(facts) for name, facts in self.files.items()}}
-        return json.dumps({**content, "sha256": _digest(content)}, indent=1) + "\n"
+        files = {name: asdict(facts) for name, facts in self.files.items()}
+        return sealed({"source": dict(self.source), "files": files})
 
 
 def read_checksums(folder: Path) -> Checksums | None:
     """None where there are none, or where they are damaged themselves."""
     try:
-        content = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
-        if content.pop("sha256") != _digest(content):
-            return None
+        content = unsealed((folder / CHECKSUMS).read_text(encoding="utf-8"))
         return Checksums({name: FileFacts(**facts) for name, facts in content["files"].items()}, content["source"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def facts_of(paths: Sequence[Path]) -> dict[str, FileFacts]:
-    """Size and SHA-256 of files by name, several read at a time."""
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        return {path.name: facts for path, facts in zip(paths, pool.map(file_facts, paths), strict=True)}
-
-
-def damage_of(path: Path, sha256: str, num_bytes: int | None = None) -> str:
-    """What is wrong with a file, nothing if it is as it should be.
-
-    Args:
-        num_bytes: its size, where known; a wrong one is told without reading the file.
-    """
-    if not path.is_file():
-        return "the file is missing"
-    found = path.stat().st_size
-    if num_bytes is not None and found != num_bytes:
-        return f"the file is {'truncated' if found < num_bytes else 'too long'}: {found:,} bytes, not {num_bytes:,}"
-    if file_facts(path).sha256 != sha256:
-        return "the file is damaged: its checksum is not the one that it had"
-    return ""
-
-
-def damages(folder: Path, files: Mapping[str, FileFacts]) -> dict[str, str]:
-    """What is wrong with the files of a folder, by name; several are read at a time."""
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        told = pool.map(lambda name: damage_of(folder / name, files[name].sha256, files[name].bytes), files)
-        return {name: damage for name, damage in zip(files, told, strict=True) if damage}
 
 
 @dataclass(frozen=True)

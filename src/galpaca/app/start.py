@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,9 +17,9 @@ from galpaca.app.weights import LocalModel
 from galpaca.data.plan import summarize
 from galpaca.errors import Problems
 from galpaca.model.opt import open_weights
-from galpaca.runs.checkpoints import FileFacts, Manifest, damage, file_facts, point_to, read_manifest, set_aside
+from galpaca.runs.checkpoints import Manifest, damage, point_to, read_manifest, set_aside
+from galpaca.runs.checksums import FileFacts, file_facts
 from galpaca.runs.folder import RunFolder, replace_file
-from galpaca.runs.host import available_memory_bytes
 from galpaca.runs.lock import locked
 from galpaca.runs.metrics import cut_metrics
 from galpaca.runs.record import RunRecord, command_line, git_state, recipe_differences, versions
@@ -165,55 +164,6 @@ def _check_belongs(folder: RunFolder, manifest: Manifest, record: RunRecord) -> 
 def _metrics_facts(folder: RunFolder, manifest: Manifest) -> FileFacts | None:
     """Of the lines that were there when the checkpoint was taken; None where the file is gone."""
     return file_facts(folder.metrics, manifest.metrics.bytes) if folder.metrics.is_file() else None
-
-
-def check_room(folder: RunFolder, config: Config, num_steps: int, num_parameters: int) -> None:
-    """Raises:
-    InputError: the disk has no room for the checkpoints that will stay, the one being written, and the model; or the
-        host's memory none for the copy that is written beside the training.
-    """
-    if global_rank() != 0:
-        return
-    of_weight = 8 if config.precision.name == "64-true" else 4
-    of_moment = 2 if config.optim.moments_dtype == "bfloat16" else of_weight
-    checkpoint = num_parameters * (of_weight + 2 * of_moment)
-    problems = Problems()
-    _check_disk(problems, folder, config, num_steps, num_parameters, checkpoint)
-    _check_memory(problems, config, checkpoint)
-    problems.raise_any()
-
-
-def _check_disk(
-    problems: Problems, folder: RunFolder, config: Config, num_steps: int, num_parameters: int, checkpoint: int
-) -> None:
-    saving = config.checkpoint
-    stay = saving.keep_last + 1 + saving.keep_best + (num_steps // saving.keep_every if saving.keep_every else 0)
-    if saving.every_minutes is None and not saving.every_epoch:
-        stay = min(stay, num_steps // (saving.every_steps or num_steps) + 1)
-    model = 0 if folder.model.is_dir() else num_parameters * (4 if config.release.dtype == "float32" else 2)
-    wanted = max(0, stay - len(folder.saved_steps())) * checkpoint + model
-    free = shutil.disk_usage(folder.path).free
-    if wanted > free:
-        problems.add(
-            f"the disk has {free / 2**30:.2f} GiB free and the run wants {wanted / 2**30:.2f} GiB",
-            where=folder.path,
-            why=f"{checkpoint / 2**30:.2f} GiB a checkpoint, {stay} of them with the one being written, and "
-            f"{model / 2**30:.2f} GiB for the model",
-            fix="make room; run.root=FOLDER on another disk; or a smaller checkpoint.keep_last",
-        )
-
-
-def _check_memory(problems: Problems, config: Config, checkpoint: int) -> None:
-    """Ranks share a checkpoint, so that a node holds its ranks' part of it."""
-    available = available_memory_bytes()
-    copies = checkpoint * config.trainer.devices // config.trainer.num_ranks
-    if config.checkpoint.asynchronous and available is not None and copies > available:
-        problems.add(
-            f"{available / 2**30:.1f} GiB of host memory are free and a checkpoint's copy takes {copies / 2**30:.1f}",
-            where="checkpoint.asynchronous",
-            why="training goes on while a checkpoint is written, from a copy in host memory",
-            fix="checkpoint.asynchronous=false copies nothing, and training waits",
-        )
 
 
 def write_start(

@@ -11,8 +11,8 @@ from galpaca.app.examples import find_data, plan_steps, prepare_data
 from galpaca.app.fit import fit
 from galpaca.app.ranks import global_rank
 from galpaca.app.release import keep_for_release, release
+from galpaca.app.room import check_room
 from galpaca.app.start import (
-    check_room,
     choose_beginning,
     claimed,
     describe,

@@ -13,31 +13,20 @@ on, when all its files and their manifest are on disk::
 """
 
 import errno
-import hashlib
 import json
-import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from galpaca.errors import InputError
+from galpaca.runs.checksums import FileFacts, damages, sealed, unsealed
 from galpaca.runs.folder import RunFolder, replace_file, sync_entry
 
 MANIFEST, TRAINER, LATEST = "manifest.json", "trainer.json", "latest"
 FORMAT = 1
 _REPORT = ".report"
-_READ_BYTES = 1 << 22
-
-
-@dataclass(frozen=True)
-class FileFacts:
-    """Size and SHA-256 of a file."""
-
-    bytes: int
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -68,47 +57,27 @@ class Manifest:
 
     @property
     def num_bytes(self) -> int:
-        return sum(facts.bytes for facts in self.files.values())
+        return sum(facts.bytes or 0 for facts in self.files.values())
 
     def to_json(self) -> str:
-        """With a checksum over all the rest, since the manifest vouches for the other files."""
-        content = json.loads(json.dumps(asdict(self)))
-        return json.dumps({**content, "sha256": _digest(content)}, indent=1) + "\n"
+        """With a checksum over all of it, since the manifest vouches for the other files."""
+        return sealed(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "Manifest":
         """Raises:
         ValueError: not what ``to_json`` has written.
         """
-        content = json.loads(text)
-        if not isinstance(content, dict) or content.pop("sha256", None) != _digest(content):
-            raise ValueError("its checksum does not fit")
+        content = unsealed(text)
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']}, and this version reads {FORMAT}")
         files = {name: FileFacts(**facts) for name, facts in content.pop("files").items()}
-        manifest = cls(files=files, metrics=FileFacts(**content.pop("metrics")), **content)
-        if manifest.to_json() != text:
-            raise ValueError("it was changed after it was written")
-        return manifest
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return cls(files=files, metrics=FileFacts(**content.pop("metrics")), **content)
 
 
 def partial_of(checkpoint: Path) -> Path:
     """Where a checkpoint is while it is written or removed."""
     return checkpoint.with_name(f".{checkpoint.name}.partial")
-
-
-def file_facts(path: Path, stop: int | None = None) -> FileFacts:
-    """Of a whole file, or of its first ``stop`` bytes."""
-    digest, num_bytes = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while piece := file.read(_READ_BYTES if stop is None else min(_READ_BYTES, stop - num_bytes)):
-            digest.update(piece)
-            num_bytes += len(piece)
-    return FileFacts(num_bytes, digest.hexdigest())
 
 
 def write_report(partial: Path, file: str, facts: FileFacts) -> None:
@@ -133,9 +102,9 @@ def commit(checkpoint: Path, manifest: Manifest, seconds: Mapping[str, float]) -
     files = {}
     for name in expected_files(manifest.num_ranks):
         facts = FileFacts(**json.loads((partial / f"{name}{_REPORT}").read_text()))
-        if (found := (partial / name).stat().st_size) != facts.bytes:
-            raise OSError(errno.EIO, f"{name} has {found:,} bytes where {facts.bytes:,} were written")
         files[name] = facts
+    for name, told in damages(partial, files, contents=False).items():
+        raise OSError(errno.EIO, f"{name} {told}")
     complete = replace(manifest, files=files, seconds=seconds)
     replace_file(partial / MANIFEST, complete.to_json())
     for path in partial.iterdir():
@@ -188,29 +157,9 @@ def damage(checkpoint: Path, *, contents: bool = True) -> list[str]:
         manifest = read_manifest(checkpoint)
     except InputError as error:
         return [error.what]
-    found = []
     if sorted(manifest.files) != sorted(expected_files(manifest.num_ranks)):
-        found.append(f"the manifest names {len(manifest.files)} files for {manifest.num_ranks} ranks")
-    for name, facts in manifest.files.items():
-        path = checkpoint / name
-        if not path.is_file():
-            found.append(f"{name} is missing")
-        elif path.stat().st_size != facts.bytes:
-            found.append(f"{name} has {path.stat().st_size:,} bytes instead of {facts.bytes:,}")
-    if found or not contents:
-        return found
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        told = pool.map(lambda name: _difference(checkpoint / name, manifest.files[name]), manifest.files)
-        return [difference for difference in told if difference]
-
-
-def _difference(path: Path, facts: FileFacts) -> str:
-    try:
-        if file_facts(path).sha256 != facts.sha256:
-            return f"{path.name} is damaged: its checksum is not the one it was written with"
-    except OSError as error:
-        return f"{path.name} cannot be read: {error.strerror}"
-    return ""
+        return [f"the manifest names {len(manifest.files)} files for {manifest.num_ranks} ranks"]
+    return [f"{name} {told}" for name, told in damages(checkpoint, manifest.files, contents=contents).items()]
 
 
 def set_aside(checkpoint: Path) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from galpaca.runs.checkpoints import FileFacts, file_facts
+from galpaca.runs.checksums import FileFacts, file_facts
 from galpaca.runs.folder import replace_file
 
 

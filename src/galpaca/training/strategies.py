@@ -8,18 +8,15 @@ back until the last micro-batch, the gradient's norm) is a method of each.
 
 from __future__ import annotations
 
-import math
-import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.plugins.precision import DoublePrecision, FSDPPrecision, MixedPrecision, Precision
+from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, SingleDeviceStrategy, Strategy
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
@@ -29,31 +26,26 @@ from torch.distributed.fsdp import (
     ShardingStrategy,
 )
 from torch.distributed.fsdp import MixedPrecision as FSDPMixedPrecision
-from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 from torch.optim import Optimizer
 
-from galpaca.errors import GalpacaError, InputError, Problems
+from galpaca.errors import Problems
 from galpaca.model.layer_unit import LayerUnit
-from galpaca.training.checkpoints.store import CheckpointStore
+from galpaca.training.checkpoints.strategy import CheckpointingStrategy
 from galpaca.training.parts import Part, materialize, sharded_parts, whole_parts
+from galpaca.training.precision import ShardedPrecision, device_type, plain_precision, refused
 from galpaca.training.specs import PrecisionSpec
-
-_HYBRID = (ShardingStrategy.HYBRID_SHARD, ShardingStrategy._HYBRID_SHARD_ZERO2)
 
 # How long ranks wait for each other before they give up.
 _TIMEOUT = timedelta(minutes=30)
 
 
-class StepStrategy(Strategy):
+class StepStrategy(CheckpointingStrategy):
     """What the training module asks of its strategy, beyond Lightning's own."""
 
     # Set from Lightning's ``connect`` on; its own annotations allow for None before that.
     model: Any
     lightning_module: Any
-    global_rank: int
-    # Where checkpoints go and come from; a run without it has none.
-    store: CheckpointStore | None = None
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         return self.lightning_module.training_step(*args, **kwargs)
@@ -87,8 +79,8 @@ class StepStrategy(Strategy):
         return nn.utils.clip_grad_norm_(self.model.parameters(), max_norm)
 
     def teardown(self) -> None:
-        # Lightning moves all that training held to the host. Weights are wanted there; gradients and moments are three
-        # times as much, and could end a run for lack of memory after its last step.
+        # Lightning moves all that training held to the host. Gradients and moments are three times the weights, and
+        # could end a run for lack of memory after its last step.
         for optimizer in self.optimizers:
             optimizer.zero_grad()
             optimizer.state.clear()
@@ -97,11 +89,6 @@ class StepStrategy(Strategy):
             self.store.free()
         super().teardown()
 
-    # What a run begins from is put in place after the model is, be it first weights or a checkpoint; nothing is
-    # gathered to be saved, since each rank writes what it holds.
-    restore_checkpoint_after_setup = True
-    lightning_restore_optimizer = False
-
     def materialize(self, model: nn.Module) -> None:
         """Gives parameters on the meta device memory on this rank's device, uninitialized."""
         made: dict[nn.Parameter, nn.Parameter] = {}
@@ -109,103 +96,7 @@ class StepStrategy(Strategy):
             materialize(module, self.root_device, made)
 
     def parts(self) -> list[Part]:
-        """What this rank holds of the model."""
         return whole_parts(self.lightning_module)
-
-    def replica(self) -> tuple[int, int]:
-        """Which of how many copies of the same parts this rank holds."""
-        return 0, 1
-
-    def lightning_module_state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        return {}
-
-    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
-        pass
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
-        """Takes what this rank holds, and returns while it is being written.
-
-        Args:
-            checkpoint: what Lightning keeps beside weights and moments.
-            filepath: folder that the ranks' files go to.
-            storage_options: ``{"beside": True}`` where training goes on while it is written.
-        """
-        assert self.store is not None
-        # Under one name, since each strategy's plugin has its own and the next run may take another strategy.
-        plugin = type(self.precision_plugin).__qualname__
-        state = {key: value for key, value in checkpoint.items() if key != plugin}
-        state["precision"] = checkpoint.get(plugin)
-        index, count = self.replica()
-        parts = [part.share(index, count) for part in self.parts()]
-        optimizer, step = self.optimizers[0], checkpoint["global_step"]
-        self.store.save(Path(filepath), step, state, parts, optimizer, self.global_rank, **storage_options)
-
-    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """Puts in place what the run begins from.
-
-        Args:
-            checkpoint_path: that of rank 0 counts, which has looked whether it is whole.
-            weights_only: not used.
-        """
-        assert self.store is not None
-        parts = self.parts()
-        self._check_nothing_is_lost(parts)
-        path = Path(self.broadcast(str(checkpoint_path)))
-        self._check_all_can_write(path.parent)
-        state = self._load_together(path, parts)
-        precision = state.pop("precision", None)
-        return state | ({type(self.precision_plugin).__qualname__: precision} if precision else {})
-
-    def _load_together(self, path: Path, parts: Sequence[Part]) -> dict[str, Any]:
-        """A rank that cannot read tells the others, which would wait for it."""
-        assert self.store is not None
-        state: dict[str, Any] = {}
-        failure: GalpacaError | None = None
-        try:
-            state = self.store.load(path, parts, self.optimizers[0])
-        except GalpacaError as error:
-            failure = error
-        count = self._sum(failure is not None)
-        if failure is not None:
-            failure.of_one_rank = True
-            raise failure
-        if count:
-            raise InputError(f"{count} of the run's processes cannot read it", where=path, why="see what they say")
-        return state
-
-    def _sum(self, number: int) -> int:
-        """Over all ranks, exact below 2 ** 53."""
-        own = torch.tensor(float(number), dtype=torch.float64, device=self.root_device)
-        return int(self.reduce(own, reduce_op="sum"))
-
-    def _check_all_can_write(self, folder: Path) -> None:
-        """Before the first step, on every node."""
-        assert self.store is not None
-        refusal = self.store.refusal(folder, self.global_rank)
-        if count := self._sum(bool(refusal)):
-            raise InputError(
-                f"{count} of the run's processes cannot write checkpoints",
-                where=f"{folder} on {socket.gethostname()}",
-                why=refusal or "another node does not see the folder, or may not write in it",
-                fix="run.root=FOLDER on a file system that all nodes share",
-            )
-
-    def _check_nothing_is_lost(self, parts: Sequence[Part]) -> None:
-        """All ranks together hold every value of every parameter once, or once for each copy."""
-        assert self.store is not None
-        index, count = self.replica()
-        total = self._sum(sum(part.share(index, count).num_values for part in parts))
-        expected = sum(math.prod(shape) for shape in self.store.shapes.values())
-        if total != expected:
-            raise GalpacaError(
-                f"the ranks hold {total:,} parameters of {expected:,}",
-                where="strategy",
-                why="this version of torch shards models in a way that galpaca does not know",
-                fix="a version of torch from pyproject.toml, or strategy=ddp",
-            )
 
 
 class SingleDevice(StepStrategy, SingleDeviceStrategy):
@@ -267,7 +158,7 @@ class FullySharded(StepStrategy, FSDPStrategy):
 
     def _hybrid_mesh(self) -> DeviceMesh | None:
         """Shards within a node and copies between nodes, where that is asked for; torch's own guess knows GPUs only."""
-        if self.sharding_strategy not in _HYBRID:
+        if self.sharding_strategy != ShardingStrategy.HYBRID_SHARD:
             return None
         return init_device_mesh(self.root_device.type, (self.num_nodes, self.num_processes))
 
@@ -278,7 +169,7 @@ class FullySharded(StepStrategy, FSDPStrategy):
         return sharded_parts(self.model)
 
     def replica(self) -> tuple[int, int]:
-        if self.model.sharding_strategy in _HYBRID:
+        if self.model.sharding_strategy == ShardingStrategy.HYBRID_SHARD:
             copies = self.model._inter_node_pg
             return torch.distributed.get_rank(copies), copies.size()
         if self.model.sharding_strategy == ShardingStrategy.NO_SHARD:
@@ -289,36 +180,17 @@ class FullySharded(StepStrategy, FSDPStrategy):
         return self.model.clip_grad_norm_(float("inf") if max_norm is None else max_norm)
 
 
-class _ShardedScaler(ShardedGradScaler):
-    """Tells of an overflow by a number; torch's vector of one number is refused by fused optimizers' updates."""
-
-    def unscale_(self, optimizer: Optimizer) -> None:
-        super().unscale_(optimizer)
-        flags = self._per_optimizer_states[id(optimizer)]["found_inf_per_device"]
-        for device, flag in flags.items():
-            flags[device] = flag.reshape(())
-
-
-class _ShardedPrecision(FSDPPrecision):
-    """FSDP's precision with a loss scaler for the device at hand; Lightning's always scales for CUDA."""
-
-    def __init__(self, name: Any, accelerator: str) -> None:
-        super().__init__(name)
-        if self.scaler is not None:
-            self.scaler = _ShardedScaler(device=accelerator)
-
-
 def single(accelerator: str, precision: PrecisionSpec) -> tuple[Strategy, Precision]:
     """One device."""
     device = torch.device("cpu" if accelerator == "cpu" else "cuda:0")
-    return SingleDevice(device=device), _precision("single", accelerator, precision)
+    return SingleDevice(device=device), plain_precision("single", accelerator, precision)
 
 
 def ddp(accelerator: str, precision: PrecisionSpec) -> tuple[Strategy, Precision]:
     """A whole model on every rank; gradients averaged."""
     # A bucket view saves a copy of all gradients.
     strategy = DataParallel(timeout=_TIMEOUT, gradient_as_bucket_view=True)
-    return strategy, _precision("ddp", accelerator, precision)
+    return strategy, plain_precision("ddp", accelerator, precision)
 
 
 def fsdp(
@@ -342,7 +214,7 @@ def fsdp(
     _check_fsdp(sharding_strategy, backward_prefetch)
     names = ("32-true", "bf16-mixed", "16-mixed")
     if precision.name not in names:
-        raise _refused("fsdp", precision.name, names)
+        raise refused("fsdp", precision.name, names)
     strategy = FullySharded(
         reduce_dtype=getattr(torch, precision.reduce_dtype),
         timeout=_TIMEOUT,
@@ -351,7 +223,7 @@ def fsdp(
         forward_prefetch=forward_prefetch,
         limit_all_gathers=limit_all_gathers,
     )
-    return strategy, _ShardedPrecision(precision.name, _device_type(accelerator))
+    return strategy, ShardedPrecision(precision.name, device_type(accelerator))
 
 
 def _check_fsdp(sharding_strategy: str, backward_prefetch: str | None) -> None:
@@ -363,27 +235,3 @@ def _check_fsdp(sharding_strategy: str, backward_prefetch: str | None) -> None:
             "strategy.backward_prefetch", backward_prefetch, tuple(member.name for member in BackwardPrefetch)
         )
     problems.raise_any()
-
-
-def _precision(strategy: str, accelerator: str, precision: PrecisionSpec) -> Precision:
-    match precision.name:
-        case "32-true":
-            return Precision()
-        case "64-true":
-            return DoublePrecision()
-        case "bf16-mixed" | "16-mixed":
-            # Given by name, Lightning would silently turn 16-mixed into bf16-mixed on a CPU.
-            return MixedPrecision(precision.name, _device_type(accelerator))
-    raise _refused(strategy, precision.name, ("32-true", "bf16-mixed", "16-mixed", "64-true"))
-
-
-def _device_type(accelerator: str) -> str:
-    return "cpu" if accelerator == "cpu" else "cuda"
-
-
-def _refused(strategy: str, name: str, names: tuple[str, ...]) -> InputError:
-    return InputError(
-        f"the strategy {strategy} refuses the precision {name!r}",
-        where="precision",
-        fix=f"precision={' or '.join(names)}, or another strategy",
-    )

@@ -25,6 +25,7 @@ from galpaca.model.compute import ComputeSpec, prepare_layers
 from galpaca.training import strategies
 from galpaca.training.datamodule import AlpacaDataModule
 from galpaca.training.module import InstructionTuner
+from galpaca.training.precision import ShardedPrecision
 from galpaca.training.specs import OptimizerSpec, PrecisionSpec
 from galpaca.training.trainer import make_trainer
 
@@ -67,7 +68,7 @@ class ScaledFloat32(MixedPrecision):
         return nullcontext()
 
 
-class ScaledShardedFloat32(strategies._ShardedPrecision):
+class ScaledShardedFloat32(ShardedPrecision):
     def __init__(self) -> None:
         super().__init__("16-mixed", "cpu")
 

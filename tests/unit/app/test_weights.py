@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hub_stand_in import COMMIT, lay_out
+from hub_downloads import COMMIT, lay_out
 from huggingface_hub import constants
 from safetensors.torch import load_file
 from transformers import OPTConfig, OPTForCausalLM
@@ -16,9 +16,10 @@ from transformers import OPTConfig, OPTForCausalLM
 from galpaca.app import hub, start, weights
 from galpaca.app.config import Config, compose
 from galpaca.app.console import make_console
-from galpaca.app.prepare import convert_folder
+from galpaca.app.convert import convert_folder
+from galpaca.app.fetch import make_model, model_folder
 from galpaca.app.start import choose_beginning
-from galpaca.app.weights import LocalModel, local_model, make_model, model_folder
+from galpaca.app.weights import LocalModel, local_model
 from galpaca.errors import InputError
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.record import RunRecord

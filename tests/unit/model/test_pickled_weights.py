@@ -15,7 +15,7 @@ from torch import Tensor
 from galpaca.errors import InputError
 from galpaca.model import pickled_weights
 from galpaca.model.pickled_weights import convert, pickled_files
-from galpaca.runs.checkpoints import file_facts
+from galpaca.runs.checksums import file_facts
 
 EMBEDDING, HEAD = "model.decoder.embed_tokens.weight", "lm_head.weight"
 

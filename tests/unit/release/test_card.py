@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-import hub
+import hub_uploads as hub
 import pytest
 from huggingface_hub import ModelCard
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import hub
+import hub_uploads as hub
 import pytest
 from huggingface_hub import HfApi, ModelCard
 

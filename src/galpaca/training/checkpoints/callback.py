@@ -16,7 +16,8 @@ import lightning as L
 from galpaca.data.collate import StepBatch
 from galpaca.errors import GalpacaError, StoppedBySignal
 from galpaca.model.tensors import Shapes
-from galpaca.runs.checkpoints import FileFacts, Manifest, Retention, commit, partial_of, retire
+from galpaca.runs.checkpoints import Manifest, Retention, commit, partial_of, retire
+from galpaca.runs.checksums import FileFacts
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.metrics import MetricsFile, validation_losses
 from galpaca.training.checkpoints.store import CheckpointStore

@@ -17,7 +17,8 @@ from galpaca.errors import GalpacaError
 from galpaca.model.checkpoint_tensors import MOMENTS, WEIGHT, CheckpointTensors
 from galpaca.model.tensor_file import write_tensor_file
 from galpaca.model.tensors import Shapes, TensorSource, check_shapes
-from galpaca.runs.checkpoints import TRAINER, FileFacts, file_facts, rank_file, read_manifest, write_report
+from galpaca.runs.checkpoints import TRAINER, rank_file, read_manifest, write_report
+from galpaca.runs.checksums import FileFacts, file_facts
 from galpaca.runs.folder import replace_file, step_of
 from galpaca.training.checkpoints.background import Background
 from galpaca.training.checkpoints.snapshot import HostBuffer, Snapshot, updates_taken

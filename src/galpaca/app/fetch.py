@@ -1,0 +1,182 @@
+"""Prepared folders of models and tokenizers: fetched from the Hub, or converted, once and verified."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from galpaca.app.console import counting
+from galpaca.app.hub import (
+    cached_snapshot,
+    copy_small_files,
+    download,
+    drop_from_cache,
+    has_pickled,
+    has_safetensors,
+    has_tokenizer,
+    hub_name,
+    is_hub_id,
+    known_sha256,
+    link_or_symlink,
+)
+from galpaca.app.prepared import Filled, make_folder
+from galpaca.errors import InputError, Problems
+from galpaca.model.opt import ModelSpec
+from galpaca.runs.checksums import FileFacts, facts_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def model_folder(spec: ModelSpec, root: Path) -> Path:
+    """Where the prepared model of a Hub id or of a folder of ``.bin`` files is, or would be."""
+    assert spec.path is not None
+    if is_hub_id(spec.path):
+        return root / ".cache" / "models" / hub_name(spec.path, spec.revision)
+    folder = Path(spec.path).absolute()
+    return root / ".cache" / "models" / f"{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
+
+
+def tokenizer_folder(hub_id: str, root: Path) -> Path:
+    return root / ".cache" / "tokenizers" / hub_name(hub_id, None)
+
+
+def make_model(spec: ModelSpec, root: Path, console: Console, *, thorough: bool = False) -> bool:
+    """Makes the prepared folder of a model, unless it is there.
+
+    Args:
+        thorough: read all files of one that is there.
+
+    Returns:
+        Whether it was made now.
+
+    Raises:
+        InputError: it cannot be had, or its weights are damaged or more than weights.
+    """
+    assert spec.path is not None
+    path = spec.path
+    if is_hub_id(path):
+        needs_tokenizer = spec.tokenizer is None
+        return make_folder(
+            model_folder(spec, root),
+            lambda partial: _fill_from_hub(partial, path, spec.revision, needs_tokenizer, console),
+            thorough=thorough,
+        )
+    source = pickled_source(Path(path))
+    return make_folder(
+        model_folder(spec, root),
+        lambda partial: fill_from_pickled(partial, Path(path), console),
+        thorough=thorough,
+        still_right=lambda found: found.source == source,
+    )
+
+
+def make_tokenizer(hub_id: str, root: Path, *, thorough: bool = False) -> bool:
+    """The same for a tokenizer of its own."""
+    return make_folder(
+        tokenizer_folder(hub_id, root), lambda partial: _fill_tokenizer(partial, hub_id), thorough=thorough
+    )
+
+
+def pickled_source(folder: Path) -> dict[str, Any]:
+    """A folder of ``.bin`` files as it is now, by what changes when they do."""
+    from galpaca.model.pickled_weights import pickled_files
+
+    files = {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in pickled_files(folder)}
+    return {"folder": str(folder.absolute()), "files": files}
+
+
+def fill_from_pickled(partial: Path, folder: Path, console: Console, *, weights_only: bool = False) -> Filled:
+    """Converts a folder of ``.bin`` files; its configuration and tokenizer go along unless told otherwise."""
+    if not weights_only:
+        copy_small_files(folder, partial)
+    source = pickled_source(folder)
+    return Filled(source, _convert(folder, partial, console))
+
+
+def _fill_from_hub(partial: Path, hub_id: str, revision: str | None, needs_tokenizer: bool, console: Console) -> Filled:
+    snapshot, facts = _whole_snapshot(hub_id, revision, needs_tokenizer, console)
+    copy_small_files(snapshot, partial)
+    source = {"hub_id": hub_id, "revision": revision, "commit": snapshot.name}
+    if not has_safetensors(snapshot):
+        return Filled(source, _convert(snapshot, partial, console))
+    for path in _weight_paths(snapshot):
+        link_or_symlink(path, partial / path.name)
+    return Filled(source, facts)
+
+
+def _whole_snapshot(
+    hub_id: str, revision: str | None, needs_tokenizer: bool, console: Console
+) -> tuple[Path, dict[str, FileFacts]]:
+    """A model in the Hub's cache with all its files, each read and compared with the checksum that the Hub gave.
+
+    Returns:
+        Its folder, and what was found of its weight files.
+
+    Raises:
+        InputError: it cannot be downloaded, or arrives damaged.
+    """
+    snapshot = cached_snapshot(hub_id, revision)
+    if snapshot and can_be_prepared(snapshot, needs_tokenizer):
+        facts, damaged = _read_weights(snapshot)
+        if not damaged:
+            return snapshot, facts
+        for path in damaged:
+            console.print(f"[yellow]warning:[/yellow] {path} is damaged and is downloaded again")
+        drop_from_cache(damaged)
+    snapshot = download(hub_id, revision, weights=True)
+    if not can_be_prepared(snapshot, needs_tokenizer):
+        raise InputError(
+            "it lacks weights, a configuration or a tokenizer",
+            where=hub_id,
+            why=f"{snapshot} has {', '.join(sorted(path.name for path in snapshot.iterdir())) or 'nothing'}",
+            fix="name a model of the kind OPT; model.tokenizer=FOLDER_OR_HUB_ID if it has no tokenizer",
+        )
+    facts, damaged = _read_weights(snapshot)
+    problems = Problems()
+    for path in damaged:
+        problems.add("the file arrived damaged", where=path, fix="try again")
+    drop_from_cache(damaged)
+    problems.raise_any()
+    return snapshot, facts
+
+
+def can_be_prepared(snapshot: Path, needs_tokenizer: bool) -> bool:
+    has_weights = has_safetensors(snapshot) or has_pickled(snapshot)
+    has_config = (snapshot / "config.json").is_file()
+    return has_weights and has_config and (has_tokenizer(snapshot) or not needs_tokenizer)
+
+
+def _read_weights(snapshot: Path) -> tuple[dict[str, FileFacts], list[Path]]:
+    """What is found of the weight files, and which of them are not what the Hub gave."""
+    paths = _weight_paths(snapshot)
+    facts = facts_of(paths)
+    return facts, [path for path in paths if known_sha256(path) not in (None, facts[path.name].sha256)]
+
+
+def _weight_paths(folder: Path) -> list[Path]:
+    """The files that hold the weights, with their index."""
+    from galpaca.model.folder_tensors import INDEX_FILE, weight_files
+    from galpaca.model.pickled_weights import pickled_files
+
+    if not has_safetensors(folder):
+        return pickled_files(folder)
+    files, index = weight_files(folder), folder / INDEX_FILE
+    return [*files, index] if len(files) > 1 or files[0].name != "model.safetensors" else files
+
+
+def _fill_tokenizer(partial: Path, hub_id: str) -> Filled:
+    snapshot = cached_snapshot(hub_id, None)
+    if snapshot is None or not has_tokenizer(snapshot):
+        snapshot = download(hub_id, None, weights=False)
+    copy_small_files(snapshot, partial)
+    return Filled({"hub_id": hub_id, "revision": None, "commit": snapshot.name}, {})
+
+
+def _convert(folder: Path, partial: Path, console: Console) -> dict[str, FileFacts]:
+    from galpaca.model.pickled_weights import convert, pickled_files
+
+    num_files = len(pickled_files(folder))
+    with counting(console, "writing the weights as safetensors", num_files) as progress:
+        return convert(folder, partial, progress)

@@ -1,0 +1,40 @@
+"""What was prepared, where it is and since when, and what to type next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_NEW, _WAS_THERE = "made now", "was there, and is whole"
+
+
+@dataclass(frozen=True)
+class Place:
+    """One thing that a run needs, where it is, and since when."""
+
+    what: str
+    folder: Path
+    note: str
+
+    def row(self) -> tuple[str, str]:
+        num_bytes = sum(path.stat().st_size for path in self.folder.iterdir() if path.is_file())
+        return self.what, f"{self.folder}, {size_of(num_bytes)} ({self.note})"
+
+
+def since(*, is_new: bool) -> str:
+    return _NEW if is_new else _WAS_THERE
+
+
+def size_of(num_bytes: int) -> str:
+    return f"{num_bytes / 2**30:.2f} GiB" if num_bytes >= 2**27 else f"{num_bytes / 2**20:.1f} MiB"
+
+
+def show_next(console: Console, commands: Sequence[str]) -> None:
+    console.print("\nNext:")
+    for command in commands:
+        console.print(f"  {command}", markup=False)

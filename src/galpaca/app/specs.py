@@ -1,0 +1,126 @@
+"""Groups of the configuration that no floor below has: the step, the machine, checkpoints, the release, the run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+from galpaca.errors import Problems
+
+
+@dataclass(frozen=True)
+class BatchSpec:
+    """One optimizer step.
+
+    Attributes:
+        examples: examples a step, whatever the number of GPUs.
+        max_tokens: budget of a micro-batch; a matter of memory, never of the recipe.
+    """
+
+    examples: int = 128
+    max_tokens: int = 4096
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        problems.check_at_least_one("batch", asdict(self))
+        problems.raise_any()
+
+
+@dataclass(frozen=True)
+class TrainerSpec:
+    """The machine, and how long to train.
+
+    Attributes:
+        accelerator: ``gpu`` or ``cpu``.
+        devices: GPUs (or CPU processes) on each node.
+        num_nodes: nodes.
+        max_epochs: passes over the training examples.
+        max_steps: fewer optimizer steps than that, where given; the schedule spans the steps that are taken.
+        val_every_steps: steps between validations; by default one at the end of each epoch. There is always one at
+            the end.
+        read_metrics_every_steps: steps between two reads of the device's figures.
+    """
+
+    accelerator: str = "gpu"
+    devices: int = 1
+    num_nodes: int = 1
+    max_epochs: int = 3
+    max_steps: int | None = None
+    val_every_steps: int | None = None
+    read_metrics_every_steps: int = 1
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        problems.check_choice("trainer.accelerator", self.accelerator, ("gpu", "cpu"))
+        problems.check_at_least_one("trainer", {k: v for k, v in asdict(self).items() if k != "accelerator"})
+        problems.raise_any()
+
+    @property
+    def num_ranks(self) -> int:
+        return self.devices * self.num_nodes
+
+
+@dataclass(frozen=True)
+class CheckpointSpec:
+    """When to save (besides the end, and a stop by a signal), and which checkpoints stay.
+
+    Attributes:
+        every_steps: steps between two; null for none by steps.
+        every_minutes: also as soon as the last one is that old.
+        every_epoch: also at the end of each epoch.
+        keep_last: the newest so many stay.
+        keep_every: those of its multiples stay too.
+        keep_best: the one with the lowest validation loss stays too.
+        asynchronous: train on while a checkpoint is written, from a copy in host memory.
+    """
+
+    every_steps: int | None = 100
+    every_minutes: float | None = None
+    every_epoch: bool = False
+    keep_last: int = 2
+    keep_every: int | None = None
+    keep_best: bool = False
+    asynchronous: bool = True
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        counts = {name: getattr(self, name) for name in ("every_steps", "keep_last", "keep_every")}
+        problems.check_at_least_one("checkpoint", counts)
+        if self.every_minutes is not None and not 0 < self.every_minutes < math.inf:
+            problems.add(
+                f"{self.every_minutes} minutes", where="checkpoint.every_minutes", fix="above 0, or null for none"
+            )
+        problems.raise_any()
+
+
+@dataclass(frozen=True)
+class ReleaseSpec:
+    """The released folder.
+
+    Attributes:
+        dtype: of the weights on disk: ``float32``, ``bfloat16`` or ``float16``.
+        max_new_tokens: default length of an answer.
+    """
+
+    dtype: str = "float32"
+    max_new_tokens: int = 512
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        problems.check_choice("release.dtype", self.dtype, ("float32", "bfloat16", "float16"))
+        problems.check_at_least_one("release", {"max_new_tokens": self.max_new_tokens})
+        problems.raise_any()
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """The run folder: ``<root>/<name>``.
+
+    Attributes:
+        name, root: of the folder.
+        accept_changes: go on although recipe or data are not those that the run was begun with.
+    """
+
+    name: str
+    root: str = "runs"
+    accept_changes: bool = False
