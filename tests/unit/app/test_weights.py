@@ -13,7 +13,7 @@ from huggingface_hub import constants
 from safetensors.torch import load_file
 from transformers import OPTConfig, OPTForCausalLM
 
-from galpaca.app import hub, start, weights
+from galpaca.app import fetch, hub, start
 from galpaca.app.config import Config, compose
 from galpaca.app.console import make_console
 from galpaca.app.convert import convert_folder
@@ -62,7 +62,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def download(*_: object, **__: object) -> Path:
         raise AssertionError("nothing was to be downloaded")
 
-    monkeypatch.setattr(weights, "download", download)
+    monkeypatch.setattr(fetch, "download", download)
     return tmp_path / "hub"
 
 
@@ -75,7 +75,7 @@ def downloads(cache: Path, original: Path, monkeypatch: pytest.MonkeyPatch) -> l
         asked.append(hub_id)
         return lay_out(cache, hub_id, original)
 
-    monkeypatch.setattr(weights, "download", download)
+    monkeypatch.setattr(fetch, "download", download)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     return asked
 
@@ -164,7 +164,7 @@ class TestWhereTheyAre:
         snapshot = lay_out(cache, "acme/words", model)
         local = found(config_of(tmp_path, model, "model.tokenizer=acme/words"))
         assert local.spec.tokenizer_path == str(snapshot)
-        weights.make_tokenizer("acme/words", tmp_path / "runs")
+        fetch.make_tokenizer("acme/words", tmp_path / "runs")
         shutil.rmtree(cache)
         again = found(config_of(tmp_path, model, "model.tokenizer=acme/words"))
         assert again.spec.tokenizer_path == str(tmp_path / "runs" / ".cache" / "tokenizers" / "acme--words")
@@ -310,7 +310,7 @@ class TestDamage:
             flip_a_bit((snapshot / WEIGHTS).resolve())
             return snapshot
 
-        monkeypatch.setattr(weights, "download", download)
+        monkeypatch.setattr(fetch, "download", download)
         with pytest.raises(InputError, match="arrived damaged"):
             prepared(config_of(tmp_path))
         assert not (tmp_path / "runs").exists()
