@@ -18,6 +18,7 @@ from galpaca.errors import GalpacaError, StoppedBySignal
 from galpaca.model.opt import architecture_of
 from galpaca.runs.checkpoints import Retention
 from galpaca.runs.folder import RunFolder
+from galpaca.runs.host import process_age_seconds
 from galpaca.runs.metrics import MetricsFile, validation_losses
 from galpaca.runs.record import RunRecord
 from galpaca.runs.shutdown import Shutdown
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from transformers import OPTForCausalLM
 
+    from galpaca.training.checkpoints.store import CheckpointStore
     from galpaca.training.metrics import Sink
 
 
@@ -101,7 +103,7 @@ def fit(
             devices=config.trainer.devices,
             num_nodes=config.trainer.num_nodes,
             val_every_steps=val_every_steps,
-            callbacks=[metrics, checkpointer, validation, *engine.callbacks],
+            callbacks=[metrics, checkpointer, validation, _told_start(record, store), *engine.callbacks],
             loggers=loggers,
             root=folder.path,
         )
@@ -112,6 +114,19 @@ def fit(
         shutdown.deferred = False
         if shutdown.requested and global_rank() == 0:  # others have nothing left to do
             raise StoppedBySignal("stopped after the last step, which is saved; the same command releases it")
+
+
+def _told_start(record: RunRecord, store: CheckpointStore) -> L.Callback:
+    """Writes down how long it took until the first step."""
+    from lightning.pytorch.callbacks import LambdaCallback
+
+    def tell(*_: object) -> None:
+        if global_rank() == 0:
+            age = process_age_seconds()
+            until = {} if age is None else {"until_first_step": age}
+            record.add_seconds(load=store.load_seconds, **until)
+
+    return LambdaCallback(on_train_start=tell)
 
 
 def _validation_is_missing(folder: RunFolder, steps: Steps, step: int, val_every_steps: int) -> bool:
