@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -26,7 +26,6 @@ from galpaca.runs.shutdown import Shutdown, signal_of
 
 if TYPE_CHECKING:
     import lightning as L
-    from lightning.pytorch.loggers import Logger
     from rich.console import Console
     from transformers import OPTForCausalLM
 
@@ -55,9 +54,9 @@ def fit(
     """
     from galpaca.training.checkpoints.callback import Cadence, Checkpointer
     from galpaca.training.checkpoints.store import CheckpointStore
-    from galpaca.training.hang import HangWatch
     from galpaca.training.metrics import LoggerSink, StepMetrics
     from galpaca.training.module import InstructionTuner
+    from galpaca.training.notice import ComesBack
     from galpaca.training.speed import StepSpeed
     from galpaca.training.trainer import make_trainer
     from galpaca.training.validation import MissedValidation
@@ -96,12 +95,8 @@ def fit(
             tell=lambda figures: logger_sink.write([dict(figures)]),
         )
         val_every_steps = config.trainer.val_every_steps or steps.per_epoch
-        hang = (
-            [HangWatch(folder.stacks, 60 * config.hang.minutes, end_hung(config, folder))]
-            if config.hang.minutes
-            else []
-        )
         validation = MissedValidation(_validation_is_missing(folder, steps, begin.step, val_every_steps))
+        notice = ComesBack(lambda number: decide(number).job is not None)
         # The order matters: a step's figures come before the checkpoint that counts on them.
         trainer = make_trainer(
             engine.strategy,
@@ -110,13 +105,13 @@ def fit(
             devices=config.trainer.devices,
             num_nodes=config.trainer.num_nodes,
             val_every_steps=val_every_steps,
-            callbacks=[*hang, metrics, checkpointer, validation, *engine.callbacks],
+            callbacks=[*_hang_watch(config, folder), metrics, checkpointer, validation, notice, *engine.callbacks],
             loggers=loggers,
             root=folder.path,
         )
         tuner = InstructionTuner(model, config.optim, num_steps=steps.num_steps, seed=config.seed)
         engine.strategy.store = store
-        with _told_to_loggers(loggers), _children_of(trainer, config):
+        with _children_of(trainer, config):
             trainer.fit(tuner, datamodule=steps.module, ckpt_path=folder.checkpoint(begin.step))
         shutdown.deferred = False
         stop = metrics.agreed_stop or (signal_of(shutdown.urgency) if shutdown.urgency else None)
@@ -125,22 +120,17 @@ def fit(
             raise StoppedBySignal(told, stop, agreed=True)
 
 
+def _hang_watch(config: Config, folder: RunFolder) -> list[L.Callback]:
+    from galpaca.training.hang import HangWatch
+
+    minutes = config.hang.minutes
+    return [] if minutes is None else [HangWatch(folder.stacks, 60 * minutes, end_hung(config, folder))]
+
+
 def _validation_is_missing(folder: RunFolder, steps: Steps, step: int, val_every_steps: int) -> bool:
     """Of the step that the run goes on after."""
     is_due = step > 0 and (step % val_every_steps == 0 or step == steps.num_steps)
     return is_due and bool(len(steps.module.val_indices)) and step not in validation_losses(folder.metrics)
-
-
-@contextmanager
-def _told_to_loggers(loggers: Sequence[Logger]) -> Iterator[None]:
-    """Lets those that can say so tell that a run is about to come back, before they close."""
-    try:
-        yield
-    except StoppedBySignal as stop:
-        if decide(stop.number).job is not None:
-            for logger in loggers:
-                getattr(logger, "mark_preempting", lambda: None)()
-        raise
 
 
 @contextmanager

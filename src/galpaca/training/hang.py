@@ -6,7 +6,6 @@ import faulthandler
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -108,7 +107,7 @@ class HangWatch(L.Callback):
     def _begin(self, place: str) -> None:
         self._reach(place)
         self._since = time.monotonic()
-        faulthandler.dump_traceback_later(self.limit_seconds + _BACKSTOP_SECONDS, exit=True, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(self.limit_seconds + _BACKSTOP_SECONDS, exit=True, file=2)
 
     def _stop(self) -> None:
         self._stopped.set()
