@@ -13,6 +13,7 @@ from rich.console import Console
 
 from galpaca.app.config import Config, compose
 from galpaca.app.console import show_rows
+from galpaca.app.launch import check_launch
 from galpaca.app.ranks import global_rank, num_launched
 from galpaca.app.rehearsal.channel import Channel, launch_of
 from galpaca.app.rehearsal.crew import Crew, Hand, follow
@@ -62,25 +63,20 @@ def rehearse(options: RehearseOptions) -> None:
     hand, channel = Hand(script, rank), Channel(script.place, launch_of(os.environ))
     with interrupts.listening():
         if rank == 0:
-            _lead(script, Crew(hand, num_launched() or 1, channel, interrupts), interrupts, options)
+            _lead(script, Crew(hand, num_launched(), channel, interrupts), interrupts, options)
         else:
             _end_as_told(follow(hand, channel, interrupts, 60 * options.limit_minutes))
 
 
 def _check(config: Config, options: RehearseOptions) -> None:
     check_name(config)
-    problems, asked, started = Problems(), config.trainer.num_ranks, num_launched()
+    check_launch(config.trainer)
+    problems = Problems()
     if options.num_steps < 2:
         problems.add(f"{options.num_steps} steps", where="--steps", fix="--steps 2 or more; 20 by default")
     if not options.limit_minutes > 0:
         problems.add(f"{options.limit_minutes} minutes", where="--minutes", fix="above 0")
-    if started not in (None, asked):
-        problems.add(
-            f"{started} processes were started, and the run has {asked}",
-            where="trainer.devices, trainer.num_nodes",
-            fix="srun or torchrun with one process for each GPU of the run; or trainer.devices=N trainer.num_nodes=M",
-        )
-    if started is None and config.trainer.num_nodes > 1:
+    if config.trainer.num_nodes > 1 and num_launched() == 1:
         problems.add(
             f"a run on {config.trainer.num_nodes} nodes is rehearsed on all of them",
             where="trainer.num_nodes",

@@ -17,6 +17,11 @@ from galpaca.data.encoding import EncodedExamples
 from galpaca.data.longest import longest_steps
 from galpaca.data.plan import StepPlan
 from galpaca.data.sizes import choose_sizes
+from galpaca.runs.shutdown import ignore_signals
+
+
+def _leave_signals(worker: int) -> None:
+    ignore_signals()
 
 
 class _Forward(Sampler[int]):
@@ -59,6 +64,7 @@ class AlpacaDataModule(L.LightningDataModule):
         max_steps: fewer training steps than that, where given.
         longest: train on so many of these steps, those that take longest; None takes all.
         pad: whether micro-batches are padded to a few sizes, for a compiled model.
+        workers: processes that put training steps together ahead of time.
     """
 
     def __init__(
@@ -75,6 +81,7 @@ class AlpacaDataModule(L.LightningDataModule):
         max_steps: int | None = None,
         longest: int | None = None,
         pad: bool = False,
+        workers: int = 0,
     ) -> None:
         super().__init__()
         self.examples, self.train_indices, self.val_indices = examples, train_indices, val_indices
@@ -82,6 +89,7 @@ class AlpacaDataModule(L.LightningDataModule):
         self.seed, self.pad_id = seed, pad_id
         self.max_epochs, self.max_steps, self.longest = max_epochs, max_steps, longest
         self.pad = pad
+        self.workers = workers
 
     @property
     def num_steps(self) -> int:
@@ -107,7 +115,9 @@ class AlpacaDataModule(L.LightningDataModule):
     def train_dataloader(self) -> StepLoader:
         assert self.trainer is not None
         plan = self.train_plan(self.trainer.world_size)
-        return self._loader(plan, self.train_indices, self.num_steps, start=self.trainer.global_step)
+        return self._loader(
+            plan, self.train_indices, self.num_steps, start=self.trainer.global_step, workers=self.workers
+        )
 
     def val_dataloader(self) -> StepLoader | list[StepLoader]:
         if not len(self.val_indices):
@@ -130,7 +140,9 @@ class AlpacaDataModule(L.LightningDataModule):
             seed=seed,
         )
 
-    def _loader(self, plan: StepPlan, indices: npt.NDArray[np.int64], num_steps: int, start: int) -> StepLoader:
+    def _loader(
+        self, plan: StepPlan, indices: npt.NDArray[np.int64], num_steps: int, start: int, workers: int = 0
+    ) -> StepLoader:
         assert self.trainer is not None
         dataset = StepDataset(
             self.examples,
@@ -145,5 +157,8 @@ class AlpacaDataModule(L.LightningDataModule):
             dataset,
             batch_size=None,
             sampler=_Forward(start, num_steps),
+            num_workers=workers,
+            # A scheduler signals all processes of a job, and torch's workers would die of SIGTERM.
+            worker_init_fn=_leave_signals,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
         )

@@ -96,7 +96,7 @@ class Figures:
             ("killed", "not: it ended before" if killed is None else f"after step {killed}; going on took "
              f"{_seconds(self.resume_seconds)} to the first step"),
             ("export", f"{_seconds(self.export_seconds)}, loaded again in {_seconds(self.reload_seconds)}"),
-            ("disk", f"the run needs {size_of(self.disk_bytes)}, {size_of(self.free_bytes)} are free"),
+            ("disk", f"the run will add {size_of(self.disk_bytes)}, {size_of(self.free_bytes)} are free"),
             ("whole run", f"{whole.total / 3600:.2f} h for {self.num_steps:,} steps with {self.num_tokens:,} tokens"),
             ("ask for", f"--time={self.time}"),
         ]  # fmt: skip
@@ -148,7 +148,7 @@ def to_json(figures: Figures) -> dict[str, Any]:
     """All figures, seconds of the whole run by its parts."""
     content = {name: value for name, value in vars(figures).items() if name != "run_seconds"}
     whole = {**vars(figures.run_seconds), "total": figures.run_seconds.total}
-    return {**content, "run_seconds": {name: round(value, 1) for name, value in whole.items()}, "time": figures.time}
+    return {**content, "run_seconds": {name: round(value, 3) for name, value in whole.items()}, "time": figures.time}
 
 
 def _run_time(

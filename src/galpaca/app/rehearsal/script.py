@@ -77,6 +77,7 @@ class Script:
             "checkpoint.keep_last=1",
             "checkpoint.keep_every=null",
             "checkpoint.keep_best=false",
+            "hang.requeue=false",
         ]
         return [sys.executable, "-m", "galpaca.train", *kept, *changed]
 
@@ -96,7 +97,7 @@ def check_name(config: Config) -> None:
 
 def environment_of(phase: int, environment: Mapping[str, str]) -> dict[str, str]:
     """The launcher's variables, with a port of this phase's own: that of a killed process may still be taken."""
-    found = dict(environment)
+    found = {**environment, "GALPACA_MAX_REQUEUES": "0"}  # a rehearsal's run does not bring its job back
     port = found.get("MASTER_PORT")
     if port is None and "SLURM_JOB_ID" in found:
         port = str(_FIRST_PORT + int(found["SLURM_JOB_ID"][-4:]))
