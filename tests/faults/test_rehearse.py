@@ -3,8 +3,9 @@
 import json
 import os
 import signal
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -26,13 +27,13 @@ LONG = ("trainer.max_steps=40", "trainer.max_epochs=100")
 def begin(tmp_path: Path, tokenizer_folder: Path, records_file: Path, server: str) -> Begin:
     """Starts ``galpaca rehearse`` on the tests' tiny run."""
 
-    def begin(*arguments: str) -> Started:
+    def begin(*arguments: str, env: Mapping[str, str] | None = None) -> Started:
         options = [argument for argument in arguments if argument.startswith("--")]
         overrides = [argument for argument in arguments if not argument.startswith("--")]
         line = command(tmp_path, tokenizer_folder, records_file, *overrides)
         line[1:2] = [str(REPOSITORY / "src" / "galpaca" / "__main__.py"), "rehearse", *options]
         hook = {"hook": "faults.rehearsals:fork_children", "hook_arguments": (server,)}
-        return Started(server, line, tmp_path, **hook)
+        return Started(server, line, tmp_path, env, **hook)
 
     return begin
 
@@ -49,6 +50,19 @@ def wait_for(found: Callable[[], Any], process: Started) -> Any:
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.01)
     return value
+
+
+def launched(begin: Begin, *arguments: str) -> list[Started]:
+    """Two processes as torchrun starts them, with the store that it offers to one start of a run only."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {
+        **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"},
+        **{"TORCHELASTIC_RUN_ID": "none", "TORCHELASTIC_USE_AGENT_STORE": "True"},
+    }
+    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+    return [begin(*LONG, *FSDP, *arguments, env={**shared, **rank}) for rank in ranks]
 
 
 def nothing_is_left(tmp_path: Path) -> None:
@@ -109,20 +123,14 @@ def test_what_a_person_sees_and_what_is_kept(rehearse: Rehearse, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_too_few_steps_to_kill_are_told(rehearse: Rehearse) -> None:
+def test_no_room_for_the_real_run_and_too_few_steps_to_kill(rehearse: Rehearse, tmp_path: Path) -> None:
     """A run of one step saves and ends at once; saying nothing would pass for a resume that works."""
-    done = rehearse("trainer.max_steps=1")
-    assert done.returncode == 0, done.stderr
-    assert "left out" in done.stdout
-    assert "not: it ended before" in done.stdout
-
-
-@pytest.mark.slow
-def test_a_real_run_without_room_does_not_fit(rehearse: Rehearse, tmp_path: Path) -> None:
-    done = rehearse(*LONG, "checkpoint.keep_last=1000000000", "checkpoint.every_minutes=1")
+    done = rehearse("trainer.max_steps=1", "checkpoint.keep_last=1000000000", "checkpoint.every_minutes=1")
     assert done.returncode == 1
     assert "does not fit: the disk has" in done.stderr
     assert "checkpoint.keep_last" in done.stderr
+    assert "left out" in done.stdout
+    assert "not: it ended before" in done.stdout
     assert "whole run" in done.stdout
     nothing_is_left(tmp_path)
 
@@ -201,3 +209,46 @@ class TestFailures:
         assert done.returncode == 1
         assert "longer than 0.005 minutes" in done.stderr
         assert processes_in(tmp_path) == []
+
+
+@pytest.mark.slow
+class TestSeveralProcesses:
+    """Each rank's process is started by a launcher, and they find each other through files."""
+
+    def test_they_act_as_one(self, begin: Begin, tmp_path: Path) -> None:
+        first, second = (completed(process, 120) for process in launched(begin, "--json"))
+        assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+        figures = json.loads(first.stdout)
+        assert (figures["ranks"], figures["steps"]) == (2, 20)
+        assert figures["killed_after_step"] > 10
+        assert (second.stdout, second.stderr) == ("", "")
+        nothing_is_left(tmp_path)
+
+    def test_a_signal_to_one_ends_all(self, begin: Begin, tmp_path: Path) -> None:
+        processes = launched(begin)
+        metrics = tmp_path / "runs" / "rehearsal" / "test" / "run" / "metrics.jsonl"
+        wait_for(metrics.is_file, processes[0])
+        processes[1].send_signal(signal.SIGTERM)
+        assert [completed(process, 60).returncode for process in processes] == [143, 143]
+        nothing_is_left(tmp_path)
+
+    def test_one_that_fails_ends_all_and_says_why(self, begin: Begin, tmp_path: Path) -> None:
+        """Its neighbour waited in a collective for half an hour."""
+        processes = launched(begin)
+        metrics = tmp_path / "runs" / "rehearsal" / "test" / "run" / "metrics.jsonl"
+        wait_for(metrics.is_file, processes[0])
+        parents = {process.pid for process in processes}
+        os.kill(max(set(processes_in(tmp_path)) - parents), signal.SIGKILL)
+        first, second = (completed(process, 60) for process in processes)
+        assert (first.returncode, second.returncode) == (1, 1)
+        assert "does not fit" in first.stderr or "failed" in first.stderr
+        assert processes_in(tmp_path) == []
+
+    def test_what_rank_0_refuses_ends_all(self, begin: Begin, tmp_path: Path) -> None:
+        place = tmp_path / "runs" / "rehearsal"
+        place.mkdir(parents=True)
+        with locked(place / ".test.lock"):
+            done = [completed(process, 60) for process in launched(begin)]
+        assert [one.returncode for one in done] == [2, 2]
+        assert "another process" in done[0].stderr
+        assert not list(place.glob(".ranks-*"))

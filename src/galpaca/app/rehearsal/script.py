@@ -68,7 +68,7 @@ class Script:
         changed = [
             f"run.name='{self.folder.name}'",
             "run.accept_changes=false",
-            "logger=local",
+            f"logger={'csv' if self.config.callbacks else 'local'}",  # a callback may insist on one
             f"trainer.longest_steps={self.num_steps}",
             f"trainer.val_every_steps={self.num_steps}",
             f"checkpoint.every_steps={self.every_steps}",
