@@ -48,6 +48,7 @@ class Figures:
         stall_seconds, write_seconds: that training stood still for a checkpoint, and that it was being written.
         last_checkpoint_seconds: for that of the last step, which the run waits for.
         export_seconds, reload_seconds: of the released folder.
+        answer: of the model as it was loaded again; nonsense after so few steps.
         disk_bytes, free_bytes: that the whole run will write and keep; free where it will.
         num_steps, num_tokens: of the whole run.
         run_seconds: of the whole run, by its parts.
@@ -70,6 +71,7 @@ class Figures:
     last_checkpoint_seconds: float
     export_seconds: float
     reload_seconds: float
+    answer: str
     disk_bytes: int
     free_bytes: int
     num_steps: int
@@ -83,23 +85,32 @@ class Figures:
 
     def rows(self) -> list[tuple[str, str]]:
         memory = f" of {size_of(self.device_memory_bytes)}" if self.device_memory_bytes else ""
-        whole = self.run_seconds
-        killed = self.killed_after_step
+        load, export, again = map(_seconds, (self.load_seconds, self.export_seconds, self.reload_seconds))
+        hours = self.run_seconds.total / 3600
         return [
             ("machine", f"{self.ranks} x {self.device}"),
             ("peak memory", f"{size_of(self.peak_memory_bytes)}{memory}, the fullest of {self.ranks}"),
             ("speed", f"{self.tokens_per_second:,.0f} tokens a second"),
             ("MFU", "not known for this machine" if self.mfu is None else f"{self.mfu:.1%}"),
-            ("start", f"{_seconds(self.start_seconds)} to the first step, {_seconds(self.load_seconds)} of it loading"),
-            ("save", f"{size_of(self.checkpoint_bytes)}: training waits {_seconds(self.stall_seconds)}, written in "
-             f"{_seconds(self.write_seconds)}; {_seconds(self.last_checkpoint_seconds)} for the last"),
-            ("killed", "not: it ended before" if killed is None else f"after step {killed}; going on took "
-             f"{_seconds(self.resume_seconds)} to the first step"),
-            ("export", f"{_seconds(self.export_seconds)}, loaded again in {_seconds(self.reload_seconds)}"),
+            ("start", f"{_seconds(self.start_seconds)} to the first step, {load} of it loading"),
+            ("save", self._save()),
+            ("kill", self._kill()),
+            ("export", f"{export}, loaded again in {again}"),
+            ("answer", repr(self.answer)),
             ("disk", f"the run will add {size_of(self.disk_bytes)}, {size_of(self.free_bytes)} are free"),
-            ("whole run", f"{whole.total / 3600:.2f} h for {self.num_steps:,} steps with {self.num_tokens:,} tokens"),
+            ("whole run", f"{hours:.2f} h for {self.num_steps:,} steps with {self.num_tokens:,} tokens"),
             ("ask for", f"--time={self.time}"),
-        ]  # fmt: skip
+        ]
+
+    def _save(self) -> str:
+        waits, written = _seconds(self.stall_seconds), _seconds(self.write_seconds)
+        size, last = size_of(self.checkpoint_bytes), _seconds(self.last_checkpoint_seconds)
+        return f"{size}: training waits {waits}, written in {written}; {last} for the last"
+
+    def _kill(self) -> str:
+        if self.killed_after_step is None:
+            return "not: it ended before"
+        return f"after step {self.killed_after_step}; going on took {_seconds(self.resume_seconds)} to the first step"
 
 
 def read_figures(script: Script, lived: Lived) -> tuple[Figures, DiskNeed]:
@@ -135,6 +146,7 @@ def read_figures(script: Script, lived: Lived) -> tuple[Figures, DiskNeed]:
         last_checkpoint_seconds=last.seconds["stall"],
         export_seconds=seconds[-1]["release"],
         reload_seconds=lived.reload_seconds,
+        answer=lived.answer,
         disk_bytes=need.total_bytes,
         free_bytes=shutil.disk_usage(script.place).free + own_bytes,
         num_steps=whole["steps"],
@@ -202,7 +214,10 @@ def _step_time(line: Line) -> StepTime:
 
 
 def _mfu(starts: Sequence[Sequence[Line]]) -> float | None:
-    steady = [line for start in starts for line in start[WARM_UP_STEPS:] if "mfu" in line]
+    steady = [line for start in starts for line in start[WARM_UP_STEPS:]] or [
+        line for start in starts for line in start
+    ]
+    steady = [line for line in steady if "mfu" in line]
     seconds = sum(line["step_seconds"] for line in steady)
     return round(sum(line["mfu"] * line["step_seconds"] for line in steady) / seconds, 4) if seconds else None
 
