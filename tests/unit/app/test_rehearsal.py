@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from galpaca.app.rehearsal.channel import Channel, Order, Report, launch_of
 from galpaca.app.rehearsal.child import Child
 from galpaca.app.rehearsal.failures import failure
 from galpaca.app.rehearsal.script import Script, check_name, environment_of
+from galpaca.app.rehearse import _home
 from galpaca.errors import GalpacaError, InputError, StoppedBySignal
 
 
@@ -139,6 +141,30 @@ def test_a_child_takes_its_own_children_with_it(tmp_path: Path) -> None:
 def members(group: int) -> list[str]:
     lines = subprocess.run(["ps", "-eo", "pgid=,stat="], capture_output=True, text=True, check=True).stdout.splitlines()
     return [line for line in lines if line.split()[0] == str(group) and "Z" not in line.split()[1]]
+
+
+class FakeCrew:
+    """Tells whether the folder was still there when the processes were ended."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.was_there: bool | None = None
+
+    def kill(self) -> None:
+        self.was_there = self.home.is_dir()
+
+
+@pytest.mark.parametrize("reason", [None, StoppedBySignal("stopped"), GalpacaError("no room")])
+def test_the_folder_goes_only_when_nobody_writes_in_it(tmp_path: Path, reason: BaseException | None) -> None:
+    """It would come back while it is being removed. It stays where something failed."""
+    script = script_of(tmp_path)
+    script.place.mkdir(parents=True)
+    crew = FakeCrew(script.home)
+    with suppress(StoppedBySignal, GalpacaError), _home(script, crew, keep=False):  # type: ignore[arg-type]
+        if reason:
+            raise reason
+    assert crew.was_there
+    assert script.home.exists() == isinstance(reason, GalpacaError)
 
 
 OUT_OF_MEMORY = GalpacaError(

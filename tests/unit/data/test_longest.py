@@ -54,6 +54,12 @@ def test_the_micro_batch_with_most_targets_is_among_them() -> None:
     assert {0, 1, 6, 7} == set(chain.from_iterable(examples_of(longest_steps(plan, 4, 2), index) for index in range(2)))
 
 
+def test_a_step_takes_as_long_as_its_fullest_rank() -> None:
+    """The ranks wait for it: ten tokens beside one take longer than six beside six."""
+    plan = plan_of([12, 12, 10, 1, 6, 6], num_ranks=2)
+    assert set(longest_steps(plan, 3, 2).only or ()) == {0, 1}
+
+
 def test_all_steps_where_there_are_no_more() -> None:
     plan = plan_of([1, 2, 3, 4, 5])
     assert sorted(longest_steps(plan, 3, 20).only or ()) == [0, 1, 2]
