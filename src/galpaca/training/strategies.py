@@ -78,6 +78,13 @@ class StepStrategy(CheckpointingStrategy):
             return nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         return nn.utils.clip_grad_norm_(self.model.parameters(), max_norm)
 
+    def on_any_rank(self, flag: Tensor) -> Tensor:
+        """Scalar bool: whether it is true on any rank. The host does not wait."""
+        return flag
+
+    def weights_replaced(self) -> None:
+        """Told when weights were put in place in the midst of training."""
+
     def teardown(self) -> None:
         # Lightning moves all that training held to the host. Gradients and moments are three times the weights, and
         # could end a run for lack of memory after its last step.
@@ -99,11 +106,20 @@ class StepStrategy(CheckpointingStrategy):
         return whole_parts(self.lightning_module)
 
 
+class _ManyRanks(StepStrategy):
+    """Several processes under one process group."""
+
+    def on_any_rank(self, flag: Tensor) -> Tensor:
+        highest = flag.to(torch.uint8)
+        torch.distributed.all_reduce(highest, torch.distributed.ReduceOp.MAX)
+        return highest.bool()
+
+
 class SingleDevice(StepStrategy, SingleDeviceStrategy):
     """One process, one device."""
 
 
-class DataParallel(StepStrategy, DDPStrategy):
+class DataParallel(_ManyRanks, DDPStrategy):
     """A whole model on every rank."""
 
     def replica(self) -> tuple[int, int]:
@@ -118,7 +134,7 @@ class DataParallel(StepStrategy, DDPStrategy):
                 yield
 
 
-class FullySharded(StepStrategy, FSDPStrategy):
+class FullySharded(_ManyRanks, FSDPStrategy):
     """Parameters, gradients and optimizer state sharded over ranks (Lightning's FSDP, torch's FSDP1).
 
     Each decoder layer is a unit; embeddings and the tied head stay in the root unit. Every micro-batch reduces its
@@ -167,6 +183,13 @@ class FullySharded(StepStrategy, FSDPStrategy):
 
     def parts(self) -> list[Part]:
         return sharded_parts(self.model)
+
+    def weights_replaced(self) -> None:
+        # The root unit keeps what it has gathered from one forward to the next where no backward came in between.
+        for unit in FullyShardedDataParallel.fsdp_modules(self.model):
+            if unit._handle is not None:
+                unit._handle.reshard(free_unsharded_flat_param=True)
+                unit._handle.post_reshard()
 
     def replica(self) -> tuple[int, int]:
         if self.model.sharding_strategy == ShardingStrategy.HYBRID_SHARD:
