@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -81,9 +82,11 @@ class InstructionTuner(L.LightningModule):
         if self.device.type == "cpu":
             keep_freed_memory()
 
-    def forward(self, micro_batch: MicroBatch) -> Tensor:
-        """Scalar float32: summed negative log-likelihood of the micro-batch's target tokens."""
-        return nll_sum(self.model, micro_batch)
+    def forward(
+        self, micro_batch: MicroBatch, compute: Callable[[OPTForCausalLM, MicroBatch], Tensor] = nll_sum
+    ) -> Tensor:
+        """What is asked of the model: by default the summed negative log-likelihood of the target tokens, a scalar."""
+        return compute(self.model, micro_batch)
 
     def training_step(self, step: StepBatch, batch_idx: int) -> dict[str, StepOutcome]:
         """One optimizer step.

@@ -8,7 +8,7 @@ back until the last micro-batch, the gradient's norm) is a method of each.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -53,10 +53,14 @@ class StepStrategy(CheckpointingStrategy):
     def validation_step(self, *args: Any, **kwargs: Any) -> Any:
         return self.lightning_module.validation_step(*args, **kwargs)
 
-    def run_micro_batch(self, micro_batch: Any) -> Tensor:
-        """The micro-batch through the wrapped model, in the precision of the run."""
+    def run_micro_batch(self, micro_batch: Any, *compute: Callable[..., Tensor]) -> Tensor:
+        """The micro-batch through the wrapped model, in the precision of the run.
+
+        Args:
+            compute: what else than the loss is asked of the model; see ``InstructionTuner.forward``.
+        """
         with self.precision_plugin.forward_context():
-            return self.model(micro_batch)
+            return self.model(micro_batch, *compute)
 
     @contextmanager
     def accumulating(self, last: bool) -> Iterator[None]:
@@ -81,6 +85,10 @@ class StepStrategy(CheckpointingStrategy):
     def on_any_rank(self, flag: Tensor) -> Tensor:
         """Scalar bool: whether it is true on any rank. The host does not wait."""
         return flag
+
+    def from_rank_0(self, tensor: Tensor) -> Tensor:
+        """The first rank's tensor on all of them."""
+        return tensor
 
     def weights_replaced(self) -> None:
         """Told when weights were put in place in the midst of training."""
@@ -113,6 +121,10 @@ class _ManyRanks(StepStrategy):
         highest = flag.to(torch.uint8)
         torch.distributed.all_reduce(highest, torch.distributed.ReduceOp.MAX)
         return highest.bool()
+
+    def from_rank_0(self, tensor: Tensor) -> Tensor:
+        torch.distributed.broadcast(tensor, src=0)
+        return tensor
 
 
 class SingleDevice(StepStrategy, SingleDeviceStrategy):
