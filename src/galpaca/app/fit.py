@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -11,8 +11,10 @@ from galpaca.app.config import Config
 from galpaca.app.console import TrainingProgress
 from galpaca.app.engine import Engine, peak_flops
 from galpaca.app.examples import Steps
+from galpaca.app.hung import end_hung
 from galpaca.app.memory import memory_advice
 from galpaca.app.ranks import global_rank
+from galpaca.app.slurm import decide
 from galpaca.app.start import Beginning
 from galpaca.errors import GalpacaError, StoppedBySignal
 from galpaca.model.opt import architecture_of
@@ -20,10 +22,11 @@ from galpaca.runs.checkpoints import Retention
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.metrics import MetricsFile, validation_losses
 from galpaca.runs.record import RunRecord
-from galpaca.runs.shutdown import Shutdown
+from galpaca.runs.shutdown import Shutdown, signal_of
 
 if TYPE_CHECKING:
     import lightning as L
+    from lightning.pytorch.loggers import Logger
     from rich.console import Console
     from transformers import OPTForCausalLM
 
@@ -52,6 +55,7 @@ def fit(
     """
     from galpaca.training.checkpoints.callback import Cadence, Checkpointer
     from galpaca.training.checkpoints.store import CheckpointStore
+    from galpaca.training.hang import HangWatch
     from galpaca.training.metrics import LoggerSink, StepMetrics
     from galpaca.training.module import InstructionTuner
     from galpaca.training.speed import StepSpeed
@@ -92,6 +96,11 @@ def fit(
             tell=lambda figures: logger_sink.write([dict(figures)]),
         )
         val_every_steps = config.trainer.val_every_steps or steps.per_epoch
+        hang = (
+            [HangWatch(folder.stacks, 60 * config.hang.minutes, end_hung(config, folder))]
+            if config.hang.minutes
+            else []
+        )
         validation = MissedValidation(_validation_is_missing(folder, steps, begin.step, val_every_steps))
         # The order matters: a step's figures come before the checkpoint that counts on them.
         trainer = make_trainer(
@@ -101,23 +110,37 @@ def fit(
             devices=config.trainer.devices,
             num_nodes=config.trainer.num_nodes,
             val_every_steps=val_every_steps,
-            callbacks=[metrics, checkpointer, validation, *engine.callbacks],
+            callbacks=[*hang, metrics, checkpointer, validation, *engine.callbacks],
             loggers=loggers,
             root=folder.path,
         )
         tuner = InstructionTuner(model, config.optim, num_steps=steps.num_steps, seed=config.seed)
         engine.strategy.store = store
-        with _children_of(trainer, config):
+        with _told_to_loggers(loggers), _children_of(trainer, config):
             trainer.fit(tuner, datamodule=steps.module, ckpt_path=folder.checkpoint(begin.step))
         shutdown.deferred = False
-        if shutdown.requested and global_rank() == 0:  # others have nothing left to do
-            raise StoppedBySignal("stopped after the last step, which is saved; the same command releases it")
+        stop = metrics.agreed_stop or (signal_of(shutdown.urgency) if shutdown.urgency else None)
+        if stop and global_rank() == 0:  # others have nothing left to do
+            told = "stopped after the last step, which is saved; the same command releases it"
+            raise StoppedBySignal(told, stop, agreed=True)
 
 
 def _validation_is_missing(folder: RunFolder, steps: Steps, step: int, val_every_steps: int) -> bool:
     """Of the step that the run goes on after."""
     is_due = step > 0 and (step % val_every_steps == 0 or step == steps.num_steps)
     return is_due and bool(len(steps.module.val_indices)) and step not in validation_losses(folder.metrics)
+
+
+@contextmanager
+def _told_to_loggers(loggers: Sequence[Logger]) -> Iterator[None]:
+    """Lets those that can say so tell that a run is about to come back, before they close."""
+    try:
+        yield
+    except StoppedBySignal as stop:
+        if decide(stop.number).job is not None:
+            for logger in loggers:
+                getattr(logger, "mark_preempting", lambda: None)()
+        raise
 
 
 @contextmanager
