@@ -70,13 +70,14 @@ def pace_of(starts: Sequence[Sequence[StepTime]]) -> Pace | None:
 @dataclass(frozen=True)
 class RunTime:
     """Seconds of a whole run by its parts: the start until the first step, warm-up, steps, what checkpoints and
-    validations hold up, and the release."""
+    validations hold up, answers to samples after those before the first step, and the release."""
 
     start: float
     warm_up: float
     steps: float
     checkpoints: float
     validations: float
+    samples: float
     release: float
 
     @property

@@ -35,11 +35,12 @@ class TestTheCommand:
         assert rehearsed.run.name == "rehearsal/some--a=b/run" == script.folder.name
         assert rehearsed.logger == {"_target_": "galpaca.training.loggers.none"}
         assert (rehearsed.trainer.longest_steps, rehearsed.checkpoint.every_steps, rehearsed.seed) == (20, 10, 7)
-        same = {"run", "logger", "trainer", "checkpoint", "hang"}
+        same = {"run", "logger", "trainer", "checkpoint", "hang", "samples"}
         assert {k: v for k, v in vars(rehearsed).items() if k not in same} == {
             k: v for k, v in vars(real).items() if k not in same
         }
         assert replace(rehearsed.trainer, longest_steps=None, val_every_steps=None) == real.trainer
+        assert replace(rehearsed.samples, every_steps=None) == real.samples
         assert replace(rehearsed.hang, requeue=True) == real.hang
 
     def test_a_rehearsals_recipe_is_not_the_runs(self, tmp_path: Path) -> None:

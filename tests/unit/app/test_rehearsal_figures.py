@@ -28,7 +28,7 @@ def figures_of(tmp_path: Path, *overrides: str) -> Figures:
     folder.metrics.write_text("".join(json.dumps(entry) + "\n" for entry in lines))
     machine = {"device": "NVIDIA H100", "processes": 4, "nodes": 1, "memory_bytes": 80 * 2**30}
     starts = [
-        {"step": 0, "machine": machine, "seconds": {"load": 20.0, "until_first_step": 90.0}},
+        {"step": 0, "machine": machine, "seconds": {"load": 20.0, "samples": 25.0, "until_first_step": 90.0}},
         {"step": EVERY, "machine": machine, "seconds": {"load": 40.0, "until_first_step": 100.0, "release": 45.0}},
     ]
     whole = {"steps": 1221, "steps_per_epoch": 407, "tokens": 1_221_000 * 10}
@@ -72,6 +72,7 @@ def test_the_whole_run_is_foretold_by_its_parts(tmp_path: Path) -> None:
     assert whole.steps == pytest.approx(12_210_000 / 18_000 * 0.9 + 1221 * 0.1)
     assert whole.checkpoints == 12 * 2 + 30  # every 100 steps, and the last
     assert whole.validations == 3 * 15
+    assert whole.samples == 3 * 25  # those before the first step are part of the start
     assert whole.release == 45
 
 

@@ -39,7 +39,7 @@ class TestPace:
 
 
 def test_the_whole_is_the_sum_of_its_parts() -> None:
-    assert RunTime(1, 2, 4, 8, 16, 32).total == 63
+    assert RunTime(1, 2, 4, 8, 16, 32, 64).total == 127
     assert Pace(1, 0, 2, 0).steps_seconds(3, 1000) == 6
 
 

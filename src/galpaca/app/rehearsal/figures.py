@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -176,7 +177,6 @@ def _run_time(
     in_steps = pace.steps_seconds(num_steps, whole["tokens"])
     num_checkpoints = _num_checkpoints(config, num_steps, whole["steps_per_epoch"], in_steps)
     validation = max((line["val_seconds"] for line in lines if "val_seconds" in line), default=0.0)
-    every = config.trainer.val_every_steps or whole["steps_per_epoch"]
     beside = first is not last
     return RunTime(
         start=seconds[0].get("until_first_step", seconds[0]["load"]),
@@ -189,9 +189,15 @@ def _run_time(
             write=first.seconds["write"] if beside and config.checkpoint.asynchronous else 0.0,
             last=last.seconds["stall"],
         ),
-        validations=validation * -(-num_steps // every),
+        validations=validation * _times(config.trainer.val_every_steps, whole),
+        samples=seconds[0].get("samples", 0.0) * _times(config.samples.every_steps, whole),
         release=seconds[-1]["release"],
     )
+
+
+def _times(every_steps: int | None, whole: Mapping[str, Any]) -> int:
+    """How often something is done after so many steps (by default at the ends of epochs), and after the last."""
+    return math.ceil(whole["steps"] / (every_steps or whole["steps_per_epoch"]))
 
 
 def _num_checkpoints(config: Config, num_steps: int, steps_per_epoch: int, in_steps: float) -> int:

@@ -121,9 +121,7 @@ class Life:
 
     def _reload(self, phase: str) -> tuple[float, str]:
         script, out = self.script, self.script.home / "reload.json"
-        accelerator = script.config.trainer.accelerator
-        command = reload.command(script.folder.model, script.config.data.template, accelerator, out)
-        log = script.log(0)
+        command, log = reload.command(script.folder.model, out), script.log(0)
         with log.open("a", encoding="utf-8") as file:
             file.write("--- phase 3\n")
         child = Child(command, environment_alone(), log)
@@ -134,6 +132,6 @@ class Life:
         finally:
             child.kill()
         if code:
-            raise failure(script, phase, {0: code})
+            raise failure(script, phase, {0: min(code, GalpacaError.exit_code)})  # no mistake of the user's
         content = json.loads(out.read_text(encoding="utf-8"))
         return content["seconds"], content["answer"]

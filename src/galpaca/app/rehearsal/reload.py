@@ -7,37 +7,33 @@ import sys
 import time
 from pathlib import Path
 
-_QUESTION = "What is the chemical symbol of water?"
+from galpaca.app.doors import guarded
+
+_QUESTION = ("What is the chemical symbol of water?", "")
 _MAX_NEW_TOKENS = 16
 
 
-def command(model: Path, template: str, accelerator: str, out: Path) -> list[str]:
+def command(model: Path, out: Path) -> list[str]:
     """What to run.
 
     Args:
         model: the released folder.
-        template: of the run, by its name.
-        accelerator: ``gpu`` or ``cpu``.
         out: a JSON file to be, with ``seconds`` and ``answer``.
     """
-    return [sys.executable, "-m", __name__, str(model), template, accelerator, str(out)]
+    return [sys.executable, "-m", __name__, str(model), str(out)]
 
 
-def main(model: str, template: str, accelerator: str, out: str) -> None:
-    from transformers import OPTForCausalLM
-
-    from galpaca.data.prompts import load_template
-    from galpaca.data.tokenizer import load_tokenizer
-    from galpaca.inference.answer import answer
-
+def _reload(model: str, out: str) -> None:
     began = time.perf_counter()
-    loaded = OPTForCausalLM.from_pretrained(model, device_map="auto" if accelerator == "gpu" else None)
+    from galpaca.inference.answer import answer
+    from galpaca.inference.loading import load
+    from galpaca.inference.settings import Settings
+
+    loaded = load(model)
     seconds = time.perf_counter() - began
-    asked = [(_QUESTION, "")]
-    answers = answer(loaded, load_tokenizer(model), load_template(template), asked, max_new_tokens=_MAX_NEW_TOKENS)
-    content = {"seconds": round(seconds, 2), "question": _QUESTION, "answer": answers[0]}
-    Path(out).write_text(json.dumps(content) + "\n", encoding="utf-8")
+    given = answer(loaded, [_QUESTION], Settings(max_new_tokens=_MAX_NEW_TOKENS))[0]
+    Path(out).write_text(json.dumps({"seconds": round(seconds, 2), "answer": given.text}) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.exit(guarded(lambda: _reload(*sys.argv[1:])))

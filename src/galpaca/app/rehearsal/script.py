@@ -71,6 +71,7 @@ class Script:
             f"logger={'csv' if self.config.callbacks else 'local'}",  # a callback may insist on one
             f"trainer.longest_steps={self.num_steps}",
             f"trainer.val_every_steps={self.num_steps}",
+            f"samples.every_steps={self.num_steps}",
             f"checkpoint.every_steps={self.every_steps}",
             "checkpoint.every_minutes=null",
             "checkpoint.every_epoch=false",
