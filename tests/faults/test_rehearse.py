@@ -11,7 +11,7 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY, Started, Train, command, completed
+from conftest import DEMO, REPOSITORY, Started, Train, command, completed
 from faults.rehearsals import contents, processes_in
 
 from galpaca.runs.lock import locked
@@ -108,7 +108,8 @@ def test_what_a_person_sees_and_what_is_kept(rehearse: Rehearse, tmp_path: Path)
     home = tmp_path / "runs" / "rehearsal" / "test"
     (home / "run").mkdir(parents=True)
     (home / "run" / "stale").touch()
-    done = rehearse(*LONG, "--keep")
+    samples = (f"samples.prompts={DEMO / 'samples.jsonl'}", "samples.max_new_tokens=2", "samples.every_steps=5")
+    done = rehearse(*LONG, *samples, "--keep")
     assert done.returncode == 0, done.stderr
     for label in ("peak memory", "speed", "MFU", "start", "save", "export", "disk", "whole run", "--time=00:15:00"):
         assert label in done.stdout
@@ -117,6 +118,7 @@ def test_what_a_person_sees_and_what_is_kept(rehearse: Rehearse, tmp_path: Path)
     record = json.loads((home / "run" / "run.json").read_text(encoding="utf-8"))
     assert [start["step"] for start in record["starts"]] == [0, 10]
     assert record["recipe"]["trainer.longest_steps"] == 20
+    assert record["starts"][0]["seconds"]["samples"] > 0
     assert (record["plan"]["steps"], record["whole_plan"]["steps"]) == (20, 40)
     assert (home / "run" / "model" / "model.safetensors").is_file()
     assert (home / "rank-00000.log").is_file()
