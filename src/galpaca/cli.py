@@ -35,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_export(commands)
     _add_demo(commands)
     _add_checkpoints(commands)
+    _add_runs(commands)
     return parser
 
 
@@ -43,7 +44,7 @@ def _add_prepare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "prepare",
         help="fetch, convert and encode all that a run needs, where there is a network",
         description="Fetches the model and the records, writes the weights as safetensors, encodes the records and "
-        "verifies it all, so that the run itself needs no network. The last line is the command that starts it.",
+        "verifies it all, so that the run itself needs no network. The last line starts or submits it.",
     )
     command.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="+experiment=NAME and all else, as for train"
@@ -166,5 +167,23 @@ def _add_checkpoints(commands: "argparse._SubParsersAction[argparse.ArgumentPars
         from galpaca.app.checkpoints import list_checkpoints
 
         list_checkpoints(options.folder, contents=not options.quick, as_json=options.json)
+
+    command.set_defaults(run=run)
+
+
+def _add_runs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "runs",
+        help="compare runs: state, losses, speed, and the configuration that differs",
+        description="Shows runs in a table, the lowest loss first, with the keys of their configuration that differ.",
+    )
+    command.add_argument("folders", nargs="+", metavar="RUN_OR_FOLDER", help="a run, or a folder with runs below it")
+    command.add_argument("--json", action="store_true", help="one line of JSON for every run")
+    command.add_argument("--out", metavar="FILE", help="write the table there too, in Markdown")
+
+    def run(options: argparse.Namespace) -> None:
+        from galpaca.app.runs import show_runs
+
+        show_runs(options.folders, as_json=options.json, out=options.out)
 
     command.set_defaults(run=run)
