@@ -1,0 +1,101 @@
+"""What ranks of a run that stands still tell: where each is, with its Python stack, and which of them is late."""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+# Where a process waits for others.
+_WAITING = "/torch/distributed/"
+
+
+@dataclass(frozen=True)
+class StackReport:
+    """Where a rank is.
+
+    Attributes:
+        rank, host, pid: which process.
+        passed: how many places of the run it has passed; all ranks pass the same ones in the same order.
+        place: in words.
+        frame: innermost function of the main thread, with file and line.
+        seconds: since the step at hand began.
+    """
+
+    rank: int
+    host: str
+    pid: int
+    passed: int
+    place: str
+    frame: str
+    seconds: float
+
+
+def main_frame() -> str:
+    """Where the main thread is now."""
+    frame = sys._current_frames()[threading.main_thread().ident or 0]
+    return f"{frame.f_code.co_name} ({frame.f_code.co_filename}:{frame.f_lineno})"
+
+
+def write_report(folder: Path, report: StackReport) -> None:
+    """Writes ``rank-NNNNN.txt``: the report in the first line, then the stacks of all the process's threads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"rank-{report.rank:05d}.txt"
+    partial = path.with_suffix(".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        print(json.dumps(asdict(report)), file=file, flush=True)
+        faulthandler.dump_traceback(file, all_threads=True)
+    partial.replace(path)
+
+
+def read_reports(folder: Path) -> list[StackReport]:
+    """Those that are there, by rank."""
+    return [_read(path) for path in sorted(folder.glob("rank-*.txt"))]
+
+
+def note_stopped(folder: Path, rank: int) -> None:
+    """Leaves word that a rank's process was stopped by a signal, for whoever tells the verdict."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"rank-{rank:05d}.stopped").touch()
+
+
+def verdict(reports: Sequence[StackReport], silent: Mapping[int, str], folder: Path) -> str:
+    """Which ranks are late, in a sentence.
+
+    Args:
+        reports: of the ranks that have told where they are.
+        silent: what is known of each of the others.
+    """
+    stopped = {int(path.stem.split("-")[1]) for path in folder.glob("rank-*.stopped")}
+    told = [f"rank {rank} was stopped (SIGSTOP)" for rank in sorted(stopped - silent.keys())]
+    told += [f"rank {rank} {what}" for rank, what in sorted(silent.items())]
+    moving = [report for report in reports if report.rank not in stopped]
+    late = _late(moving)
+    ahead = next((report for report in moving if report not in late), None)
+    told += [
+        f"rank {one.rank} on {one.host} (process {one.pid}) is late: at {one.place!r} in {one.frame}"
+        + (f", others at {ahead.place!r} in {ahead.frame}" if ahead else "")
+        for one in late
+    ]
+    if not told and len(moving) > 1:
+        places = f"{moving[0].place!r} in {moving[0].frame}"
+        return f"no rank is late, all {len(moving)} wait at {places}: the network between them, or a disk?"
+    return "; ".join(told) or f"it is at {moving[0].place!r} in {moving[0].frame}"
+
+
+def _late(moving: Sequence[StackReport]) -> list[StackReport]:
+    """Those that have passed the fewest places; among equals, those that do not wait for the others."""
+    fewest = min((report.passed for report in moving), default=0)
+    if any(report.passed > fewest for report in moving):
+        return [report for report in moving if report.passed == fewest]
+    busy = [report for report in moving if _WAITING not in report.frame]
+    return busy if len(busy) < len(moving) else []
+
+
+def _read(path: Path) -> StackReport:
+    with path.open(encoding="utf-8") as file:
+        return StackReport(**json.loads(file.readline()))
