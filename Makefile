@@ -28,10 +28,11 @@ demo: $(stamp) ## Train and use a tiny model, start to end
 endurance: $(stamp) ## Kill runs at every write of a checkpoint and start them again; half an hour
 	$(bin)/python -m bench.endurance
 
-lint: $(stamp) ## Check style and types
+lint: $(stamp) ## Check style, types and shell scripts
 	$(bin)/ruff check
 	$(bin)/ruff format --check
 	$(bin)/mypy
+	$(bin)/shellcheck --external-sources slurm/*.sbatch slurm/*.sh slurm/site.env.example .ci/run
 
 format: $(stamp) ## Rewrite the code in style
 	$(bin)/ruff check --fix-only
