@@ -12,12 +12,12 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from galpaca.app.specs import BatchSpec, CheckpointSpec, HangSpec, ReleaseSpec, RunSpec, TrainerSpec
+from galpaca.app.specs import BatchSpec, CheckpointSpec, HangSpec, ReleaseSpec, RunSpec, SamplesSpec, TrainerSpec
 from galpaca.data.spec import DataSpec
 from galpaca.errors import InputError, Problems
 from galpaca.model.compute import ComputeSpec
 from galpaca.model.opt import ModelSpec
-from galpaca.training.specs import OptimizerSpec, PrecisionSpec
+from galpaca.training.specs import GuardSpec, OptimizerSpec, PrecisionSpec
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,9 @@ class Config:
     compute: ComputeSpec = field(default_factory=ComputeSpec)
     trainer: TrainerSpec = field(default_factory=TrainerSpec)
     checkpoint: CheckpointSpec = field(default_factory=CheckpointSpec)
+    guard: GuardSpec = field(default_factory=GuardSpec)
     hang: HangSpec = field(default_factory=HangSpec)
+    samples: SamplesSpec = field(default_factory=SamplesSpec)
     release: ReleaseSpec = field(default_factory=ReleaseSpec)
     seed: int = 42
 
@@ -79,7 +81,9 @@ _SECTIONS: Mapping[str, Any] = {
     "compute": ComputeSpec,
     "trainer": TrainerSpec,
     "checkpoint": CheckpointSpec,
+    "guard": GuardSpec,
     "hang": HangSpec,
+    "samples": SamplesSpec,
     "release": ReleaseSpec,
 }
 
