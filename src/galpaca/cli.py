@@ -35,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     commands.add_parser("train", help="train and release a model; the same as python train.py", add_help=False)
     _add_prepare(commands)
+    _add_rehearse(commands)
     _add_inspect(commands)
     _add_export(commands)
     _add_generate(commands)
@@ -68,6 +69,38 @@ def _add_prepare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
             command.error("--weights FOLDER [--out FOLDER] stands alone; without them, KEY=VALUE as for train")
         else:
             convert_folder(Path(options.weights), Path(options.out) if options.out else None)
+
+    command.set_defaults(run=run)
+
+
+def _add_rehearse(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "rehearse",
+        help="try a run's life on its own machine: memory, speed, hours, and whether it fits",
+        description="Trains on the longest steps of the run's plan, is killed, goes on, exports and loads again, and "
+        "tells what the whole run will take. The run's own folder is left alone. Under srun or torchrun with one "
+        "process for each GPU, or alone in a terminal.",
+    )
+    command.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="+experiment=NAME and all else, as for train"
+    )
+    command.add_argument("--steps", type=int, default=20, metavar="N", help="how many to take (default: 20)")
+    command.add_argument("--minutes", type=float, default=30, metavar="M", help="give up after (default: 30)")
+    command.add_argument("--keep", action="store_true", help="leave the rehearsal's folder")
+    command.add_argument("--json", action="store_true", help="one line of JSON instead of rows")
+
+    def run(options: argparse.Namespace) -> None:
+        from galpaca.app.rehearse import RehearseOptions, rehearse
+
+        rehearse(
+            RehearseOptions(
+                overrides=tuple(options.overrides),
+                num_steps=options.steps,
+                keep=options.keep,
+                limit_minutes=options.minutes,
+                as_json=options.json,
+            )
+        )
 
     command.set_defaults(run=run)
 
