@@ -41,9 +41,9 @@ def cards(run: ReportedRun) -> list[Card]:
     known = [line for line in run.history.validations if line["val_loss"] is not None]
     if known:
         best = min(known, key=lambda line: float(line["val_loss"]))
-        more = f"best {figure(_round(best['val_loss']))} at step {best['step']:,}"
+        more = f"best at step {best['step']:,}"
         shown.append(Card("validation loss", figure(_round(final["val_loss"])), more))
-    shown.append(Card("tokens a second", count(final["tokens_per_second"] or 0), "mean, padding left out"))
+    shown.append(Card("tokens a second", count(final["tokens_per_second"] or 0), "mean"))
     if last.get("mfu") is not None:
         utilized = [line["mfu"] for line in run.history.steps if line.get("mfu") is not None]
         shown.append(Card("MFU", f"{sum(utilized) / len(utilized):.1%}", "mean over steps"))
@@ -239,14 +239,14 @@ def notes(run: ReportedRun) -> list[str]:
     """What a reader should know before trusting the plots."""
     told = []
     if run.history.unreadable:
-        told.append(f"{run.history.unreadable} lines of metrics.jsonl cannot be read and are left out.")
+        told.append(f"Lines of metrics.jsonl that cannot be read and are left out: {run.history.unreadable}.")
     if not run.history.steps:
         told.append("No step has been taken yet, so there is nothing to plot.")
     if run.state.is_alive:
         told.append(f"The run was going on when this was written, {moment(run.read_at)}.")
     gaps = _missing_steps(run)
     if gaps:
-        told.append(f"{gaps:,} steps are missing from metrics.jsonl.")
+        told.append(f"Steps that are missing from metrics.jsonl: {gaps:,}.")
     return told
 
 

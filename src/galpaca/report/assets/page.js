@@ -129,7 +129,7 @@
     return {
       width: holder.clientWidth,
       height: holder.closest(".first") ? 320 : 230,
-      padding: [8, 10, 0, 0],
+      padding: [8, 18, 0, 0],
       cursor: {
         sync: chart.x === "step" ? { key: "steps", setSeries: false } : undefined,
         drag: { x: true, y: false, dist: 6 },
