@@ -104,7 +104,7 @@
     page.runs.forEach((run, place) => {
       ctx.strokeStyle = ctx.fillStyle = several ? colour(place) : css("--muted");
       for (const step of run.resumed) {
-        const left = plot.valToPos(fromStep(place, step), "x", true);
+        const left = Math.round(plot.valToPos(fromStep(place, step), "x", true)) + 0.5;
         if (left < bbox.left || left > bbox.left + bbox.width) continue;
         ctx.beginPath();
         ctx.moveTo(left, bbox.top);
@@ -234,7 +234,7 @@
       this.plot.setCursor({ left: this.plot.valToPos(place, "x"), top: this.plot.bbox.height / 3 / (devicePixelRatio || 1) });
       this.output.textContent = [...this.holder.querySelectorAll(".u-legend .u-series")]
         .filter((row) => !row.hidden)
-        .map((row) => `${row.querySelector(".u-label").textContent} ${row.querySelector(".u-value").textContent}`)
+        .map((row) => `${row.querySelector(".u-label").textContent}: ${row.querySelector(".u-value").textContent}`)
         .join(", ");
     }
   }
