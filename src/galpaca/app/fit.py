@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 from galpaca.app.config import Config
@@ -20,13 +21,13 @@ from galpaca.errors import GalpacaError, StoppedBySignal
 from galpaca.model.opt import architecture_of
 from galpaca.runs.checkpoints import Retention
 from galpaca.runs.folder import RunFolder
-from galpaca.runs.metrics import MetricsFile, validation_losses
+from galpaca.runs.metrics import MetricsFile, append_line, training_losses, validation_losses
 from galpaca.runs.record import RunRecord
 from galpaca.runs.shutdown import Shutdown, signal_of
+from galpaca.runs.spikes import LossSpikes
 
 if TYPE_CHECKING:
     import lightning as L
-    from lightning.pytorch.loggers import Logger
     from rich.console import Console
     from transformers import OPTForCausalLM
 
@@ -55,9 +56,10 @@ def fit(
     """
     from galpaca.training.checkpoints.callback import Cadence, Checkpointer
     from galpaca.training.checkpoints.store import CheckpointStore
-    from galpaca.training.hang import HangWatch
+    from galpaca.training.guard import NonFinitePolicy
     from galpaca.training.metrics import LoggerSink, StepMetrics
     from galpaca.training.module import InstructionTuner
+    from galpaca.training.notice import ComesBack
     from galpaca.training.speed import StepSpeed
     from galpaca.training.trainer import make_trainer
     from galpaca.training.validation import MissedValidation
@@ -73,12 +75,19 @@ def fit(
             sinks = [file, progress, logger_sink]
             for logger in loggers:
                 logger.log_hyperparams({"config": asdict(config), **record.content})
+        policy = NonFinitePolicy(
+            config.guard,
+            record=partial(append_line, folder.non_finite),
+            example_of=lambda i: int(steps.module.train_indices[i]),
+        )
         metrics = StepMetrics(
             sinks,
             shutdown,
             steps_per_epoch=steps.per_epoch,
             every_steps=config.trainer.read_metrics_every_steps,
             speed=StepSpeed(architecture_of(model.config), peak_flops(config)),
+            policy=policy,
+            spikes=LossSpikes(config.guard.spike_factor, training_losses(folder.metrics)),
         )
         store = CheckpointStore(begin.weights, begin.shapes)
         saving = config.checkpoint
@@ -95,13 +104,10 @@ def fit(
             shapes=store.shapes,
             tell=lambda figures: logger_sink.write([dict(figures)]),
         )
+        policy.checkpoints = checkpointer
         val_every_steps = config.trainer.val_every_steps or steps.per_epoch
-        hang = (
-            [HangWatch(folder.stacks, 60 * config.hang.minutes, end_hung(config, folder))]
-            if config.hang.minutes
-            else []
-        )
         validation = MissedValidation(_validation_is_missing(folder, steps, begin.step, val_every_steps))
+        notice = ComesBack(lambda number: decide(number).job is not None)
         # The order matters: a step's figures come before the checkpoint that counts on them.
         trainer = make_trainer(
             engine.strategy,
@@ -110,13 +116,13 @@ def fit(
             devices=config.trainer.devices,
             num_nodes=config.trainer.num_nodes,
             val_every_steps=val_every_steps,
-            callbacks=[*hang, metrics, checkpointer, validation, *engine.callbacks],
+            callbacks=[*_hang_watch(config, folder), metrics, checkpointer, validation, notice, *engine.callbacks],
             loggers=loggers,
             root=folder.path,
         )
-        tuner = InstructionTuner(model, config.optim, num_steps=steps.num_steps, seed=config.seed)
+        tuner = InstructionTuner(model, config.optim, num_steps=steps.num_steps, seed=config.seed, guard=policy.guard)
         engine.strategy.store = store
-        with _told_to_loggers(loggers), _children_of(trainer, config):
+        with _children_of(trainer, config):
             trainer.fit(tuner, datamodule=steps.module, ckpt_path=folder.checkpoint(begin.step))
         shutdown.deferred = False
         stop = metrics.agreed_stop or (signal_of(shutdown.urgency) if shutdown.urgency else None)
@@ -125,22 +131,17 @@ def fit(
             raise StoppedBySignal(told, stop, agreed=True)
 
 
+def _hang_watch(config: Config, folder: RunFolder) -> list[L.Callback]:
+    from galpaca.training.hang import HangWatch
+
+    minutes = config.hang.minutes
+    return [] if minutes is None else [HangWatch(folder.stacks, 60 * minutes, end_hung(config, folder))]
+
+
 def _validation_is_missing(folder: RunFolder, steps: Steps, step: int, val_every_steps: int) -> bool:
     """Of the step that the run goes on after."""
     is_due = step > 0 and (step % val_every_steps == 0 or step == steps.num_steps)
     return is_due and bool(len(steps.module.val_indices)) and step not in validation_losses(folder.metrics)
-
-
-@contextmanager
-def _told_to_loggers(loggers: Sequence[Logger]) -> Iterator[None]:
-    """Lets those that can say so tell that a run is about to come back, before they close."""
-    try:
-        yield
-    except StoppedBySignal as stop:
-        if decide(stop.number).job is not None:
-            for logger in loggers:
-                getattr(logger, "mark_preempting", lambda: None)()
-        raise
 
 
 @contextmanager

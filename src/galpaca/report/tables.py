@@ -49,7 +49,7 @@ def cards(run: ReportedRun) -> list[Card]:
         shown.append(Card("MFU", f"{sum(utilized) / len(utilized):.1%}", "mean over steps"))
     shown.append(Card("peak memory", size(final["peak_memory_bytes"] or 0), "a process"))
     if final["skipped_steps"]:
-        shown.append(Card("steps skipped", f"{final['skipped_steps']:,}", "gradients overflowed in float16"))
+        shown.append(Card("steps skipped", f"{final['skipped_steps']:,}", "their update was left out"))
     return shown
 
 
@@ -244,10 +244,22 @@ def notes(run: ReportedRun) -> list[str]:
         told.append("No step has been taken yet, so there is nothing to plot.")
     if run.state.is_alive:
         told.append(f"The run was going on when this was written, {moment(run.read_at)}.")
+    told += _of_non_finite(run)
     gaps = _missing_steps(run)
     if gaps:
         told.append(f"Steps that are missing from metrics.jsonl: {gaps:,}.")
     return told
+
+
+def _of_non_finite(run: ReportedRun) -> list[str]:
+    lines = [line for line in run.history.steps if line.get("non_finite")]
+    if not lines:
+        return []
+    back = sum(line.get("rolled_back_to") is not None for line in lines)
+    told = f"Steps whose loss or gradient was not finite: {', '.join(str(line['step']) for line in lines[:10])}"
+    more = f" and {len(lines) - 10} more" if len(lines) > 10 else ""
+    rolled = f" The weights went back to a checkpoint {back} times." if back else ""
+    return [f"{told}{more}; their updates were left out.{rolled} See non_finite.jsonl."]
 
 
 def _missing_steps(run: ReportedRun) -> int:

@@ -154,3 +154,14 @@ def test_a_hundred_thousand_steps_make_a_small_page(tmp_path: Path) -> None:
     raw = data_of(page)["charts"][0]["lines"][0]
     assert max(raw["y"]) == 5.0
     assert raw["x"][raw["y"].index(5.0)] == 70_000
+
+
+def test_spikes_and_steps_that_were_not_finite_are_told(tmp_path: Path) -> None:
+    lines = [line(1), line(2, spike=True), line(3, loss=None, non_finite=True, skipped=True, rolled_back_to=1)]
+    page = write_report([make_run(tmp_path / "run", lines)])
+    marks = next(one for one in data_of(page)["charts"][0]["lines"] if one["look"] == "marks")
+    assert marks["x"] == [2]
+    assert (
+        "not finite: 3; their updates were left out. The weights went back to a checkpoint 1 times." in page.read_text()
+    )
+    assert not [chart for chart in charts_of(page) if chart.startswith("further")]

@@ -62,6 +62,11 @@
         const points = { show: true, size: 7, fill: ink, stroke: css("--surface"), width: 1.5 };
         return { ...common, stroke: ink, width: 1.25, dash: [4, 4], points };
       }
+      case "marks": {
+        const ink = several ? own : css("--bad");
+        const points = { show: true, size: 9, fill: css("--surface"), stroke: ink, width: 2 };
+        return { ...common, paths: () => null, stroke: ink, points };
+      }
       // The sum of all parts is drawn first, and the smaller sums over it.
       case "area": return { ...common, stroke: css("--surface"), width: 1, fill: colour([5, 0, 1, 7][lines.length - 1 - place]) };
       case "bars": {
