@@ -13,6 +13,7 @@ from galpaca.app.fit import fit
 from galpaca.app.ranks import global_rank
 from galpaca.app.release import keep_for_release, release
 from galpaca.app.room import check_room
+from galpaca.app.samples import load_samples
 from galpaca.app.start import (
     choose_beginning,
     claimed,
@@ -56,6 +57,7 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
         data = prepare_data(config.data, found, local.spec.tokenizer_path, console)
         steps = plan_steps(config, data)
         model_config = read_config(local.spec, data.tokenizer)
+        samples = load_samples(config, data, model_config.max_position_embeddings)
         record, changes = open_record(folder, config, data)
         show_rows(console, "data", data.examples.receipt.rows())
         if finished(folder, steps.num_steps):
@@ -69,7 +71,7 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
         show_rows(console, "run", describe(config, folder, steps, begin))
         with end_noted(record):
             prepare_layers(model, config.compute, fast_attention=config.fast_attention)
-            fit(config, folder, record, steps, model, begin, engine, shutdown, console)
+            fit(config, folder, record, steps, model, begin, samples, engine, shutdown, console)
             release(folder, record, console)
         finish(folder, record, console)
     return folder

@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from galpaca.data.receipt import Receipt
@@ -211,28 +211,33 @@ def config_differences(runs: Sequence[ReportedRun]) -> Table:
     return Table(["key", *(run.name for run in runs)], rows)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Question:
-    """A question that was asked again and again, and its answers in order: first step, last step, answer, right."""
+    """A question that was asked again and again, and its answers in order: first step, last step, answer."""
 
     category: str
     instruction: str
     input: str
-    answers: list[tuple[int, int, str]] = field(default_factory=list)
+    answers: Sequence[tuple[int, int, str]]
 
 
 def questions(run: ReportedRun) -> list[Question]:
     """What the run was asked; an answer that stays the same is told once."""
-    found: dict[tuple[str, str, str], Question] = {}
-    for line in sorted(run.samples, key=lambda line: int(line["step"])):
-        key = tuple(str(line.get(name) or "") for name in ("category", "instruction", "input"))
-        question = found.setdefault(key, Question(*key))  # type: ignore[arg-type]
-        step, answer = int(line["step"]), str(line["answer"])
-        if question.answers and question.answers[-1][2] == answer:
-            question.answers[-1] = (question.answers[-1][0], step, answer)
+    answers: dict[tuple[str, str, str], dict[int, str]] = {}
+    for line in run.samples:
+        key = (str(line.get("category") or ""), str(line.get("instruction") or ""), str(line.get("input") or ""))
+        answers.setdefault(key, {})[int(line["step"])] = str(line["answer"])  # of a step taken again, the later one
+    return [Question(*key, _unchanged_once(of_steps)) for key, of_steps in answers.items()]
+
+
+def _unchanged_once(answers: Mapping[int, str]) -> list[tuple[int, int, str]]:
+    found: list[tuple[int, int, str]] = []
+    for step, answer in sorted(answers.items()):
+        if found and found[-1][2] == answer:
+            found[-1] = (found[-1][0], step, answer)
         else:
-            question.answers.append((step, step, answer))
-    return list(found.values())
+            found.append((step, step, answer))
+    return found
 
 
 def notes(run: ReportedRun) -> list[str]:

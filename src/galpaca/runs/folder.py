@@ -48,18 +48,18 @@ class RunFolder:
 
     @property
     def samples(self) -> Path:
-        """Answers that the model gave while it was trained, one a line."""
+        """The model's answers to the same questions while it was trained: a line for each step and question."""
         return self.path / "samples.jsonl"
-
-    @property
-    def report(self) -> Path:
-        """The run as a page."""
-        return self.path / "report.html"
 
     @property
     def non_finite(self) -> Path:
         """One line for every step whose loss or gradient was not finite: where, and with which examples."""
         return self.path / "non_finite.jsonl"
+
+    @property
+    def report(self) -> Path:
+        """The run as a page."""
+        return self.path / "report.html"
 
     @property
     def lock(self) -> Path:

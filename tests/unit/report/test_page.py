@@ -8,6 +8,8 @@ import pytest
 
 from galpaca.app.report import report, write_report
 from galpaca.errors import InputError
+from galpaca.report.run import load_runs
+from galpaca.report.tables import questions
 
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>&<!--"
 
@@ -165,3 +167,12 @@ def test_spikes_and_steps_that_were_not_finite_are_told(tmp_path: Path) -> None:
         "not finite: 3; their updates were left out. The weights went back to a checkpoint 1 times." in page.read_text()
     )
     assert not [chart for chart in charts_of(page) if chart.startswith("further")]
+
+
+def test_answers_that_stay_are_told_once_and_of_a_step_taken_again_the_later_one(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", [line(1)])
+    told = [(10, "a"), (20, "of a step that a stop took back"), (20, "b"), (30, "b"), (40, "c")]
+    samples = [{"step": step, "instruction": "q", "input": "", "category": "", "answer": text} for step, text in told]
+    (run / "samples.jsonl").write_text("".join(json.dumps(sample) + "\n" for sample in samples))
+    (question,) = questions(load_runs([run])[0])
+    assert question.answers == [(10, 10, "a"), (20, 30, "b"), (40, 40, "c")]
