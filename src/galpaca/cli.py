@@ -298,8 +298,8 @@ def _add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     command = commands.add_parser(
         "report",
         help="write a run, or several, as one page with plots",
-        description="Writes one HTML file with a run's plots, answers, data, checkpoints, provenance and configuration, "
-        "finished or not; several runs are drawn over each other. It needs no network and no account.",
+        description="Writes one HTML file with the plots, answers, data, checkpoints, provenance and configuration of "
+        "a run, finished or not; several runs are drawn over each other. It needs no network and no account.",
     )
     command.add_argument("folders", nargs="+", metavar="RUN", help="run folders, for instance runs/galpaca67b")
     command.add_argument("--out", metavar="FILE", help="default: RUN/report.html; of several runs report.html")

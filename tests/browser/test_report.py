@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from browser.visits import Open, Visit
 from conftest import REPOSITORY, Started, command, completed
 
+from browser.visits import Open, Visit
 from galpaca.app.report import write_report
 
 STEPS = 60
