@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from cluster.slurm import Slurm
 from conftest import command
+
+from cluster.slurm import Slurm
 
 
 @pytest.mark.slow

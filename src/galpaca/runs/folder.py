@@ -57,6 +57,11 @@ class RunFolder:
         return self.path / "non_finite.jsonl"
 
     @property
+    def report(self) -> Path:
+        """The run as a page."""
+        return self.path / "report.html"
+
+    @property
     def lock(self) -> Path:
         return self.path / "run.lock"
 
