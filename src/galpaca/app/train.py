@@ -9,6 +9,7 @@ from galpaca.app.console import make_console, show_rows
 from galpaca.app.engine import check_machine, make_engine
 from galpaca.app.examples import find_data, plan_steps, prepare_data
 from galpaca.app.fit import fit
+from galpaca.app.logs import loggers_of
 from galpaca.app.ranks import global_rank
 from galpaca.app.release import keep_for_release, release
 from galpaca.app.room import check_room
@@ -66,6 +67,7 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
         keep_for_release(folder, record, config, data, model_config)
         show_rows(console, "run", describe(config, folder, steps, begin))
         prepare_layers(model, config.compute, fast_attention=config.fast_attention)
-        fit(config, folder, record, steps, model, begin, engine, shutdown, console)
-        release(folder, record, console)
+        with loggers_of(engine, folder, record, console) as loggers:
+            fit(config, folder, record, steps, model, begin, engine, loggers, shutdown, console)
+            release(folder, record, console)
     return folder

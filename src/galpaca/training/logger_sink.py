@@ -32,11 +32,10 @@ class LoggerSink:
             self._watch(line)
 
     def _watch(self, line: Mapping[str, Any]) -> None:
-        if _diverged(line):
-            then = "The update is left out." if "skipped" in line else "The run stops, and goes on from a checkpoint."
+        if _is_bad(line):
             self._alert(
                 "The loss is not finite",
-                f"Step {line['step']}: loss {line['loss']}, gradient norm {line['grad_norm']}. {then}",
+                f"Step {line['step']}: loss {line['loss']}, gradient norm {line['grad_norm']}. Its update is left out.",
             )
         if seconds := line.get("step_seconds"):
             if is_stall(seconds, list(self._seconds)):
@@ -49,7 +48,7 @@ class LoggerSink:
                 tell(title, text)
 
 
-def _diverged(line: Mapping[str, Any]) -> bool:
-    """Under a loss scaler, which leaves out updates, gradients that overflow are no accident."""
-    watched = [line.get("loss")] if "skipped" in line else [line.get("loss"), line.get("grad_norm")]
-    return any(isinstance(value, float) and not math.isfinite(value) for value in watched)
+def _is_bad(line: Mapping[str, Any]) -> bool:
+    """Under a loss scaler, gradients that overflow are no accident."""
+    loss = line.get("loss")
+    return bool(line.get("non_finite")) or (loss is not None and not math.isfinite(loss))

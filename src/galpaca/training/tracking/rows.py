@@ -15,6 +15,9 @@ NAMES: Mapping[str, str] = {
     "grad_norm": "numerics/grad_norm",
     "loss_scale": "numerics/loss_scale",
     "skipped": "numerics/skipped",
+    "non_finite": "numerics/non_finite",
+    "rolled_back_to": "numerics/rolled_back_to",
+    "spike": "numerics/spike",
     "tokens_per_second": "throughput/tokens_per_second",
     "target_tokens_per_second": "throughput/target_tokens_per_second",
     "mfu": "throughput/mfu",
@@ -40,9 +43,7 @@ STEP, LINE = "step", "line"
 
 def named(line: Mapping[str, Any]) -> dict[str, Any]:
     """A line's figures under grouped names, without its step; a figure that is none is left out."""
-    return {
-        NAMES.get(key, f"other/{key}"): value for key, value in line.items() if key != "step" and value is not None
-    }
+    return {NAMES.get(key, f"other/{key}"): value for key, value in line.items() if key != "step" and value is not None}
 
 
 def row(figures: Mapping[str, Any], step: int) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from galpaca.training.tracking.rows import LINE, STEP
 if TYPE_CHECKING:
     import wandb
 
+Mode = Literal["online", "offline", "disabled"]
+
 ANSWER_SECONDS = 10.0
 INIT_SECONDS = 30.0
 FINISH_SECONDS = 30.0
@@ -73,7 +75,7 @@ def is_reachable(seconds: float = ANSWER_SECONDS) -> bool:
     return True
 
 
-def begin(run: Run, mode: Literal["online", "offline"]) -> wandb.Run:
+def begin(run: Run, mode: Mode) -> wandb.Run:
     """Goes on with the run, or begins it.
 
     Raises:

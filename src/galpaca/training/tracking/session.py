@@ -5,18 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from galpaca.errors import GalpacaError
 from galpaca.training.tracking import service
 from galpaca.training.tracking.rows import LINE, STEP, Sent
 from galpaca.training.tracking.segments import find_segments
 from galpaca.training.tracking.upload import Lines, upload
-
-if TYPE_CHECKING:
-    import wandb
-
-Mode = Literal["online", "offline", "disabled"]
 
 
 class Session:
@@ -31,7 +26,7 @@ class Session:
     def __init__(self, run: service.Run, earlier: Lines, say: Callable[[str], None]) -> None:
         self._run, self._say = run, say
         self._segments = find_segments(run.folder, run.id)
-        self.mode: Mode = _wanted_mode()
+        self.mode: service.Mode = _wanted_mode()
         if self.mode == "online":
             self.mode = self._go_online(earlier)
         if self.mode != "online":
@@ -71,7 +66,7 @@ class Session:
         if self.mode == "online":
             file.with_name(file.name + ".synced").touch()
 
-    def _go_online(self, earlier: Lines) -> Mode:
+    def _go_online(self, earlier: Lines) -> service.Mode:
         if not service.is_reachable():
             self._say("W&B does not answer, and the run is logged offline")
             return "offline"
@@ -98,7 +93,7 @@ class Session:
         return max(logged, default=-1)
 
 
-def _wanted_mode() -> Mode:
+def _wanted_mode() -> service.Mode:
     asked = os.environ.get("WANDB_MODE", "online")
     if asked == "disabled":
         return "disabled"
@@ -107,4 +102,3 @@ def _wanted_mode() -> Mode:
 
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
-
