@@ -82,6 +82,10 @@ class Sent:
     def __contains__(self, number: int) -> bool:
         return number <= self.up_to or number in self.others
 
+    @property
+    def last(self) -> int:
+        return max([self.up_to, *self.others])
+
     def add(self, number: int) -> None:
         self.others.add(number)
 

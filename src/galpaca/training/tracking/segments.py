@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from galpaca.errors import GalpacaError
+from galpaca.runs.folder import replace_file
 from galpaca.training.tracking.rows import LINE, STEP
 
 _READ_SECONDS = 300.0
@@ -20,6 +21,7 @@ _READ_SECONDS = 300.0
 _TOLD = ('"type":"run"', '"type":"history"', '"type":"exit"')
 # Where W&B itself notes that a log was uploaded.
 _SYNCED = ".synced"
+_UP_TO = "wandb/uploaded_up_to"
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,21 @@ class Segment:
         return _marker(self.file).exists()
 
     def mark_uploaded(self, uploaded: bool = True) -> None:
-        """Notes it where W&B does, whose own note says nothing of uploads that failed."""
+        """Notes it where W&B does, which calls uploads that have failed done, too."""
         if uploaded:
             _marker(self.file).touch()
         else:
             _marker(self.file).unlink(missing_ok=True)
+
+
+def uploaded_up_to(run: Path) -> int:
+    """Number of the last line that W&B is known to have, whatever is in its logs; -1 for none."""
+    file = run / _UP_TO
+    return int(file.read_text(encoding="ascii")) if file.is_file() else -1
+
+
+def note_uploaded(run: Path, up_to: int) -> None:
+    replace_file(run / _UP_TO, f"{up_to}\n")
 
 
 def find_segments(run: Path, run_id: str) -> list[Segment]:

@@ -46,8 +46,7 @@ class Run:
 
 
 def library() -> Any:
-    """The package. Its reports of its own use, which a dead network would make a run wait for, are off unless asked
-    for."""
+    """The package, without reports of its own use (a run would wait for them on a dead network) unless asked for."""
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
 
@@ -61,11 +60,15 @@ def has_key() -> bool:
     return bool(wandb.login(prompt=False, verify=False))
 
 
+def server() -> str:
+    """Its address."""
+    return str(library().setup().settings.base_url)
+
+
 def is_reachable(seconds: float = ANSWER_SECONDS) -> bool:
     """Whether W&B's server answers anything at all, through the proxies of the environment."""
-    url = library().setup().settings.base_url
     try:
-        urllib.request.urlopen(url, timeout=seconds).close()
+        urllib.request.urlopen(server(), timeout=seconds).close()
     except urllib.error.HTTPError:
         return True
     except urllib.error.URLError as error:
@@ -82,6 +85,8 @@ def begin(run: Run, mode: Mode) -> wandb.Run:
         Exception: of many kinds, where W&B does not answer or refuses.
     """
     wandb = library()
+    # Where copies of an artifact's files wait for an upload: a home directory may be another one, or full.
+    os.environ.setdefault("WANDB_DATA_DIR", str(run.folder / "wandb" / "data"))
     begun = wandb.init(
         project=run.project,
         entity=run.entity,

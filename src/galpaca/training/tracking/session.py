@@ -10,7 +10,7 @@ from typing import Any
 from galpaca.errors import GalpacaError
 from galpaca.training.tracking import service
 from galpaca.training.tracking.rows import LINE, STEP, Sent
-from galpaca.training.tracking.segments import find_segments
+from galpaca.training.tracking.segments import find_segments, note_uploaded, read_segment
 from galpaca.training.tracking.upload import Lines, upload
 
 
@@ -33,13 +33,8 @@ class Session:
             self.wandb = service.begin(run, self.mode)
         self._sent = self._already_sent()
         self._samples_up_to = self._last_samples()
-        if self.mode != "disabled":
-            service.send(self.wandb, self._sent.missing(earlier))
-
-    @property
-    def file(self) -> Path:
-        """This start's log."""
-        return Path(self.wandb.dir).parent / f"run-{self._run.id}.wandb"
+        for row in self._sent.missing(earlier):
+            self.send(row)
 
     def send(self, row: Mapping[str, Any]) -> None:
         """Sends a row, unless it is of a line that W&B has already: the step was taken before, with the same
@@ -61,10 +56,11 @@ class Session:
         """Raises:
         TimeoutError: not all of it could be uploaded in time.
         """
-        file = self.file
+        file = Path(self.wandb.dir).parent / f"run-{self._run.id}.wandb"
         service.finish(self.wandb, exit_code)
         if self.mode == "online":
-            file.with_name(file.name + ".synced").touch()
+            read_segment(file).mark_uploaded()
+            note_uploaded(self._run.folder, self._sent.last)
 
     def _go_online(self, earlier: Lines) -> service.Mode:
         if not service.is_reachable():
@@ -83,9 +79,10 @@ class Session:
         return "online"
 
     def _already_sent(self) -> Sent:
-        lines = {number for one in self._segments for number in one.lines if self.mode == "offline" or one.uploaded}
         # Online only the server knows: what a log holds may never have arrived, and the reverse.
-        return Sent(service.last_line(self.wandb) if self.mode == "online" else -1, lines)
+        if self.mode == "online":
+            return Sent(service.last_line(self.wandb))
+        return Sent(others={number for one in self._segments for number in one.lines})
 
     def _last_samples(self) -> int:
         rows = [row for one in self._segments for row in one.rows]

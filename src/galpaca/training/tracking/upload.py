@@ -19,7 +19,7 @@ from typing import Any
 from galpaca.errors import GalpacaError
 from galpaca.training.tracking import service
 from galpaca.training.tracking.rows import LINE, Sent, named, row
-from galpaca.training.tracking.segments import Segment
+from galpaca.training.tracking.segments import Segment, find_segments, note_uploaded
 
 Lines = Sequence[Mapping[str, Any]]
 
@@ -43,19 +43,22 @@ def upload(run: service.Run, segments: Sequence[Segment], lines: Lines) -> None:
     offline = [one for one in segments if one.offline and not one.uploaded and one.started]
     up_to = -1
     if offline and any(not one.offline or _was_tried(one) for one in segments):
-        up_to = _send_lines(run, [line for line in lines if _number(line) < min(offline[0].lines, default=0)])
+        up_to = _send_lines(run, [line for line in lines if number_of(line) < min(offline[0].lines, default=0)])
     told = ""
     for segment in offline:
         if not segment.lines or min(segment.lines) > up_to:
             told = _sync(segment.file)
+            segment.mark_uploaded(False)  # it is not known yet
             up_to = max([up_to, *segment.lines])
     up_to = _send_lines(run, lines, at_least=up_to, told=told)
-    for segment in segments:
+    for segment in find_segments(run.folder, run.id):  # with those of the uploads
         if max(segment.lines, default=-1) <= up_to:
             segment.mark_uploaded()
+    note_uploaded(run.folder, up_to)
 
 
-def _number(line: Mapping[str, Any]) -> int:
+def number_of(line: Mapping[str, Any]) -> int:
+    """Of a line of ``metrics.jsonl``."""
     return int(row(named(line), line["step"]).get(LINE, -1))
 
 
