@@ -159,15 +159,15 @@ def _handler(server: WandbServer) -> type[BaseHTTPRequestHandler]:
         def log_message(self, *_: Any) -> None:
             pass
 
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             self._send({})
 
-        def do_PUT(self) -> None:  # noqa: N802
+        def do_PUT(self) -> None:
             self._body()
             server.put(self.path)
             self._send({})
 
-        def do_POST(self) -> None:  # noqa: N802
+        def do_POST(self) -> None:
             body = self._body()
             if KEY not in self._key():
                 self._send({"errors": [{"message": "invalid API key"}]}, 401)

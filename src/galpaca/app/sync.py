@@ -54,6 +54,8 @@ def sync(runs: Sequence[str], *, dry_run: bool = False) -> None:
         InputError: no run's folder, nothing in it that W&B has written, no key.
         GalpacaError: no network; or, at the end, the runs that are not or not wholly uploaded.
     """
+    from galpaca.training.tracking import service
+
     console = make_console()
     logged = _find(runs)
     for one in logged:
@@ -70,7 +72,9 @@ def sync(runs: Sequence[str], *, dry_run: bool = False) -> None:
         except GalpacaError as error:
             failed.add(error.what, where=one.folder.path, why=error.why, fix=error.fix)
         else:
-            console.print(f"[green]{one.folder.path} is at W&B[/green]", soft_wrap=True)
+            console.print(f"[green]{one.folder.path} is at W&B[/green]")
+    if waiting:
+        service.shut_down()
     _raise(failed)
 
 

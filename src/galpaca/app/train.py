@@ -13,6 +13,7 @@ from galpaca.app.logs import loggers_of
 from galpaca.app.ranks import global_rank
 from galpaca.app.release import keep_for_release, release
 from galpaca.app.room import check_room
+from galpaca.app.samples import load_samples
 from galpaca.app.start import (
     choose_beginning,
     claimed,
@@ -55,6 +56,7 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
         data = prepare_data(config.data, found, local.spec.tokenizer_path, console)
         steps = plan_steps(config, data)
         model_config = read_config(local.spec, data.tokenizer)
+        samples = load_samples(config, data, model_config.max_position_embeddings)
         record, changes = open_record(folder, config, data)
         show_rows(console, "data", data.examples.receipt.rows())
         if finished(folder, steps.num_steps):
@@ -68,6 +70,6 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
         show_rows(console, "run", describe(config, folder, steps, begin))
         prepare_layers(model, config.compute, fast_attention=config.fast_attention)
         with loggers_of(engine, folder, record, console) as loggers:
-            fit(config, folder, record, steps, model, begin, engine, loggers, shutdown, console)
+            fit(config, folder, record, steps, model, begin, samples, engine, loggers, shutdown, console)
             release(folder, record, console)
     return folder

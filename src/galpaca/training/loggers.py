@@ -41,7 +41,7 @@ def wandb(
     if getattr(rank_zero_only, "rank", 0) != 0:
         return []
     run = Run(folder.path, folder.name, run_id, project, entity, group, tuple(tags), notes)
-    return [WandbLogger(run, folder.metrics, [folder.record, folder.config])]
+    return [WandbLogger(run, folder.metrics, folder.samples, [folder.record, folder.config])]
 
 
 def tensorboard(folder: RunFolder, run_id: str) -> list[Logger]:

@@ -13,13 +13,13 @@ from lightning.pytorch.loggers import Logger
 from galpaca.runs.metrics import read_metrics
 from galpaca.training.tracking import service
 from galpaca.training.tracking.rows import row
+from galpaca.training.tracking.samples import SampleTables
 from galpaca.training.tracking.session import Session
 from galpaca.training.tracking.worker import Worker, kill_service
 
 # To send what is queued, beside the time that W&B itself may take to upload.
 _QUEUE_SECONDS = 15.0
 _ALERT_EVERY_SECONDS = 1800
-_SAMPLE_COLUMNS = ("prompt", "category", "answer", "earlier answers")
 
 
 class WandbLogger(Logger):
@@ -30,14 +30,16 @@ class WandbLogger(Logger):
 
     Args:
         run: what it is called at W&B.
-        metrics: the run's ``metrics.jsonl`` as this start found it, with the lines that it does not take again.
+        metrics, samples: ``metrics.jsonl`` and ``samples.jsonl`` with what this start does not make again.
         records: files that are kept with the run at its end.
     """
 
-    def __init__(self, run: service.Run, metrics: Path, records: Sequence[Path]) -> None:
+    def __init__(self, run: service.Run, metrics: Path, samples: Path, records: Sequence[Path]) -> None:
         super().__init__()
         self._run, self._records = run, records
         self._earlier = list(read_metrics(metrics))
+        self._tables = SampleTables()
+        self._earlier_tables = self._tables.tables(read_metrics(samples))
         self._session: Session | None = None
         self._failed = self._closed = False
         service.library()  # here, since two threads that import the same modules may wait for each other
@@ -69,14 +71,14 @@ class WandbLogger(Logger):
         values = dict(vars(params)) if isinstance(params, Namespace) else dict(params)
         self._worker.do(lambda session: session.wandb.config.update(values, allow_val_change=True))
 
-    def log_samples(self, step: int, rows: Sequence[tuple[str, str, str, Sequence[str]]]) -> None:
+    def log_samples(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Logs a table of sample answers, unless W&B has one of this step or a later one.
 
         Args:
-            rows: prompt, category, answer, and the answers to the same prompt at earlier steps, oldest first.
+            rows: with ``instruction``, ``answer``, and perhaps ``input`` and ``category``.
         """
-        texts = [(prompt, category, answer, "\n---\n".join(earlier)) for prompt, category, answer, earlier in rows]
-        self._worker.do(lambda session: session.send_samples(step, _SAMPLE_COLUMNS, texts))
+        table = self._tables.table(step, rows)
+        self._worker.do(lambda session: session.send_samples(step, table))
 
     def alert(self, title: str, text: str) -> None:
         """Sends a message to whoever has asked W&B for alerts; the same title at most every half an hour."""
@@ -108,7 +110,7 @@ class WandbLogger(Logger):
             self._worker.close(_QUEUE_SECONDS)
 
     def _begin(self) -> Session:
-        self._session = Session(self._run, self._earlier, _say)
+        self._session = Session(self._run, self._earlier, self._earlier_tables, _say)
         return self._session
 
     def _lost(self, error: Exception) -> None:

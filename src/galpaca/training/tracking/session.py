@@ -10,8 +10,11 @@ from typing import Any
 from galpaca.errors import GalpacaError
 from galpaca.training.tracking import service
 from galpaca.training.tracking.rows import LINE, STEP, Sent
+from galpaca.training.tracking.samples import COLUMNS
 from galpaca.training.tracking.segments import find_segments, note_uploaded, read_segment
 from galpaca.training.tracking.upload import Lines, upload
+
+Table = list[list[str]]
 
 
 class Session:
@@ -20,10 +23,13 @@ class Session:
     Args:
         run: what it is called at W&B.
         earlier: lines of ``metrics.jsonl`` that this start does not take again.
+        tables: step and table of sample answers that this start does not make again.
         say: takes what a person should know.
     """
 
-    def __init__(self, run: service.Run, earlier: Lines, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, run: service.Run, earlier: Lines, tables: Sequence[tuple[int, Table]], say: Callable[[str], None]
+    ) -> None:
         self._run, self._say = run, say
         self._segments = find_segments(run.folder, run.id)
         self.mode: service.Mode = _wanted_mode()
@@ -35,6 +41,8 @@ class Session:
         self._samples_up_to = self._last_samples()
         for row in self._sent.missing(earlier):
             self.send(row)
+        for step, table in tables:
+            self.send_samples(step, table)
 
     def send(self, row: Mapping[str, Any]) -> None:
         """Sends a row, unless it is of a line that W&B has already: the step was taken before, with the same
@@ -45,11 +53,12 @@ class Session:
             self._sent.add(row[LINE])
         self.wandb.log(dict(row))
 
-    def send_samples(self, step: int, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    def send_samples(self, step: int, rows: Table) -> None:
+        """Sends a table of sample answers, unless W&B has one of this step or a later one."""
         if step <= self._samples_up_to:
             return
         self._samples_up_to = step
-        table = service.library().Table(columns=list(columns), data=[list(row) for row in rows])
+        table = service.library().Table(columns=list(COLUMNS), data=rows)
         self.wandb.log({service.SAMPLES: table, service.SAMPLES_STEP: step, STEP: step})
 
     def finish(self, exit_code: int) -> None:
@@ -85,9 +94,10 @@ class Session:
         return Sent(others={number for one in self._segments for number in one.lines})
 
     def _last_samples(self) -> int:
+        if self.mode == "online":
+            return int(self.wandb.summary.get(service.SAMPLES_STEP, -1))
         rows = [row for one in self._segments for row in one.rows]
-        logged = [int(row[service.SAMPLES_STEP]) for row in rows if service.SAMPLES_STEP in row]
-        return max(logged, default=-1)
+        return max((int(row[service.SAMPLES_STEP]) for row in rows if service.SAMPLES_STEP in row), default=-1)
 
 
 def _wanted_mode() -> service.Mode:
