@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_runs(commands)
     _add_watch(commands)
     _add_report(commands)
+    _add_sync(commands)
     return parser
 
 
@@ -360,5 +361,23 @@ def _add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         from galpaca.app.report import report
 
         report([Path(folder) for folder in options.folders], Path(options.out) if options.out else None)
+
+    command.set_defaults(run=run)
+
+
+def _add_sync(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "sync",
+        help="upload what runs have logged to W&B without a network",
+        description="Uploads to W&B what runs have logged without a network, each figure once. A run that is running "
+        "is left out.",
+    )
+    command.add_argument("runs", nargs="+", metavar="RUN", help="run folder, for instance runs/galpaca67b")
+    command.add_argument("--dry-run", action="store_true", help="list it and do no more; takes no network and no key")
+
+    def run(options: argparse.Namespace) -> None:
+        from galpaca.app.sync import sync
+
+        sync(options.runs, dry_run=options.dry_run)
 
     command.set_defaults(run=run)
