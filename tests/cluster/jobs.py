@@ -1,0 +1,200 @@
+"""``train.py`` as jobs of a SLURM: submitted, watched, disturbed, compared with a run that never was."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.slurm import Slurm
+from conftest import command, read_jsonl
+from faults.kills import assert_equal_runs, whole_lines
+
+OVERRIDES = ("strategy=fsdp", "model.dropout=0.3", "trainer.max_epochs=100")
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which processes a job has.
+
+    Attributes:
+        nodes: how many.
+        tasks: on each of them.
+    """
+
+    nodes: int = 1
+    tasks: int = 2
+
+    @property
+    def ranks(self) -> int:
+        return self.nodes * self.tasks
+
+
+class Desk:
+    """Submits jobs whose runs share a folder, records and a tokenizer.
+
+    Args:
+        folder: for runs, scripts and logs.
+    """
+
+    def __init__(self, slurm: Slurm, folder: Path, tokenizer: Path, records: Path) -> None:
+        self.slurm, self.folder, self.tokenizer, self.records = slurm, folder, tokenizer, records
+
+    def submit(
+        self,
+        name: str,
+        *overrides: str,
+        layout: Layout = Layout(),
+        directives: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        before: Sequence[str] = (),
+        asked: Layout | None = None,
+    ) -> Job:
+        """A job that trains.
+
+        Args:
+            name: of its run.
+            layout: of the job.
+            directives: further options of sbatch.
+            environment: of the job on top of this one's; an empty value takes a variable away.
+            before: lines of the script before it starts.
+            asked: what the run is told it has; by default what the job has.
+        """
+        given = asked or layout
+        line = command(
+            self.folder,
+            self.tokenizer,
+            self.records,
+            f"run.name={name}",
+            f"trainer.devices={given.tasks}",
+            f"trainer.num_nodes={given.nodes}",
+            *OVERRIDES,
+            *overrides,
+        )
+        log = self.folder / f"{name}.log"
+        directives = (
+            f"--nodes={layout.nodes} --ntasks-per-node={layout.tasks}",
+            f"--requeue --open-mode=append --signal=USR1@60 --output={log} --job-name={name}",
+            *directives,
+        )
+        changed = dict(environment or {})
+        if self.slurm.kind.network != "two hosts":
+            changed.setdefault("MASTER_ADDR", "127.0.0.1")
+        lines = [
+            "#!/bin/bash",
+            *(f"#SBATCH {directive}" for directive in directives),
+            *(f"export {key}='{value}'" if value else f"unset {key}" for key, value in changed.items()),
+            *before,
+            "srun --kill-on-bad-exit=1 " + " ".join(f"'{word}'" for word in line),
+        ]
+        script = self.folder / f"{name}.sh"
+        script.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        job = self.slurm.run("sbatch", "--parsable", str(script), cwd=self.folder).strip()
+        return Job(self.slurm, job, self.folder / "runs" / name, log)
+
+    def make_room(self, job: Job) -> None:
+        """Has a job of more priority take a job's nodes, for a moment."""
+        urgent = ("--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
+        nodes = self.slurm.facts(job.id)["NodeList"]
+        self.slurm.run("sbatch", "--parsable", f"--nodelist={nodes}", *urgent, cwd=self.folder)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job, and the run that it works on."""
+
+    slurm: Slurm
+    id: str
+    run: Path
+    log: Path
+
+    def step(self) -> int:
+        """The last one in its figures."""
+        steps = [int(str(line["step"])) for line in whole_lines(self.run / "metrics.jsonl")]
+        return max(steps, default=0)
+
+    def wait_for_step(self, step: int, seconds: float = 90) -> None:
+        self.wait_until(lambda: self.step() >= step, f"step {step}", seconds)
+
+    def wait_for_start(self, number: int, seconds: float = 60) -> None:
+        """Until all its processes stand, for the so manieth time."""
+        self.wait_until(lambda: self.restarts() >= number and len(self.pids()) > 0, f"start {number}", seconds)
+
+    def wait_until(self, holds: Callable[[], bool], what: str, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < deadline, f"{what} did not come: {self.slurm.facts(self.id)}\n{self.told()}"
+            assert self.state() not in ENDED or holds(), f"ended before {what}: {self.told()}"
+            time.sleep(0.05)
+
+    def finish(self, state: str = "COMPLETED", seconds: float = 150) -> dict[str, str]:
+        """Waits until it is done and returns what SLURM tells of it."""
+        facts = self.slurm.wait(self.id, *ENDED, seconds=seconds)
+        assert facts["JobState"] == state, f"{facts}\n{self.told()}"
+        return facts
+
+    def state(self) -> str:
+        return self.slurm.state(self.id)
+
+    def restarts(self) -> int:
+        return int(self.slurm.facts(self.id).get("Restarts", 0))
+
+    def told(self) -> str:
+        """Its log."""
+        return self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
+
+    def signal(self, number: signal.Signals) -> None:
+        """To the job's tasks, by SLURM."""
+        self.slurm.run("scancel", f"--signal={number.name.removeprefix('SIG')}", self.id)
+
+    def signal_rank(self, rank: int, number: signal.Signals) -> None:
+        """To one rank's process alone."""
+        os.kill(self.pids()[rank], number)
+
+    def pids(self) -> dict[int, int]:
+        """The process of each rank that runs: the one that SLURM started, not those that it started itself."""
+        found = {}
+        for entry in Path("/proc").iterdir():
+            variables = _environment(entry)
+            if variables.get("SLURM_JOB_ID") != self.id or "SLURM_PROCID" not in variables:
+                continue
+            if _is_task(entry):
+                found[int(variables["SLURM_PROCID"])] = int(entry.name)
+        return found
+
+    def starts(self) -> list[dict[str, object]]:
+        """What the run's record tells of each start."""
+        return json.loads((self.run / "run.json").read_text(encoding="utf-8"))["starts"]
+
+    def assert_every_step_once(self, num_steps: int) -> None:
+        steps = [line["step"] for line in read_jsonl(self.run / "metrics.jsonl")]
+        assert steps == list(range(1, num_steps + 1))
+
+    def assert_equals(self, other: Path) -> None:
+        assert_equal_runs(other, self.run)
+
+
+def _environment(process: Path) -> dict[str, str]:
+    if not process.name.isdigit():
+        return {}
+    try:
+        text = (process / "environ").read_text(errors="replace")
+    except OSError:  # gone, or somebody else's
+        return {}
+    return dict(entry.partition("=")[::2] for entry in text.split("\0"))
+
+
+def _is_task(process: Path) -> bool:
+    try:
+        words = (process / "cmdline").read_text(errors="replace").split("\0")
+        parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
+        above = (Path("/proc") / parent / "comm").read_text()
+    except OSError:
+        return False
+    return words[:1] == [sys.executable] and above.startswith("slurmstepd")
