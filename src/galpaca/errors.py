@@ -1,6 +1,7 @@
 """Errors that a person can act on: what is wrong, where, why, and how to fix it."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from signal import SIGTERM
 
 SHOWN_PROBLEMS = 20
 
@@ -63,19 +64,21 @@ class InputErrors(InputError):  # noqa: N818 - several errors, told as one
 
 
 class StoppedBySignal(BaseException):
-    """SIGTERM or Ctrl-C ended the run in good order.
+    """A signal ended the run in good order.
 
     No ``Exception``: code that turns a library's errors into its own must let it through.
 
     Args:
         told: what was stopped.
+        number: of the signal; where ranks got several, the strongest.
         agreed: all ranks stop together, and the run is saved.
     """
 
     exit_code = 143
 
-    def __init__(self, told: str, *, agreed: bool = False) -> None:
+    def __init__(self, told: str, number: int = SIGTERM, *, agreed: bool = False) -> None:
         super().__init__(told)
+        self.number = number
         self.agreed = agreed
 
 

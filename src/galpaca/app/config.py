@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from galpaca.app.specs import BatchSpec, CheckpointSpec, ReleaseSpec, RunSpec, TrainerSpec
+from galpaca.app.specs import BatchSpec, CheckpointSpec, HangSpec, ReleaseSpec, RunSpec, TrainerSpec
 from galpaca.data.spec import DataSpec
 from galpaca.errors import InputError, Problems
 from galpaca.model.compute import ComputeSpec
@@ -36,6 +36,7 @@ class Config:
     compute: ComputeSpec = field(default_factory=ComputeSpec)
     trainer: TrainerSpec = field(default_factory=TrainerSpec)
     checkpoint: CheckpointSpec = field(default_factory=CheckpointSpec)
+    hang: HangSpec = field(default_factory=HangSpec)
     release: ReleaseSpec = field(default_factory=ReleaseSpec)
     seed: int = 42
 
@@ -78,6 +79,7 @@ _SECTIONS: Mapping[str, Any] = {
     "compute": ComputeSpec,
     "trainer": TrainerSpec,
     "checkpoint": CheckpointSpec,
+    "hang": HangSpec,
     "release": ReleaseSpec,
 }
 

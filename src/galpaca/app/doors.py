@@ -5,30 +5,39 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from galpaca.app.ranks import global_rank, is_launched_child
+from galpaca.app.slurm import decide, requeue
 from galpaca.errors import GalpacaError, StoppedBySignal
-from galpaca.runs.shutdown import Shutdown
+from galpaca.runs.shutdown import Shutdown, ignore_signals
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 # Full, over its quota, or read-only.
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_RANK_0_FIRST_SECONDS = 5.0
 
 
 def guarded(command: Callable[[], object]) -> int:
     """Runs a command and turns what it raises into a message and an exit code.
 
+    A job of SLURM that was warned by SIGUSR1, or is being preempted, goes back into the queue.
+
     Returns:
         0 done, 2 the user's mistake, 143 stopped by a signal, 1 anything else that ``galpaca`` foresees.
     """
+    # From the door on, so that whatever a signal ends takes away what it has half-written.
+    with Shutdown().listening():
+        return _exit_code(command)
+
+
+def _exit_code(command: Callable[[], object]) -> int:
     try:
-        # From the door on, so that whatever a signal ends takes away what it has half-written.
-        with Shutdown().listening():
-            command()
+        command()
     except GalpacaError as error:
         if global_rank() == 0:  # every rank sees the same
             print(f"error: {error}", file=sys.stderr)
@@ -36,10 +45,7 @@ def guarded(command: Callable[[], object]) -> int:
             print(f"error on rank {global_rank()}: {error}", file=sys.stderr)
         return error.exit_code
     except StoppedBySignal as stop:
-        if global_rank() == 0:
-            print(str(stop), file=sys.stderr)
-        # Lightning's launcher watches its children and would kill this run for any other code.
-        return 0 if is_launched_child() else stop.exit_code
+        return _stopped(stop)
     except BrokenPipeError:
         return 1
     except OSError as error:
@@ -48,6 +54,22 @@ def guarded(command: Callable[[], object]) -> int:
         print(f"error: {_told(error)}", file=sys.stderr)
         return 1
     return 0
+
+
+def _stopped(stop: StoppedBySignal) -> int:
+    """The last act of a run that was told to stop; SLURM ends all its processes at once when it requeues them."""
+    ignore_signals()
+    if stop.agreed and global_rank() != 0:
+        return 0  # for any other code, the launcher would end rank 0 before its last act
+    if is_launched_child():
+        return 0
+    if global_rank() != 0:
+        time.sleep(_RANK_0_FIRST_SECONDS)  # if it got the signal too, nothing is left to do
+    else:
+        print(str(stop), file=sys.stderr, flush=True)
+    if told := requeue(decide(stop.number)):
+        print(told, file=sys.stderr, flush=True)
+    return stop.exit_code
 
 
 def _told(error: OSError) -> GalpacaError:

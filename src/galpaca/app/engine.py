@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from galpaca.app.config import Config
+from galpaca.app.launch import check_launch
 from galpaca.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,9 +45,10 @@ def make_engine(config: Config) -> Engine:
 
 def check_machine(config: Config) -> None:
     """Raises:
-    InputError: too few GPUs, or more processes than the strategy takes.
+    InputError: too few GPUs, another number of processes than was started, or more than the strategy takes.
     """
     asked = config.trainer
+    check_launch(asked)
     if str(config.strategy.get("_target_")).endswith(".single") and asked.num_ranks > 1:
         raise InputError(
             f"the strategy single takes one process, and {asked.num_ranks} are asked for",

@@ -154,6 +154,7 @@ def plan_steps(config: Config, data: PreparedData) -> Steps:
         max_epochs=config.trainer.max_epochs,
         max_steps=config.trainer.max_steps,
         pad=config.compute.compiles(config.fast_attention),
+        workers=config.trainer.data_workers,
     )
     num_ranks = config.trainer.num_ranks
     plan = module.train_plan(num_ranks)

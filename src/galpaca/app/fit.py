@@ -11,8 +11,10 @@ from galpaca.app.config import Config
 from galpaca.app.console import TrainingProgress
 from galpaca.app.engine import Engine, peak_flops
 from galpaca.app.examples import Steps
+from galpaca.app.hung import end_hung
 from galpaca.app.memory import memory_advice
 from galpaca.app.ranks import global_rank
+from galpaca.app.slurm import decide
 from galpaca.app.start import Beginning
 from galpaca.errors import GalpacaError, StoppedBySignal
 from galpaca.model.opt import architecture_of
@@ -20,7 +22,7 @@ from galpaca.runs.checkpoints import Retention
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.metrics import MetricsFile, validation_losses
 from galpaca.runs.record import RunRecord
-from galpaca.runs.shutdown import Shutdown
+from galpaca.runs.shutdown import Shutdown, signal_of
 
 if TYPE_CHECKING:
     import lightning as L
@@ -54,6 +56,7 @@ def fit(
     from galpaca.training.checkpoints.store import CheckpointStore
     from galpaca.training.metrics import LoggerSink, StepMetrics
     from galpaca.training.module import InstructionTuner
+    from galpaca.training.notice import ComesBack
     from galpaca.training.speed import StepSpeed
     from galpaca.training.trainer import make_trainer
     from galpaca.training.validation import MissedValidation
@@ -93,6 +96,7 @@ def fit(
         )
         val_every_steps = config.trainer.val_every_steps or steps.per_epoch
         validation = MissedValidation(_validation_is_missing(folder, steps, begin.step, val_every_steps))
+        notice = ComesBack(lambda number: decide(number).job is not None)
         # The order matters: a step's figures come before the checkpoint that counts on them.
         trainer = make_trainer(
             engine.strategy,
@@ -101,7 +105,7 @@ def fit(
             devices=config.trainer.devices,
             num_nodes=config.trainer.num_nodes,
             val_every_steps=val_every_steps,
-            callbacks=[metrics, checkpointer, validation, *engine.callbacks],
+            callbacks=[*_hang_watch(config, folder), metrics, checkpointer, validation, notice, *engine.callbacks],
             loggers=loggers,
             root=folder.path,
         )
@@ -110,8 +114,17 @@ def fit(
         with _children_of(trainer, config):
             trainer.fit(tuner, datamodule=steps.module, ckpt_path=folder.checkpoint(begin.step))
         shutdown.deferred = False
-        if shutdown.requested and global_rank() == 0:  # others have nothing left to do
-            raise StoppedBySignal("stopped after the last step, which is saved; the same command releases it")
+        stop = metrics.agreed_stop or (signal_of(shutdown.urgency) if shutdown.urgency else None)
+        if stop and global_rank() == 0:  # others have nothing left to do
+            told = "stopped after the last step, which is saved; the same command releases it"
+            raise StoppedBySignal(told, stop, agreed=True)
+
+
+def _hang_watch(config: Config, folder: RunFolder) -> list[L.Callback]:
+    from galpaca.training.hang import HangWatch
+
+    minutes = config.hang.minutes
+    return [] if minutes is None else [HangWatch(folder.stacks, 60 * minutes, end_hung(config, folder))]
 
 
 def _validation_is_missing(folder: RunFolder, steps: Steps, step: int, val_every_steps: int) -> bool:

@@ -4,8 +4,11 @@ import os
 
 
 def global_rank() -> int:
-    """This process's rank by what its launcher set: torchrun, srun, or Lightning's own launcher."""
-    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+    """This process's rank by what its launcher set: torchrun, Lightning's own launcher, or srun.
+
+    In that order, since the other two may work inside a shell that srun has started, and inherit its variables.
+    """
+    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
         if name in os.environ:
             return int(os.environ[name])
     return 0
@@ -13,5 +16,4 @@ def global_rank() -> int:
 
 def is_launched_child() -> bool:
     """Whether Lightning in another process of this run started this one (and watches its exit code)."""
-    launchers = ("RANK", "SLURM_PROCID", "TORCHELASTIC_RUN_ID")
-    return os.environ.get("LOCAL_RANK", "0") != "0" and not any(name in os.environ for name in launchers)
+    return os.environ.get("LOCAL_RANK", "0") != "0" and "RANK" not in os.environ

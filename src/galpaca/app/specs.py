@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 
-from galpaca.errors import Problems
+from galpaca.errors import InputError, Problems
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,9 @@ class TrainerSpec:
         max_steps: fewer optimizer steps than that, where given; the schedule spans the steps that are taken.
         val_every_steps: steps between validations; by default one at the end of each epoch. There is always one at
             the end.
-        read_metrics_every_steps: steps between two reads of the device's figures.
+        read_metrics_every_steps: most steps between two reads of the device's figures, which come about once a second.
+        data_workers: processes beside each rank that put its steps together ahead of time; 0 is fast enough, since a
+            step takes a millisecond.
     """
 
     accelerator: str = "gpu"
@@ -48,11 +50,15 @@ class TrainerSpec:
     max_steps: int | None = None
     val_every_steps: int | None = None
     read_metrics_every_steps: int = 1
+    data_workers: int = 0
 
     def __post_init__(self) -> None:
         problems = Problems()
         problems.check_choice("trainer.accelerator", self.accelerator, ("gpu", "cpu"))
-        problems.check_at_least_one("trainer", {k: v for k, v in asdict(self).items() if k != "accelerator"})
+        counts = {k: v for k, v in asdict(self).items() if k not in ("accelerator", "data_workers")}
+        problems.check_at_least_one("trainer", counts)
+        if self.data_workers < 0:
+            problems.add(f"{self.data_workers} is too few", where="trainer.data_workers", fix="0 or more")
         problems.raise_any()
 
     @property
@@ -91,6 +97,24 @@ class CheckpointSpec:
                 f"{self.every_minutes} minutes", where="checkpoint.every_minutes", fix="above 0, or null for none"
             )
         problems.raise_any()
+
+
+@dataclass(frozen=True)
+class HangSpec:
+    """A run that stands still.
+
+    Attributes:
+        minutes: most that a step may take, with what comes before the next one (a checkpoint, the next data) or
+            between two batches of a validation; then the run ends with all ranks' stacks. Null waits for ever.
+        requeue: put a job of SLURM back into the queue then, since the next node may do better.
+    """
+
+    minutes: float | None = 20.0
+    requeue: bool = True
+
+    def __post_init__(self) -> None:
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
+            raise InputError(f"{self.minutes} minutes", where="hang.minutes", fix="above 0, or null for no limit")
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def stacks(self) -> Path:
+        """Where each rank was when the run stood still; a folder for each start."""
+        return self.path / "stacks"
+
+    @property
     def base(self) -> Path:
         """The model's configuration, tokenizer and template: with a checkpoint, all that a release is made of."""
         return self.path / "base"

@@ -9,24 +9,29 @@ from types import FrameType
 
 from galpaca.errors import StoppedBySignal
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# The strongest last: a person's Ctrl-C ends a run for good, a scheduler's warning asks it to come back.
+_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 class Shutdown:
-    """Listens for SIGTERM and Ctrl-C.
+    """Listens for SIGTERM, SIGUSR1 (a scheduler's warning) and Ctrl-C.
 
     Before training there is nothing to save, and a signal ends the process at once. In training the first signal only
     sets a flag, which ranks agree on at the end of a step. A second Ctrl-C ends the process at once; a second SIGTERM
     does not, since schedulers send several while they wait for the first one's effect.
+
+    Attributes:
+        deferred: signals only set the flag.
+        urgency: 0 before a signal; else which one, as a number that ranks can compare.
     """
 
     def __init__(self) -> None:
-        self.requested = False
         self.deferred = False
+        self.urgency = 0
         self._pid = os.getpid()
 
     def listen(self) -> None:
-        """Installs the handlers; again, where a library has put its own in their place."""
+        """Installs the handlers."""
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
                 signal.signal(number, self._handle)
@@ -46,6 +51,17 @@ class Shutdown:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._pid:
             return  # a forked worker inherits the handler; its parent decides
-        if not self.deferred or (self.requested and number == signal.SIGINT):
-            raise StoppedBySignal(f"stopped by {signal.Signals(number).name}")
-        self.requested = True
+        if not self.deferred or (self.urgency and number == signal.SIGINT):
+            raise StoppedBySignal(f"stopped by {signal.Signals(number).name}", number)
+        self.urgency = max(self.urgency, _SIGNALS.index(signal.Signals(number)) + 1)
+
+
+def signal_of(urgency: float) -> signal.Signals:
+    """The signal behind an urgency above 0, such as the highest of all ranks."""
+    return _SIGNALS[int(urgency) - 1]
+
+
+def ignore_signals() -> None:
+    """For helpers of a process that decides for them: they end when it does."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

@@ -16,6 +16,11 @@ from galpaca.data.collate import StepBatch, StepDataset
 from galpaca.data.encoding import EncodedExamples
 from galpaca.data.plan import StepPlan
 from galpaca.data.sizes import choose_sizes
+from galpaca.runs.shutdown import ignore_signals
+
+
+def _leave_signals(worker: int) -> None:
+    ignore_signals()
 
 
 class _Forward(Sampler[int]):
@@ -57,6 +62,7 @@ class AlpacaDataModule(L.LightningDataModule):
         max_epochs: passes over the training examples.
         max_steps: fewer training steps than that, where given.
         pad: whether micro-batches are padded to a few sizes, for a compiled model.
+        workers: processes that put training steps together ahead of time.
     """
 
     def __init__(
@@ -72,6 +78,7 @@ class AlpacaDataModule(L.LightningDataModule):
         max_epochs: int,
         max_steps: int | None = None,
         pad: bool = False,
+        workers: int = 0,
     ) -> None:
         super().__init__()
         self.examples, self.train_indices, self.val_indices = examples, train_indices, val_indices
@@ -79,6 +86,7 @@ class AlpacaDataModule(L.LightningDataModule):
         self.seed, self.pad_id = seed, pad_id
         self.max_epochs, self.max_steps = max_epochs, max_steps
         self.pad = pad
+        self.workers = workers
 
     @property
     def num_steps(self) -> int:
@@ -95,7 +103,9 @@ class AlpacaDataModule(L.LightningDataModule):
     def train_dataloader(self) -> StepLoader:
         assert self.trainer is not None
         plan = self.train_plan(self.trainer.world_size)
-        return self._loader(plan, self.train_indices, self.num_steps, start=self.trainer.global_step)
+        return self._loader(
+            plan, self.train_indices, self.num_steps, start=self.trainer.global_step, workers=self.workers
+        )
 
     def val_dataloader(self) -> StepLoader | list[StepLoader]:
         if not len(self.val_indices):
@@ -118,7 +128,9 @@ class AlpacaDataModule(L.LightningDataModule):
             seed=seed,
         )
 
-    def _loader(self, plan: StepPlan, indices: npt.NDArray[np.int64], num_steps: int, start: int) -> StepLoader:
+    def _loader(
+        self, plan: StepPlan, indices: npt.NDArray[np.int64], num_steps: int, start: int, workers: int = 0
+    ) -> StepLoader:
         assert self.trainer is not None
         dataset = StepDataset(
             self.examples,
@@ -133,5 +145,8 @@ class AlpacaDataModule(L.LightningDataModule):
             dataset,
             batch_size=None,
             sampler=_Forward(start, num_steps),
+            num_workers=workers,
+            # A scheduler signals all processes of a job, and torch's workers would die of SIGTERM.
+            worker_init_fn=_leave_signals,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
         )

@@ -1,7 +1,8 @@
-"""Lightning's loop over steps, without a wait for the GPU in each."""
+"""What of Lightning's trainer is left out: a wait for the GPU in each step, and its way with signals."""
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
+from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
 
 class StepLoop(_TrainingEpochLoop):
@@ -13,6 +14,14 @@ class StepLoop(_TrainingEpochLoop):
         pass
 
 
-def use_step_loop(trainer: Trainer) -> None:
-    """Puts the loop in place of Lightning's, before ``fit``."""
+class NoSignals(_SignalConnector):
+    """``Shutdown`` has handlers of its own. Lightning's of SIGTERM speaks with other ranks inside it, and hangs."""
+
+    def register_signal_handlers(self) -> None:
+        self.received_sigterm = False
+
+
+def leave_out(trainer: Trainer) -> None:
+    """Puts these in place of Lightning's, before ``fit``."""
     trainer.fit_loop.epoch_loop = StepLoop(trainer)
+    trainer._signal_connector = NoSignals(trainer)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import resource
+import signal
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,7 +17,7 @@ from lightning.pytorch.loggers import Logger
 
 from galpaca.data.collate import StepBatch
 from galpaca.errors import GalpacaError
-from galpaca.runs.shutdown import Shutdown
+from galpaca.runs.shutdown import Shutdown, signal_of
 from galpaca.training.clock import Mark, mark
 from galpaca.training.module import StepOutcome
 from galpaca.training.speed import StepSpeed
@@ -44,6 +46,37 @@ class Poll:
         self.ranks: list[float] = []
 
 
+class Pace:
+    """After how many steps (or validation batches) figures are read again: about once a second, and the same on all
+    ranks.
+
+    A read waits for the device, so quick steps share one. Slow steps must not: a signal is seen at a read, and a
+    scheduler does not wait for eight steps of two minutes.
+
+    Args:
+        most: never more than this.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.seconds = Poll(self._seconds_each)
+        self._taken, self._wanted, self._since = 0, 1, time.monotonic()
+
+    def due(self) -> bool:
+        """Told of each step; True when it is time."""
+        self._taken += 1
+        return self._taken >= self._wanted
+
+    def restart(self) -> None:
+        """After a read, which has told all ranks how long the first rank's steps take."""
+        each = self.seconds.ranks[0]
+        self._wanted = max(1, min(self.most, int(1 / each) if each > 0 else self.most))
+        self._taken, self._since = 0, time.monotonic()
+
+    def _seconds_each(self) -> float:
+        return (time.monotonic() - self._since) / max(1, self._taken)
+
+
 @dataclass(frozen=True)
 class _PendingStep:
     batch: StepBatch
@@ -52,7 +85,7 @@ class _PendingStep:
 
 
 class StepMetrics(L.Callback):
-    """Collects a step's figures on the device and reads them back every ``every_steps`` steps.
+    """Collects a step's figures on the device and reads them back about once a second.
 
     The same read tells the ranks whether any of them was asked to stop, so the agreement costs nothing of its own.
 
@@ -60,7 +93,7 @@ class StepMetrics(L.Callback):
         sinks: who gets the lines.
         shutdown: the flag of this process.
         steps_per_epoch: to tell the epoch of a step.
-        every_steps: steps between two reads; a read waits for the device.
+        every_steps: most steps between two reads; a read waits for the device.
         speed: tells a step's speed.
     """
 
@@ -74,16 +107,15 @@ class StepMetrics(L.Callback):
         speed: StepSpeed,
     ) -> None:
         self.sinks, self.shutdown = sinks, shutdown
-        self.steps_per_epoch, self.every_steps = steps_per_epoch, every_steps
+        self.steps_per_epoch = steps_per_epoch
         self.speed = speed
-        self._stop = Poll(lambda: self.shutdown.requested)
-        self.polls = [self._stop]
+        self._pace = Pace(every_steps)
+        self._urgency = Poll(lambda: self.shutdown.urgency)
+        self.polls = [self._urgency, self._pace.seconds]
         self._pending: list[_PendingStep] = []
         self._previous_end: Mark = 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # Here, because Lightning has installed handlers of its own by now, one of which hangs on SIGTERM.
-        self.shutdown.listen()
         self.shutdown.deferred = True
         self.restart_clock(trainer)
 
@@ -93,8 +125,12 @@ class StepMetrics(L.Callback):
         outcome = outputs["outcome"]
         self._pending.append(_PendingStep(batch, outcome, self._previous_end))
         self._previous_end = outcome.end
-        if (batch.index + 1) % self.every_steps == 0:
+        if self._pace.due():
             self.flush(trainer)
+
+    def on_validation_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+        if self._pace.due():
+            self.flush(trainer, share=True)  # whether to stop: a validation may take minutes
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.flush(trainer)
@@ -108,9 +144,10 @@ class StepMetrics(L.Callback):
         self.flush(trainer)
 
     @property
-    def stop_agreed(self) -> bool:
-        """Whether any rank was asked to stop, as far as ranks have told each other."""
-        return any(self._stop.ranks)
+    def agreed_stop(self) -> signal.Signals | None:
+        """The strongest signal that any rank got, as far as ranks have told each other."""
+        urgency = max(self._urgency.ranks, default=0)
+        return signal_of(urgency) if urgency else None
 
     def restart_clock(self, trainer: L.Trainer) -> None:
         """Keeps what was no step (a validation, a checkpoint) out of the steps' seconds."""
@@ -133,6 +170,7 @@ class StepMetrics(L.Callback):
         ranks = trainer.strategy.all_gather(local).reshape(trainer.world_size, -1).cpu()
         for place, poll in enumerate(self.polls, start=1):
             poll.ranks = ranks[:, place].tolist()
+        self._pace.restart()
         grad_norms, nll_sums = ranks[:, len(told) :].reshape(len(ranks), 2, -1).unbind(1)
         figures = list(zip(pending, nll_sums.sum(dim=0).tolist(), grad_norms[0].tolist(), strict=True))
         if trainer.is_global_zero:

@@ -11,7 +11,8 @@ import lightning as L
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.precision import Precision
 
-from galpaca.training.loops import use_step_loop
+from galpaca.training.cluster import cluster_environment
+from galpaca.training.loops import leave_out
 from galpaca.training.strategies import StepStrategy
 
 
@@ -34,7 +35,7 @@ def make_trainer(
         devices=devices,
         num_nodes=num_nodes,
         strategy=strategy,
-        plugins=[precision],
+        plugins=[precision, cluster_environment(devices * num_nodes)],
         max_epochs=1,  # all the plan's epochs are one of Lightning's: a step's number is its place in it
         val_check_interval=val_every_steps,
         check_val_every_n_epoch=None,
@@ -48,7 +49,7 @@ def make_trainer(
         callbacks=list(callbacks),
         default_root_dir=root,
     )
-    use_step_loop(trainer)
+    leave_out(trainer)
     return trainer
 
 

@@ -3,18 +3,19 @@
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from galpaca.runs.shutdown import Shutdown
 
-SIGNALS = [signal.SIGTERM, signal.SIGINT]
+SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1]
 
 HEAD = """
 import os, signal, sys, time
 from galpaca.errors import StoppedBySignal
-from galpaca.runs.shutdown import Shutdown
+from galpaca.runs.shutdown import Shutdown, signal_of
 
 shutdown = Shutdown()
 shutdown.listen()
@@ -32,19 +33,19 @@ try:
     say("ready")
     wait()
 except StoppedBySignal as stop:
-    say(f"{stop} {shutdown.requested}")
+    say(f"{stop} {shutdown.urgency}")
 """
 
 DEFERRED = """
 shutdown.deferred = True
 say("ready")
 try:
-    while not shutdown.requested:
+    while not shutdown.urgency:
         time.sleep(0.01)
     say("asked")
     wait()
 except StoppedBySignal as stop:
-    say(f"{stop} {shutdown.requested}")
+    say(f"{stop} {shutdown.urgency}")
 """
 
 FORKED = """
@@ -54,17 +55,17 @@ if not child:
         for _ in range(3):
             os.kill(os.getpid(), int(sys.argv[1]))
             time.sleep(0.05)
-        os._exit(10 + shutdown.requested)
+        os._exit(10 + shutdown.urgency)
     except BaseException:
         os._exit(20)
 _, status = os.waitpid(child, 0)
-say(f"child {os.waitstatus_to_exitcode(status)}, parent {shutdown.requested}")
+say(f"child {os.waitstatus_to_exitcode(status)}, parent {shutdown.urgency}")
 """
 
 
-def told(script: str, number: signal.Signals, *replies: str) -> list[str]:
+def told(script: str, number: signal.Signals, *replies: str, arguments: Sequence[str] = ()) -> list[str]:
     """What the script says; each time it says one of ``replies``, it gets the signal."""
-    command = [sys.executable, "-c", HEAD + script, str(int(number))]
+    command = [sys.executable, "-c", HEAD + script, str(int(number)), *arguments]
     lines = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -78,11 +79,11 @@ def told(script: str, number: signal.Signals, *replies: str) -> list[str]:
 @pytest.mark.parametrize("number", SIGNALS)
 def test_before_training_a_signal_ends_the_process_at_once(number: signal.Signals) -> None:
     """A flag that nobody looks at before training made Ctrl-C useless for the minutes of encoding."""
-    assert told(NOT_DEFERRED, number, "ready") == ["ready", f"stopped by {number.name} False"]
+    assert told(NOT_DEFERRED, number, "ready") == ["ready", f"stopped by {number.name} 0"]
 
 
 def test_in_training_the_first_only_asks_and_a_second_ctrl_c_ends() -> None:
-    assert told(DEFERRED, signal.SIGINT, "ready", "asked") == ["ready", "asked", "stopped by SIGINT True"]
+    assert told(DEFERRED, signal.SIGINT, "ready", "asked") == ["ready", "asked", "stopped by SIGINT 3"]
 
 
 def test_a_second_sigterm_changes_nothing() -> None:
@@ -95,18 +96,30 @@ def test_a_second_sigterm_changes_nothing() -> None:
 @pytest.mark.parametrize("deferred", ["", "shutdown.deferred = True\n"])
 def test_a_forked_child_ignores_it(number: signal.Signals, deferred: str) -> None:
     """Ctrl-C goes to the whole process group: data loader workers died of it, and the run with them before it saved."""
-    assert told(deferred + FORKED, number) == ["child 10, parent False"]
+    assert told(deferred + FORKED, number) == ["child 10, parent 0"]
 
 
-TAKEN = """
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-shutdown.listen()
+STRONGEST = """
+shutdown.deferred = True
+for name in sys.argv[2].split(","):
+    os.kill(os.getpid(), getattr(signal, name))
+    time.sleep(0.01)
+say(signal_of(shutdown.urgency).name)
 """
 
 
-def test_listening_again_takes_back_what_a_library_took() -> None:
-    """Lightning puts its own handler in place, which speaks with other ranks inside the handler and hangs."""
-    assert told(TAKEN + NOT_DEFERRED, signal.SIGTERM, "ready")[-1].startswith("stopped by SIGTERM")
+@pytest.mark.parametrize(
+    ("sent", "strongest"),
+    [
+        ("SIGTERM", "SIGTERM"),
+        ("SIGUSR1,SIGTERM", "SIGUSR1"),
+        ("SIGTERM,SIGUSR1", "SIGUSR1"),
+        ("SIGINT,SIGUSR1", "SIGINT"),
+    ],
+)
+def test_the_strongest_signal_decides(sent: str, strongest: str) -> None:
+    """A job that is warned and then terminated comes back; one that a person stops does not."""
+    assert told(STRONGEST, signal.SIGTERM, arguments=(sent,)) == [strongest]
 
 
 def test_another_thread_may_ask_to_listen_and_changes_nothing() -> None:

@@ -82,24 +82,39 @@ class Checkpointer(L.Callback):
         self._uncommitted: Manifest | None = None
         self._committed: list[Mapping[str, float]] = []
         self._taken_at = time.monotonic()
+        self._saved_step = 0
         # Each rank's word: the step it has written last, whether writing failed, and whether time is up.
         self._written = Poll(lambda: self.store.written_step)
         self._failed = Poll(lambda: self.store.background.error is not None)
         self._minutes_up = Poll(self._is_time_up)
         metrics.polls += [self._written, self._failed, self._minutes_up]
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._saved_step = trainer.global_step
+
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: StepBatch, batch_idx: int
     ) -> None:
         step = batch.index + 1
-        last, stop = step == self.num_steps, self.metrics.stop_agreed
+        last, stop = step == self.num_steps, self.metrics.agreed_stop
         self._settle(trainer)
         if self.cadence.due(step) or any(self._minutes_up.ranks[:1]) or last or stop:
-            self.save(trainer, step, wait=last or stop or not self.asynchronous)
+            self.save(trainer, step, wait=last or bool(stop) or not self.asynchronous)
         if stop and not last:
-            raise StoppedBySignal(f"stopped after step {step}, which is saved", agreed=True)
+            raise StoppedBySignal(f"stopped after step {step}, which is saved", stop, agreed=True)
         if last:
             trainer.should_stop = True  # makes Lightning validate once more, wherever the last step falls
+
+    def on_validation_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+        stop, step = self.metrics.agreed_stop, trainer.global_step
+        if not stop:
+            return
+        if self._saved_step == step:
+            self.finish(trainer)
+        else:
+            self.save(trainer, step, wait=True)
+        told = f"stopped in the validation after step {step}, which is saved; going on begins with that validation"
+        raise StoppedBySignal(told, stop, agreed=True)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self.store.background.wait()
@@ -130,7 +145,7 @@ class Checkpointer(L.Callback):
             time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             seconds={"stall": round(time.perf_counter() - began, 4)},
         )
-        self._taken_at = time.monotonic()
+        self._taken_at, self._saved_step = time.monotonic(), step
         self._minutes_up.ranks = []  # answered; else it would be true until the next reading
         if wait:
             self.finish(trainer)

@@ -1,0 +1,145 @@
+"""The SLURM job that this process belongs to, and whether it goes back into the queue."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+# How often a job comes back before it is taken for one that never ends.
+_MAX_REQUEUES = 20
+_CAP = "GALPACA_MAX_REQUEUES"
+_ANSWER_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class SlurmJob:
+    """A job as ``scontrol`` knows it.
+
+    Attributes:
+        id: ``JOB``, or ``JOB_TASK`` for one of an array.
+        restarts: how often it has been requeued so far.
+    """
+
+    id: str
+    restarts: int
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> SlurmJob | None:
+        """By SLURM's variables; None outside a job."""
+        number = environment.get("SLURM_JOB_ID")
+        if not number:
+            return None
+        array, task = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
+        restarts = int(environment.get("SLURM_RESTART_COUNT") or 0)
+        return cls(f"{array}_{task}" if array and task else number, restarts)
+
+    def facts(self) -> dict[str, str]:
+        """What ``scontrol show job`` tells.
+
+        Raises:
+            ScontrolError: it tells nothing.
+        """
+        words = _scontrol("show", "job", "-o", self.id).split()
+        return dict(word.split("=", 1) for word in words if "=" in word)
+
+    def requeue(self) -> None:
+        """Puts the job back into the queue, which ends its processes.
+
+        Raises:
+            ScontrolError: SLURM refuses.
+        """
+        try:
+            _scontrol("requeue", self.id)
+        except ScontrolError:
+            if self.facts().get("JobState") == "RUNNING":
+                raise
+            # Another rank was faster, or the job's end has ended scontrol as well.
+
+
+class ScontrolError(Exception):
+    """``scontrol`` is absent or refuses."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether a job that was told to stop comes back.
+
+    Attributes:
+        job: the one to requeue; None where it stays away.
+        told: one line for the job's log; empty where there is nothing to say.
+    """
+
+    job: SlurmJob | None
+    told: str = ""
+
+
+def decide(number: int, environment: Mapping[str, str] = os.environ) -> Decision:
+    """Whether a signal that ended a run in good order asks for a requeue.
+
+    SIGUSR1 is the scheduler's warning before the time limit or a preemption. SIGTERM alone also comes from ``scancel``,
+    from the time limit and from ``scontrol requeue``; only where the job is about to be preempted must it be put back
+    by hand, since a job that ends within its grace time counts as done.
+    """
+    job = SlurmJob.of(environment)
+    if job is None or number == signal.SIGINT:
+        return Decision(None)
+    again = "the command that submitted it goes on from the last checkpoint"
+    try:
+        facts = job.facts()
+        most = _most_requeues(environment)
+    except (ScontrolError, ValueError) as error:
+        return Decision(None, f"job {job.id} is not requeued: {error}; {again}")
+    preempted = facts.get("PreemptTime", "None") not in ("None", "Unknown", "N/A")
+    if not preempted and (number != signal.SIGUSR1 or facts.get("JobState") != "RUNNING"):
+        return Decision(None)  # somebody else decides
+    if facts.get("BatchFlag") == "0":
+        return Decision(None, f"job {job.id} is interactive, which SLURM does not requeue; the same command goes on")
+    if job.restarts >= most:
+        told = f"job {job.id} is not requeued: it came back {job.restarts} times, and {_CAP} is {most}; {again}"
+        return Decision(None, told)
+    return Decision(job, f"job {job.id} goes back into the queue (for the {job.restarts + 1}. time, of {most})")
+
+
+def requeue(decision: Decision) -> str:
+    """Does as decided.
+
+    Returns:
+        One line for the job's log; empty where there is nothing to say.
+    """
+    if decision.job is not None:
+        try:
+            decision.job.requeue()
+        except ScontrolError as error:
+            return f"job {decision.job.id} is not requeued: {error}"
+    return decision.told
+
+
+def _most_requeues(environment: Mapping[str, str]) -> int:
+    given = environment.get(_CAP) or str(_MAX_REQUEUES)
+    if not given.isdecimal():
+        raise ValueError(f"{_CAP}={given} is no number")
+    return int(given)
+
+
+def _scontrol(*arguments: str) -> str:
+    if shutil.which("scontrol") is None:
+        raise ScontrolError("there is no scontrol on PATH (in a container it has to be bound in)")
+    try:
+        done = subprocess.run(
+            ["scontrol", *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_ANSWER_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ScontrolError(f"scontrol does not answer ({error})") from None
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        raise ScontrolError(f"scontrol {arguments[0]} says: {said[-1] if said else done.returncode}")
+    return done.stdout

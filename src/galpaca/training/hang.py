@@ -1,0 +1,168 @@
+"""A run that stands still is ended, with the stacks of all ranks and the name of the one that is late."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch.distributed
+
+from galpaca.runs.stacks import StackReport, note_stopped, read_reports, verdict, write_report
+
+# How long a rank that has reported waits for the others' reports, and for the first of them to end the job.
+_REPORTS_SECONDS = 10.0
+_FIRST_ENDS_SECONDS = 10.0
+# Python's own timer needs no interpreter lock: for a rank that hangs in foreign code which holds it.
+_BACKSTOP_SECONDS = 60.0
+
+# Of sysexits.h: a failure that may be gone the next time.
+EXIT_CODE = 75
+
+_STATES = {
+    "": "is gone",
+    "Z": "is dead",
+    "T": "is stopped (SIGSTOP)",
+    "t": "is held by a debugger",
+    "D": "waits for a disk or a driver",
+}
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A rank's process."""
+
+    host: str
+    pid: int
+
+
+class HangWatch(L.Callback):
+    """Watches from a thread of its own how long the step (or validation batch) at hand takes.
+
+    Ranks go through the same places in the same order, so the one that has passed the fewest is late.
+
+    Args:
+        folder: for the stacks.
+        limit_seconds: for a step, with what comes before the next one.
+        end: ends the job; called in one rank, the first that has reported, with the verdict.
+    """
+
+    def __init__(self, folder: Path, limit_seconds: float, end: Callable[[str], None]) -> None:
+        self.folder, self.limit_seconds, self.end = folder, limit_seconds, end
+        self._peers: list[Peer] = []
+        self._rank = 0
+        self._stopped = threading.Event()
+        self._passed, self._place, self._since = 0, "before the first step", time.monotonic()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        started = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        me = (Peer(socket.gethostname(), os.getpid()), started)
+        everyone = [me]
+        if trainer.world_size > 1:
+            everyone = [me] * trainer.world_size
+            torch.distributed.all_gather_object(everyone, me)
+        self._peers, self._rank = [peer for peer, _ in everyone], trainer.global_rank
+        self.folder = self.folder / everyone[0][1]
+        self._begin("first step")
+        threading.Thread(target=self._watch, daemon=True, name="galpaca hang watch").start()
+
+    def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
+        self._begin(f"step {trainer.global_step + 1}: forward")
+
+    def on_before_backward(self, trainer: L.Trainer, *args: Any) -> None:
+        self._reach(f"step {trainer.global_step + 1}: backward")
+
+    def on_after_backward(self, trainer: L.Trainer, *args: Any) -> None:
+        self._reach(f"step {trainer.global_step + 1}: after backward")
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, *args: Any) -> None:
+        self._reach(f"step {trainer.global_step + 1}: update")
+
+    def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+        self._begin(f"step {trainer.global_step}: done; figures, checkpoint, or next data")
+
+    def on_validation_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
+        self._begin(f"validation after step {trainer.global_step}")
+
+    def on_validation_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+        self._reach(f"validation after step {trainer.global_step}: figures, or next data")
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._stop()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self._stop()
+
+    def _reach(self, place: str) -> None:
+        self._passed, self._place = self._passed + 1, place
+
+    def _begin(self, place: str) -> None:
+        self._reach(place)
+        self._since = time.monotonic()
+        faulthandler.dump_traceback_later(self.limit_seconds + _BACKSTOP_SECONDS, exit=True, file=2)
+
+    def _stop(self) -> None:
+        self._stopped.set()
+        faulthandler.cancel_dump_traceback_later()
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(min(1.0, self.limit_seconds / 10)):
+            if time.monotonic() - self._since > self.limit_seconds:
+                self._report_and_end()
+
+    def _report_and_end(self) -> None:
+        me = self._peers[self._rank]
+        report = StackReport(
+            self._rank, me.host, me.pid, self._passed, self._place, round(time.monotonic() - self._since, 1)
+        )
+        write_report(self.folder, report)
+        reports = self._others(time.monotonic() + _REPORTS_SECONDS)
+        if self._stopped.is_set():  # it went on after all, and is at its end
+            return
+        if reports[0].rank != self._rank:
+            time.sleep(_FIRST_ENDS_SECONDS)
+            os._exit(EXIT_CODE)
+        reported = {report.rank for report in reports}
+        silent = {rank: self._silent(peer) for rank, peer in enumerate(self._peers) if rank not in reported}
+        seconds = f"{report.place.partition(':')[0]} has taken {report.seconds:.0f} s"
+        self.end(f"{seconds}: {verdict(reports, silent, self.folder)}")
+        os._exit(EXIT_CODE)
+
+    def _others(self, deadline: float) -> Sequence[StackReport]:
+        """What ranks report until all have, or time is up; a stopped one on this node is woken to report as well."""
+        woken = False
+        while True:
+            reports = read_reports(self.folder)
+            if len(reports) >= len(self._peers) or time.monotonic() > deadline:
+                return reports
+            if not woken and time.monotonic() > deadline - _REPORTS_SECONDS / 2:
+                woken = True
+                self._note_and_wake({report.rank for report in reports})
+            time.sleep(0.1)
+
+    def _note_and_wake(self, reported: set[int]) -> None:
+        for rank, peer in enumerate(self._peers):
+            if rank not in reported and peer.host == self._peers[self._rank].host and _state(peer.pid) == "T":
+                note_stopped(self.folder, rank)
+                os.kill(peer.pid, signal.SIGCONT)
+
+    def _silent(self, peer: Peer) -> str:
+        if peer.host != self._peers[self._rank].host:
+            return f"on {peer.host} gives no sign"
+        return f"on {peer.host} (process {peer.pid}) {_STATES.get(_state(peer.pid), 'gives no sign')}"
+
+
+def _state(pid: int) -> str:
+    """A process's state letter on this machine; empty where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
