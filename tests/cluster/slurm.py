@@ -46,8 +46,8 @@ SlurmctldHost={controller}
 FirstJobId={first_job}
 SlurmctldPort={port}
 AuthType=auth/munge
-# A requeued job waits as long as a credential may still be in use.
-AuthInfo=socket={folder}/run/munge.sock,cred_expire=2
+# A requeued job waits as long as a credential may still be in use; it takes no less than this.
+AuthInfo=socket={folder}/run/munge.sock,cred_expire=5
 CredType=cred/munge
 SlurmUser={user}
 SlurmdUser={user}
