@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -113,3 +114,63 @@ def _signal_at(step: int, *numbers: signal.Signals) -> None:
                 os.kill(os.getpid(), number)
 
     MetricsFile.write = write_and_signal  # type: ignore[method-assign]
+
+
+def signal_in_validation(batch: int, number: int, rank: int) -> None:
+    """A signal to one rank in the midst of the first validation."""
+    from galpaca.training.module import InstructionTuner
+
+    step = InstructionTuner.validation_step
+    asked = False
+
+    def step_and_signal(self: InstructionTuner, planned: Any, index: int) -> None:
+        nonlocal asked
+        step(self, planned, index)
+        if index == batch and self.global_rank == rank and not asked:
+            asked = True
+            os.kill(os.getpid(), number)
+
+    InstructionTuner.validation_step = step_and_signal  # type: ignore[method-assign]
+
+
+def signal_group_at_step(step: int, number: int) -> None:
+    """To every process of the run, helpers included, as some schedulers do."""
+    from galpaca.runs.metrics import MetricsFile
+
+    write = MetricsFile.write
+
+    def write_and_signal(self: MetricsFile, lines: Any) -> None:
+        lines = list(lines)
+        write(self, lines)
+        if any(line["step"] == step and "loss" in line for line in lines):
+            os.killpg(os.getpgid(0), number)
+
+    MetricsFile.write = write_and_signal  # type: ignore[method-assign]
+
+
+def signal_rank_at_step(step: int, number: int, rank: int) -> None:
+    """To one rank alone, at the begin of a step."""
+    from galpaca.training.module import InstructionTuner
+
+    train = InstructionTuner.training_step
+
+    def signal_and_train(self: InstructionTuner, planned: Any, index: int) -> Any:
+        if index == step and self.global_rank == rank:
+            os.kill(os.getpid(), number)
+        return train(self, planned, index)
+
+    InstructionTuner.training_step = signal_and_train  # type: ignore[method-assign]
+
+
+def sleep_in_step(step: int, rank: int) -> None:
+    """A rank that hangs in its own code while the others wait for it."""
+    from galpaca.training.module import InstructionTuner
+
+    train = InstructionTuner.training_step
+
+    def sleep_and_train(self: InstructionTuner, planned: Any, index: int) -> Any:
+        if index == step and self.global_rank == rank:
+            time.sleep(600)
+        return train(self, planned, index)
+
+    InstructionTuner.training_step = sleep_and_train  # type: ignore[method-assign]
