@@ -10,12 +10,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cluster.slurm import Slurm
-from conftest import command, read_jsonl
+from conftest import Started, command, completed, read_jsonl
 from faults.kills import assert_equal_runs, whole_lines
 
 OVERRIDES = ("strategy=fsdp", "model.dropout=0.3", "trainer.max_epochs=100")
+# A shell's and sbatch's word for the number of a task of an array.
+_TASK = "$SLURM_ARRAY_TASK_ID"
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
 
 
@@ -45,6 +48,7 @@ class Desk:
 
     def __init__(self, slurm: Slurm, folder: Path, tokenizer: Path, records: Path) -> None:
         self.slurm, self.folder, self.tokenizer, self.records = slurm, folder, tokenizer, records
+        self._submitted = 0
 
     def submit(
         self,
@@ -77,10 +81,11 @@ class Desk:
             *OVERRIDES,
             *overrides,
         )
-        log = self.folder / f"{name}.log"
+        self._submitted += 1
+        log = self.folder / f"{name.replace(_TASK, '%a')}.{self._submitted}.log"
         directives = (
             f"--nodes={layout.nodes} --ntasks-per-node={layout.tasks}",
-            f"--requeue --open-mode=append --signal=USR1@60 --output={log} --job-name={name}",
+            f"--requeue --open-mode=append --signal=USR1@60 --output={log} --job-name=galpaca",
             *directives,
         )
         changed = dict(environment or {})
@@ -91,14 +96,38 @@ class Desk:
             *(f"#SBATCH {directive}" for directive in directives),
             *(f"export {key}='{value}'" if value else f"unset {key}" for key, value in changed.items()),
             *before,
-            "srun --kill-on-bad-exit=1 " + " ".join(f"'{word}'" for word in line),
+            # By its path, for jobs without SLURM on theirs.
+            f"{self.slurm.prefix}/usr/bin/srun --kill-on-bad-exit=1 " + " ".join(f'"{word}"' for word in line),
         ]
-        script = self.folder / f"{name}.sh"
+        script = log.with_suffix(".sh")
         script.write_text("\n".join(lines) + "\n", encoding="utf-8")
         job = self.slurm.run("sbatch", "--parsable", str(script), cwd=self.folder).strip()
         return Job(self.slurm, job, self.folder / "runs" / name, log)
 
-    def make_room(self, job: Job) -> None:
+    def submit_array(self, name: str, *overrides: str, **how: Any) -> list[Job]:
+        """Two jobs of one array, each with a run of its own."""
+        array = self.submit(f"{name}-{_TASK}", *overrides, directives=("--array=0-1",), **how)
+        return [
+            Job(self.slurm, f"{array.id}_{task}", array.run.with_name(f"{name}-{task}"), _of_task(array.log, task))
+            for task in range(2)
+        ]
+
+    def straight(self, server: str, *overrides: str, ranks: int = 2) -> Path:
+        """A run that is never disturbed, outside SLURM."""
+        line = command(
+            self.folder,
+            self.tokenizer,
+            self.records,
+            "run.name=straight",
+            f"trainer.devices={ranks}",
+            *OVERRIDES,
+            *overrides,
+        )
+        done = completed(Started(server, line, self.folder))
+        assert done.returncode == 0, done.stderr
+        return self.folder / "runs" / "straight"
+
+    def preempt(self, job: Job) -> None:
         """Has a job of more priority take a job's nodes, for a moment."""
         urgent = ("--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
         nodes = self.slurm.facts(job.id)["NodeList"]
@@ -122,9 +151,18 @@ class Job:
     def wait_for_step(self, step: int, seconds: float = 90) -> None:
         self.wait_until(lambda: self.step() >= step, f"step {step}", seconds)
 
-    def wait_for_start(self, number: int, seconds: float = 60) -> None:
-        """Until all its processes stand, for the so manieth time."""
-        self.wait_until(lambda: self.restarts() >= number and len(self.pids()) > 0, f"start {number}", seconds)
+    def wait_for_restart(self, number: int, seconds: float = 60) -> None:
+        """Until it has come back so many times, and its first process runs."""
+        self.wait_until(lambda: len(self.pids(number)) > 0, f"restart {number}", seconds)
+
+    def wait_for_handlers(self, restarts: int, ranks: int = 2, seconds: float = 60) -> None:
+        """Until all ranks of its so manieth coming back take signals; before, Python itself is starting."""
+
+        def stand() -> bool:
+            pids = self.pids(restarts)
+            return len(pids) == ranks and all(_catches(pid, signal.SIGUSR1) for pid in pids.values())
+
+        self.wait_until(stand, f"the handlers of restart {restarts}", seconds)
 
     def wait_until(self, holds: Callable[[], bool], what: str, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -157,12 +195,18 @@ class Job:
         """To one rank's process alone."""
         os.kill(self.pids()[rank], number)
 
-    def pids(self) -> dict[int, int]:
-        """The process of each rank that runs: the one that SLURM started, not those that it started itself."""
+    def pids(self, restarts: int | None = None) -> dict[int, int]:
+        """The process of each rank that runs: the one that SLURM started, not those that it started itself.
+
+        Args:
+            restarts: only those from when it had come back so many times.
+        """
         found = {}
         for entry in Path("/proc").iterdir():
             variables = _environment(entry)
-            if variables.get("SLURM_JOB_ID") != self.id or "SLURM_PROCID" not in variables:
+            if self.id not in _names(variables) or "SLURM_PROCID" not in variables:
+                continue
+            if restarts not in (None, int(variables.get("SLURM_RESTART_COUNT", 0))):
                 continue
             if _is_task(entry):
                 found[int(variables["SLURM_PROCID"])] = int(entry.name)
@@ -180,6 +224,10 @@ class Job:
         assert_equal_runs(other, self.run)
 
 
+def _of_task(log: Path, task: int) -> Path:
+    return log.with_name(log.name.replace("%a", str(task)))
+
+
 def _environment(process: Path) -> dict[str, str]:
     if not process.name.isdigit():
         return {}
@@ -188,6 +236,22 @@ def _environment(process: Path) -> dict[str, str]:
     except OSError:  # gone, or somebody else's
         return {}
     return dict(entry.partition("=")[::2] for entry in text.split("\0"))
+
+
+def _names(variables: Mapping[str, str]) -> tuple[str | None, str]:
+    """Of a process's job: its number, and that in an array."""
+    array, task = variables.get("SLURM_ARRAY_JOB_ID"), variables.get("SLURM_ARRAY_TASK_ID")
+    return variables.get("SLURM_JOB_ID"), f"{array}_{task}"
+
+
+def _catches(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler for a signal."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return False
+    caught = next(int(line.split()[1], 16) for line in lines if line.startswith("SigCgt"))
+    return bool(caught >> (number - 1) & 1)
 
 
 def _is_task(process: Path) -> bool:

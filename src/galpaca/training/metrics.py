@@ -7,6 +7,7 @@ import resource
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -247,13 +248,19 @@ class LoggerSink:
     }
 
     def __init__(self, loggers: Sequence[Logger]) -> None:
-        self.loggers = loggers
+        self.loggers = list(loggers)
 
     def write(self, lines: Sequence[Line]) -> None:
         for line in lines:
             named = {self.GROUPS[key]: value for key, value in line.items() if key != "step" and value is not None}
-            for logger in self.loggers:
-                logger.log_metrics(named, step=line["step"])
+            for logger in list(self.loggers):
+                try:
+                    logger.log_metrics(named, step=line["step"])
+                except Exception as error:  # such as the end of W&B's service, which a scheduler's signals reach, too
+                    self.loggers.remove(logger)
+                    reason = f"{type(error).__name__}: {error}"
+                    told = f"{type(logger).__name__} gets no figures from step {line['step']} on ({reason})"
+                    warnings.warn(f"{told}; metrics.jsonl has them all", stacklevel=2)
 
 
 def peak_memory_bytes(device: torch.device) -> int:
