@@ -148,14 +148,14 @@ class Job:
         steps = [int(str(line["step"])) for line in whole_lines(self.run / "metrics.jsonl")]
         return max(steps, default=0)
 
-    def wait_for_step(self, step: int, seconds: float = 90) -> None:
+    def wait_for_step(self, step: int, seconds: float = 120) -> None:
         self.wait_until(lambda: self.step() >= step, f"step {step}", seconds)
 
-    def wait_for_restart(self, number: int, seconds: float = 60) -> None:
+    def wait_for_restart(self, number: int, seconds: float = 120) -> None:
         """Until it has come back so many times, and its first process runs."""
         self.wait_until(lambda: len(self.pids(number)) > 0, f"restart {number}", seconds)
 
-    def wait_for_handlers(self, restarts: int, ranks: int = 2, seconds: float = 60) -> None:
+    def wait_for_handlers(self, restarts: int, ranks: int = 2, seconds: float = 120) -> None:
         """Until all ranks of its so manieth coming back take signals; before, Python itself is starting."""
 
         def stand() -> bool:

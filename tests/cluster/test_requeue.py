@@ -40,7 +40,7 @@ def test_a_run_that_is_interrupted_in_every_way_ends_as_one_that_never_was(desk:
 
     job.signal(signal.SIGUSR1)
     saved = comes_back(job, 1)
-    assert f"job {job.id} goes back into the queue (for the 1. time, of 20)" in job.told()
+    assert f"job {job.id} goes back into the queue: restart 1 of 20 at most" in job.told()
 
     job.signal(signal.SIGUSR1)  # while it imports
     assert comes_back(job, 2) == saved
