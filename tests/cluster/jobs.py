@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.slurm import Slurm
 from conftest import Started, command, completed, read_jsonl
 from faults.kills import assert_equal_runs, whole_lines
+
+from cluster.slurm import Slurm
 
 OVERRIDES = ("strategy=fsdp", "model.dropout=0.3", "trainer.max_epochs=100")
 # A shell's and sbatch's word for the number of a task of an array.
@@ -127,10 +128,10 @@ class Desk:
         assert done.returncode == 0, done.stderr
         return self.folder / "runs" / "straight"
 
-    def preempt(self, job: Job) -> None:
-        """Has a job of more priority take a job's nodes, for a moment."""
+    def preempt(self, *jobs: Job) -> None:
+        """Has a job of more priority take these jobs' nodes, for a moment."""
         urgent = ("--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
-        nodes = self.slurm.facts(job.id)["NodeList"]
+        nodes = ",".join({self.slurm.facts(job.id)["NodeList"] for job in jobs})
         self.slurm.run("sbatch", "--parsable", f"--nodelist={nodes}", *urgent, cwd=self.folder)
 
 
@@ -147,6 +148,11 @@ class Job:
         """The last one in its figures."""
         steps = [int(str(line["step"])) for line in whole_lines(self.run / "metrics.jsonl")]
         return max(steps, default=0)
+
+    def saved(self) -> int:
+        """The step of its last checkpoint; 0 where there is none."""
+        checkpoints = (self.run / "checkpoints").glob("step-*")
+        return max((int(path.name.removeprefix("step-")) for path in checkpoints if path.name[5:].isdigit()), default=0)
 
     def wait_for_step(self, step: int, seconds: float = 120) -> None:
         self.wait_until(lambda: self.step() >= step, f"step {step}", seconds)

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import DEMO
+
 from cluster.conftest import slurm_or_skip
 from cluster.jobs import Desk, Job, Layout
 from cluster.slurm import Kind
-from conftest import DEMO
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
@@ -122,10 +123,8 @@ def test_a_job_that_cannot_work_says_so_in_one_line(desk: Desk) -> None:
 def comes_back(job: Job, restarts: int) -> int:
     """Waits until a job is back, and its signals are taken; returns the step that it was saved at, its very last."""
     job.wait_for_handlers(restarts)
-    checkpoints = sorted(path.name for path in (job.run / "checkpoints").glob("step-*"))
-    saved = int(checkpoints[-1].removeprefix("step-"))
-    assert saved == job.step(), "steps were lost"
-    return saved
+    assert job.saved() == job.step(), "steps were lost"
+    return job.saved()
 
 
 def stays_away(job: Job, state: str, told: str, after: int) -> int:
@@ -137,7 +136,7 @@ def stays_away(job: Job, state: str, told: str, after: int) -> int:
     lines = [line for line in job.told().splitlines() if line.startswith(f"job {job.id} ")]
     assert lines == ([told] if told else []), job.told()
     assert "Traceback" not in job.told()
-    saved = max(int(path.name.removeprefix("step-")) for path in (job.run / "checkpoints").glob("step-*"))
+    saved = job.saved()
     assert saved == job.step() > after
     assert f"stopped after step {saved}, which is saved" in job.told()
     assert job.starts()[-1]["step"] == after
