@@ -5,8 +5,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from galpaca.app.doors import guarded
+
+if TYPE_CHECKING:
+    from galpaca.app.asked_model import ModelOptions
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,6 +37,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_prepare(commands)
     _add_inspect(commands)
     _add_export(commands)
+    _add_generate(commands)
+    _add_chat(commands)
     _add_demo(commands)
     _add_checkpoints(commands)
     return parser
@@ -133,6 +139,100 @@ def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         )
 
     command.set_defaults(run=run)
+
+
+def _add_generate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "generate",
+        help="answer an instruction, or a file of them",
+        description="Answers as the model was trained: with its template, up to </s>. The answers to a file are kept "
+        "as they come, and the same command goes on where it was stopped.",
+    )
+    _add_model_options(command)
+    command.add_argument("--instruction", metavar="TEXT", help="answer this one and print it")
+    command.add_argument("--input", default="", metavar="TEXT", help="what the instruction is about")
+    command.add_argument("--file", metavar="PROMPTS", help=".jsonl, .json, .csv, .tsv or .parquet: instruction, input")
+    command.add_argument("--out", metavar="ANSWERS", help="with --file: a .jsonl, in the order of the prompts")
+    command.add_argument("--samples", type=int, default=1, metavar="N", help="answers to each prompt (default: 1)")
+    command.add_argument("--batch-size", type=int, metavar="N", help="prompts at a time (default: 16; on a CPU 8)")
+    command.add_argument(
+        "--field", action="append", default=[], metavar="FIELD=COLUMN", help="the file's column for instruction, input"
+    )
+
+    def run(options: argparse.Namespace) -> None:
+        one, file = options.instruction is not None, options.file is not None
+        if one == file or file != (options.out is not None) or (file and options.input):
+            command.error('give --instruction "..." [--input "..."], or --file PROMPTS --out ANSWERS')
+        from galpaca.app.generate import generate_file, generate_one
+
+        model = _model_options(options, options.samples)
+        if one:
+            generate_one(model, options.instruction, options.input)
+        else:
+            generate_file(
+                model, Path(options.file), Path(options.out), fields=options.field, batch_size=options.batch_size
+            )
+
+    command.set_defaults(run=run)
+
+
+def _add_chat(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "chat",
+        help="ask a model in the terminal, or on a page in the browser",
+        description="Asks a model in the terminal; its answer is shown while it is written.",
+    )
+    _add_model_options(command)
+    command.add_argument("--web", action="store_true", help="a page that only this machine can open")
+    command.add_argument("--port", type=int, metavar="N", help="of the page (default: 7860)")
+
+    def run(options: argparse.Namespace) -> None:
+        if options.port is not None and not options.web:
+            command.error("--port goes with --web")
+        model = _model_options(options, 1)
+        if options.web:
+            from galpaca.app.chat_page import DEFAULT_PORT, chat_page
+
+            chat_page(model, DEFAULT_PORT if options.port is None else options.port)
+        else:
+            from galpaca.app.chat import chat
+
+            chat(model)
+
+    command.set_defaults(run=run)
+
+
+def _add_model_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL", help="a released folder, a run's folder, or a name on the Hub")
+    command.add_argument("--max-new-tokens", type=int, metavar="N", help="of an answer (default: what the model says)")
+    command.add_argument(
+        "--temperature", type=float, default=0.0, metavar="T", help="default: 0, the likeliest token each time"
+    )
+    command.add_argument("--top-p", type=float, default=1.0, metavar="P", help="draw among the likeliest, of this sum")
+    command.add_argument("--top-k", type=int, default=0, metavar="K", help="draw among the K likeliest (default: all)")
+    command.add_argument("--repetition-penalty", type=float, default=1.0, metavar="X", help="default: 1, none")
+    command.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
+    command.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "float16"),
+        help="default: the folder's on a GPU, float32 on a CPU",
+    )
+    command.add_argument("--template", metavar="NAME", help="where the folder says none, or to ask otherwise")
+
+
+def _model_options(options: argparse.Namespace, num_samples: int) -> "ModelOptions":
+    from galpaca.app.asked_model import ModelOptions
+    from galpaca.inference.settings import Settings
+
+    settings = Settings(
+        temperature=options.temperature,
+        top_p=options.top_p,
+        top_k=options.top_k,
+        repetition_penalty=options.repetition_penalty,
+        seed=options.seed,
+        num_samples=num_samples,
+    )
+    return ModelOptions(options.model, options.dtype, options.template, settings, options.max_new_tokens)
 
 
 def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -49,13 +49,14 @@ LIBRARIES: dict[str, dict[str, str | None]] = {
     "inference": dict.fromkeys(["numpy", "torch", "transformers"]),
     "app": {
         **dict.fromkeys(["numpy", "torch", "transformers", "lightning", "rich", "yaml", "hydra", "omegaconf"]),
+        "gradio": "galpaca.app.chat_blocks",
         "huggingface_hub": "galpaca.app.hub",
     },
     "doors": {},
 }
 
 # Heavy or optional: the core runs without them.
-LATE = {"wandb", "hydra", "datasets"}
+LATE = {"wandb", "hydra", "datasets", "gradio"}
 
 # Imports that break a rule on purpose: (module, imported module) to the reason.
 EXCEPTIONS: dict[tuple[str, str], str] = {}

@@ -17,7 +17,7 @@ from galpaca.data.spec import DataSpec
 from galpaca.errors import InputError, Problems
 from galpaca.model.compute import ComputeSpec
 from galpaca.model.opt import ModelSpec
-from galpaca.training.specs import OptimizerSpec, PrecisionSpec
+from galpaca.training.specs import GuardSpec, OptimizerSpec, PrecisionSpec
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Config:
     compute: ComputeSpec = field(default_factory=ComputeSpec)
     trainer: TrainerSpec = field(default_factory=TrainerSpec)
     checkpoint: CheckpointSpec = field(default_factory=CheckpointSpec)
+    guard: GuardSpec = field(default_factory=GuardSpec)
     hang: HangSpec = field(default_factory=HangSpec)
     release: ReleaseSpec = field(default_factory=ReleaseSpec)
     seed: int = 42
@@ -79,6 +80,7 @@ _SECTIONS: Mapping[str, Any] = {
     "compute": ComputeSpec,
     "trainer": TrainerSpec,
     "checkpoint": CheckpointSpec,
+    "guard": GuardSpec,
     "hang": HangSpec,
     "release": ReleaseSpec,
 }

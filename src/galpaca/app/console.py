@@ -15,8 +15,8 @@ from rich.text import Text
 _LOG_EVERY_SECONDS = 15.0
 
 
-def make_console(*, quiet: bool = False) -> Console:
-    return Console(quiet=quiet, highlight=False, soft_wrap=True)
+def make_console(*, quiet: bool = False, stderr: bool = False) -> Console:
+    return Console(quiet=quiet, stderr=stderr, highlight=False, soft_wrap=True)
 
 
 def show_rows(console: Console, title: str, rows: Sequence[tuple[str, str]]) -> None:

@@ -55,26 +55,21 @@ def demo(overrides: Sequence[str]) -> None:
 
 def ask(folder: RunFolder, num_asked: int = NUM_ASKED) -> tuple[list[Answered], list[Answered]]:
     """Answers of the released model to questions it was trained on, and to wordings held out of training."""
-    from transformers import OPTForCausalLM
-    from transformers.utils.logging import disable_progress_bar
-
-    from galpaca.data.prompts import load_template
-    from galpaca.data.tokenizer import load_tokenizer
     from galpaca.inference.answer import answer
+    from galpaca.inference.loading import load
+    from galpaca.inference.settings import Settings
 
-    disable_progress_bar()
-    model = OPTForCausalLM.from_pretrained(folder.model)
-    tokenizer = load_tokenizer(str(folder.model))
-    template = load_template("alpaca")
+    loaded = load(str(folder.model))
+    settings = Settings(max_new_tokens=loaded.max_new_tokens)
     asked = []
     for name in ("records.json", "held_out.json"):
         records = random.Random(0).sample(_records(name), num_asked)
         questions = [(record["instruction"], record["input"]) for record in records]
-        answers = answer(model, tokenizer, template, questions, max_new_tokens=64)
+        answers = answer(loaded, questions, settings, batch_size=20)
         asked.append(
             [
-                Answered(record["instruction"], record["input"], record["output"], text)
-                for record, text in zip(records, answers, strict=True)
+                Answered(record["instruction"], record["input"], record["output"], given.text.strip())
+                for record, given in zip(records, answers, strict=True)
             ]
         )
     return asked[0], asked[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 from galpaca.app.config import Config
@@ -20,9 +21,10 @@ from galpaca.errors import GalpacaError, StoppedBySignal
 from galpaca.model.opt import architecture_of
 from galpaca.runs.checkpoints import Retention
 from galpaca.runs.folder import RunFolder
-from galpaca.runs.metrics import MetricsFile, validation_losses
+from galpaca.runs.metrics import MetricsFile, append_line, training_losses, validation_losses
 from galpaca.runs.record import RunRecord
 from galpaca.runs.shutdown import Shutdown, signal_of
+from galpaca.runs.spikes import LossSpikes
 
 if TYPE_CHECKING:
     import lightning as L
@@ -54,6 +56,7 @@ def fit(
     """
     from galpaca.training.checkpoints.callback import Cadence, Checkpointer
     from galpaca.training.checkpoints.store import CheckpointStore
+    from galpaca.training.guard import NonFinitePolicy
     from galpaca.training.metrics import LoggerSink, StepMetrics
     from galpaca.training.module import InstructionTuner
     from galpaca.training.notice import ComesBack
@@ -72,12 +75,19 @@ def fit(
             sinks = [file, progress, logger_sink]
             for logger in loggers:
                 logger.log_hyperparams({"config": asdict(config), **record.content})
+        policy = NonFinitePolicy(
+            config.guard,
+            record=partial(append_line, folder.non_finite),
+            example_of=lambda i: int(steps.module.train_indices[i]),
+        )
         metrics = StepMetrics(
             sinks,
             shutdown,
             steps_per_epoch=steps.per_epoch,
             every_steps=config.trainer.read_metrics_every_steps,
             speed=StepSpeed(architecture_of(model.config), peak_flops(config)),
+            policy=policy,
+            spikes=LossSpikes(config.guard.spike_factor, training_losses(folder.metrics)),
         )
         store = CheckpointStore(begin.weights, begin.shapes)
         saving = config.checkpoint
@@ -94,6 +104,7 @@ def fit(
             shapes=store.shapes,
             tell=lambda figures: logger_sink.write([dict(figures)]),
         )
+        policy.checkpoints = checkpointer
         val_every_steps = config.trainer.val_every_steps or steps.per_epoch
         validation = MissedValidation(_validation_is_missing(folder, steps, begin.step, val_every_steps))
         notice = ComesBack(lambda number: decide(number).job is not None)
@@ -109,7 +120,7 @@ def fit(
             loggers=loggers,
             root=folder.path,
         )
-        tuner = InstructionTuner(model, config.optim, num_steps=steps.num_steps, seed=config.seed)
+        tuner = InstructionTuner(model, config.optim, num_steps=steps.num_steps, seed=config.seed, guard=policy.guard)
         engine.strategy.store = store
         with _children_of(trainer, config):
             trainer.fit(tuner, datamodule=steps.module, ckpt_path=folder.checkpoint(begin.step))

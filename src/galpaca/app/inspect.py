@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,12 +10,13 @@ from rich.console import Console
 from rich.text import Text
 
 from galpaca.app.console import counting, make_console, show_rows
+from galpaca.app.own_options import columns_of_options, told_in_own_options
 from galpaca.data.encoding import EncodedExamples, encode
 from galpaca.data.prompts import load_template
-from galpaca.data.records import FIELDS, load_records
+from galpaca.data.records import load_records
 from galpaca.data.sources import FileSource
 from galpaca.data.tokenizer import Tokenizer, load_tokenizer
-from galpaca.errors import InputError, InputErrors
+from galpaca.errors import InputError
 
 
 def inspect_file(
@@ -44,14 +44,12 @@ def inspect_file(
         raise InputError(f"{max_length} tokens hold no prompt and answer", where="--max-length", fix="512, say")
     if num_shown < 0:
         raise InputError(f"{num_shown} is too few", where="--records", fix="0 for none, or more")
-    try:
+    with told_in_own_options():
         template = load_template(template_name)
-        records = load_records(FileSource(Path(path)), _columns(fields))
+        records = load_records(FileSource(Path(path)), columns_of_options(fields))
         tokenizer = load_tokenizer(tokenizer_path)
         with counting(console, "encoding", len(records)) as progress:
             examples = encode(records, tokenizer, template, max_length=max_length, progress=progress)
-    except InputError as error:
-        raise _in_own_options(error) from None
     if as_json:
         _print_json(examples)
         return
@@ -61,38 +59,6 @@ def inspect_file(
     console.rule(align="left")
     _legend(console)
     show_rows(console, "receipt", examples.receipt.rows())
-
-
-_OWN_OPTIONS = (
-    (re.compile(r"data\.fields\.(\w+)="), r"--field \1="),
-    (re.compile(r"model\.tokenizer=(\w+).*"), r"--tokenizer \1"),
-    (re.compile(r"data\.template\b"), "--template"),
-    (re.compile(r"data\.max_length\b"), "--max-length"),
-)
-
-
-def _in_own_options(error: InputError) -> InputError:
-    """The same, with this command's options for the keys of ``train.py``."""
-
-    def translated(problem: InputError) -> InputError:
-        where, fix = problem.where, problem.fix
-        for key, option in _OWN_OPTIONS:
-            where, fix = key.sub(option, where), key.sub(option, fix)
-        return InputError(problem.what, where=where, why=problem.why, fix=fix)
-
-    if isinstance(error, InputErrors):
-        return InputErrors([translated(problem) for problem in error.problems], error.count)
-    return translated(error)
-
-
-def _columns(fields: Sequence[str]) -> dict[str, str | None]:
-    columns: dict[str, str | None] = {}
-    for text in fields:
-        field, _, column = text.partition("=")
-        if field not in FIELDS or not column:
-            raise InputError(f"{text!r} is no FIELD=COLUMN", where="--field", fix=f"FIELD is {' or '.join(FIELDS)}")
-        columns[field] = column
-    return columns
 
 
 def _print_json(examples: EncodedExamples) -> None:

@@ -183,7 +183,8 @@ def write_start(
     """
     if global_rank() != 0:
         return
-    cut_metrics(folder.metrics, begin.step)
+    for lines in (folder.metrics, folder.non_finite):
+        cut_metrics(lines, begin.step)
     replace_file(folder.config, resolved_yaml)
     if not begin.step:
         record.content["weights"] = local.facts()

@@ -1,6 +1,7 @@
 """Prompt templates: small YAML files with one text for records with an input and one for those without."""
 
 import hashlib
+import json
 import string
 from dataclasses import asdict, dataclass
 from importlib import resources
@@ -9,6 +10,9 @@ from pathlib import Path
 import yaml
 
 from galpaca.errors import InputError, Problems
+
+# What a released folder says about how its model is asked; ``transformers`` ignores the file.
+PROMPT_FILE = "galpaca.json"
 
 _FIELDS = {
     "with_input": {"instruction", "input"},
@@ -74,6 +78,29 @@ def load_template(name_or_path: str) -> Template:
         problems.extend(_check_text(content.get(key), key, fields, name_or_path))
     problems.raise_any()
     return Template(name_or_path, content["with_input"], content["without_input"])
+
+
+def read_prompt_file(folder: Path) -> tuple[Template, bool]:
+    """Reads how the model of a released folder was asked in training.
+
+    Returns:
+        The template, and whether sequences are split.
+
+    Raises:
+        InputError: the folder has no such file, or it is damaged.
+    """
+    path = folder / PROMPT_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        template = Template(**content["template"])
+        # Used once, so that a text with another placeholder fails here and not at the first question.
+        template.prompt("instruction", "input"), template.prompt("instruction")
+        return template, bool(content["splits_sequences"])
+    except FileNotFoundError:
+        raise InputError(f"the folder holds no {PROMPT_FILE}", where=folder, fix="give a released folder") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        told = f"the file is damaged: {type(error).__name__}: {error}"
+        raise InputError(told, where=path, fix="copy or download the folder again") from None
 
 
 def _read(name_or_path: str) -> str:

@@ -2,7 +2,7 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -50,7 +50,7 @@ class RecordSet:
         return len(self.records)
 
     def where(self, index: int) -> str:
-        return _where(self.source, index, self.lines[index])
+        return place_of(self.source, index, self.lines[index])
 
 
 def columns_of(fields: Mapping[str, str | None]) -> dict[str, str]:
@@ -70,22 +70,9 @@ def load_records(source: Source, fields: Mapping[str, str | None] | None = None)
     columns = columns_of(fields or {})
     rows = source.rows()
     problems = Problems()
-    present: Counter[str] = Counter()
-    for row in rows:
-        if isinstance(row.value, dict):
-            present.update(row.value.keys())
-    required = [field for field in FIELDS if field != "input" or _has_input(columns, present)]
-    missing_everywhere = [field for field in required if present and not present[columns[field]]]
-    for field in missing_everywhere:
-        problems.add(
-            f"no record has the field {columns[field]!r}",
-            where=source.name,
-            why=f"the columns are {', '.join(map(repr, present)) or 'none'}",
-            fix=_suggest(field, columns[field], present),
-        )
-    checked = [field for field in required if field not in missing_everywhere]
-    records = [_record(index, row, source.name, columns, checked, problems) for index, row in enumerate(rows)]
+    records = checked_records(source.name, rows, columns, FIELDS, problems)
     problems.raise_any()
+    present = _columns_of(rows)
     used = set(columns.values())
     return RecordSet(
         source=source.name,
@@ -93,6 +80,37 @@ def load_records(source: Source, fields: Mapping[str, str | None] | None = None)
         lines=[row.line for row in rows],
         ignored_columns={str(name): count for name, count in present.items() if name not in used},
     )
+
+
+def checked_records(
+    source: str, rows: Sequence[Row], columns: dict[str, str], wanted: Sequence[str], problems: Problems
+) -> list[Record]:
+    """Makes a record of every row, and adds what is wrong to the problems.
+
+    Args:
+        wanted: fields that a row must have; an input is not asked for where no row has one.
+    """
+    present = _columns_of(rows)
+    required = [field for field in wanted if field != "input" or _has_input(columns, present)]
+    missing_everywhere = [field for field in required if present and not present[columns[field]]]
+    for field in missing_everywhere:
+        problems.add(
+            f"no record has the field {columns[field]!r}",
+            where=source,
+            why=f"the columns are {', '.join(map(repr, present)) or 'none'}",
+            fix=_suggest(field, columns[field], present),
+        )
+    checked = [field for field in required if field not in missing_everywhere]
+    return [_record(index, row, source, columns, checked, problems) for index, row in enumerate(rows)]
+
+
+def _columns_of(rows: Sequence[Row]) -> Counter[str]:
+    """The columns, with the number of rows that have them."""
+    present: Counter[str] = Counter()
+    for row in rows:
+        if isinstance(row.value, dict):
+            present.update(row.value.keys())
+    return present
 
 
 def _has_input(columns: dict[str, str], present: Counter[str]) -> bool:
@@ -105,7 +123,7 @@ def _has_input(columns: dict[str, str], present: Counter[str]) -> bool:
 def _record(
     index: int, row: Row, source: str, columns: dict[str, str], checked: list[str], problems: Problems
 ) -> Record:
-    where = _where(source, index, row.line)
+    where = place_of(source, index, row.line)
     if not isinstance(row.value, dict):
         problems.add(f"{_kind(row.value)} where an object belongs", where=where, fix=_AN_OBJECT)
         return Record("", "", "")
@@ -161,5 +179,6 @@ def _nearest(column: str, names: Mapping[str, object]) -> str | None:
     return next(iter(difflib.get_close_matches(column, others, n=1, cutoff=0.7)), None)
 
 
-def _where(source: str, index: int, line: int | None) -> str:
+def place_of(source: str, index: int, line: int | None) -> str:
+    """How messages name a row of a source."""
     return f"{source}, record {index + 1}" + (f" (line {line})" if line is not None else "")

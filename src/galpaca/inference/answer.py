@@ -1,53 +1,195 @@
-"""Greedy answers, a batch at a time, with the template and the sequence splitting of training."""
+"""Answers, a batch at a time, with the template and the sequence splitting of training."""
 
-from collections.abc import Sequence
-from typing import Any
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
+from transformers import GenerationConfig
 
-from galpaca.data.prompts import Template
-from galpaca.data.tokenizer import Tokenizer
+from galpaca.errors import GalpacaError, Problems
+from galpaca.inference.loading import Loaded
+from galpaca.inference.sampling import Which, processors
+from galpaca.inference.settings import Settings
+
+Finish = Literal["end", "length", "positions", "stopped"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model answered.
+
+    Attributes:
+        which: of all the answers.
+        text: with its citations, molecules and ``<work>``; without the end and padding.
+        finish: ``end`` as the model meant it; ``length`` cut after ``max_new_tokens``; ``positions`` cut where the
+            model's positions end; ``stopped`` by a person.
+        prompt_tokens: of the prompt.
+        answer_tokens: of the answer, its end not counted.
+    """
+
+    which: Which
+    text: str
+    finish: Finish
+    prompt_tokens: int
+    answer_tokens: int
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt, and which of its answers is wanted."""
+
+    which: Which
+    ids: list[int]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Prompts that are answered together.
+
+    Attributes:
+        max_new_tokens: most tokens of their answers.
+        limited: the model's positions leave no more.
+    """
+
+    asked: list[Asked]
+    max_new_tokens: int
+    limited: bool
+
+
+def answer(
+    loaded: Loaded,
+    questions: Sequence[tuple[str, str]],
+    settings: Settings,
+    *,
+    batch_size: int = 16,
+    progress: Callable[[int], None] = lambda _: None,
+) -> list[Answer]:
+    """Answers each (instruction, input).
+
+    Args:
+        batch_size: prompts at a time; those of like length go together.
+        progress: called with the number of answers so far.
+
+    Returns:
+        In the order of the questions, ``settings.num_samples`` answers to each.
+
+    Raises:
+        InputError: prompts that are longer than the model's positions; all of them at once.
+        GalpacaError: the GPU's memory does not hold a batch.
+    """
+    prompts = loaded.prompt_ids(questions)
+    check_lengths(prompts, loaded.positions, [f"question {number}" for number in range(1, len(prompts) + 1)])
+    found: list[Answer] = []
+    for answers in answer_batches(loaded, wanted(prompts, settings.num_samples), settings, batch_size):
+        found += answers
+        progress(len(found))
+    return sorted(found, key=lambda one: one.which)
+
+
+def wanted(prompts: Sequence[list[int]], num_samples: int) -> list[Asked]:
+    """Every answer that is wanted of these prompts."""
+    return [Asked(Which(index, sample), ids) for index, ids in enumerate(prompts) for sample in range(num_samples)]
+
+
+def check_lengths(prompts: Sequence[list[int]], positions: int | None, places: Sequence[str]) -> None:
+    """Raises:
+    InputError: prompts that leave no position for an answer; all of them at once.
+    """
+    problems = Problems()
+    for ids, place in zip(prompts, places, strict=True):
+        if positions is not None and len(ids) >= positions:
+            problems.add(
+                f"the prompt has {len(ids):,} tokens, and the model {positions:,} positions for prompt and answer",
+                where=place,
+                fix=f"shorten the instruction or the input to {positions - 1:,} tokens or fewer",
+            )
+    problems.raise_any()
+
+
+def answer_batches(
+    loaded: Loaded, asked: Sequence[Asked], settings: Settings, batch_size: int
+) -> Iterator[list[Answer]]:
+    """Answers batch after batch, the longest prompts first: too large a batch shows at the start."""
+    for batch in batches(asked, settings.max_new_tokens, loaded.positions, batch_size):
+        yield answer_batch(loaded, batch, settings)
+
+
+def batches(
+    asked: Sequence[Asked], max_new_tokens: int, positions: int | None, batch_size: int
+) -> Iterator[Batch]:
+    """Batches of like length. Prompts that leave less room than an answer may need share one only with their like, so
+    that no answer is cut for its neighbour's sake.
+    """
+    longest_first = sorted(asked, key=lambda one: (-len(one.ids), one.which))
+    for room, group in itertools.groupby(longest_first, lambda one: _room(one, max_new_tokens, positions)):
+        members = list(group)
+        for start in range(0, len(members), batch_size):
+            yield Batch(members[start : start + batch_size], room, room < max_new_tokens)
+
+
+def _room(asked: Asked, max_new_tokens: int, positions: int | None) -> int:
+    return max_new_tokens if positions is None else min(max_new_tokens, positions - len(asked.ids))
 
 
 @torch.inference_mode()
-def answer(
-    model: Any,
-    tokenizer: Tokenizer,
-    template: Template,
-    questions: Sequence[tuple[str, str]],
-    *,
-    max_new_tokens: int,
-    batch_size: int = 20,
-) -> list[str]:
-    """Answers each (instruction, input) greedily.
+def answer_batch(loaded: Loaded, batch: Batch, settings: Settings, **further: Any) -> list[Answer]:
+    """Answers one batch.
 
     Args:
-        model: an OPT model of ``transformers`` with its own attention, in eval mode.
-        max_new_tokens: after which an answer is cut.
-        batch_size: questions at a time; those of like length go together.
+        further: for ``generate``, such as a streamer.
 
-    Returns:
-        The answers' texts, in the order of the questions.
+    Raises:
+        GalpacaError: the GPU's memory does not hold it.
     """
-    prompts = tokenizer.encode([tokenizer.mark(template.prompt(*question)) for question in questions])
-    answers = [""] * len(questions)
-    by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    for start in range(0, len(by_length), batch_size):
-        chosen = by_length[start : start + batch_size]
-        longest = max(len(prompts[i]) for i in chosen)
-        ids = torch.full((len(chosen), longest), tokenizer.pad_id)
-        mask = torch.zeros_like(ids)
-        for row, i in enumerate(chosen):
-            ids[row, longest - len(prompts[i]) :] = torch.tensor(prompts[i])
-            mask[row, longest - len(prompts[i]) :] = 1
+    model, tokenizer = loaded.model, loaded.tokenizer
+    longest = max(len(one.ids) for one in batch.asked)
+    # Padding stands at the left, so that all answers begin in one column; OPT counts positions from the mask.
+    ids = torch.full((len(batch.asked), longest), tokenizer.pad_id)
+    num_padding = torch.tensor([longest - len(one.ids) for one in batch.asked])
+    for row, one in enumerate(batch.asked):
+        ids[row, longest - len(one.ids) :] = torch.tensor(one.ids)
+    mask = (torch.arange(longest) >= num_padding[:, None]).long()
+    try:
         output = model.generate(
             ids.to(model.device),
             attention_mask=mask.to(model.device),
-            do_sample=False,
-            max_new_tokens=max_new_tokens,
-            eos_token_id=tokenizer.eos_id,
-            pad_token_id=tokenizer.pad_id,
+            generation_config=_greedy(loaded, batch),
+            logits_processor=processors(settings, [one.which for one in batch.asked], num_padding),
+            **further,
         )
-        for row, i in enumerate(chosen):
-            answers[i] = tokenizer.decode(output[row, longest:].tolist()).strip()
-    return answers
+    except torch.OutOfMemoryError:
+        raise GalpacaError(
+            f"the GPU's memory does not hold {len(batch.asked)} prompts of {longest:,} tokens and their answers",
+            where="--batch-size",
+            fix=f"--batch-size {max(1, len(batch.asked) // 2)}, or a smaller --max-new-tokens; what is answered stays",
+        ) from None
+    return [
+        _answer(loaded, batch, one, row) for one, row in zip(batch.asked, output[:, longest:].tolist(), strict=True)
+    ]
+
+
+def _greedy(loaded: Loaded, batch: Batch) -> GenerationConfig:
+    """All that decides is said, since what is left open is filled with the model's own defaults."""
+    return GenerationConfig(
+        do_sample=False,
+        num_beams=1,
+        repetition_penalty=1.0,
+        max_new_tokens=batch.max_new_tokens,
+        eos_token_id=loaded.tokenizer.eos_id,
+        pad_token_id=loaded.tokenizer.pad_id,
+    )
+
+
+def _answer(loaded: Loaded, batch: Batch, asked: Asked, ids: list[int]) -> Answer:
+    finish: Finish
+    if loaded.tokenizer.eos_id in ids:
+        ids, finish = ids[: ids.index(loaded.tokenizer.eos_id)], "end"
+    elif len(ids) < batch.max_new_tokens:
+        finish = "stopped"
+    else:
+        finish = "positions" if batch.limited else "length"
+    return Answer(asked.which, loaded.tokenizer.decode(ids), finish, len(asked.ids), len(ids))

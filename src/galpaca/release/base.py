@@ -12,13 +12,10 @@ from typing import Any
 import torch
 from transformers import OPTConfig
 
-from galpaca.data.prompts import Template
+from galpaca.data.prompts import PROMPT_FILE, Template
 from galpaca.data.tokenizer import Tokenizer, load_tokenizer
 from galpaca.errors import InputError
 from galpaca.runs.folder import sync_folder
-
-# What ``galpaca`` needs to ask the model as it was trained; ``transformers`` ignores the file.
-PROMPT_FILE = "galpaca.json"
 
 _FIX = "restore the folder; the command that trains, given again, writes it too unless the run is complete"
 

@@ -47,6 +47,11 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def non_finite(self) -> Path:
+        """One line for every step whose loss or gradient was not finite: where, and with which examples."""
+        return self.path / "non_finite.jsonl"
+
+    @property
     def lock(self) -> Path:
         return self.path / "run.lock"
 

@@ -1,0 +1,125 @@
+"""The layout of the chat's page."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio
+
+from galpaca.app.chat_talk import Shown, Talks, Turn
+from galpaca.inference.loading import Loaded
+from galpaca.inference.settings import Settings
+
+_LATEX: list[dict[str, str | bool]] = [
+    {"left": "$$", "right": "$$", "display": True},
+    {"left": "\\[", "right": "\\]", "display": True},
+    {"left": "\\(", "right": "\\)", "display": False},
+    {"left": "$", "right": "$", "display": False},
+]
+
+
+def build_page(loaded: Loaded, settings: Settings) -> gradio.Blocks:
+    """The page; nothing is served yet.
+
+    Args:
+        settings: as the page first shows them.
+    """
+    talks = Talks(loaded, settings)
+    with gradio.Blocks(title=f"galpaca: {loaded.name}", analytics_enabled=False) as page:
+        gradio.Markdown(f"### {loaded.name}\n{loaded.place}. The model sees each instruction alone.", elem_id="head")
+        with gradio.Row():
+            with gradio.Column(scale=3, min_width=320):
+                talk, note, instruction, input, ask, stop, clear = _talk()
+            with gradio.Column(scale=1, min_width=260), gradio.Accordion("How it answers", open=True):
+                values = _values(settings, loaded.positions)
+        with gradio.Accordion("What the model sees", open=False, elem_id="seen"):
+            prompt = gradio.Textbox(
+                lines=6,
+                max_lines=30,
+                show_label=False,
+                container=False,
+                interactive=False,
+                elem_id="prompt",
+                placeholder="The prompt of the last instruction, as its tokens read, and the answer as it was written.",
+            )
+
+        def answer(
+            instruction: str, input: str, talk: list[Turn], *given: Any, request: gradio.Request
+        ) -> Iterator[tuple[Any, ...]]:
+            question = (instruction.strip(), input.strip())
+            for shown in talks.ask(str(request.session_hash), question, talk, dict(zip(values, given, strict=True))):
+                yield _outputs(shown)
+
+        def end(request: gradio.Request) -> None:
+            talks.stop(str(request.session_hash))
+
+        def leave(request: gradio.Request) -> None:
+            talks.leave(str(request.session_hash))
+
+        gradio.on(
+            [ask.click, instruction.submit, input.submit],
+            answer,
+            [instruction, input, talk, *values.values()],
+            [talk, note, prompt],
+            show_progress="hidden",
+            trigger_mode="once",
+            api_visibility="private",
+        )
+        stop.click(end, queue=False, show_progress="hidden", api_visibility="private")
+        clear.click(
+            lambda: ([], "", "", "", ""),
+            outputs=[talk, note, prompt, instruction, input],
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        page.unload(leave)
+    return page
+
+
+def _outputs(shown: Shown) -> tuple[Any, ...]:
+    return shown.talk, shown.note, shown.prompt
+
+
+def _talk() -> tuple[Any, ...]:
+    talk = gradio.Chatbot(
+        show_label=False,
+        elem_id="talk",
+        height=440,
+        latex_delimiters=_LATEX,
+        layout="bubble",
+        buttons=["copy"],
+        feedback_options=None,
+        placeholder="Ask something.",
+        allow_file_downloads=False,
+    )
+    note = gradio.Markdown("", elem_id="told")
+    instruction = gradio.Textbox(
+        label="Instruction", lines=1, max_lines=10, autofocus=True, elem_id="instruction", placeholder="Enter asks"
+    )
+    input = gradio.Textbox(
+        label="Input", lines=1, max_lines=10, elem_id="input", placeholder="optional: what the instruction is about"
+    )
+    with gradio.Row():
+        ask = gradio.Button("Ask", variant="primary", elem_id="ask", min_width=80)
+        stop = gradio.Button("Stop", elem_id="stop", min_width=80)
+        clear = gradio.Button("Clear", elem_id="clear", min_width=80)
+    return talk, note, instruction, input, ask, stop, clear
+
+
+def _values(settings: Settings, positions: int | None) -> dict[str, Any]:
+    """A control for each setting, by its name."""
+    most = positions or 4096
+    return {
+        "max_new_tokens": gradio.Slider(
+            1, max(most, settings.max_new_tokens), settings.max_new_tokens, step=1, label="Tokens at most"
+        ),
+        "temperature": gradio.Slider(
+            0, 2, settings.temperature, step=0.05, label="Temperature", info="0: the likeliest token"
+        ),
+        "top_p": gradio.Slider(0.05, 1, settings.top_p, step=0.01, label="Top-p"),
+        "top_k": gradio.Slider(0, 200, settings.top_k, step=1, label="Top-k", info="0: all tokens"),
+        "repetition_penalty": gradio.Slider(
+            0.5, 2, settings.repetition_penalty, step=0.01, label="Repetition penalty", info="1: none"
+        ),
+        "seed": gradio.Number(settings.seed, precision=0, label="Seed"),
+    }

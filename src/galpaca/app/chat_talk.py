@@ -1,0 +1,111 @@
+"""What the buttons of the chat's page do."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from galpaca.app.chat import told
+from galpaca.errors import GalpacaError, InputErrors
+from galpaca.inference.loading import Loaded
+from galpaca.inference.settings import Settings
+from galpaca.inference.stream import Stream
+
+# ``<work>`` and the like: the page would take them for tags and drop them.
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
+
+Turn = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the page shows.
+
+    Attributes:
+        talk: questions and answers.
+        note: the line below them.
+        prompt: as the model sees it, and the answer as the model wrote it.
+    """
+
+    talk: list[Turn]
+    note: str
+    prompt: str
+
+
+class Talks:
+    """One talk for every open page. The model answers one question at a time."""
+
+    def __init__(self, loaded: Loaded, settings: Settings) -> None:
+        self._loaded, self._settings = loaded, settings
+        self._stops: dict[str, threading.Event] = {}
+        self._numbers: dict[str, int] = {}
+
+    def ask(self, page: str, question: tuple[str, str], talk: list[Turn], values: dict[str, Any]) -> Iterator[Shown]:
+        """Yields what is shown, as the answer grows.
+
+        Args:
+            page: which of the open ones asks.
+            talk: questions and answers before.
+            values: of the settings, as they stand on the page.
+        """
+        if not question[0]:
+            yield Shown(talk, "Write an instruction first.", "")
+            return
+        stop = self._stops[page] = threading.Event()
+        number = self._numbers[page] = self._numbers.get(page, -1) + 1
+        begun = time.monotonic()
+        prompt, text = "", ""
+        asked = [*talk, _turn("user", "\n\n".join(filter(None, question))), _turn("assistant", "")]
+        try:
+            stream = Stream(self._loaded, question, self._chosen(values), number=number, stop=stop)
+            prompt = self.prompt(question)
+            yield Shown(asked, "The model reads …", prompt)
+            for piece in stream:
+                text += piece
+                yield Shown([*asked[:-1], _turn("assistant", text)], "The model writes …", prompt + text)
+        except GalpacaError as error:
+            yield Shown(asked[:-1] if text else talk, _sentence(error), prompt + text)
+            return
+        answer = stream.answer
+        assert answer is not None
+        note = told(answer, time.monotonic() - begun).strip("()")
+        yield Shown([*asked[:-1], _turn("assistant", answer.text)], note, prompt + answer.text)
+
+    def stop(self, page: str) -> None:
+        if stop := self._stops.get(page):
+            stop.set()
+
+    def leave(self, page: str) -> None:
+        """The page was closed: nobody reads the rest of its answer."""
+        self.stop(page)
+        self._stops.pop(page, None)
+        self._numbers.pop(page, None)
+
+    def prompt(self, question: tuple[str, str]) -> str:
+        """As the model sees it: what the tokenizer's normalization changes is changed here too."""
+        return self._loaded.tokenizer.decode(self._loaded.prompt_ids([question])[0])
+
+    def _chosen(self, values: dict[str, Any]) -> Settings:
+        """The page's values; those of draws count only where there are draws, and an empty field is the default."""
+        given = {name: value for name, value in values.items() if value is not None}
+        for name in ("max_new_tokens", "top_k", "seed"):
+            if name in given:
+                given[name] = int(given[name])
+        if not given.get("temperature"):
+            given |= {"top_p": 1.0, "top_k": 0}
+        chosen = replace(self._settings, **given, num_samples=1)
+        chosen.check()
+        return chosen
+
+
+def _turn(role: str, text: str) -> Turn:
+    return {"role": role, "content": _TAG.sub("&lt;", text)}
+
+
+def _sentence(error: GalpacaError) -> str:
+    problems = error.problems if isinstance(error, InputErrors) else (error,)
+    return " ".join(f"{problem.where}: {problem.what} ({problem.fix})." for problem in problems)

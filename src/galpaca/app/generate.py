@@ -1,0 +1,161 @@
+"""``galpaca generate``: answers to one instruction, or to a file of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import galpaca
+from galpaca.app.asked_model import ModelOptions
+from galpaca.app.console import counting, make_console, show_rows
+from galpaca.app.own_options import columns_of_options, told_in_own_options
+from galpaca.data.questions import Question, load_questions
+from galpaca.data.sources import FileSource
+from galpaca.errors import InputError, StoppedBySignal
+from galpaca.inference.answers_file import AnswersFile
+from galpaca.inference.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from galpaca.inference.answer import Answer
+    from galpaca.inference.loading import Loaded
+
+# What a line of the answers has beside the columns of its prompt.
+RESERVED = ("index", "sample", "answer", "finish", "prompt_tokens", "answer_tokens")
+
+_FINISHES = {
+    "end": "ended by the model",
+    "length": "cut after --max-new-tokens",
+    "positions": "cut where the model's positions end",
+}
+
+
+def generate_one(options: ModelOptions, instruction: str, input: str) -> None:
+    """Prints the answer to one instruction, or its samples with a line before each.
+
+    Raises:
+        InputError: whatever is wrong with options, model or instruction.
+    """
+    if not instruction.strip():
+        raise InputError("the instruction is empty", where="--instruction", fix='--instruction "Name a noble gas."')
+    options.check()
+    console = make_console(stderr=True)
+    loaded, settings = options.load(console)
+    from galpaca.inference.answer import answer
+
+    for one in answer(loaded, [(instruction, input)], settings):
+        if settings.num_samples > 1:
+            print(f"--- {one.which.sample + 1}")
+        print(one.text)
+        if one.finish != "end":
+            sys.stdout.flush()
+            console.print(f"({_FINISHES[one.finish]})", style="yellow")
+
+
+def generate_file(
+    options: ModelOptions, file: Path, out: Path, *, fields: Sequence[str], batch_size: int | None
+) -> None:
+    """Answers a file of prompts into a file of answers, or goes on where an earlier run stopped.
+
+    Args:
+        fields: ``FIELD=COLUMN`` for columns that have other names.
+        batch_size: prompts at a time; None is 16 on a GPU and 8 on a CPU.
+
+    Raises:
+        InputError: whatever is wrong with options, model, prompts or the answers that are there; nothing is written.
+    """
+    console = make_console()
+    options.check()
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"{batch_size} is too few", where="--batch-size", fix="1 or more")
+    with told_in_own_options():
+        columns = columns_of_options(fields, ("instruction", "input"))
+        questions = load_questions(FileSource(file), columns, RESERVED)
+    answers = AnswersFile(out, ("index", "sample"))
+    answers.check(_given(options, questions))
+    loaded, settings = options.load(console)
+    _answer_all(loaded, settings, questions, answers, batch_size, _given(options, questions), console)
+
+
+def _answer_all(
+    loaded: Loaded,
+    settings: Settings,
+    questions: Sequence[Question],
+    answers: AnswersFile,
+    batch_size: int | None,
+    given: Mapping[str, Any],
+    console: Console,
+) -> None:
+    from galpaca.inference.answer import answer_batches, check_lengths, wanted
+
+    prompts = loaded.prompt_ids([(one.instruction, one.input) for one in questions])
+    check_lengths(prompts, loaded.positions, [one.where for one in questions])
+    begun = {**given, "max_new_tokens": settings.max_new_tokens, "model_fingerprint": loaded.fingerprint}
+    every = wanted(prompts, settings.num_samples)
+    with answers.writing(begun, _notes(loaded)):
+        left = [] if answers.complete else [one for one in every if not answers.answered(one.which)]
+        if answers.complete:
+            console.print(f"All {len(every):,} answers are there already: {answers.out}", markup=False)
+            return
+        if len(left) < len(every):
+            console.print(f"{len(every) - len(left):,} of {len(every):,} answers are there already")
+        size = batch_size or (8 if loaded.model.device.type == "cpu" else 16)
+        try:
+            with counting(console, f"answers ({loaded.place})", len(every)) as progress:
+                for some in answer_batches(loaded, left, settings, size):
+                    answers.append([_line(questions[one.which.index], one) for one in some])
+                    progress(len(answers.lines))
+        except (StoppedBySignal, KeyboardInterrupt):
+            console.print(f"{len(answers.lines):,} of {len(every):,} answers are kept; the same command goes on")
+            raise
+        answers.finish()
+    _summary(console, answers)
+
+
+def _given(options: ModelOptions, questions: Sequence[Question]) -> dict[str, Any]:
+    """What must be the same when a run goes on, as far as it is known before the model is loaded."""
+    rows = json.dumps([[one.instruction, one.input, one.row] for one in questions], sort_keys=True, default=str)
+    settings = options.settings.to_dict()
+    if options.max_new_tokens is None:
+        del settings["max_new_tokens"]  # the model's, not known yet
+    else:
+        settings["max_new_tokens"] = options.max_new_tokens
+    return {"prompts_sha256": hashlib.sha256(rows.encode()).hexdigest(), "num_prompts": len(questions), **settings}
+
+
+def _notes(loaded: Loaded) -> dict[str, Any]:
+    from importlib.metadata import version
+
+    return {
+        "model": loaded.name,
+        "place": loaded.place,
+        "versions": {"galpaca": galpaca.__version__, **{name: version(name) for name in ("torch", "transformers")}},
+    }
+
+
+def _line(question: Question, answer: Answer) -> dict[str, Any]:
+    return {
+        **question.row,
+        "index": answer.which.index,
+        "sample": answer.which.sample,
+        "answer": answer.text,
+        "finish": answer.finish,
+        "prompt_tokens": answer.prompt_tokens,
+        "answer_tokens": answer.answer_tokens,
+    }
+
+
+def _summary(console: Console, answers: AnswersFile) -> None:
+    finishes = Counter(line["finish"] for line in answers.lines)
+    tokens = sum(line["answer_tokens"] for line in answers.lines)
+    show_rows(
+        console,
+        f"{len(answers.lines):,} answers, {tokens:,} tokens",
+        [*((_FINISHES[name], f"{finishes[name]:,}") for name in _FINISHES if finishes[name]), ("file", str(answers.out))],
+    )

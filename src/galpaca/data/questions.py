@@ -1,0 +1,55 @@
+"""Questions for a model: rows of a file with an instruction and an input that may be empty, whatever else they hold."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from galpaca.data.records import checked_records, columns_of, place_of
+from galpaca.data.sources import Source
+from galpaca.errors import Problems
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a model is asked.
+
+    Attributes:
+        instruction: what to do.
+        input: what to do it with; empty where there is none.
+        where: file, number and line, for messages.
+        row: all that stands in its row, as it stands there.
+    """
+
+    instruction: str
+    input: str
+    where: str
+    row: dict[str, Any]
+
+
+def load_questions(
+    source: Source, fields: Mapping[str, str | None] | None = None, reserved: Sequence[str] = ()
+) -> list[Question]:
+    """Reads and checks all questions of a source.
+
+    Args:
+        fields: the source's column for each of instruction and input, where it is not the field's name.
+        reserved: columns that a row must not have, since the answer will stand there.
+
+    Raises:
+        InputError: anything wrong in it; all problems at once.
+    """
+    rows, columns = source.rows(), columns_of(fields or {})
+    problems = Problems()
+    records = checked_records(source.name, rows, columns, ("instruction", "input"), problems)
+    questions = []
+    for index, (row, record) in enumerate(zip(rows, records, strict=True)):
+        if not isinstance(row.value, dict):  # told already
+            continue
+        where = place_of(source.name, index, row.line)
+        if record.instruction == row.value.get(columns["instruction"]) and not record.instruction.strip():
+            problems.add("the instruction is empty", where=where, fix="write what to do, or remove the record")
+        for name in [name for name in reserved if name in row.value]:
+            problems.add(f"the column {name!r} is there already", where=where, fix=f"rename it: the answer has {name!r}")
+        questions.append(Question(record.instruction, record.input, where, row.value))
+    problems.raise_any()
+    return questions

@@ -1,0 +1,166 @@
+"""A model to ask: released folder, run folder, or a name on the Hub; with its tokenizer and its template."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
+
+import torch
+
+from galpaca.data.prompts import PROMPT_FILE, load_template, read_prompt_file
+from galpaca.data.tokenizer import load_tokenizer
+from galpaca.errors import GalpacaError, InputError
+from galpaca.inference.places import FOLDER_FIX, find_model
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+# Of a weights file, what is read for its fingerprint: its ends and its middle.
+_PIECE_BYTES = 2**16
+
+
+class Reader(Protocol):
+    """What is asked of a tokenizer; ``galpaca.data.tokenizer.Tokenizer`` is one."""
+
+    eos_id: int
+    pad_id: int
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]: ...
+
+    def mark(self, text: str) -> str: ...
+
+    def decode(self, ids: Sequence[int]) -> str: ...
+
+
+class Asking(Protocol):
+    """What is asked of a template; ``galpaca.data.prompts.Template`` is one."""
+
+    def prompt(self, instruction: str, input: str = "") -> str: ...
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model that can be asked.
+
+    Attributes:
+        name: as it was given.
+        model: of ``transformers``, in eval mode.
+        positions: most tokens of prompt and answer; None where the model has no limit.
+        max_new_tokens: default length of an answer.
+        fingerprint: SHA-256 over configuration, tokenizer and template, sizes of the weights and samples of them.
+        place: where its weights are, and in which dtype.
+    """
+
+    name: str
+    model: Any
+    tokenizer: Reader
+    template: Asking
+    positions: int | None
+    max_new_tokens: int
+    fingerprint: str
+    place: str
+
+    def prompt_ids(self, questions: Sequence[tuple[str, str]]) -> list[list[int]]:
+        """Ids of the prompts of (instruction, input), as they stand at the head of an example in training."""
+        return self.tokenizer.encode([self.tokenizer.mark(self.template.prompt(*one)) for one in questions])
+
+
+DEFAULT_MAX_NEW_TOKENS = 256
+
+
+def load(name: str, *, dtype: Dtype | None = None, template: str | None = None) -> Loaded:
+    """Loads a model onto the GPU, or the GPUs, or the CPU.
+
+    Args:
+        name: a released folder, the folder of a run, or a name on the Hub.
+        dtype: of the weights; by default the folder's on a GPU, and float32 on a CPU.
+        template: a shipped template or a .yaml file; by default what the folder says.
+
+    Raises:
+        InputError: the model, its tokenizer or its template cannot be had.
+        GalpacaError: the memory does not hold it.
+    """
+    path = find_model(name)
+    if dtype is not None and dtype not in get_args(Dtype):
+        raise InputError(f"{dtype!r} is none of its values", where="--dtype", fix=" or ".join(get_args(Dtype)))
+    chosen = _template(Path(path), template)
+    tokenizer = load_tokenizer(path)
+    if template is None and read_prompt_file(Path(path))[1] != tokenizer.splits_sequences:
+        raise InputError(
+            "the folder's tokenizer splits sequences otherwise than in training",
+            where=name,
+            why="the model would read molecules and proteins in pieces that it does not know",
+            fix="restore tokenizer.json and galpaca.json, which belong together",
+        )
+    model = _load_model(path, name, dtype)
+    generation = model.generation_config
+    return Loaded(
+        name=name,
+        model=model,
+        tokenizer=tokenizer,
+        template=chosen,
+        positions=getattr(model.config, "max_position_embeddings", None),
+        max_new_tokens=generation.max_new_tokens or DEFAULT_MAX_NEW_TOKENS,
+        fingerprint=_fingerprint(path, model, tokenizer.fingerprint, chosen.fingerprint),
+        place=_place(model),
+    )
+
+
+def _template(path: Path, given: str | None) -> Any:
+    if given is not None:
+        return load_template(given)
+    if not (path / PROMPT_FILE).is_file():
+        raise InputError(
+            f"it does not say how it is asked: there is no {PROMPT_FILE}",
+            where=path,
+            why="asked in other words than those of its training, a model answers badly",
+            fix="--template alpaca, or science, or a .yaml file",
+        )
+    return read_prompt_file(path)[0]
+
+
+def _load_model(path: str, name: str, dtype: Dtype | None) -> Any:
+    from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    num_gpus = torch.cuda.device_count()
+    wanted: Any = getattr(torch, dtype) if dtype else "auto" if num_gpus else torch.float32
+    where = {"device_map": "auto" if num_gpus > 1 else {"": 0}} if num_gpus else {}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=wanted, **where)
+    except torch.OutOfMemoryError as error:
+        raise GalpacaError(
+            "the GPU's memory does not hold the model", where=name, why=str(error), fix="--dtype bfloat16; or more GPUs"
+        ) from None
+    except Exception as error:  # the library raises a dozen unrelated kinds
+        told = str(error).strip().splitlines()
+        raise InputError(
+            f"the model cannot be loaded: {type(error).__name__}: {told[0] if told else ''}", where=name, fix=FOLDER_FIX
+        ) from None
+    return model.eval()
+
+
+def _place(model: Any) -> str:
+    """Tells of weights that several GPUs do not hold, since each answer then waits for the host's memory or disk."""
+    used = sorted({str(device) for device in getattr(model, "hf_device_map", {"": model.device}).values()})
+    names = [f"GPU {name}" if name.isdigit() else name for name in used]
+    return f"{' and '.join(names)}, {str(model.dtype).removeprefix('torch.')}"
+
+
+def _fingerprint(path: str, model: Any, *others: str) -> str:
+    digest = hashlib.sha256("\0".join(others).encode())
+    # The commit, where the weights are the Hub's.
+    digest.update(f"{getattr(model.config, '_commit_hash', None)} {model.dtype}".encode())
+    folder = Path(path)
+    for file in sorted([*folder.glob("*.safetensors"), folder / "config.json"]) if folder.is_dir() else []:
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size}".encode())
+        with file.open("rb") as content:
+            for start in (0, size // 2, max(0, size - _PIECE_BYTES)):
+                content.seek(start, os.SEEK_SET)
+                digest.update(content.read(_PIECE_BYTES))
+    return digest.hexdigest()

@@ -1,0 +1,85 @@
+"""One answer, piece by piece, while the model still writes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
+
+from galpaca.inference.answer import Answer, Asked, answer_batch, batches, check_lengths
+from galpaca.inference.loading import Loaded, Reader
+from galpaca.inference.sampling import Which
+from galpaca.inference.settings import Settings
+
+
+class Stream:
+    """Pieces of an answer; iterate over it once.
+
+    Args:
+        number: of the question in its talk: drawn again, an answer to the same question is another one.
+        stop: set, it ends the answer at the next token.
+
+    Attributes:
+        answer: the whole of it, once the iteration is over.
+
+    Raises:
+        InputError: the prompt is longer than the model's positions.
+    """
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        question: tuple[str, str],
+        settings: Settings,
+        *,
+        number: int = 0,
+        stop: threading.Event | None = None,
+    ) -> None:
+        self.answer: Answer | None = None
+        self._loaded, self._settings = loaded, settings
+        self._stop = stop or threading.Event()
+        [ids] = loaded.prompt_ids([question])
+        check_lengths([ids], loaded.positions, ["the question"])
+        asked = [Asked(Which(number, 0), ids)]
+        [self._batch] = batches(asked, settings.max_new_tokens, loaded.positions, 1)
+        self._error: BaseException | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        streamer = TextIteratorStreamer(_Decoder(self._loaded.tokenizer), skip_prompt=True)  # type: ignore[arg-type]
+        thread = threading.Thread(target=self._generate, args=(streamer,), daemon=True)
+        thread.start()
+        try:
+            yield from (piece for piece in streamer if piece)
+        finally:
+            self._stop.set()  # whoever leaves early needs no more of it
+            thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _generate(self, streamer: TextIteratorStreamer) -> None:
+        further = {"streamer": streamer, "stopping_criteria": StoppingCriteriaList([_Stopped(self._stop)])}
+        try:
+            [self.answer] = answer_batch(self._loaded, self._batch, self._settings, **further)
+        except BaseException as error:  # raised again where the pieces are read
+            self._error = error
+            streamer.end()
+
+
+class _Stopped(StoppingCriteria):
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+
+    def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
+        return input_ids.new_full((len(input_ids),), self._stop.is_set()).bool()
+
+
+class _Decoder:
+    """A tokenizer as the streamer asks for it, which would drop citations or show the end."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def decode(self, ids: Sequence[int], **_: Any) -> str:
+        return self._reader.decode(ids)
