@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from cluster.slurm import Kind
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
-STEPS = 120
+STEPS = 250
 LENGTH = f"trainer.max_steps={STEPS}"
 
 
@@ -35,8 +36,9 @@ def test_a_run_that_is_interrupted_in_every_way_ends_as_one_that_never_was(desk:
     """Two FSDP ranks. Warned before the time limit, again while it starts, preempted, requeued by an administrator."""
     job = desk.submit("disturbed", LENGTH, "logger=wandb")
     job.wait_for_step(3)
-    intruder = desk.submit("disturbed", LENGTH)
-    intruder.finish("FAILED")
+    with standing_still(job):
+        intruder = desk.submit("disturbed", LENGTH)
+        intruder.finish("FAILED")
     assert error_of(intruder, 2) == f"error: {job.run}: another process is writing in this run folder"
 
     job.signal(signal.SIGUSR1)
@@ -118,6 +120,17 @@ def test_a_job_that_cannot_work_says_so_in_one_line(desk: Desk) -> None:
     for job in (fewer, nodes):
         assert "#SBATCH --nodes=1\n" in job.told()
         assert "#SBATCH --ntasks-per-node=2\n" in job.told()
+
+
+@contextmanager
+def standing_still(job: Job) -> Iterator[None]:
+    """So that what happens meanwhile may take its time."""
+    pids = job.pids().values()
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    yield
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
 
 
 def comes_back(job: Job, restarts: int) -> int:
