@@ -52,11 +52,12 @@ def test_a_run_that_is_interrupted_in_every_way_ends_as_one_that_never_was(desk:
     job.wait_for_step(saved + 3)
     desk.preempt(job)
     saved = comes_back(job, 3)
-    assert job.slurm.facts(job.id)["PreemptTime"] != "None"
+    assert "goes back into the queue: restart 3" in job.told()
 
     job.wait_for_step(saved + 3)
     job.slurm.run("scontrol", "requeue", job.id)
     comes_back(job, 4)
+    assert "goes back into the queue: restart 4" not in job.told(), "SLURM does it"
 
     assert job.finish()["Restarts"] == "4"
     assert len(job.starts()) == 4  # the second of five was not to write anything
