@@ -103,9 +103,7 @@ class Chat:
         self.stop = threading.Event()
         begun = time.monotonic()
         try:
-            stream = Stream(
-                self.loaded, (instruction, self.input), self.settings, number=self.number, stop=self.stop
-            )
+            stream = Stream(self.loaded, (instruction, self.input), self.settings, number=self.number, stop=self.stop)
             self.number += 1
             for piece in stream:
                 print(piece, end="", flush=True)

@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from galpaca.app.specs import BatchSpec, CheckpointSpec, HangSpec, ReleaseSpec, RunSpec, TrainerSpec
+from galpaca.app.specs import BatchSpec, CheckpointSpec, HangSpec, ReleaseSpec, RunSpec, SamplesSpec, TrainerSpec
 from galpaca.data.spec import DataSpec
 from galpaca.errors import InputError, Problems
 from galpaca.model.compute import ComputeSpec
@@ -38,6 +38,7 @@ class Config:
     checkpoint: CheckpointSpec = field(default_factory=CheckpointSpec)
     guard: GuardSpec = field(default_factory=GuardSpec)
     hang: HangSpec = field(default_factory=HangSpec)
+    samples: SamplesSpec = field(default_factory=SamplesSpec)
     release: ReleaseSpec = field(default_factory=ReleaseSpec)
     seed: int = 42
 
@@ -82,6 +83,7 @@ _SECTIONS: Mapping[str, Any] = {
     "checkpoint": CheckpointSpec,
     "guard": GuardSpec,
     "hang": HangSpec,
+    "samples": SamplesSpec,
     "release": ReleaseSpec,
 }
 

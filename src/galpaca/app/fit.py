@@ -5,26 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
-from functools import partial
 from typing import TYPE_CHECKING
 
+from galpaca.app.callbacks import in_order, make_checkpointer, make_metrics, make_policy, val_every_steps
 from galpaca.app.config import Config
 from galpaca.app.console import TrainingProgress
-from galpaca.app.engine import Engine, peak_flops
+from galpaca.app.engine import Engine
 from galpaca.app.examples import Steps
-from galpaca.app.hung import end_hung
 from galpaca.app.memory import memory_advice
 from galpaca.app.ranks import global_rank
-from galpaca.app.slurm import decide
+from galpaca.app.samples import Samples
 from galpaca.app.start import Beginning
 from galpaca.errors import GalpacaError, StoppedBySignal
-from galpaca.model.opt import architecture_of
-from galpaca.runs.checkpoints import Retention
 from galpaca.runs.folder import RunFolder
-from galpaca.runs.metrics import MetricsFile, append_line, training_losses, validation_losses
+from galpaca.runs.metrics import MetricsFile
 from galpaca.runs.record import RunRecord
 from galpaca.runs.shutdown import Shutdown, signal_of
-from galpaca.runs.spikes import LossSpikes
 
 if TYPE_CHECKING:
     import lightning as L
@@ -41,6 +37,7 @@ def fit(
     steps: Steps,
     model: OPTForCausalLM,
     begin: Beginning,
+    samples: Samples | None,
     engine: Engine,
     shutdown: Shutdown,
     console: Console,
@@ -54,15 +51,10 @@ def fit(
     Raises:
         StoppedBySignal: asked to stop, and saved.
     """
-    from galpaca.training.checkpoints.callback import Cadence, Checkpointer
     from galpaca.training.checkpoints.store import CheckpointStore
-    from galpaca.training.guard import NonFinitePolicy
-    from galpaca.training.metrics import LoggerSink, StepMetrics
+    from galpaca.training.metrics import LoggerSink
     from galpaca.training.module import InstructionTuner
-    from galpaca.training.notice import ComesBack
-    from galpaca.training.speed import StepSpeed
     from galpaca.training.trainer import make_trainer
-    from galpaca.training.validation import MissedValidation
 
     loggers = engine.make_loggers(folder=folder, run_id=record.id)
     with ExitStack() as stack:
@@ -75,48 +67,22 @@ def fit(
             sinks = [file, progress, logger_sink]
             for logger in loggers:
                 logger.log_hyperparams({"config": asdict(config), **record.content})
-        policy = NonFinitePolicy(
-            config.guard,
-            record=partial(append_line, folder.non_finite),
-            example_of=lambda i: int(steps.module.train_indices[i]),
-        )
-        metrics = StepMetrics(
-            sinks,
-            shutdown,
-            steps_per_epoch=steps.per_epoch,
-            every_steps=config.trainer.read_metrics_every_steps,
-            speed=StepSpeed(architecture_of(model.config), peak_flops(config)),
-            policy=policy,
-            spikes=LossSpikes(config.guard.spike_factor, training_losses(folder.metrics)),
-        )
+        policy = make_policy(config, folder, steps)
+        metrics = make_metrics(config, folder, steps, model.config, sinks, shutdown, policy)
         store = CheckpointStore(begin.weights, begin.shapes)
-        saving = config.checkpoint
-        checkpointer = Checkpointer(
-            folder,
-            store,
-            metrics,
-            file,
-            num_steps=steps.num_steps,
-            cadence=Cadence(saving.every_steps, saving.every_minutes, steps.per_epoch if saving.every_epoch else None),
-            retention=Retention(saving.keep_last, saving.keep_every, saving.keep_best),
-            asynchronous=saving.asynchronous,
-            recipe=record.content["recipe"],
-            shapes=store.shapes,
-            tell=lambda figures: logger_sink.write([dict(figures)]),
+        checkpointer = make_checkpointer(
+            config, folder, steps, record.content["recipe"], store, metrics, file, [logger_sink]
         )
         policy.checkpoints = checkpointer
-        val_every_steps = config.trainer.val_every_steps or steps.per_epoch
-        validation = MissedValidation(_validation_is_missing(folder, steps, begin.step, val_every_steps))
-        notice = ComesBack(lambda number: decide(number).job is not None)
-        # The order matters: a step's figures come before the checkpoint that counts on them.
+        callbacks = in_order(config, folder, steps, begin, metrics, checkpointer, samples, loggers)
         trainer = make_trainer(
             engine.strategy,
             engine.precision,
             accelerator=config.trainer.accelerator,
             devices=config.trainer.devices,
             num_nodes=config.trainer.num_nodes,
-            val_every_steps=val_every_steps,
-            callbacks=[*_hang_watch(config, folder), metrics, checkpointer, validation, notice, *engine.callbacks],
+            val_every_steps=val_every_steps(config, steps),
+            callbacks=[*callbacks, *engine.callbacks],
             loggers=loggers,
             root=folder.path,
         )
@@ -129,19 +95,6 @@ def fit(
         if stop and global_rank() == 0:  # others have nothing left to do
             told = "stopped after the last step, which is saved; the same command releases it"
             raise StoppedBySignal(told, stop, agreed=True)
-
-
-def _hang_watch(config: Config, folder: RunFolder) -> list[L.Callback]:
-    from galpaca.training.hang import HangWatch
-
-    minutes = config.hang.minutes
-    return [] if minutes is None else [HangWatch(folder.stacks, 60 * minutes, end_hung(config, folder))]
-
-
-def _validation_is_missing(folder: RunFolder, steps: Steps, step: int, val_every_steps: int) -> bool:
-    """Of the step that the run goes on after."""
-    is_due = step > 0 and (step % val_every_steps == 0 or step == steps.num_steps)
-    return is_due and bool(len(steps.module.val_indices)) and step not in validation_losses(folder.metrics)
 
 
 @contextmanager

@@ -157,5 +157,8 @@ def _summary(console: Console, answers: AnswersFile) -> None:
     show_rows(
         console,
         f"{len(answers.lines):,} answers, {tokens:,} tokens",
-        [*((_FINISHES[name], f"{finishes[name]:,}") for name in _FINISHES if finishes[name]), ("file", str(answers.out))],
+        [
+            *((_FINISHES[name], f"{finishes[name]:,}") for name in _FINISHES if finishes[name]),
+            ("file", str(answers.out)),
+        ],
     )

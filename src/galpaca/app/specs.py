@@ -118,6 +118,28 @@ class HangSpec:
 
 
 @dataclass(frozen=True)
+class SamplesSpec:
+    """Questions that the model answers greedily while it is trained, into ``samples.jsonl``.
+
+    Attributes:
+        prompts: file of questions with the fields instruction, input and category; null for none.
+        every_steps: steps between two times; by default at the end of each epoch. Also before the first step and after
+            the last.
+        max_new_tokens: most tokens of an answer; each takes a forward pass.
+    """
+
+    prompts: str | None = None
+    every_steps: int | None = None
+    max_new_tokens: int = 64
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        counts = {"every_steps": self.every_steps, "max_new_tokens": self.max_new_tokens}
+        problems.check_at_least_one("samples", counts)
+        problems.raise_any()
+
+
+@dataclass(frozen=True)
 class ReleaseSpec:
     """The released folder.
 

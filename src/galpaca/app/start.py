@@ -183,7 +183,7 @@ def write_start(
     """
     if global_rank() != 0:
         return
-    for lines in (folder.metrics, folder.non_finite):
+    for lines in (folder.metrics, folder.non_finite, folder.samples):
         cut_metrics(lines, begin.step)
     replace_file(folder.config, resolved_yaml)
     if not begin.step:

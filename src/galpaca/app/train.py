@@ -12,6 +12,7 @@ from galpaca.app.fit import fit
 from galpaca.app.ranks import global_rank
 from galpaca.app.release import keep_for_release, release
 from galpaca.app.room import check_room
+from galpaca.app.samples import load_samples
 from galpaca.app.start import (
     choose_beginning,
     claimed,
@@ -54,6 +55,7 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
         data = prepare_data(config.data, found, local.spec.tokenizer_path, console)
         steps = plan_steps(config, data)
         model_config = read_config(local.spec, data.tokenizer)
+        samples = load_samples(config, data, model_config.max_position_embeddings)
         record, changes = open_record(folder, config, data)
         show_rows(console, "data", data.examples.receipt.rows())
         if finished(folder, steps.num_steps):
@@ -66,6 +68,6 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
         keep_for_release(folder, record, config, data, model_config)
         show_rows(console, "run", describe(config, folder, steps, begin))
         prepare_layers(model, config.compute, fast_attention=config.fast_attention)
-        fit(config, folder, record, steps, model, begin, engine, shutdown, console)
+        fit(config, folder, record, steps, model, begin, samples, engine, shutdown, console)
         release(folder, record, console)
     return folder

@@ -47,6 +47,11 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def samples(self) -> Path:
+        """The model's answers to the same questions while it was trained: a line for each step and question."""
+        return self.path / "samples.jsonl"
+
+    @property
     def non_finite(self) -> Path:
         """One line for every step whose loss or gradient was not finite: where, and with which examples."""
         return self.path / "non_finite.jsonl"

@@ -35,10 +35,10 @@ class MetricsFile:
         self._file.close()
 
 
-def append_line(path: Path, line: Mapping[str, Any]) -> None:
-    """Appends one line to a file of lines and returns when it is on disk."""
+def append_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Appends to a file of lines and returns when they are on disk."""
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(_finite(line)) + "\n")
+        file.write("".join(json.dumps(_finite(line), ensure_ascii=False) + "\n" for line in lines))
         file.flush()
         os.fsync(file.fileno())
 
