@@ -25,8 +25,9 @@ slow: $(stamp) ## Run the others: kills, full disks, whole ways of a user, bench
 demo: $(stamp) ## Train and use a tiny model, start to end
 	$(bin)/galpaca demo
 
-endurance: $(stamp) ## Kill runs at every write of a checkpoint and start them again; half an hour
+endurance: $(stamp) ## Kill runs at every write of a checkpoint, preempt jobs of a SLURM; each must go on; an hour
 	$(bin)/python -m bench.endurance
+	$(bin)/python -m bench.preemption
 
 lint: $(stamp) ## Check style, types and shell scripts
 	$(bin)/ruff check
