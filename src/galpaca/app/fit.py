@@ -25,6 +25,7 @@ from galpaca.runs.shutdown import Shutdown, signal_of
 
 if TYPE_CHECKING:
     import lightning as L
+    from lightning.pytorch.loggers import Logger
     from rich.console import Console
     from transformers import OPTForCausalLM
 
@@ -41,6 +42,7 @@ def fit(
     begin: Beginning,
     samples: Samples | None,
     engine: Engine,
+    loggers: Sequence[Logger],
     shutdown: Shutdown,
     console: Console,
 ) -> None:
@@ -49,16 +51,16 @@ def fit(
     Args:
         model: on the meta device.
         begin: where.
+        loggers: kept open, for what comes after.
 
     Raises:
         StoppedBySignal: asked to stop, and saved.
     """
     from galpaca.training.checkpoints.store import CheckpointStore
-    from galpaca.training.metrics import LoggerSink
+    from galpaca.training.logger_sink import LoggerSink
     from galpaca.training.module import InstructionTuner
     from galpaca.training.trainer import make_trainer
 
-    loggers = engine.make_loggers(folder=folder, run_id=record.id)
     with ExitStack() as stack:
         file: MetricsFile | None = None
         sinks: list[Sink] = []

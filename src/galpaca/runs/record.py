@@ -47,6 +47,13 @@ class RunRecord:
         start["seconds"] = {**start.get("seconds", {}), **{name: round(value, 2) for name, value in seconds.items()}}
         self.update()
 
+    def end_start(self, how: str, why: str) -> None:
+        """Notes how the last start ended: ``complete``, ``stopped`` or ``failed``. A killed one leaves no note."""
+        starts = self.content.get("starts", [])
+        if starts:
+            starts[-1]["ended"] = {"time": _now(), "how": how, "why": why}
+            self.update(starts=starts)
+
     def check_recipe(self, recipe: Mapping[str, Any], *, accept_changes: bool = False) -> list[str]:
         """Compares with the recipe that the run was begun with.
 
