@@ -27,7 +27,6 @@ from galpaca.errors import GalpacaError, InputError, Problems, StoppedBySignal
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.lock import locked
 
-
 # Under srun --kill-on-bad-exit the first that ends with an error takes all others with it.
 _RANK_0_FIRST_SECONDS = 5.0
 
