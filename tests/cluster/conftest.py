@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from cluster.places import UnavailableError
 from cluster.slurm import Kind, Slurm, fetch, running
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from cluster.conftest import slurm_or_skip
 from cluster.places import FREEZER
 from cluster.slurm import Kind, Slurm
