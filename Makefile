@@ -29,10 +29,11 @@ endurance: $(stamp) ## Kill runs at every write of a checkpoint, preempt jobs of
 	$(bin)/python -m bench.endurance
 	$(bin)/python -m bench.preemption
 
-lint: $(stamp) ## Check style and types
+lint: $(stamp) ## Check style, types and shell scripts
 	$(bin)/ruff check
 	$(bin)/ruff format --check
 	$(bin)/mypy
+	$(bin)/shellcheck --external-sources slurm/*.sbatch slurm/*.sh slurm/site.env.example .ci/run
 
 format: $(stamp) ## Rewrite the code in style
 	$(bin)/ruff check --fix-only

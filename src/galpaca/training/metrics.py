@@ -7,14 +7,12 @@ import resource
 import signal
 import sys
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import lightning as L
 import torch
-from lightning.pytorch.loggers import Logger
 
 from galpaca.data.collate import StepBatch
 from galpaca.errors import GalpacaError
@@ -132,6 +130,7 @@ class StepMetrics(L.Callback):
         self.polls = [self._urgency, self._pace.seconds]
         self._pending: list[_PendingStep] = []
         self._previous_end: Mark = 0.0
+        self._validation_began = 0.0
         self._peak_memory_bytes = 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -153,10 +152,13 @@ class StepMetrics(L.Callback):
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.flush(trainer)
+        self._validation_began = time.perf_counter()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:
-            self._emit([{"step": trainer.global_step, "val_loss": float(trainer.callback_metrics["val_loss"])}])
+            loss = float(trainer.callback_metrics["val_loss"])  # waits for the device
+            seconds = round(time.perf_counter() - self._validation_began, 3)
+            self._emit([{"step": trainer.global_step, "val_loss": loss, "val_seconds": seconds}])
         self.restart_clock(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -259,55 +261,6 @@ class StepMetrics(L.Callback):
     def _emit(self, lines: list[Line]) -> None:
         for sink in self.sinks:
             sink.write(lines)
-
-
-class LoggerSink:
-    """Sends lines to Lightning's loggers under grouped names."""
-
-    GROUPS: Mapping[str, str] = {
-        "loss": "loss/train",
-        "val_loss": "loss/val",
-        "lr": "numerics/lr",
-        "grad_norm": "numerics/grad_norm",
-        "loss_scale": "numerics/loss_scale",
-        "skipped": "numerics/skipped",
-        "non_finite": "numerics/non_finite",
-        "rolled_back_to": "numerics/rolled_back_to",
-        "spike": "numerics/spike",
-        "tokens_per_second": "throughput/tokens_per_second",
-        "target_tokens_per_second": "throughput/target_tokens_per_second",
-        "mfu": "throughput/mfu",
-        "real_token_share": "throughput/real_token_share",
-        "step_seconds": "time/step_seconds",
-        "data_seconds": "time/data_seconds",
-        "forward_backward_seconds": "time/forward_backward_seconds",
-        "optimizer_seconds": "time/optimizer_seconds",
-        "peak_memory_bytes": "throughput/peak_memory_bytes",
-        "checkpoint_stall_seconds": "time/checkpoint_stall_seconds",
-        "checkpoint_write_seconds": "time/checkpoint_write_seconds",
-        "checkpoint_bytes": "throughput/checkpoint_bytes",
-        "compiled_graphs": "throughput/compiled_graphs",
-        "epoch": "data/epoch",
-        "examples": "data/examples",
-        "tokens": "data/tokens",
-        "target_tokens": "data/target_tokens",
-        "micro_batches": "data/micro_batches",
-    }
-
-    def __init__(self, loggers: Sequence[Logger]) -> None:
-        self.loggers = list(loggers)
-
-    def write(self, lines: Sequence[Line]) -> None:
-        for line in lines:
-            named = {self.GROUPS[key]: value for key, value in line.items() if key != "step" and value is not None}
-            for logger in list(self.loggers):
-                try:
-                    logger.log_metrics(named, step=line["step"])
-                except Exception as error:  # such as the end of W&B's service, which a scheduler's signals reach, too
-                    self.loggers.remove(logger)
-                    reason = f"{type(error).__name__}: {error}"
-                    told = f"{type(logger).__name__} gets no figures from step {line['step']} on ({reason})"
-                    warnings.warn(f"{told}; metrics.jsonl has them all", stacklevel=2)
 
 
 def peak_memory_bytes(device: torch.device) -> int:

@@ -8,7 +8,7 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger
 
 from galpaca.errors import StoppedBySignal
-from galpaca.training.metrics import LoggerSink
+from galpaca.training.logger_sink import LoggerSink
 from galpaca.training.notice import ComesBack
 
 
