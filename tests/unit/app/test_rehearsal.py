@@ -220,3 +220,4 @@ class TestFailures:
 
     def test_a_process_that_was_told_to_stop(self, script: Script) -> None:
         assert isinstance(failure(script, "phase 1", {0: 143}), StoppedBySignal)
+        assert isinstance(failure(script, "phase 1", {0: 1, 1: 143}), StoppedBySignal)

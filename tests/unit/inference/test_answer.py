@@ -152,9 +152,11 @@ class TestEnds:
         with_room_for_three = ("word " * 1000, "")
         ids = loaded.prompt_ids([with_room_for_three])[0]
         few = replace(loaded, positions=len(ids) + 3)
-        found = answer(few, [QUESTIONS[0], with_room_for_three], replace(GREEDY, max_new_tokens=8), batch_size=2) if (
-            len(ids) + 8 <= loaded.positions
-        ) else None
+        found = (
+            answer(few, [QUESTIONS[0], with_room_for_three], replace(GREEDY, max_new_tokens=8), batch_size=2)
+            if (len(ids) + 8 <= loaded.positions)
+            else None
+        )
         cut = list(batches(wanted([ids, ids[:10]], 1), 8, len(ids) + 3, 2))
         assert [(batch.max_new_tokens, batch.limited) for batch in cut] == [(3, True), (8, False)]
         if found:
@@ -164,7 +166,9 @@ class TestEnds:
         import threading
 
         stop = threading.Event()
-        stream = Stream(saying("one two three four five " * 20), QUESTIONS[0], replace(GREEDY, max_new_tokens=90), stop=stop)
+        stream = Stream(
+            saying("one two three four five " * 20), QUESTIONS[0], replace(GREEDY, max_new_tokens=90), stop=stop
+        )
         for _ in stream:
             stop.set()
         assert stream.answer is not None

@@ -32,7 +32,7 @@ def failure(script: Script, phase: str, codes: Mapping[int, int]) -> BaseExcepti
     # One that says why, before those that ended because of it.
     rank = next(iter([*told, *(rank for rank, code in codes.items() if code)]))
     code = codes[rank] or next(code for code in codes.values() if code)
-    if code == StoppedBySignal.exit_code:
+    if StoppedBySignal.exit_code in codes.values():
         return StoppedBySignal(f"the rehearsal is stopped: {phase} got a signal")
     if rank in told:
         kind = InputError if code == InputError.exit_code else GalpacaError

@@ -32,7 +32,8 @@ class Interrupts:
         StoppedBySignal: a signal came.
         """
         if self._asked is not None:
-            raise StoppedBySignal(f"the rehearsal is stopped by {signal.Signals(self._asked).name}")
+            told = f"the rehearsal is stopped by {signal.Signals(self._asked).name}"
+            raise StoppedBySignal(told, self._asked)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._asked = number

@@ -3,6 +3,8 @@
   "use strict";
   const page = JSON.parse(document.getElementById("data").textContent);
   const NUM_COLOURS = 8;
+  // Between two ticks of what is counted: no half steps.
+  const WHOLE = [...Array(15).keys()].flatMap((power) => [1, 2, 5].map((digit) => digit * 10 ** power));
   const view = { over: "steps", eachStep: true };
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const several = page.runs.length > 1;
@@ -143,7 +145,7 @@
       },
       scales: { x: { time: false }, y: { distr: isLog ? 3 : 1, ...(isLog ? {} : { range: span(lines) }) } },
       axes: [
-        { ...axis, values: (plot, ticks) => onAxis(ticks), space: 60, size: 30 },
+        { ...axis, values: (plot, ticks) => onAxis(ticks), space: 60, size: 30, ...(xName === "hours" ? {} : { incrs: WHOLE }) },
         { ...axis, values: (plot, ticks) => onAxis(ticks), size: (plot, texts) => 16 + 7 * Math.max(3, ...(texts || []).map((t) => t.length)) },
       ],
       series: [{ label: xName, value: (plot, x) => told(x ?? (lines[0].look === "bars" ? null : plot.data[0].at(-1))) }, ...series],
