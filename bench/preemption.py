@@ -144,14 +144,11 @@ def _disturb_job(desk: Desk, job: Job, signals: int, title: str) -> Iterator[dic
     job.wait_for_step(1)
     start_seconds = time.monotonic() - began
     for number in range(signals):  # until one fails
-        # From the moment that a signal is taken, through imports and the start, to some way into training.
-        seconds = generator.uniform(0, start_seconds + _SECONDS_IN_TRAINING)
-        way = _WAYS[number % len(_WAYS)]
-        if number:
-            time.sleep(seconds)
-        else:  # it is in training by now
-            time.sleep(seconds % _SECONDS_IN_TRAINING)
-        row = _disturbed(desk, job, number, way, generator.randrange(2), seconds)
+        # From the moment that a signal is taken, through imports and the start, to some way into training, where the
+        # first finds it already.
+        seconds = generator.uniform(0, _SECONDS_IN_TRAINING + (start_seconds if number else 0))
+        time.sleep(seconds)
+        row = _disturbed(desk, job, number, _WAYS[number % len(_WAYS)], generator.randrange(2), seconds)
         yield row
         if row["result"] != "equal":
             return

@@ -9,13 +9,16 @@ from conftest import DEMO
 from cluster.conftest import slurm_or_skip
 from cluster.jobs import Desk
 from cluster.slurm import Kind
+from galpaca.cli import main
 
 STEPS = 6
 
 
 @pytest.mark.slow
 @pytest.mark.cluster
-def test_a_job_without_any_network_finishes(slurm_prefix: Path, records_file: Path, tmp_path: Path) -> None:
+def test_a_job_without_any_network_finishes(
+    slurm_prefix: Path, records_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Nothing tells it so: it is W&B and the hub that must not wait for an answer."""
     asks = {"HF_HUB_OFFLINE": "", "TRANSFORMERS_OFFLINE": "", "HF_DATASETS_OFFLINE": "", "WANDB_MODE": ""}
     with slurm_or_skip(slurm_prefix, Kind(network="none")) as slurm:
@@ -28,3 +31,9 @@ def test_a_job_without_any_network_finishes(slurm_prefix: Path, records_file: Pa
     record = json.loads((job.run / "run.json").read_text(encoding="utf-8"))
     (folder,) = (job.run / "wandb").glob("offline-run-*")
     assert folder.name.endswith(record["id"])
+    capsys.readouterr()
+    assert main(["sync", str(job.run), "--dry-run"]) == 0
+    listed = capsys.readouterr().out
+    assert folder.name in listed
+    assert f"1 to {STEPS}" in listed
+    assert "to be uploaded" in listed

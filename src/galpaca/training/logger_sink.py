@@ -17,8 +17,8 @@ from galpaca.training.tracking.rows import named
 class LoggerSink:
     """Sends lines to loggers under grouped names.
 
-    One that fails gets no more of them: a logger is never worth a run. A logger that has ``alert(title, text)`` is told of a loss or gradient that is not finite, and of a step that takes
-    far longer than those before it.
+    One that fails gets no more of them: a logger is never worth a run. A logger that has ``alert(title, text)`` is told
+    of a loss or gradient that is not finite, and of a step that takes far longer than those before it.
     """
 
     def __init__(self, loggers: Sequence[Logger]) -> None:
