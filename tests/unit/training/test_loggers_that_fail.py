@@ -36,7 +36,7 @@ class Alive(CSVLogger):
 
 
 def test_one_that_fails_is_left_out_from_then_on_and_told_once() -> None:
-    """Under ``proctrack/linuxproc`` SLURM's SIGTERM ends W&B's service, too; the run then died before its checkpoint."""
+    """Under ``proctrack/linuxproc`` SLURM's SIGTERM ends W&B's service, too; the run died before its checkpoint."""
     alive = Alive()
     sink = LoggerSink([Dead("/nowhere"), alive])
     with pytest.warns(UserWarning, match=r"Dead gets no figures from step 3 on \(ConnectionResetError.*metrics.jsonl"):
