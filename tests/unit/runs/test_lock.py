@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from galpaca.errors import InputError
-from galpaca.runs.lock import locked
+from galpaca.runs.lock import is_locked, locked
 
 HOLDER = """
 import sys
 from pathlib import Path
-from galpaca.runs.lock import locked
+from galpaca.runs.lock import is_locked, locked
 
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
@@ -113,3 +113,13 @@ def test_a_file_system_without_locks_is_not_taken_for_another_process(
         pass
     assert "another process" not in caught.value.what
     assert os.strerror(number) in str(caught.value)
+
+
+def test_a_lock_is_seen_without_being_taken(tmp_path: Path) -> None:
+    path = tmp_path / "run.lock"
+    assert not is_locked(path)
+    with locked(path):
+        assert is_locked(path)
+    assert not is_locked(path)
+    path.write_text("left behind by a crash", encoding="utf-8")
+    assert not is_locked(path)
