@@ -83,16 +83,3 @@ def _owner(path: Path) -> str:
         return f"process {owner['pid']} on {owner['host']}"
     except (OSError, ValueError, KeyError):
         return "an unknown process"
-
-
-def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock file. One that is free is not taken, or a run that starts right now would fail;
-    one that a crash left behind is, for an instant."""
-    if not path.is_file() or not path.read_text(encoding="utf-8"):
-        return False
-    with path.open(encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError as error:
-            return error.errno in _HELD
-    return False

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ class WandbLogger(Logger):
         self._session: Session | None = None
         self._failed = self._closed = False
         service.library()  # here, since two threads that import the same modules may wait for each other
-        self._worker = Worker(self._begin, self._lost, service.shut_down)
+        self._worker = Worker(self._begin, self._lost, self._end)
 
     @property
     def name(self) -> str:
@@ -69,7 +70,7 @@ class WandbLogger(Logger):
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """Logs the configuration, in place of that of an earlier start."""
         values = dict(vars(params)) if isinstance(params, Namespace) else dict(params)
-        self._worker.do(lambda session: session.wandb.config.update(values, allow_val_change=True))
+        self._try("the configuration", lambda session: session.wandb.config.update(values, allow_val_change=True))
 
     def log_samples(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Logs a table of sample answers, unless W&B has one of this step or a later one.
@@ -78,12 +79,13 @@ class WandbLogger(Logger):
             rows: with ``instruction``, ``answer``, and perhaps ``input`` and ``category``.
         """
         table = self._tables.table(step, rows)
-        self._worker.do(lambda session: session.send_samples(step, table))
+        self._try("sample answers", lambda session: session.send_samples(step, table))
 
     def alert(self, title: str, text: str) -> None:
         """Sends a message to whoever has asked W&B for alerts; the same title at most every half an hour."""
-        self._worker.do(
-            lambda session: session.wandb.alert(title, text, level="WARN", wait_duration=_ALERT_EVERY_SECONDS)
+        self._try(
+            "an alert",
+            lambda session: session.wandb.alert(title, text, level="WARN", wait_duration=_ALERT_EVERY_SECONDS),
         )
 
     def mark_preempting(self) -> None:
@@ -101,7 +103,7 @@ class WandbLogger(Logger):
         if self._closed:
             return
         self._closed = True
-        self._worker.do(lambda session: service.send_record(session.wandb, self._records))
+        self._try("the run's record", lambda session: service.send_record(session.wandb, self._records))
         self._worker.do(lambda session: session.finish(exit_code))
         seconds = service.FINISH_SECONDS + _QUEUE_SECONDS
         if not self._worker.close(seconds):
@@ -113,11 +115,33 @@ class WandbLogger(Logger):
         self._session = Session(self._run, self._earlier, self._earlier_tables, _say)
         return self._session
 
+    def _try(self, what: str, call: Callable[[Session], None]) -> None:
+        """Makes a call that the figures do not depend on."""
+
+        def tried(session: Session) -> None:
+            try:
+                call(session)
+            except OSError:  # W&B's process is gone
+                raise
+            except Exception as error:
+                _say(f"W&B does not take {what} ({_told(error)})")
+
+        self._worker.do(tried)
+
+    def _end(self) -> None:
+        if run := getattr(self._session, "wandb", None):
+            with suppress(Exception):  # after an error; else it has ended already
+                service.finish(run, exit_code=1)
+        service.shut_down()
+
     def _lost(self, error: Exception) -> None:
         if not self._failed:
             self._failed = True
-            reason = " ".join(str(error).split()) or type(error).__name__
-            _say(f"W&B does not go on ({reason}); the run does, and its next start or galpaca sync sends what is left")
+            _say(f"W&B does not go on ({_told(error)}); the run does, and galpaca sync sends what is left")
+
+
+def _told(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _say(text: str) -> None:

@@ -139,7 +139,7 @@ def send_record(run: wandb.Run, files: Iterable[Path]) -> None:
 
 
 def finish(run: wandb.Run, exit_code: int = 0) -> None:
-    """Uploads what is left.
+    """Uploads what is left; again, it does nothing.
 
     Raises:
         TimeoutError: not all of it could be uploaded in time.
