@@ -15,6 +15,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -99,6 +100,9 @@ def main() -> int:
             except UnavailableError as error:
                 rows.append({"plan": plan.title, "result": f"not done: {error}"})
                 print(f"      not done: {error}", flush=True)
+            except (AssertionError, TimeoutError, subprocess.CalledProcessError) as error:
+                rows.append({"plan": plan.title, "result": f"failed: {str(error)[-1500:]}"})
+                print(f"      failed: {error}", flush=True)
     signals = [row for row in rows if "way" in row]
     failed = [row for row in rows if str(row["result"]).startswith("failed")]
     minutes = round((time.perf_counter() - began) / 60, 1)
