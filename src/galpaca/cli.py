@@ -41,6 +41,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_chat(commands)
     _add_demo(commands)
     _add_checkpoints(commands)
+    _add_watch(commands)
+    _add_report(commands)
     return parser
 
 
@@ -266,5 +268,45 @@ def _add_checkpoints(commands: "argparse._SubParsersAction[argparse.ArgumentPars
         from galpaca.app.checkpoints import list_checkpoints
 
         list_checkpoints(options.folder, contents=not options.quick, as_json=options.json)
+
+    command.set_defaults(run=run)
+
+
+def _add_watch(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "watch",
+        help="follow a run from another terminal or a login node",
+        description="Follows a run from its files alone until it ends; exits with 0 if it is complete then, else with "
+        "1. A job of SLURM that was stopped is waited for.",
+    )
+    command.add_argument("folder", metavar="RUN", help="run folder, for instance runs/galpaca67b")
+    command.add_argument("--once", action="store_true", help="show it as it is now, and end")
+    command.add_argument("--wait", action="store_true", help="wait for a run that has not begun, or is to go on")
+    command.add_argument("--every", type=float, default=1.0, metavar="SECONDS", help="between two looks (default: 1)")
+
+    def run(options: argparse.Namespace) -> None:
+        from galpaca.app.watch import watch
+
+        if not 0.1 <= options.every <= 3600:
+            command.error("--every SECONDS is 0.1 to 3600")
+        watch(Path(options.folder), once=options.once, wait=options.wait, every_seconds=options.every)
+
+    command.set_defaults(run=run)
+
+
+def _add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "report",
+        help="write a run, or several, as one page with plots",
+        description="Writes one HTML file with a run's plots, answers, data, checkpoints, provenance and configuration, "
+        "finished or not; several runs are drawn over each other. It needs no network and no account.",
+    )
+    command.add_argument("folders", nargs="+", metavar="RUN", help="run folders, for instance runs/galpaca67b")
+    command.add_argument("--out", metavar="FILE", help="default: RUN/report.html; of several runs report.html")
+
+    def run(options: argparse.Namespace) -> None:
+        from galpaca.app.report import report
+
+        report([Path(folder) for folder in options.folders], Path(options.out) if options.out else None)
 
     command.set_defaults(run=run)

@@ -22,7 +22,7 @@ FLOORS = [
     {"errors"},
     {"data", "runs", "estimate"},
     {"model"},
-    {"training", "release", "inference"},
+    {"training", "release", "inference", "report"},
     {"app"},
     {"doors"},
 ]
@@ -46,6 +46,7 @@ LIBRARIES: dict[str, dict[str, str | None]] = {
     "model": dict.fromkeys(["numpy", "torch", "transformers", "safetensors"]),
     "training": dict.fromkeys(["numpy", "torch", "transformers", "safetensors", "lightning", "wandb"]),
     "release": dict.fromkeys(["numpy", "torch", "transformers", "safetensors", "huggingface_hub", "yaml"]),
+    "report": {**dict.fromkeys(["numpy", "yaml"]), "jinja2": "galpaca.report.page"},
     "inference": dict.fromkeys(["numpy", "torch", "transformers"]),
     "app": {
         **dict.fromkeys(["numpy", "torch", "transformers", "lightning", "rich", "yaml", "hydra", "omegaconf"]),

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from galpaca.app.card import card_facts, final_figures, result_rows
+from galpaca.app.card import card_facts, figures_of
 from galpaca.app.config import Config
-from galpaca.app.console import counting, show_rows
+from galpaca.app.console import counting
 from galpaca.app.examples import PreparedData
 from galpaca.app.ranks import global_rank
 from galpaca.runs.checkpoints import read_manifest
@@ -76,12 +76,11 @@ def release(folder: RunFolder, record: RunRecord, console: Console) -> None:
     """Writes the final figures and the model folder, on rank 0."""
     if global_rank() != 0:
         return
-    final = final_figures(folder)
+    final = figures_of(folder)
     record.update(final=final)
     asked = record.content["release"]
     wanted = Wanted(folder.model, str(folder.model), asked["dtype"], asked["max_new_tokens"])
     release_checkpoint(folder, record, folder.checkpoint(folder.last_saved_step()), wanted, console)
-    show_rows(console, "done", [*result_rows(final), ("model", str(folder.model))])
 
 
 def release_checkpoint(

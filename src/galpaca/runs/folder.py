@@ -47,6 +47,16 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def samples(self) -> Path:
+        """Answers that the model gave while it was trained, one a line."""
+        return self.path / "samples.jsonl"
+
+    @property
+    def report(self) -> Path:
+        """The run as a page."""
+        return self.path / "report.html"
+
+    @property
     def lock(self) -> Path:
         return self.path / "run.lock"
 
