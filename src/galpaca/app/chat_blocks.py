@@ -25,8 +25,8 @@ def build_page(loaded: Loaded, settings: Settings) -> gradio.Blocks:
     """
     talks = Talks(loaded, settings)
     with gradio.Blocks(title=f"galpaca: {loaded.name}", analytics_enabled=False) as page:
-        gradio.Markdown(f"### {loaded.name}\n{loaded.place}. The model sees each instruction alone.", elem_id="head")
-        with gradio.Row():
+        gradio.Markdown(_head(loaded), elem_id="head")
+        with gradio.Row(equal_height=False):
             with gradio.Column(scale=3, min_width=320):
                 talk, note, instruction, input, ask, stop, clear = _talk()
             with gradio.Column(scale=1, min_width=260), gradio.Accordion("How it answers", open=True):
@@ -39,11 +39,12 @@ def build_page(loaded: Loaded, settings: Settings) -> gradio.Blocks:
                 container=False,
                 interactive=False,
                 elem_id="prompt",
+                buttons=["copy"],
                 placeholder="The prompt of the last instruction, as its tokens read, and the answer as it was written.",
             )
 
         def answer(
-            instruction: str, input: str, talk: list[Turn], *given: Any, request: gradio.Request
+            request: gradio.Request, instruction: str, input: str, talk: list[Turn], *given: Any
         ) -> Iterator[tuple[Any, ...]]:
             question = (instruction.strip(), input.strip())
             for shown in talks.ask(str(request.session_hash), question, talk, dict(zip(values, given, strict=True))):
@@ -76,6 +77,11 @@ def build_page(loaded: Loaded, settings: Settings) -> gradio.Blocks:
     return page
 
 
+def _head(loaded: Loaded) -> str:
+    alone = "The model sees each instruction alone, as in its training: no earlier question or answer."
+    return f"### {loaded.name.rstrip('/')}\n{loaded.place}. {alone}"
+
+
 def _outputs(shown: Shown) -> tuple[Any, ...]:
     return shown.talk, shown.note, shown.prompt
 
@@ -87,7 +93,7 @@ def _talk() -> tuple[Any, ...]:
         height=440,
         latex_delimiters=_LATEX,
         layout="bubble",
-        buttons=["copy"],
+        buttons=[],  # what they would copy has its tags escaped
         feedback_options=None,
         placeholder="Ask something.",
         allow_file_downloads=False,

@@ -20,9 +20,9 @@ _MONO = ("ui-monospace", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace")
 
 _CSS = """
 .gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
-footer { display: none !important; }
-#talk { min-height: 340px; }
-#told { min-height: 1.4em; opacity: 0.75; }
+footer, #talk .icon-button-wrapper { display: none !important; }
+#head h3 { margin: 0.2em 0 0; }
+#told { min-height: 1.5em; color: var(--body-text-color-subdued); }
 #prompt textarea { font-family: var(--font-mono); font-size: 0.8rem; }
 """
 
@@ -95,4 +95,6 @@ def _another_port() -> str:
 def _theme() -> Any:
     import gradio
 
-    return gradio.themes.Soft(primary_hue="teal", neutral_hue="slate", font=_SANS, font_mono=_MONO)
+    return gradio.themes.Default(
+        primary_hue="teal", neutral_hue="slate", radius_size="md", spacing_size="sm", font=_SANS, font_mono=_MONO
+    )
