@@ -65,7 +65,7 @@ def address(model: Path) -> Iterator[str]:
         port = probe.getsockname()[1]
     line = [sys.executable, "-m", "galpaca", "chat", str(model), "--web", "--port", str(port)]
     # What reaches another host fails, where it would only be slow otherwise.
-    dead = {name: "http://127.0.0.1:9" for name in ("HTTP_PROXY", "HTTPS_PROXY")} | {"NO_PROXY": "127.0.0.1,localhost"}
+    dead = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9") | {"NO_PROXY": "127.0.0.1,localhost"}
     with (
         subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env={**os.environ, **dead}, cwd=REPOSITORY) as server,
     ):

@@ -16,6 +16,18 @@ _LATEX: list[dict[str, str | bool]] = [
     {"left": "$", "right": "$", "display": False},
 ]
 
+# Of the machine's own; the theme's are fetched from another host.
+_SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif")
+_MONO = ("ui-monospace", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace")
+
+CSS = """
+.gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
+footer, #talk .icon-button-wrapper { display: none !important; }
+#head h3 { margin: 0.2em 0 0; }
+#told { min-height: 1.5em; color: var(--body-text-color-subdued); }
+#prompt textarea { font-family: var(--font-mono); font-size: 0.8rem; }
+"""
+
 
 def build_page(loaded: Loaded, settings: Settings) -> gradio.Blocks:
     """The page; nothing is served yet.
@@ -129,3 +141,10 @@ def _values(settings: Settings, positions: int | None) -> dict[str, Any]:
         ),
         "seed": gradio.Number(settings.seed, precision=0, label="Seed"),
     }
+
+
+def theme() -> gradio.themes.Base:
+    """Its fonts are the machine's own."""
+    return gradio.themes.Default(
+        primary_hue="teal", neutral_hue="slate", radius_size="md", spacing_size="sm", font=_SANS, font_mono=_MONO
+    )

@@ -49,7 +49,9 @@ def load_questions(
         if record.instruction == row.value.get(columns["instruction"]) and not record.instruction.strip():
             problems.add("the instruction is empty", where=where, fix="write what to do, or remove the record")
         for name in [name for name in reserved if name in row.value]:
-            problems.add(f"the column {name!r} is there already", where=where, fix=f"rename it: the answer has {name!r}")
+            problems.add(
+                f"the column {name!r} is there already", where=where, fix=f"rename it: the answer has {name!r}"
+            )
         questions.append(Question(record.instruction, record.input, where, row.value))
     problems.raise_any()
     return questions

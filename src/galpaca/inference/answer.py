@@ -118,9 +118,7 @@ def answer_batches(
         yield answer_batch(loaded, batch, settings)
 
 
-def batches(
-    asked: Sequence[Asked], max_new_tokens: int, positions: int | None, batch_size: int
-) -> Iterator[Batch]:
+def batches(asked: Sequence[Asked], max_new_tokens: int, positions: int | None, batch_size: int) -> Iterator[Batch]:
     """Batches of like length. Prompts that leave less room than an answer may need share one only with their like, so
     that no answer is cut for its neighbour's sake.
     """

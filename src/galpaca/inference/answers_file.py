@@ -115,9 +115,7 @@ class AnswersFile:
 
     def finish(self) -> None:
         """Writes the file to be: all answers in order, whole or not at all."""
-        replace_file(
-            self.out, "".join(json.dumps(line, ensure_ascii=False, default=str) + "\n" for line in self.lines)
-        )
+        replace_file(self.out, "".join(json.dumps(line, ensure_ascii=False, default=str) + "\n" for line in self.lines))
         sync_entry(self.out.absolute().parent)
         self.partial.unlink(missing_ok=True)
 

@@ -1,5 +1,6 @@
 """An answer is its prompt's alone: neither neighbours nor padding nor the order of prompts change it."""
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from conftest import Train
 
 from galpaca.data.prompts import load_template
 from galpaca.errors import InputError, InputErrors
-from galpaca.inference.answer import answer, answer_batches, batches, wanted
+from galpaca.inference.answer import answer, answer_batches, wanted
 from galpaca.inference.loading import Loaded, load
 from galpaca.inference.sampling import Draw, Which
 from galpaca.inference.settings import Settings
@@ -37,7 +38,7 @@ def test_batched_equals_alone(loaded: Loaded, settings: Settings) -> None:
     together = answer(loaded, QUESTIONS, settings, batch_size=5)
     assert len({one.prompt_tokens for one in together}) == 5, "of five lengths, so four are padded"
     assert together == answer(loaded, QUESTIONS, settings, batch_size=1)
-    assert [one.which.index for one in together] == [0, 1, 2, 3, 4]
+    assert [one.which.prompt for one in together] == [0, 1, 2, 3, 4]
 
 
 def test_logits_of_a_padded_row_are_those_of_the_row_alone(loaded: Loaded) -> None:
@@ -147,24 +148,21 @@ class TestEnds:
         assert (one.answer_tokens, one.finish) == (2, "length")
 
     def test_cut_by_positions(self, loaded: Loaded, saying: Any) -> None:
-        """Beyond its positions, OPT ends in a bare IndexError."""
+        """Beyond its positions, OPT ends in a bare IndexError; and the short neighbour was cut along with the long."""
         assert loaded.positions is not None
-        with_room_for_three = ("word " * 1000, "")
-        ids = loaded.prompt_ids([with_room_for_three])[0]
-        few = replace(loaded, positions=len(ids) + 3)
-        found = answer(few, [QUESTIONS[0], with_room_for_three], replace(GREEDY, max_new_tokens=8), batch_size=2) if (
-            len(ids) + 8 <= loaded.positions
-        ) else None
-        cut = list(batches(wanted([ids, ids[:10]], 1), 8, len(ids) + 3, 2))
-        assert [(batch.max_new_tokens, batch.limited) for batch in cut] == [(3, True), (8, False)]
-        if found:
-            assert [one.finish for one in found] == ["length", "positions"]
+        words = loaded.positions
+        while len(loaded.prompt_ids([(" a" * words, "")])[0]) > loaded.positions - 3:
+            words -= 1
+        long = (" a" * words, "")
+        [room] = [loaded.positions - len(ids) for ids in loaded.prompt_ids([long])]
+        found = answer(saying("one two three"), [QUESTIONS[0], long], replace(GREEDY, max_new_tokens=8), batch_size=2)
+        assert [(one.answer_tokens, one.finish) for one in found] == [(8, "length"), (room, "positions")]
 
     def test_a_stream_stops_when_told(self, saying: Any) -> None:
-        import threading
-
         stop = threading.Event()
-        stream = Stream(saying("one two three four five " * 20), QUESTIONS[0], replace(GREEDY, max_new_tokens=90), stop=stop)
+        stream = Stream(
+            saying("one two three four five " * 20), QUESTIONS[0], replace(GREEDY, max_new_tokens=90), stop=stop
+        )
         for _ in stream:
             stop.set()
         assert stream.answer is not None
@@ -185,7 +183,9 @@ def test_prompts_without_room_are_told_all_at_once(loaded: Loaded) -> None:
     with pytest.raises(InputErrors) as caught:
         answer(few, QUESTIONS, GREEDY)
     told = [(problem.where, problem.what) for problem in caught.value.problems]
-    assert [where for where, _ in told] == ["question 3", "question 4", "question 5"] or len(told) >= 2
+    lengths = [len(ids) for ids in loaded.prompt_ids(QUESTIONS)]
+    assert [where for where, _ in told] == [f"question {i}" for i, n in enumerate(lengths, start=1) if n >= 60]
+    assert len(told) > 1
     assert "60 positions for prompt and answer" in told[0][1]
 
 
