@@ -19,10 +19,12 @@ from galpaca.model.attention import PACKED_ATTENTION, is_fast
 from galpaca.model.compute import ComputeSpec, prepare_layers
 from galpaca.model.opt import architecture_of
 from galpaca.runs.shutdown import Shutdown
+from galpaca.runs.spikes import LossSpikes
 from galpaca.training.datamodule import AlpacaDataModule
+from galpaca.training.guard import NonFinitePolicy
 from galpaca.training.metrics import StepMetrics
 from galpaca.training.module import InstructionTuner
-from galpaca.training.specs import OptimizerSpec, PrecisionSpec
+from galpaca.training.specs import GuardSpec, OptimizerSpec, PrecisionSpec
 from galpaca.training.speed import StepSpeed
 from galpaca.training.strategies import single
 from galpaca.training.trainer import make_trainer
@@ -96,8 +98,10 @@ def measure(
         steps_per_epoch=num_steps,
         every_steps=WARM_UP_STEPS,
         speed=StepSpeed(architecture_of(model.config), peak),
+        policy=(policy := NonFinitePolicy(GuardSpec())),
+        spikes=LossSpikes(None),
     )
-    tuner = InstructionTuner(model, case.optim, num_steps=num_steps, seed=0)
+    tuner = InstructionTuner(model, case.optim, num_steps=num_steps, seed=0, guard=policy.guard)
     trainer = make_trainer(
         strategy, precision, accelerator=accelerator, val_every_steps=num_steps, callbacks=[*callbacks, metrics]
     )

@@ -35,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     commands.add_parser("train", help="train and release a model; the same as python train.py", add_help=False)
     _add_prepare(commands)
+    _add_rehearse(commands)
     _add_inspect(commands)
     _add_export(commands)
     _add_generate(commands)
@@ -43,8 +44,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_demo(commands)
     _add_checkpoints(commands)
+    _add_runs(commands)
     _add_watch(commands)
     _add_report(commands)
+    _add_sync(commands)
     return parser
 
 
@@ -53,7 +56,7 @@ def _add_prepare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "prepare",
         help="fetch, convert and encode all that a run needs, where there is a network",
         description="Fetches the model and the records, writes the weights as safetensors, encodes the records and "
-        "verifies it all, so that the run itself needs no network. The last line is the command that starts it.",
+        "verifies it all, so that the run itself needs no network. The last line starts or submits it.",
     )
     command.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="+experiment=NAME and all else, as for train"
@@ -71,6 +74,38 @@ def _add_prepare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
             command.error("--weights FOLDER [--out FOLDER] stands alone; without them, KEY=VALUE as for train")
         else:
             convert_folder(Path(options.weights), Path(options.out) if options.out else None)
+
+    command.set_defaults(run=run)
+
+
+def _add_rehearse(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "rehearse",
+        help="try a run's life on its own machine: memory, speed, hours, and whether it fits",
+        description="Trains on the longest steps of the run's plan, is killed, goes on, exports and loads again, and "
+        "tells what the whole run will take. The run's own folder is left alone. Under srun or torchrun with one "
+        "process for each GPU, or alone in a terminal.",
+    )
+    command.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="+experiment=NAME and all else, as for train"
+    )
+    command.add_argument("--steps", type=int, default=20, metavar="N", help="how many to take (default: 20)")
+    command.add_argument("--minutes", type=float, default=30, metavar="M", help="give up after (default: 30)")
+    command.add_argument("--keep", action="store_true", help="leave the rehearsal's folder")
+    command.add_argument("--json", action="store_true", help="one line of JSON instead of rows")
+
+    def run(options: argparse.Namespace) -> None:
+        from galpaca.app.rehearse import RehearseOptions, rehearse
+
+        rehearse(
+            RehearseOptions(
+                overrides=tuple(options.overrides),
+                num_steps=options.steps,
+                keep=options.keep,
+                limit_minutes=options.minutes,
+                as_json=options.json,
+            )
+        )
 
     command.set_defaults(run=run)
 
@@ -386,6 +421,24 @@ def _add_checkpoints(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     command.set_defaults(run=run)
 
 
+def _add_runs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "runs",
+        help="compare runs: state, losses, speed, and the configuration that differs",
+        description="Shows runs in a table, the lowest loss first, with the keys of their configuration that differ.",
+    )
+    command.add_argument("folders", nargs="+", metavar="RUN_OR_FOLDER", help="a run, or a folder with runs below it")
+    command.add_argument("--json", action="store_true", help="one line of JSON for every run")
+    command.add_argument("--out", metavar="FILE", help="write the table there too, in Markdown")
+
+    def run(options: argparse.Namespace) -> None:
+        from galpaca.app.runs import show_runs
+
+        show_runs(options.folders, as_json=options.json, out=options.out)
+
+    command.set_defaults(run=run)
+
+
 def _add_watch(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     command = commands.add_parser(
         "watch",
@@ -412,8 +465,8 @@ def _add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     command = commands.add_parser(
         "report",
         help="write a run, or several, as one page with plots",
-        description="Writes one HTML file with a run's plots, answers, data, checkpoints, provenance and configuration, "
-        "finished or not; several runs are drawn over each other. It needs no network and no account.",
+        description="Writes one HTML file with the plots, answers, data, checkpoints, provenance and configuration of "
+        "a run, finished or not; several runs are drawn over each other. It needs no network and no account.",
     )
     command.add_argument("folders", nargs="+", metavar="RUN", help="run folders, for instance runs/galpaca67b")
     command.add_argument("--out", metavar="FILE", help="default: RUN/report.html; of several runs report.html")
@@ -422,5 +475,23 @@ def _add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         from galpaca.app.report import report
 
         report([Path(folder) for folder in options.folders], Path(options.out) if options.out else None)
+
+    command.set_defaults(run=run)
+
+
+def _add_sync(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "sync",
+        help="upload what runs have logged to W&B without a network",
+        description="Uploads to W&B what runs have logged without a network, each figure once. A run that is running "
+        "is left out.",
+    )
+    command.add_argument("runs", nargs="+", metavar="RUN", help="run folder, for instance runs/galpaca67b")
+    command.add_argument("--dry-run", action="store_true", help="list it and do no more; takes no network and no key")
+
+    def run(options: argparse.Namespace) -> None:
+        from galpaca.app.sync import sync
+
+        sync(options.runs, dry_run=options.dry_run)
 
     command.set_defaults(run=run)

@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -113,3 +114,135 @@ def _signal_at(step: int, *numbers: signal.Signals) -> None:
                 os.kill(os.getpid(), number)
 
     MetricsFile.write = write_and_signal  # type: ignore[method-assign]
+
+
+def signal_in_validation(batch: int, number: int, rank: int) -> None:
+    """A signal to one rank in the midst of the first validation."""
+    from galpaca.training.module import InstructionTuner
+
+    step = InstructionTuner.validation_step
+    asked = False
+
+    def step_and_signal(self: InstructionTuner, planned: Any, index: int) -> None:
+        nonlocal asked
+        step(self, planned, index)
+        if index == batch and self.global_rank == rank and not asked:
+            asked = True
+            os.kill(os.getpid(), number)
+
+    InstructionTuner.validation_step = step_and_signal  # type: ignore[method-assign]
+
+
+def signal_group_at_step(step: int, number: int) -> None:
+    """To every process of the run, helpers included, as some schedulers do."""
+    from galpaca.runs.metrics import MetricsFile
+
+    write = MetricsFile.write
+
+    def write_and_signal(self: MetricsFile, lines: Any) -> None:
+        lines = list(lines)
+        write(self, lines)
+        if any(line["step"] == step and "loss" in line for line in lines):
+            os.killpg(os.getpgid(0), number)
+
+    MetricsFile.write = write_and_signal  # type: ignore[method-assign]
+
+
+def signal_rank_at_step(step: int, number: int, rank: int) -> None:
+    """To one rank alone, at the begin of a step."""
+    from galpaca.training.module import InstructionTuner
+
+    train = InstructionTuner.training_step
+
+    def signal_and_train(self: InstructionTuner, planned: Any, index: int) -> Any:
+        if index == step and self.global_rank == rank:
+            os.kill(os.getpid(), number)
+        return train(self, planned, index)
+
+    InstructionTuner.training_step = signal_and_train  # type: ignore[method-assign]
+
+
+def sleep_in_step(step: int, rank: int) -> None:
+    """A rank that hangs in its own code while the others wait for it."""
+    from galpaca.training.module import InstructionTuner
+
+    train = InstructionTuner.training_step
+
+    def sleep_and_train(self: InstructionTuner, planned: Any, index: int) -> Any:
+        if index == step and self.global_rank == rank:
+            time.sleep(600)
+        return train(self, planned, index)
+
+    InstructionTuner.training_step = sleep_and_train  # type: ignore[method-assign]
+
+
+def poison(step: int, rank: int, layer: int) -> None:
+    """A layer that gives NaN for one rank's examples of one step, each time they come by; on that rank alone."""
+    from galpaca.training.module import InstructionTuner
+    from galpaca.training.parts import plain_name
+
+    seed, setup = InstructionTuner.seed_micro_batch, InstructionTuner.on_train_start
+    poisoned = False
+
+    def seed_and_mark(self: InstructionTuner, index: int, micro_batch: int) -> None:
+        nonlocal poisoned
+        poisoned = index == step and self.global_rank == rank
+        seed(self, index, micro_batch)
+
+    def hook(module: Any, inputs: Any, output: Any) -> Any:
+        return output * float("nan") if poisoned else output
+
+    def setup_and_hook(self: InstructionTuner) -> None:
+        (fc1,) = (m for name, m in self.model.named_modules() if plain_name(name).endswith(f"layers.{layer}.fc1"))
+        fc1.register_forward_hook(hook)
+        setup(self)
+
+    InstructionTuner.seed_micro_batch = seed_and_mark  # type: ignore[method-assign]
+    InstructionTuner.on_train_start = setup_and_hook  # type: ignore[method-assign]
+
+
+def leave_out_updates(steps: list[int]) -> None:
+    """Updates are not made, by the plainest means."""
+    import torch
+    from torch.optim import AdamW
+
+    from galpaca.training.module import InstructionTuner
+
+    train, update = InstructionTuner.training_step, AdamW.step
+    left_out = False
+
+    def note(self: InstructionTuner, planned: Any, index: int) -> Any:
+        nonlocal left_out
+        left_out = planned.index in steps
+        return train(self, planned, index)
+
+    def step_unless(self: AdamW, closure: Any = None) -> Any:
+        if not left_out:
+            return update(self, closure)
+        with torch.enable_grad():
+            return closure()
+
+    InstructionTuner.training_step = note  # type: ignore[method-assign]
+    AdamW.step = step_unless  # type: ignore[method-assign]
+
+
+def poison_from(step: int) -> None:
+    """Every loss from a step on is NaN."""
+    from galpaca.training import module
+
+    tuner, nll_sum = module.InstructionTuner, module.nll_sum
+    seed = tuner.seed_micro_batch
+    at = 0
+
+    def note(self: Any, index: int, micro_batch: int) -> None:
+        nonlocal at
+        at = index
+        seed(self, index, micro_batch)
+
+    tuner.seed_micro_batch = note  # type: ignore[method-assign]
+    module.nll_sum = lambda *given: nll_sum(*given) * (float("nan") if at >= step else 1)
+
+
+def poison_and_terminate(step: int, rank: int, layer: int, terminate_at: int) -> None:
+    poison(step, rank, layer)
+    terminate_at_step(terminate_at)

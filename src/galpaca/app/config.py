@@ -12,12 +12,12 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from galpaca.app.specs import BatchSpec, CheckpointSpec, HangSpec, ReleaseSpec, RunSpec, TrainerSpec
+from galpaca.app.specs import BatchSpec, CheckpointSpec, HangSpec, ReleaseSpec, RunSpec, SamplesSpec, TrainerSpec
 from galpaca.data.spec import DataSpec
 from galpaca.errors import InputError, Problems
 from galpaca.model.compute import ComputeSpec
 from galpaca.model.opt import ModelSpec
-from galpaca.training.specs import OptimizerSpec, PrecisionSpec
+from galpaca.training.specs import GuardSpec, OptimizerSpec, PrecisionSpec
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,9 @@ class Config:
     compute: ComputeSpec = field(default_factory=ComputeSpec)
     trainer: TrainerSpec = field(default_factory=TrainerSpec)
     checkpoint: CheckpointSpec = field(default_factory=CheckpointSpec)
+    guard: GuardSpec = field(default_factory=GuardSpec)
     hang: HangSpec = field(default_factory=HangSpec)
+    samples: SamplesSpec = field(default_factory=SamplesSpec)
     release: ReleaseSpec = field(default_factory=ReleaseSpec)
     seed: int = 42
 
@@ -62,11 +64,14 @@ class Config:
         for section in ("model", "data", "optim"):
             values = asdict(getattr(self, section))
             recipe |= {f"{section}.{k}": v for k, v in values.items() if k not in free.get(section, set())}
-        return recipe | {
+        recipe |= {
             "precision": self.precision.name,
             "trainer.max_epochs": self.trainer.max_epochs,
             "trainer.max_steps": self.trainer.max_steps,
         }
+        # Only in a rehearsal's: that of a run stays as it is written in checkpoints from before there was the key.
+        longest = self.trainer.longest_steps
+        return recipe if longest is None else {**recipe, "trainer.longest_steps": longest}
 
 
 _SECTIONS: Mapping[str, Any] = {
@@ -79,7 +84,9 @@ _SECTIONS: Mapping[str, Any] = {
     "compute": ComputeSpec,
     "trainer": TrainerSpec,
     "checkpoint": CheckpointSpec,
+    "guard": GuardSpec,
     "hang": HangSpec,
+    "samples": SamplesSpec,
     "release": ReleaseSpec,
 }
 

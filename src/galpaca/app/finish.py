@@ -30,7 +30,7 @@ def next_commands(folder: RunFolder) -> list[tuple[str, str]]:
     model, run = shlex.quote(str(folder.model)), shlex.quote(str(folder.path))
     return [
         ("talk with it", f"galpaca chat {model}"),
-        ("answer a file", f"galpaca generate {model} --help"),
+        ("ask it once", f'galpaca generate {model} --instruction "..."'),
         ("its figures", f"galpaca report {run}"),
         ("share it", f"galpaca export {run} {shlex.quote(folder.path.name + '-hub')} --push OWNER/NAME"),
     ]

@@ -7,20 +7,19 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from galpaca.app.callbacks import in_order, make_checkpointer, make_metrics, make_policy, val_every_steps
 from galpaca.app.config import Config
 from galpaca.app.console import TrainingProgress
-from galpaca.app.engine import Engine, peak_flops
+from galpaca.app.engine import Engine
 from galpaca.app.examples import Steps
-from galpaca.app.hung import end_hung
 from galpaca.app.memory import memory_advice
 from galpaca.app.ranks import global_rank
-from galpaca.app.slurm import decide
+from galpaca.app.samples import Samples
 from galpaca.app.start import Beginning
 from galpaca.errors import GalpacaError, StoppedBySignal
-from galpaca.model.opt import architecture_of
-from galpaca.runs.checkpoints import Retention
 from galpaca.runs.folder import RunFolder
-from galpaca.runs.metrics import MetricsFile, validation_losses
+from galpaca.runs.host import process_age_seconds
+from galpaca.runs.metrics import MetricsFile
 from galpaca.runs.record import RunRecord
 from galpaca.runs.shutdown import Shutdown, signal_of
 
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from transformers import OPTForCausalLM
 
+    from galpaca.training.checkpoints.store import CheckpointStore
     from galpaca.training.metrics import Sink
 
 
@@ -40,7 +40,9 @@ def fit(
     steps: Steps,
     model: OPTForCausalLM,
     begin: Beginning,
+    samples: Samples | None,
     engine: Engine,
+    loggers: Sequence[Logger],
     shutdown: Shutdown,
     console: Console,
 ) -> None:
@@ -49,20 +51,16 @@ def fit(
     Args:
         model: on the meta device.
         begin: where.
+        loggers: kept open, for what comes after.
 
     Raises:
         StoppedBySignal: asked to stop, and saved.
     """
-    from galpaca.training.checkpoints.callback import Cadence, Checkpointer
     from galpaca.training.checkpoints.store import CheckpointStore
-    from galpaca.training.hang import HangWatch
-    from galpaca.training.metrics import LoggerSink, StepMetrics
+    from galpaca.training.logger_sink import LoggerSink
     from galpaca.training.module import InstructionTuner
-    from galpaca.training.speed import StepSpeed
     from galpaca.training.trainer import make_trainer
-    from galpaca.training.validation import MissedValidation
 
-    loggers = engine.make_loggers(folder=folder, run_id=record.id)
     with ExitStack() as stack:
         file: MetricsFile | None = None
         sinks: list[Sink] = []
@@ -73,50 +71,28 @@ def fit(
             sinks = [file, progress, logger_sink]
             for logger in loggers:
                 logger.log_hyperparams({"config": asdict(config), **record.content})
-        metrics = StepMetrics(
-            sinks,
-            shutdown,
-            steps_per_epoch=steps.per_epoch,
-            every_steps=config.trainer.read_metrics_every_steps,
-            speed=StepSpeed(architecture_of(model.config), peak_flops(config)),
-        )
+        policy = make_policy(config, folder, steps)
+        metrics = make_metrics(config, folder, steps, model.config, sinks, shutdown, policy)
         store = CheckpointStore(begin.weights, begin.shapes)
-        saving = config.checkpoint
-        checkpointer = Checkpointer(
-            folder,
-            store,
-            metrics,
-            file,
-            num_steps=steps.num_steps,
-            cadence=Cadence(saving.every_steps, saving.every_minutes, steps.per_epoch if saving.every_epoch else None),
-            retention=Retention(saving.keep_last, saving.keep_every, saving.keep_best),
-            asynchronous=saving.asynchronous,
-            recipe=record.content["recipe"],
-            shapes=store.shapes,
-            tell=lambda figures: logger_sink.write([dict(figures)]),
+        checkpointer = make_checkpointer(
+            config, folder, steps, record.content["recipe"], store, metrics, file, [logger_sink]
         )
-        val_every_steps = config.trainer.val_every_steps or steps.per_epoch
-        hang = (
-            [HangWatch(folder.stacks, 60 * config.hang.minutes, end_hung(config, folder))]
-            if config.hang.minutes
-            else []
-        )
-        validation = MissedValidation(_validation_is_missing(folder, steps, begin.step, val_every_steps))
-        # The order matters: a step's figures come before the checkpoint that counts on them.
+        policy.checkpoints = checkpointer
+        callbacks = in_order(config, folder, steps, begin, metrics, checkpointer, samples, loggers)
         trainer = make_trainer(
             engine.strategy,
             engine.precision,
             accelerator=config.trainer.accelerator,
             devices=config.trainer.devices,
             num_nodes=config.trainer.num_nodes,
-            val_every_steps=val_every_steps,
-            callbacks=[*hang, metrics, checkpointer, validation, *engine.callbacks],
+            val_every_steps=val_every_steps(config, steps),
+            callbacks=[*callbacks, _told_start(record, store, callbacks), *engine.callbacks],
             loggers=loggers,
             root=folder.path,
         )
-        tuner = InstructionTuner(model, config.optim, num_steps=steps.num_steps, seed=config.seed)
+        tuner = InstructionTuner(model, config.optim, num_steps=steps.num_steps, seed=config.seed, guard=policy.guard)
         engine.strategy.store = store
-        with _told_to_loggers(loggers), _children_of(trainer, config):
+        with _children_of(trainer, config):
             trainer.fit(tuner, datamodule=steps.module, ckpt_path=folder.checkpoint(begin.step))
         shutdown.deferred = False
         stop = metrics.agreed_stop or (signal_of(shutdown.urgency) if shutdown.urgency else None)
@@ -125,22 +101,25 @@ def fit(
             raise StoppedBySignal(told, stop, agreed=True)
 
 
-def _validation_is_missing(folder: RunFolder, steps: Steps, step: int, val_every_steps: int) -> bool:
-    """Of the step that the run goes on after."""
-    is_due = step > 0 and (step % val_every_steps == 0 or step == steps.num_steps)
-    return is_due and bool(len(steps.module.val_indices)) and step not in validation_losses(folder.metrics)
+def _told_start(record: RunRecord, store: CheckpointStore, before: Sequence[L.Callback]) -> L.Callback:
+    """Writes down how long it took until the first step.
 
+    Args:
+        before: what is done by then, such as the first answers to samples.
+    """
+    from lightning.pytorch.callbacks import LambdaCallback
 
-@contextmanager
-def _told_to_loggers(loggers: Sequence[Logger]) -> Iterator[None]:
-    """Lets those that can say so tell that a run is about to come back, before they close."""
-    try:
-        yield
-    except StoppedBySignal as stop:
-        if decide(stop.number).job is not None:
-            for logger in loggers:
-                getattr(logger, "mark_preempting", lambda: None)()
-        raise
+    from galpaca.training.samples import SampleAnswers
+
+    def tell(*_: object) -> None:
+        if global_rank() != 0:
+            return
+        age = process_age_seconds()
+        until = {} if age is None else {"until_first_step": age}
+        samples = sum(one.seconds for one in before if isinstance(one, SampleAnswers))
+        record.add_seconds(load=store.load_seconds, samples=samples, **until)
+
+    return LambdaCallback(on_train_start=tell)
 
 
 @contextmanager

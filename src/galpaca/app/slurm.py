@@ -101,7 +101,7 @@ def decide(number: int, environment: Mapping[str, str] = os.environ) -> Decision
     if job.restarts >= most:
         told = f"job {job.id} is not requeued: it came back {job.restarts} times, and {_CAP} is {most}; {again}"
         return Decision(None, told)
-    return Decision(job, f"job {job.id} goes back into the queue (for the {job.restarts + 1}. time, of {most})")
+    return Decision(job, f"job {job.id} goes back into the queue: restart {job.restarts + 1} of {most} at most")
 
 
 def requeue(decision: Decision) -> str:

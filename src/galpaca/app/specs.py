@@ -36,6 +36,7 @@ class TrainerSpec:
         num_nodes: nodes.
         max_epochs: passes over the training examples.
         max_steps: fewer optimizer steps than that, where given; the schedule spans the steps that are taken.
+        longest_steps: for rehearsals: train on so many steps of that plan, those that take longest.
         val_every_steps: steps between validations; by default one at the end of each epoch. There is always one at
             the end.
         read_metrics_every_steps: most steps between two reads of the device's figures, which come about once a second.
@@ -48,6 +49,7 @@ class TrainerSpec:
     num_nodes: int = 1
     max_epochs: int = 3
     max_steps: int | None = None
+    longest_steps: int | None = None
     val_every_steps: int | None = None
     read_metrics_every_steps: int = 1
     data_workers: int = 0
@@ -115,6 +117,28 @@ class HangSpec:
     def __post_init__(self) -> None:
         if self.minutes is not None and not 0 < self.minutes < math.inf:
             raise InputError(f"{self.minutes} minutes", where="hang.minutes", fix="above 0, or null for no limit")
+
+
+@dataclass(frozen=True)
+class SamplesSpec:
+    """Questions that the model answers greedily while it is trained, into ``samples.jsonl``.
+
+    Attributes:
+        prompts: file of questions with the fields instruction, input and category; null for none.
+        every_steps: steps between two times; by default at the end of each epoch. Also before the first step and after
+            the last.
+        max_new_tokens: most tokens of an answer; each takes a forward pass.
+    """
+
+    prompts: str | None = None
+    every_steps: int | None = None
+    max_new_tokens: int = 64
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        counts = {"every_steps": self.every_steps, "max_new_tokens": self.max_new_tokens}
+        problems.check_at_least_one("samples", counts)
+        problems.raise_any()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from galpaca.app.config import Config
 from galpaca.app.examples import PreparedData, Steps
@@ -186,7 +186,8 @@ def write_start(
     """
     if global_rank() != 0:
         return
-    cut_metrics(folder.metrics, begin.step)
+    for lines in (folder.metrics, folder.non_finite, folder.samples):
+        cut_metrics(lines, begin.step)
     replace_file(folder.config, resolved_yaml)
     if not begin.step:
         record.content["weights"] = local.facts()
@@ -194,6 +195,7 @@ def write_start(
         receipt=data.examples.receipt.to_dict(),
         examples={"train": len(data.train_indices), "validation": len(data.val_indices)},
         plan=summarize(steps.module.train_plan(steps.num_ranks), steps.num_steps),
+        **_whole_plan(steps),
         parameters=begin.num_parameters,
         histograms=histograms(data.examples.lengths[data.train_indices], data.examples.num_targets[data.train_indices]),
     )
@@ -222,6 +224,14 @@ def _note_end(record: RunRecord, how: str, why: str) -> None:
     if global_rank() == 0:
         with suppress(OSError):  # a full disk, of which the run itself has told
             record.end_start(how, why)
+
+
+def _whole_plan(steps: Steps) -> dict[str, Any]:
+    """That of the run which a rehearsal stands for."""
+    if steps.module.longest is None:
+        return {}
+    module = steps.module
+    return {"whole_plan": summarize(module.whole_plan(steps.num_ranks), module.num_whole_steps)}
 
 
 def describe(config: Config, folder: RunFolder, steps: Steps, begin: Beginning) -> list[tuple[str, str]]:

@@ -10,9 +10,11 @@ from galpaca.app.engine import check_machine, make_engine
 from galpaca.app.examples import find_data, plan_steps, prepare_data
 from galpaca.app.finish import finish
 from galpaca.app.fit import fit
+from galpaca.app.logs import loggers_of
 from galpaca.app.ranks import global_rank
 from galpaca.app.release import keep_for_release, release
 from galpaca.app.room import check_room
+from galpaca.app.samples import load_samples
 from galpaca.app.start import (
     choose_beginning,
     claimed,
@@ -56,6 +58,7 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
         data = prepare_data(config.data, found, local.spec.tokenizer_path, console)
         steps = plan_steps(config, data)
         model_config = read_config(local.spec, data.tokenizer)
+        samples = load_samples(config, data, model_config.max_position_embeddings)
         record, changes = open_record(folder, config, data)
         show_rows(console, "data", data.examples.receipt.rows())
         if finished(folder, steps.num_steps):
@@ -69,7 +72,8 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
         show_rows(console, "run", describe(config, folder, steps, begin))
         with end_noted(record):
             prepare_layers(model, config.compute, fast_attention=config.fast_attention)
-            fit(config, folder, record, steps, model, begin, engine, shutdown, console)
-            release(folder, record, console)
+            with loggers_of(engine, folder, record, console) as loggers:
+                fit(config, folder, record, steps, model, begin, samples, engine, loggers, shutdown, console)
+                release(folder, record, console)
         finish(folder, record, console)
     return folder

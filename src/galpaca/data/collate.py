@@ -129,6 +129,25 @@ def collate(examples: EncodedExamples, indices: Sequence[int], pad_id: int, size
     )
 
 
+def continued(texts: Sequence[Sequence[int]]) -> MicroBatch:
+    """A micro-batch whose target rows are the last ones of its texts: what a model would continue them with.
+
+    Args:
+        texts: ids of each, at least one.
+    """
+    lengths = [len(text) for text in texts]
+    starts = np.cumsum([0, *lengths])
+    return MicroBatch(
+        input_ids=torch.tensor([i for text in texts for i in text])[None],
+        position_ids=torch.cat([torch.arange(length) for length in lengths])[None],
+        cu_seqlens=torch.from_numpy(starts.astype(np.int32)),
+        lengths=tuple(lengths),
+        longest_tokens=max(lengths),
+        target_rows=torch.from_numpy(starts[1:] - 1),
+        target_ids=torch.full((len(texts),), IGNORED_ID),
+    )
+
+
 class StepDataset(Dataset[StepBatch]):
     """The plan as a data set: item ``k`` is one rank's share of step ``k``.
 

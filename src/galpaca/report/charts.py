@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from galpaca.report.run import ReportedRun
-from galpaca.report.series import Series, extremes, read_series, smoothed, stretch_means, window_for
+from galpaca.report.series import Series, extremes, is_number, read_series, smoothed, stretch_means, window_for
 
 _CLOCK_POINTS = 400
 _SPLIT_STRETCHES = 100
@@ -22,7 +22,8 @@ class Line:
     Attributes:
         run: its place among the runs.
         label: beside the run's name.
-        look: ``raw`` is faint where ``smooth`` is drawn over it; ``line``, ``points``, ``area`` (on top of the one
+        look: ``raw`` is faint where ``smooth`` is drawn over it; ``line``, ``points``, ``marks`` (points
+            that no line joins), ``area`` (on top of the one
             before) and ``bars``.
     """
 
@@ -106,6 +107,7 @@ _FIGURES = (
 # Drawn elsewhere, or of no interest over steps.
 _NOT_FURTHER = {"step", "epoch", "loss", "skipped", "data_seconds", "forward_backward_seconds", "optimizer_seconds"}
 _NOT_FURTHER |= {"examples", "tokens", "target_tokens", "micro_batches", "target_tokens_per_second"}
+_NOT_FURTHER |= {"spike", "non_finite", "rolled_back_to"}
 _NOT_FURTHER |= {figure.key for figure in _FIGURES}
 
 
@@ -132,6 +134,9 @@ def _loss(runs: Sequence[ReportedRun]) -> Chart:
     lines: list[Line] = []
     for place, run in enumerate(runs):
         lines += _raw_and_smooth(place, run, "loss", weight_key="target_tokens")
+        spikes = read_series((line for line in run.history.steps if line.get("spike")), "loss")
+        if len(spikes):
+            lines.append(Line(place, "spikes", "marks", spikes))
         # A run may validate on several sets of records, each with a figure of its own.
         keys = sorted({key for line in run.history.validations for key in line if key.startswith("val_loss")})
         for key in keys:
@@ -149,7 +154,7 @@ def _smoothing_note(runs: Sequence[ReportedRun]) -> str:
 def _raw_and_smooth(
     place: int, run: ReportedRun, key: str, *, scale: float = 1.0, weight_key: str | None = None
 ) -> list[Line]:
-    with_figure = [line for line in run.history.steps if isinstance(line.get(key), int | float)]
+    with_figure = [line for line in run.history.steps if is_number(line.get(key))]
     read = read_series(with_figure, key)
     raw = Series(read.steps, read.values * scale)
     weights = np.array([line.get(weight_key, 1) if weight_key else 1 for line in with_figure], dtype=np.float64)

@@ -23,9 +23,13 @@ class Series(NamedTuple):
         return len(self.steps)
 
 
+def is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def read_series(lines: Iterable[Mapping[str, Any]], key: str) -> Series:
     """One figure of all lines that have it."""
-    pairs = [(line["step"], line[key]) for line in lines if isinstance(line.get(key), int | float)]
+    pairs = [(line["step"], line[key]) for line in lines if is_number(line.get(key))]
     both = np.array(pairs, dtype=np.float64).reshape(-1, 2)
     return Series(both[:, 0], both[:, 1])
 

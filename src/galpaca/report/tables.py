@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from galpaca.data.receipt import Receipt
@@ -41,15 +41,15 @@ def cards(run: ReportedRun) -> list[Card]:
     known = [line for line in run.history.validations if line["val_loss"] is not None]
     if known:
         best = min(known, key=lambda line: float(line["val_loss"]))
-        more = f"best {figure(_round(best['val_loss']))} at step {best['step']:,}"
+        more = f"best at step {best['step']:,}"
         shown.append(Card("validation loss", figure(_round(final["val_loss"])), more))
-    shown.append(Card("tokens a second", count(final["tokens_per_second"] or 0), "mean, padding left out"))
+    shown.append(Card("tokens a second", count(final["tokens_per_second"] or 0), "mean"))
     if last.get("mfu") is not None:
         utilized = [line["mfu"] for line in run.history.steps if line.get("mfu") is not None]
         shown.append(Card("MFU", f"{sum(utilized) / len(utilized):.1%}", "mean over steps"))
     shown.append(Card("peak memory", size(final["peak_memory_bytes"] or 0), "a process"))
     if final["skipped_steps"]:
-        shown.append(Card("steps skipped", f"{final['skipped_steps']:,}", "gradients overflowed in float16"))
+        shown.append(Card("steps skipped", f"{final['skipped_steps']:,}", "their update was left out"))
     return shown
 
 
@@ -211,43 +211,60 @@ def config_differences(runs: Sequence[ReportedRun]) -> Table:
     return Table(["key", *(run.name for run in runs)], rows)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Question:
-    """A question that was asked again and again, and its answers in order: first step, last step, answer, right."""
+    """A question that was asked again and again, and its answers in order: first step, last step, answer."""
 
     category: str
     instruction: str
     input: str
-    answers: list[tuple[int, int, str]] = field(default_factory=list)
+    answers: Sequence[tuple[int, int, str]]
 
 
 def questions(run: ReportedRun) -> list[Question]:
     """What the run was asked; an answer that stays the same is told once."""
-    found: dict[tuple[str, str, str], Question] = {}
-    for line in sorted(run.samples, key=lambda line: int(line["step"])):
-        key = tuple(str(line.get(name) or "") for name in ("category", "instruction", "input"))
-        question = found.setdefault(key, Question(*key))  # type: ignore[arg-type]
-        step, answer = int(line["step"]), str(line["answer"])
-        if question.answers and question.answers[-1][2] == answer:
-            question.answers[-1] = (question.answers[-1][0], step, answer)
+    answers: dict[tuple[str, str, str], dict[int, str]] = {}
+    for line in run.samples:
+        key = (str(line.get("category") or ""), str(line.get("instruction") or ""), str(line.get("input") or ""))
+        answers.setdefault(key, {})[int(line["step"])] = str(line["answer"])  # of a step taken again, the later one
+    return [Question(*key, _unchanged_once(of_steps)) for key, of_steps in answers.items()]
+
+
+def _unchanged_once(answers: Mapping[int, str]) -> list[tuple[int, int, str]]:
+    found: list[tuple[int, int, str]] = []
+    for step, answer in sorted(answers.items()):
+        if found and found[-1][2] == answer:
+            found[-1] = (found[-1][0], step, answer)
         else:
-            question.answers.append((step, step, answer))
-    return list(found.values())
+            found.append((step, step, answer))
+    return found
 
 
 def notes(run: ReportedRun) -> list[str]:
     """What a reader should know before trusting the plots."""
     told = []
     if run.history.unreadable:
-        told.append(f"{run.history.unreadable} lines of metrics.jsonl cannot be read and are left out.")
+        told.append(f"Lines of metrics.jsonl that cannot be read and are left out: {run.history.unreadable}.")
     if not run.history.steps:
         told.append("No step has been taken yet, so there is nothing to plot.")
     if run.state.is_alive:
         told.append(f"The run was going on when this was written, {moment(run.read_at)}.")
+    told += _of_non_finite(run)
     gaps = _missing_steps(run)
     if gaps:
-        told.append(f"{gaps:,} steps are missing from metrics.jsonl.")
+        told.append(f"Steps that are missing from metrics.jsonl: {gaps:,}.")
     return told
+
+
+def _of_non_finite(run: ReportedRun) -> list[str]:
+    lines = [line for line in run.history.steps if line.get("non_finite")]
+    if not lines:
+        return []
+    back = sum(line.get("rolled_back_to") is not None for line in lines)
+    told = f"Steps whose loss or gradient was not finite: {', '.join(str(line['step']) for line in lines[:10])}"
+    more = f" and {len(lines) - 10} more" if len(lines) > 10 else ""
+    rolled = f" The weights went back to a checkpoint {back} times." if back else ""
+    return [f"{told}{more}; their updates were left out.{rolled} See non_finite.jsonl."]
 
 
 def _missing_steps(run: ReportedRun) -> int:

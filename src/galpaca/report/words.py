@@ -4,14 +4,14 @@ import time
 
 
 def duration(seconds: float) -> str:
-    """``5.2 s``, ``12 min``, ``3 h 05 min``, ``2 d 4 h``."""
+    """``5.2 s``, ``12 min``, ``3.1 h``, ``2 d 4 h``."""
     minutes = round(seconds / 60)
     if seconds < 60:
         return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
     if minutes < 60:
         return f"{minutes} min"
     if minutes < 48 * 60:
-        return f"{minutes // 60} h {minutes % 60:02d} min"
+        return f"{seconds / 3600:.1f} h"
     return f"{minutes // 1440} d {minutes % 1440 // 60} h"
 
 
@@ -20,14 +20,14 @@ def size(num_bytes: float) -> str:
         if num_bytes < 1024:
             return f"{num_bytes:.0f} {unit}"
         num_bytes /= 1024
-    return f"{num_bytes:.2f} GiB"
+    return f"{num_bytes:.{2 if num_bytes < 10 else 1}f} GiB"
 
 
 def count(number: float) -> str:
-    """``950``, ``12.3 k``, ``1.85 M``."""
-    for divisor, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e4, " k")):
-        if number >= divisor:
-            return f"{number / (1e3 if unit == ' k' else divisor):.3g}{unit}"
+    """``9,500``, ``12.3 K``, ``1.85 M``, ``1.5 B``."""
+    for least, divisor, unit in ((1e12, 1e12, "T"), (1e9, 1e9, "B"), (1e6, 1e6, "M"), (1e4, 1e3, "K")):
+        if number >= least:
+            return f"{number / divisor:.3g} {unit}"
     return f"{number:,.0f}"
 
 

@@ -48,8 +48,13 @@ class RunFolder:
 
     @property
     def samples(self) -> Path:
-        """Answers that the model gave while it was trained, one a line."""
+        """The model's answers to the same questions while it was trained: a line for each step and question."""
         return self.path / "samples.jsonl"
+
+    @property
+    def non_finite(self) -> Path:
+        """One line for every step whose loss or gradient was not finite: where, and with which examples."""
+        return self.path / "non_finite.jsonl"
 
     @property
     def report(self) -> Path:
@@ -133,11 +138,16 @@ def step_of(name: str) -> int | None:
 def replace_file(path: Path, content: str) -> None:
     """Writes a file so that a reader, or a crash, sees the old content or the new one."""
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
+        with suppress(OSError):
+            partial.unlink()
+        raise
 
 
 def sync_folder(path: Path) -> None:

@@ -35,6 +35,14 @@ class MetricsFile:
         self._file.close()
 
 
+def append_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Appends to a file of lines and returns when they are on disk."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write("".join(json.dumps(_finite(line), ensure_ascii=False) + "\n" for line in lines))
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
     """Lines of the file; a last line that is cut, as in a run that is alive or was killed, is left out."""
     if not path.is_file():
@@ -55,6 +63,11 @@ def cut_metrics(path: Path, last_step: int) -> None:
 def validation_losses(path: Path) -> dict[int, float]:
     """Validation loss by step, where it is a number."""
     return {line["step"]: line["val_loss"] for line in read_metrics(path) if line.get("val_loss") is not None}
+
+
+def training_losses(path: Path) -> list[float]:
+    """Of all steps so far that have one, in order."""
+    return [line["loss"] for line in read_metrics(path) if line.get("loss") is not None]
 
 
 def _finite(line: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import faulthandler
 import json
+import sys
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+# Where a process waits for others.
+_WAITING = "/torch/distributed/"
 
 
 @dataclass(frozen=True)
@@ -17,6 +22,7 @@ class StackReport:
         rank, host, pid: which process.
         passed: how many places of the run it has passed; all ranks pass the same ones in the same order.
         place: in words.
+        frame: innermost function of the main thread, with file and line.
         seconds: since the step at hand began.
     """
 
@@ -25,7 +31,14 @@ class StackReport:
     pid: int
     passed: int
     place: str
+    frame: str
     seconds: float
+
+
+def main_frame() -> str:
+    """Where the main thread is now."""
+    frame = sys._current_frames()[threading.main_thread().ident or 0]
+    return f"{frame.f_code.co_name} ({frame.f_code.co_filename}:{frame.f_lineno})"
 
 
 def write_report(folder: Path, report: StackReport) -> None:
@@ -61,17 +74,26 @@ def verdict(reports: Sequence[StackReport], silent: Mapping[int, str], folder: P
     told = [f"rank {rank} was stopped (SIGSTOP)" for rank in sorted(stopped - silent.keys())]
     told += [f"rank {rank} {what}" for rank, what in sorted(silent.items())]
     moving = [report for report in reports if report.rank not in stopped]
-    fewest, most = (pick((report.passed for report in moving), default=0) for pick in (min, max))
-    if fewest < most:
-        ahead = next(report.place for report in moving if report.passed == most)
-        told += [
-            f"rank {late.rank} on {late.host} (process {late.pid}) is late: at {late.place!r}, others at {ahead!r}"
-            for late in moving
-            if late.passed == fewest
-        ]
+    late = _late(moving)
+    ahead = next((report for report in moving if report not in late), None)
+    told += [
+        f"rank {one.rank} on {one.host} (process {one.pid}) is late: at {one.place!r} in {one.frame}"
+        + (f", others at {ahead.place!r} in {ahead.frame}" if ahead else "")
+        for one in late
+    ]
     if not told and len(moving) > 1:
-        return f"no rank is late, all {len(moving)} wait at {moving[0].place!r}: the network between them, or a disk?"
-    return "; ".join(told) or f"it is at {moving[0].place!r}"
+        places = f"{moving[0].place!r} in {moving[0].frame}"
+        return f"no rank is late, all {len(moving)} wait at {places}: the network between them, or a disk?"
+    return "; ".join(told) or f"it is at {moving[0].place!r} in {moving[0].frame}"
+
+
+def _late(moving: Sequence[StackReport]) -> list[StackReport]:
+    """Those that have passed the fewest places; among equals, those that do not wait for the others."""
+    fewest = min((report.passed for report in moving), default=0)
+    if any(report.passed > fewest for report in moving):
+        return [report for report in moving if report.passed == fewest]
+    busy = [report for report in moving if _WAITING not in report.frame]
+    return busy if len(busy) < len(moving) else []
 
 
 def _read(path: Path) -> StackReport:

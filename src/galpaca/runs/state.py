@@ -100,7 +100,8 @@ def _ended(folder: RunFolder, record: Mapping[str, Any], history: History) -> Ru
     ended = (record.get("starts") or [{}])[-1].get("ended", {})
     if ended.get("how") == "failed":
         return RunState("failed", f"{ended.get('why')}; {_saved(folder, history)}")
-    return RunState("stopped", f"{ended.get('why', 'no process writes in it')}; {_saved(folder, history)}")
+    # A run that was asked to stop says itself up to where it is saved.
+    return RunState("stopped", ended.get("why") or f"no process writes in it; {_saved(folder, history)}")
 
 
 def _saved(folder: RunFolder, history: History) -> str:

@@ -6,7 +6,6 @@ import faulthandler
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ from typing import Any
 import lightning as L
 import torch.distributed
 
-from galpaca.runs.stacks import StackReport, note_stopped, read_reports, verdict, write_report
+from galpaca.runs.stacks import StackReport, main_frame, note_stopped, read_reports, verdict, write_report
 
 # How long a rank that has reported waits for the others' reports, and for the first of them to end the job.
 _REPORTS_SECONDS = 10.0
@@ -108,7 +107,7 @@ class HangWatch(L.Callback):
     def _begin(self, place: str) -> None:
         self._reach(place)
         self._since = time.monotonic()
-        faulthandler.dump_traceback_later(self.limit_seconds + _BACKSTOP_SECONDS, exit=True, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(self.limit_seconds + _BACKSTOP_SECONDS, exit=True, file=2)
 
     def _stop(self) -> None:
         self._stopped.set()
@@ -121,9 +120,8 @@ class HangWatch(L.Callback):
 
     def _report_and_end(self) -> None:
         me = self._peers[self._rank]
-        report = StackReport(
-            self._rank, me.host, me.pid, self._passed, self._place, round(time.monotonic() - self._since, 1)
-        )
+        seconds = round(time.monotonic() - self._since, 1)
+        report = StackReport(self._rank, me.host, me.pid, self._passed, self._place, main_frame(), seconds)
         write_report(self.folder, report)
         reports = self._others(time.monotonic() + _REPORTS_SECONDS)
         if self._stopped.is_set():  # it went on after all, and is at its end
@@ -133,8 +131,8 @@ class HangWatch(L.Callback):
             os._exit(EXIT_CODE)
         reported = {report.rank for report in reports}
         silent = {rank: self._silent(peer) for rank, peer in enumerate(self._peers) if rank not in reported}
-        seconds = f"{report.place.partition(':')[0]} has taken {report.seconds:.0f} s"
-        self.end(f"{seconds}: {verdict(reports, silent, self.folder)}")
+        told = f"{report.place.partition(':')[0]} has taken {seconds:.0f} s"
+        self.end(f"{told}: {verdict(reports, silent, self.folder)}")
         os._exit(EXIT_CODE)
 
     def _others(self, deadline: float) -> Sequence[StackReport]:

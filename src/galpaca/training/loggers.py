@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import warnings
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -17,39 +16,32 @@ def none(folder: RunFolder, run_id: str) -> list[Logger]:
     return []
 
 
-def wandb(folder: RunFolder, run_id: str, project: str = "galpaca", entity: str | None = None) -> list[Logger]:
-    """Weights & Biases: one run for a run folder, however often it is started; offline where there is no key."""
-    from lightning.pytorch.loggers import WandbLogger
+def wandb(
+    folder: RunFolder,
+    run_id: str,
+    project: str = "galpaca",
+    entity: str | None = None,
+    group: str | None = None,
+    tags: Sequence[str] = (),
+    notes: str | None = None,
+) -> list[Logger]:
+    """Weights & Biases: one run for a run folder, however often it is started; offline where there is no key.
+
+    Args:
+        project: where the run is shown.
+        entity: person or team whose project it is; by default that of the key.
+        group: under which it is shown with others.
+        tags, notes: a person's own.
+    """
     from lightning.pytorch.utilities import rank_zero_only
+
+    from galpaca.training.tracking.logger import WandbLogger
+    from galpaca.training.tracking.service import Run
 
     if getattr(rank_zero_only, "rank", 0) != 0:
         return []
-    return [WandbLogger(experiment=_wandb_run(folder, run_id, project, entity))]
-
-
-def _wandb_run(folder: RunFolder, run_id: str, project: str, entity: str | None) -> Any:
-    import wandb as library
-
-    # Begun here and not by Lightning's logger, which cannot fall back when the service does not answer.
-    def begin(mode: Literal["online", "offline"]) -> Any:
-        return library.init(
-            project=project,
-            entity=entity,
-            name=folder.name,
-            id=run_id,
-            resume="allow" if mode == "online" else None,
-            dir=folder.path,
-            mode=mode,
-            settings=library.Settings(console="off", silent=True),
-        )
-
-    if os.environ.get("WANDB_MODE", "online") != "online" or not library.login(prompt=False, verify=False):
-        return begin("offline")
-    try:
-        return begin("online")
-    except library.errors.Error as error:
-        warnings.warn(f"W&B does not answer, and the run is logged offline: {error}", stacklevel=2)
-        return begin("offline")
+    run = Run(folder.path, folder.name, run_id, project, entity, group, tuple(tags), notes)
+    return [WandbLogger(run, folder.metrics, folder.samples, [folder.record, folder.config])]
 
 
 def tensorboard(folder: RunFolder, run_id: str) -> list[Logger]:

@@ -15,7 +15,7 @@ class StepLoop(_TrainingEpochLoop):
 
 
 class NoSignals(_SignalConnector):
-    """Lightning's handler of SIGTERM speaks with other ranks inside the handler, and hangs. ``Shutdown`` has its own."""
+    """``Shutdown`` has handlers of its own. Lightning's of SIGTERM speaks with other ranks inside it, and hangs."""
 
     def register_signal_handlers(self) -> None:
         self.received_sigterm = False

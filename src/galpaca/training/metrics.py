@@ -8,17 +8,18 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import lightning as L
 import torch
-from lightning.pytorch.loggers import Logger
 
 from galpaca.data.collate import StepBatch
 from galpaca.errors import GalpacaError
 from galpaca.runs.shutdown import Shutdown, signal_of
+from galpaca.runs.spikes import LossSpikes
 from galpaca.training.clock import Mark, mark
+from galpaca.training.guard import NonFinitePolicy
 from galpaca.training.module import StepOutcome
 from galpaca.training.speed import StepSpeed
 
@@ -84,6 +85,17 @@ class _PendingStep:
     previous_end: Mark  # of the step before, or of what came between
 
 
+@dataclass(frozen=True)
+class _ReadStep:
+    step: _PendingStep
+    nll_sum: float  # over all ranks
+    grad_norm: float
+
+    @property
+    def is_finite(self) -> bool:
+        return math.isfinite(self.nll_sum) and math.isfinite(self.grad_norm)
+
+
 class StepMetrics(L.Callback):
     """Collects a step's figures on the device and reads them back about once a second.
 
@@ -95,6 +107,8 @@ class StepMetrics(L.Callback):
         steps_per_epoch: to tell the epoch of a step.
         every_steps: most steps between two reads; a read waits for the device.
         speed: tells a step's speed.
+        policy: for steps that are not finite.
+        spikes: tells which losses are flagged.
     """
 
     def __init__(
@@ -105,15 +119,19 @@ class StepMetrics(L.Callback):
         steps_per_epoch: int,
         every_steps: int = 1,
         speed: StepSpeed,
+        policy: NonFinitePolicy,
+        spikes: LossSpikes,
     ) -> None:
         self.sinks, self.shutdown = sinks, shutdown
         self.steps_per_epoch = steps_per_epoch
-        self.speed = speed
+        self.speed, self.policy, self.spikes = speed, policy, spikes
         self._pace = Pace(every_steps)
         self._urgency = Poll(lambda: self.shutdown.urgency)
         self.polls = [self._urgency, self._pace.seconds]
         self._pending: list[_PendingStep] = []
         self._previous_end: Mark = 0.0
+        self._validation_began = 0.0
+        self._peak_memory_bytes = 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.shutdown.deferred = True
@@ -134,10 +152,13 @@ class StepMetrics(L.Callback):
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.flush(trainer)
+        self._validation_began = time.perf_counter()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:
-            self._emit([{"step": trainer.global_step, "val_loss": float(trainer.callback_metrics["val_loss"])}])
+            loss = float(trainer.callback_metrics["val_loss"])  # waits for the device
+            seconds = round(time.perf_counter() - self._validation_began, 3)
+            self._emit([{"step": trainer.global_step, "val_loss": loss, "val_seconds": seconds}])
         self.restart_clock(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -162,6 +183,21 @@ class StepMetrics(L.Callback):
         if not self._pending and not share:
             return
         pending, self._pending = self._pending, []
+        while True:
+            figures = self._gather(trainer, pending)
+            has_scaler = getattr(trainer.precision_plugin, "scaler", None) is not None
+            bad = None if has_scaler else next((place for place, one in enumerate(figures) if not one.is_finite), None)
+            self._tell(trainer, figures[:bad])
+            if bad is None:
+                return
+            self._act(trainer, figures[bad])
+            pending = pending[bad + 1 :]
+            if self.policy.guard.holds:  # they were computed, and their updates left out
+                outcomes = self.policy.again(trainer, [one.batch for one in pending])
+                pending = [replace(one, outcome=outcome) for one, outcome in zip(pending, outcomes, strict=True)]
+
+    def _gather(self, trainer: L.Trainer, pending: Sequence[_PendingStep]) -> list[_ReadStep]:
+        """Reads back the figures of steps, the same on all ranks, and all ranks' answers to polls."""
         device = trainer.strategy.root_device
         answers = [float(poll.answer()) for poll in self.polls]
         told = torch.tensor([peak_memory_bytes(device), *answers], dtype=torch.float64, device=device)
@@ -171,20 +207,41 @@ class StepMetrics(L.Callback):
         for place, poll in enumerate(self.polls, start=1):
             poll.ranks = ranks[:, place].tolist()
         self._pace.restart()
+        self._peak_memory_bytes = int(ranks[:, 0].max())
         grad_norms, nll_sums = ranks[:, len(told) :].reshape(len(ranks), 2, -1).unbind(1)
-        figures = list(zip(pending, nll_sums.sum(dim=0).tolist(), grad_norms[0].tolist(), strict=True))
-        if trainer.is_global_zero:
-            shared = {"peak_memory_bytes": int(ranks[:, 0].max()), **_scaler_figures(trainer), **_compiler_figures()}
-            self._emit([self._line(*step, shared) for step in figures])
-        if getattr(trainer.precision_plugin, "scaler", None) is None:
-            _refuse_non_finite(figures)
+        return [
+            _ReadStep(step, nll_sum, grad_norm)
+            for step, nll_sum, grad_norm in zip(
+                pending, nll_sums.sum(dim=0).tolist(), grad_norms[0].tolist(), strict=True
+            )
+        ]
 
-    def _line(self, pending: _PendingStep, nll_sum: float, grad_norm: float, shared: Mapping[str, Any]) -> Line:
+    def _tell(self, trainer: L.Trainer, figures: Sequence[_ReadStep], **more: Any) -> None:
+        scaler = _scaler_figures(trainer)
+        if trainer.is_global_zero:
+            shared = {"peak_memory_bytes": self._peak_memory_bytes, **scaler, **_compiler_figures()}
+            self._emit([self._line(one, shared) | more for one in figures])
+        for one in figures if scaler else ():
+            overflowed = not math.isfinite(one.grad_norm)
+            self.policy.check_overflows(one.step.batch, overflowed=overflowed, scale=scaler["loss_scale"])
+
+    def _act(self, trainer: L.Trainer, one: _ReadStep) -> None:
+        batch = one.step.batch
+        loss = one.nll_sum / max(1, batch.planned.num_target_tokens)
+        try:
+            told = self.policy.act(trainer, batch, loss, one.grad_norm)
+        except GalpacaError:
+            self._tell(trainer, [one], non_finite=True, skipped=True)
+            raise
+        self._tell(trainer, [one], **told)
+
+    def _line(self, read: _ReadStep, shared: Mapping[str, Any]) -> Line:
+        pending, grad_norm = read.step, read.grad_norm
         step, outcome = pending.batch.planned, pending.outcome
         line = {
             "step": step.index + 1,
             "epoch": round((step.index + 1) / self.steps_per_epoch, 4),
-            "loss": nll_sum / step.num_target_tokens if step.num_target_tokens else None,
+            "loss": read.nll_sum / step.num_target_tokens if step.num_target_tokens else None,
             "lr": outcome.lr,
             "grad_norm": grad_norm,
             "examples": step.num_examples,
@@ -194,6 +251,8 @@ class StepMetrics(L.Callback):
             **self.speed.figures(pending.batch, pending.previous_end, outcome),
             **shared,
         }
+        if line["loss"] is not None and math.isfinite(line["loss"]) and self.spikes.add(line["loss"]):
+            line["spike"] = True
         if "loss_scale" in shared:
             # The scaler leaves out an update whose gradients overflowed; no other trace of it remains.
             line["skipped"] = not math.isfinite(grad_norm)
@@ -202,58 +261,6 @@ class StepMetrics(L.Callback):
     def _emit(self, lines: list[Line]) -> None:
         for sink in self.sinks:
             sink.write(lines)
-
-
-def _refuse_non_finite(figures: Sequence[tuple[_PendingStep, float, float]]) -> None:
-    """Stops a run that has diverged, on all ranks, before a checkpoint can hold what it has become."""
-    for step, nll_sum, grad_norm in figures:
-        if not math.isfinite(nll_sum) or not math.isfinite(grad_norm):
-            raise GalpacaError(
-                f"loss or gradient is not finite (loss {nll_sum:g}, gradient norm {grad_norm:g})",
-                where=f"step {step.batch.index + 1}",
-                why="the weights are of no use from here on, and are not saved",
-                fix="a smaller optim.lr with a new run.name; the same command goes on from the last checkpoint",
-            )
-
-
-class LoggerSink:
-    """Sends lines to Lightning's loggers under grouped names."""
-
-    GROUPS: Mapping[str, str] = {
-        "loss": "loss/train",
-        "val_loss": "loss/val",
-        "lr": "numerics/lr",
-        "grad_norm": "numerics/grad_norm",
-        "loss_scale": "numerics/loss_scale",
-        "skipped": "numerics/skipped",
-        "tokens_per_second": "throughput/tokens_per_second",
-        "target_tokens_per_second": "throughput/target_tokens_per_second",
-        "mfu": "throughput/mfu",
-        "real_token_share": "throughput/real_token_share",
-        "step_seconds": "time/step_seconds",
-        "data_seconds": "time/data_seconds",
-        "forward_backward_seconds": "time/forward_backward_seconds",
-        "optimizer_seconds": "time/optimizer_seconds",
-        "peak_memory_bytes": "throughput/peak_memory_bytes",
-        "checkpoint_stall_seconds": "time/checkpoint_stall_seconds",
-        "checkpoint_write_seconds": "time/checkpoint_write_seconds",
-        "checkpoint_bytes": "throughput/checkpoint_bytes",
-        "compiled_graphs": "throughput/compiled_graphs",
-        "epoch": "data/epoch",
-        "examples": "data/examples",
-        "tokens": "data/tokens",
-        "target_tokens": "data/target_tokens",
-        "micro_batches": "data/micro_batches",
-    }
-
-    def __init__(self, loggers: Sequence[Logger]) -> None:
-        self.loggers = loggers
-
-    def write(self, lines: Sequence[Line]) -> None:
-        for line in lines:
-            named = {self.GROUPS[key]: value for key, value in line.items() if key != "step" and value is not None}
-            for logger in self.loggers:
-                logger.log_metrics(named, step=line["step"])
 
 
 def peak_memory_bytes(device: torch.device) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -15,6 +16,7 @@ from galpaca.data.collate import MicroBatch, StepBatch
 from galpaca.model.loss import nll_sum
 from galpaca.training.clock import Mark, mark
 from galpaca.training.memory import keep_freed_memory
+from galpaca.training.non_finite import UpdateGuard
 from galpaca.training.optimization import learning_rate, make_adamw
 from galpaca.training.specs import OptimizerSpec
 from galpaca.training.strategies import StepStrategy
@@ -50,15 +52,26 @@ class InstructionTuner(L.LightningModule):
         optimizer: AdamW and its schedule.
         num_steps: of the whole run; the schedule spans them.
         seed: of dropout.
+        guard: leaves out updates that are not finite, where no loss scaler does.
     """
 
-    def __init__(self, model: OPTForCausalLM, optimizer: OptimizerSpec, *, num_steps: int, seed: int) -> None:
+    def __init__(
+        self,
+        model: OPTForCausalLM,
+        optimizer: OptimizerSpec,
+        *,
+        num_steps: int,
+        seed: int,
+        guard: UpdateGuard | None = None,
+    ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.model = model
         self.optimizer_spec = optimizer
         self.num_steps = num_steps
         self.seed = seed
+        self.guard = guard or UpdateGuard(holds=True)
+        self._nll_sum: Tensor | None = None
         self._grad_norm: Tensor | None = None
         self._validation_sums: list[tuple[Tensor, int]] = []
 
@@ -69,9 +82,11 @@ class InstructionTuner(L.LightningModule):
         if self.device.type == "cpu":
             keep_freed_memory()
 
-    def forward(self, micro_batch: MicroBatch) -> Tensor:
-        """Scalar float32: summed negative log-likelihood of the micro-batch's target tokens."""
-        return nll_sum(self.model, micro_batch)
+    def forward(
+        self, micro_batch: MicroBatch, compute: Callable[[OPTForCausalLM, MicroBatch], Tensor] = nll_sum
+    ) -> Tensor:
+        """What is asked of the model: by default the summed negative log-likelihood of the target tokens, a scalar."""
+        return compute(self.model, micro_batch)
 
     def training_step(self, step: StepBatch, batch_idx: int) -> dict[str, StepOutcome]:
         """One optimizer step.
@@ -89,7 +104,7 @@ class InstructionTuner(L.LightningModule):
         total = torch.zeros((), device=self.device, dtype=torch.float64 if self.device.type == "cpu" else torch.float32)
         last = len(step.micro_batches) - 1
         for m, micro_batch in enumerate(step.micro_batches):
-            seed_randomness(self.seed, step.index, m, self.global_rank)
+            self.seed_micro_batch(step.index, m)
             with self.strategy.accumulating(last=m == last):
                 loss = self.strategy.run_micro_batch(micro_batch)
                 self.manual_backward(loss * scale)
@@ -97,7 +112,9 @@ class InstructionTuner(L.LightningModule):
         backward_end = mark(self.device)
         # Rounding of bfloat16 moments: the same on all ranks, or copies of the model would part.
         seed_randomness(self.seed, step.index, len(step.micro_batches), rank=0)
+        self._nll_sum = total
         optimizer.step()
+        self.guard.after_update(cast(Optimizer, self.optimizers(use_pl_optimizer=False)))
         assert self._grad_norm is not None
         # In a mapping, since Lightning takes nothing else.
         return {"outcome": StepOutcome(total, self._grad_norm, lr, begin, backward_end, mark(self.device))}
@@ -106,6 +123,14 @@ class InstructionTuner(L.LightningModule):
         # The hook's place is after the loss scaler has unscaled the gradients and before the update.
         self.strategy.unscale_gradients(optimizer)
         self._grad_norm = self.strategy.clip_grad_norm(self.optimizer_spec.clip_norm)
+        if getattr(self.trainer.precision_plugin, "scaler", None) is None:
+            assert self._nll_sum is not None
+            is_bad = ~(self._grad_norm.isfinite() & self._nll_sum.isfinite())
+            self.guard.before_update(optimizer, self.strategy.on_any_rank(is_bad))
+
+    def seed_micro_batch(self, step: int, micro_batch: int) -> None:
+        """Makes this rank's dropout in a micro-batch what it is in that step, however often it is computed."""
+        seed_randomness(self.seed, step, micro_batch, self.global_rank)
 
     def validation_step(self, step: StepBatch, batch_idx: int) -> None:
         for micro_batch in step.micro_batches:

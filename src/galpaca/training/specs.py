@@ -55,6 +55,36 @@ class OptimizerSpec:
 
 
 @dataclass(frozen=True)
+class GuardSpec:
+    """What happens where a loss or a gradient is not a finite number. The update is left out in any case.
+
+    With 16-mixed the loss scaler leaves such updates out by itself, lowers its scale and goes on, up to ``max_skips``
+    in a row.
+
+    Attributes:
+        on_non_finite: ``stop`` ends the run; ``skip`` goes on without the step; ``rollback`` goes back to the last
+            checkpoint's weights and on with the next step, so that all steps in between count for nothing.
+        max_skips: most steps that are skipped, or rollbacks, before the run stops.
+        spike_factor: a loss of more than so many times the median of the last 50 steps is flagged as a spike; null
+            flags none.
+    """
+
+    on_non_finite: str = "stop"
+    max_skips: int = 25
+    spike_factor: float | None = 2.0
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        problems.check_choice("guard.on_non_finite", self.on_non_finite, ("stop", "skip", "rollback"))
+        problems.check_at_least_one("guard", {"max_skips": self.max_skips})
+        if self.spike_factor is not None and not 1 < self.spike_factor < math.inf:
+            problems.add(
+                f"a factor of {self.spike_factor}", where="guard.spike_factor", fix="above 1, or null for none"
+            )
+        problems.raise_any()
+
+
+@dataclass(frozen=True)
 class PrecisionSpec:
     """Number formats of a run.
 

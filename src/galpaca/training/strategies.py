@@ -8,7 +8,7 @@ back until the last micro-batch, the gradient's norm) is a method of each.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -53,10 +53,14 @@ class StepStrategy(CheckpointingStrategy):
     def validation_step(self, *args: Any, **kwargs: Any) -> Any:
         return self.lightning_module.validation_step(*args, **kwargs)
 
-    def run_micro_batch(self, micro_batch: Any) -> Tensor:
-        """The micro-batch through the wrapped model, in the precision of the run."""
+    def run_micro_batch(self, micro_batch: Any, *compute: Callable[..., Tensor]) -> Tensor:
+        """The micro-batch through the wrapped model, in the precision of the run.
+
+        Args:
+            compute: what else than the loss is asked of the model; see ``InstructionTuner.forward``.
+        """
         with self.precision_plugin.forward_context():
-            return self.model(micro_batch)
+            return self.model(micro_batch, *compute)
 
     @contextmanager
     def accumulating(self, last: bool) -> Iterator[None]:
@@ -77,6 +81,17 @@ class StepStrategy(CheckpointingStrategy):
         if max_norm is None:
             return nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         return nn.utils.clip_grad_norm_(self.model.parameters(), max_norm)
+
+    def on_any_rank(self, flag: Tensor) -> Tensor:
+        """Scalar bool: whether it is true on any rank. The host does not wait."""
+        return flag
+
+    def from_rank_0(self, tensor: Tensor) -> Tensor:
+        """The first rank's tensor on all of them."""
+        return tensor
+
+    def weights_replaced(self) -> None:
+        """Told when weights were put in place in the midst of training."""
 
     def teardown(self) -> None:
         # Lightning moves all that training held to the host. Gradients and moments are three times the weights, and
@@ -99,11 +114,24 @@ class StepStrategy(CheckpointingStrategy):
         return whole_parts(self.lightning_module)
 
 
+class _ManyRanks(StepStrategy):
+    """Several processes under one process group."""
+
+    def on_any_rank(self, flag: Tensor) -> Tensor:
+        highest = flag.to(torch.uint8)
+        torch.distributed.all_reduce(highest, torch.distributed.ReduceOp.MAX)
+        return highest.bool()
+
+    def from_rank_0(self, tensor: Tensor) -> Tensor:
+        torch.distributed.broadcast(tensor, src=0)
+        return tensor
+
+
 class SingleDevice(StepStrategy, SingleDeviceStrategy):
     """One process, one device."""
 
 
-class DataParallel(StepStrategy, DDPStrategy):
+class DataParallel(_ManyRanks, DDPStrategy):
     """A whole model on every rank."""
 
     def replica(self) -> tuple[int, int]:
@@ -118,7 +146,7 @@ class DataParallel(StepStrategy, DDPStrategy):
                 yield
 
 
-class FullySharded(StepStrategy, FSDPStrategy):
+class FullySharded(_ManyRanks, FSDPStrategy):
     """Parameters, gradients and optimizer state sharded over ranks (Lightning's FSDP, torch's FSDP1).
 
     Each decoder layer is a unit; embeddings and the tied head stay in the root unit. Every micro-batch reduces its
@@ -167,6 +195,13 @@ class FullySharded(StepStrategy, FSDPStrategy):
 
     def parts(self) -> list[Part]:
         return sharded_parts(self.model)
+
+    def weights_replaced(self) -> None:
+        # The root unit keeps what it has gathered from one forward to the next where no backward came in between.
+        for unit in FullyShardedDataParallel.fsdp_modules(self.model):
+            if unit._handle is not None:
+                unit._handle.reshard(free_unsharded_flat_param=True)
+                unit._handle.post_reshard()
 
     def replica(self) -> tuple[int, int]:
         if self.model.sharding_strategy == ShardingStrategy.HYBRID_SHARD:

@@ -3,6 +3,8 @@
   "use strict";
   const page = JSON.parse(document.getElementById("data").textContent);
   const NUM_COLOURS = 8;
+  // Between two ticks of what is counted: no half steps.
+  const WHOLE = [...Array(15).keys()].flatMap((power) => [1, 2, 5].map((digit) => digit * 10 ** power));
   const view = { over: "steps", eachStep: true };
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const several = page.runs.length > 1;
@@ -62,6 +64,11 @@
         const points = { show: true, size: 7, fill: ink, stroke: css("--surface"), width: 1.5 };
         return { ...common, stroke: ink, width: 1.25, dash: [4, 4], points };
       }
+      case "marks": {
+        const ink = several ? own : css("--bad");
+        const points = { show: true, size: 9, fill: css("--surface"), stroke: ink, width: 2 };
+        return { ...common, paths: () => null, stroke: ink, points };
+      }
       // The sum of all parts is drawn first, and the smaller sums over it.
       case "area": return { ...common, stroke: css("--surface"), width: 1, fill: colour([5, 0, 1, 7][lines.length - 1 - place]) };
       case "bars": {
@@ -104,7 +111,7 @@
     page.runs.forEach((run, place) => {
       ctx.strokeStyle = ctx.fillStyle = several ? colour(place) : css("--muted");
       for (const step of run.resumed) {
-        const left = plot.valToPos(fromStep(place, step), "x", true);
+        const left = Math.round(plot.valToPos(fromStep(place, step), "x", true)) + 0.5;
         if (left < bbox.left || left > bbox.left + bbox.width) continue;
         ctx.beginPath();
         ctx.moveTo(left, bbox.top);
@@ -129,7 +136,7 @@
     return {
       width: holder.clientWidth,
       height: holder.closest(".first") ? 320 : 230,
-      padding: [8, 10, 0, 0],
+      padding: [8, 18, 0, 0],
       cursor: {
         sync: chart.x === "step" ? { key: "steps", setSeries: false } : undefined,
         drag: { x: true, y: false, dist: 6 },
@@ -138,7 +145,7 @@
       },
       scales: { x: { time: false }, y: { distr: isLog ? 3 : 1, ...(isLog ? {} : { range: span(lines) }) } },
       axes: [
-        { ...axis, values: (plot, ticks) => onAxis(ticks), space: 60, size: 30 },
+        { ...axis, values: (plot, ticks) => onAxis(ticks), space: 60, size: 30, ...(xName === "hours" ? {} : { incrs: WHOLE }) },
         { ...axis, values: (plot, ticks) => onAxis(ticks), size: (plot, texts) => 16 + 7 * Math.max(3, ...(texts || []).map((t) => t.length)) },
       ],
       series: [{ label: xName, value: (plot, x) => told(x ?? (lines[0].look === "bars" ? null : plot.data[0].at(-1))) }, ...series],
@@ -234,7 +241,7 @@
       this.plot.setCursor({ left: this.plot.valToPos(place, "x"), top: this.plot.bbox.height / 3 / (devicePixelRatio || 1) });
       this.output.textContent = [...this.holder.querySelectorAll(".u-legend .u-series")]
         .filter((row) => !row.hidden)
-        .map((row) => `${row.querySelector(".u-label").textContent} ${row.querySelector(".u-value").textContent}`)
+        .map((row) => `${row.querySelector(".u-label").textContent}: ${row.querySelector(".u-value").textContent}`)
         .join(", ");
     }
   }

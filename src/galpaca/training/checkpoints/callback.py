@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 
@@ -22,6 +22,7 @@ from galpaca.runs.folder import RunFolder
 from galpaca.runs.metrics import MetricsFile, validation_losses
 from galpaca.training.checkpoints.store import CheckpointStore
 from galpaca.training.metrics import Poll, StepMetrics
+from galpaca.training.strategies import StepStrategy
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,21 @@ class Checkpointer(L.Callback):
             self.store.background.wait()
             self.metrics.flush(trainer, share=True)
             self._settle(trainer)
+
+    def go_back(self, trainer: L.Trainer) -> int:
+        """Puts weights and moments of the newest checkpoint in their places, on all ranks together.
+
+        Returns:
+            Its step; 0 where there is none, and nothing is changed.
+        """
+        strategy = cast(StepStrategy, trainer.strategy)
+        step = int(strategy.broadcast(self.folder.last_saved_step()))
+        if step:
+            optimizer = strategy.optimizers[0]
+            optimizer.state.clear()
+            self.store.load(self.folder.checkpoint(step), strategy.parts(), optimizer)
+            strategy.weights_replaced()
+        return step
 
     def _settle(self, trainer: L.Trainer) -> None:
         """Acts on what ranks have last told each other: the same on all of them."""

@@ -1,0 +1,77 @@
+"""The questions that a model answers while it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from galpaca.app.config import Config
+from galpaca.app.examples import PreparedData
+from galpaca.data.questions import Question, load_questions
+from galpaca.data.sources import FileSource
+from galpaca.data.tokenizer import Tokenizer
+from galpaca.errors import Problems
+from galpaca.runs.folder import RunFolder
+from galpaca.runs.metrics import append_lines
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Questions as the model sees them.
+
+    Attributes:
+        questions: as they stand in the file.
+        prompts: their ids.
+        tokenizer: of the model.
+        max_positions: of the model.
+    """
+
+    questions: Sequence[Question]
+    prompts: Sequence[Sequence[int]]
+    tokenizer: Tokenizer
+    max_positions: int
+
+    def write(self, folder: RunFolder, loggers: Sequence[Logger], step: int, answers: Sequence[Sequence[int]]) -> None:
+        """Keeps all answers of a step, and hands them to loggers that have a table for them."""
+        rows = [
+            {
+                "step": step,
+                "category": str(question.row.get("category", "")),
+                "instruction": question.instruction,
+                "input": question.input,
+                "answer": self.tokenizer.decode(ids).strip(),
+            }
+            for question, ids in zip(self.questions, answers, strict=True)
+        ]
+        append_lines(folder.samples, rows)
+        for logger in loggers:
+            if hasattr(logger, "log_samples"):
+                logger.log_samples(step, rows)
+
+
+def load_samples(config: Config, data: PreparedData, max_positions: int) -> Samples | None:
+    """The questions of ``samples.prompts``; None where there are none.
+
+    Raises:
+        InputError: anything wrong in the file, or prompts that leave no room for an answer.
+    """
+    if config.samples.prompts is None:
+        return None
+    questions = load_questions(FileSource(Path(config.samples.prompts)), reserved=("answer", "step"))
+    texts = [data.tokenizer.mark(data.template.prompt(one.instruction, one.input)) for one in questions]
+    prompts = data.tokenizer.encode(texts)
+    problems = Problems()
+    for question, ids in zip(questions, prompts, strict=True):
+        if len(ids) >= max_positions:
+            problems.add(
+                f"the prompt has {len(ids)} tokens, and the model takes {max_positions} with the answer",
+                where=question.where,
+                fix="a shorter one, or samples.prompts=null for none",
+            )
+    problems.raise_any()
+    return Samples(questions, prompts, data.tokenizer, max_positions)

@@ -1,0 +1,27 @@
+"""Losses that jump."""
+
+from collections import deque
+from collections.abc import Iterable
+from statistics import median
+
+_WINDOW = 50
+_FEWEST = 10  # before which nothing is usual yet
+
+
+class LossSpikes:
+    """Tells which losses are spikes, by the median of those just before.
+
+    Args:
+        factor: how many times the median is one; None for none.
+        before: losses of the steps so far, so that a run that goes on flags the same ones.
+    """
+
+    def __init__(self, factor: float | None, before: Iterable[float] = ()) -> None:
+        self.factor = factor
+        self._window = deque(before, maxlen=_WINDOW)
+
+    def add(self, loss: float) -> bool:
+        """Takes the next loss and says whether it is a spike."""
+        usual = median(self._window) if len(self._window) >= _FEWEST else None
+        self._window.append(loss)
+        return self.factor is not None and usual is not None and loss > self.factor * usual

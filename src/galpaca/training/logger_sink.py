@@ -1,0 +1,63 @@
+"""Lines of metrics on their way to Lightning's loggers, and what a person is told at once."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lightning.pytorch.loggers import Logger
+
+from galpaca.training.stalls import MOST, is_stall
+from galpaca.training.tracking.rows import named
+
+
+class LoggerSink:
+    """Sends lines to loggers under grouped names.
+
+    One that fails gets no more of them: a logger is never worth a run. A logger that has ``alert(title, text)`` is told of a loss or gradient that is not finite, and of a step that takes
+    far longer than those before it.
+    """
+
+    def __init__(self, loggers: Sequence[Logger]) -> None:
+        self.loggers = list(loggers)
+        self._seconds: deque[float] = deque(maxlen=MOST)
+
+    def write(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        for line in lines:
+            figures = named(line)
+            for logger in list(self.loggers):
+                self._send(logger, figures, line["step"])
+            self._watch(line)
+
+    def _send(self, logger: Logger, figures: dict[str, Any], step: int) -> None:
+        try:
+            logger.log_metrics(figures, step=step)
+        except Exception as error:  # such as a service that a scheduler's signals have reached, too
+            self.loggers.remove(logger)
+            told = f"{type(logger).__name__} gets no figures from step {step} on ({type(error).__name__}: {error})"
+            warnings.warn(f"{told}; metrics.jsonl has them all", stacklevel=2)
+
+    def _watch(self, line: Mapping[str, Any]) -> None:
+        if _is_bad(line):
+            self._alert(
+                "The loss is not finite",
+                f"Step {line['step']}: loss {line['loss']}, gradient norm {line['grad_norm']}. Its update is left out.",
+            )
+        if seconds := line.get("step_seconds"):
+            if is_stall(seconds, list(self._seconds)):
+                self._alert("A step took very long", f"Step {line['step']}: {seconds:.1f} s.")
+            self._seconds.append(seconds)
+
+    def _alert(self, title: str, text: str) -> None:
+        for logger in self.loggers:
+            if tell := getattr(logger, "alert", None):
+                tell(title, text)
+
+
+def _is_bad(line: Mapping[str, Any]) -> bool:
+    """Under a loss scaler, gradients that overflow are no accident."""
+    loss = line.get("loss")
+    return bool(line.get("non_finite")) or (loss is not None and not math.isfinite(loss))

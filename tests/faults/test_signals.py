@@ -1,0 +1,104 @@
+"""Signals in training: saved, ended with 143, and gone on from as if nothing had been."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Train, completed, read_jsonl
+from faults.kills import Bench, assert_equal_runs
+
+TERM, USR1 = int(signal.SIGTERM), int(signal.SIGUSR1)
+CASES = {
+    "warned in one rank": ("fsdp", (), "faults.crash:signal_rank_at_step", (3, USR1, 1), "after step 4"),
+    "terminated in one rank": ("ddp", (), "faults.crash:signal_rank_at_step", (3, TERM, 1), "after step 4"),
+    # Some schedulers signal helpers too: torch's data workers died of it, and the run with them.
+    "all processes, with data workers": (
+        "fsdp",
+        ("trainer.data_workers=2",),
+        "faults.crash:signal_group_at_step",
+        (3, TERM),
+        "after step",
+    ),
+    "in a validation": (
+        "fsdp",
+        (),
+        "faults.crash:signal_in_validation",
+        (0, USR1, 1),
+        "in the validation after step 2",
+    ),
+    "in the last validation": (
+        "single",
+        ("trainer.val_every_steps=100",),
+        "faults.crash:signal_in_validation",
+        (0, TERM, 0),
+        "in the validation after step 6",
+    ),
+    "in a validation of a step that is not saved": (
+        "single",
+        ("checkpoint.every_steps=4",),
+        "faults.crash:signal_in_validation",
+        (0, TERM, 0),
+        "in the validation after step 2",
+    ),
+}
+
+
+@pytest.fixture
+def bench(tmp_path: Path, server: str, tokenizer_folder: Path, records_file: Path, request: Any) -> Bench:
+    strategy, overrides, *_ = CASES[request.param]
+    bench = Bench(tmp_path, server, tokenizer_folder, records_file, strategy, asynchronous=True)
+    bench.chosen = (*bench.chosen, "data.val_fraction=0.4", *overrides)
+    return bench
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("bench", "case"), [(name, name) for name in CASES], indirect=["bench"], ids=list(CASES))
+def test_a_signal_saves_and_the_run_goes_on(bench: Bench, case: str) -> None:
+    """Ranks that saw a signal at different steps waited for each other; one in a validation was seen minutes later."""
+    *_, hook, arguments, told = CASES[case]
+    bench.straight()
+    done = completed(bench.run("stopped", hook=hook, hook_arguments=arguments))
+    assert done.returncode == 143, done.stderr
+    assert told in done.stderr
+    again = completed(bench.run("stopped"))
+    assert again.returncode == 0, again.stderr
+    assert_equal_runs(bench.path("straight"), bench.path("stopped"))
+
+
+class TestHangs:
+    """A rank that stands still: the run ends in time, and says which."""
+
+    OVERRIDES = ("strategy=fsdp", "trainer.devices=2", "hang.minutes=0.05", "checkpoint.every_steps=1")
+
+    @pytest.mark.slow
+    def test_a_rank_in_its_own_code(self, train: Train, tmp_path: Path) -> None:
+        done = train(*self.OVERRIDES, hook="faults.crash:sleep_in_step", hook_arguments=(2, 1), timeout=60)
+        assert done.returncode == 75
+        assert "error: " in done.stderr
+        assert "step 3 has taken" in done.stderr
+        assert "rank 1 on" in done.stderr
+        assert "is late: at 'step 3: forward' in sleep_and_train" in done.stderr
+        first, second = sorted((tmp_path / "runs/test/stacks").glob("*/rank-*.txt"))
+        assert "sleep_and_train" in second.read_text(encoding="utf-8")
+        assert "all_gather" in first.read_text(encoding="utf-8").splitlines()[0]
+        assert train(*self.OVERRIDES).returncode == 0  # goes on, and the folder is free
+        assert [line["step"] for line in read_jsonl(tmp_path / "runs/test/metrics.jsonl") if "loss" in line] == [
+            1,
+            2,
+            3,
+            4,
+        ]
+
+    @pytest.mark.slow
+    def test_a_stopped_rank_is_woken_to_tell_where(self, train: Train, tmp_path: Path) -> None:
+        stop = (2, int(signal.SIGSTOP), 1)
+        done = train(*self.OVERRIDES, hook="faults.crash:signal_rank_at_step", hook_arguments=stop, timeout=60)
+        assert done.returncode == 75
+        assert "rank 1 was stopped (SIGSTOP)" in done.stderr
+        assert len(list((tmp_path / "runs/test/stacks").glob("*/rank-*.txt"))) == 2
+
+    @pytest.mark.slow
+    def test_steps_below_the_limit_leave_nothing(self, train: Train, tmp_path: Path) -> None:
+        assert train(*self.OVERRIDES).returncode == 0
+        assert not (tmp_path / "runs/test/stacks").exists()
