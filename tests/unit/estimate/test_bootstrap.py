@@ -52,9 +52,9 @@ def test_a_plain_loop_finds_the_same() -> None:
     differences = [mean(nll[1], tokens, one) - mean(nll[0], tokens, one) for one in drawn]
     assert found.differences[1].low == pytest.approx(quantile(differences, 0.025), abs=0.005)
     assert found.differences[1].high == pytest.approx(quantile(differences, 0.975), abs=0.005)
-    # What the two have in common cancels: alone, each of them is ten times less sure.
+    # What the two have in common cancels: each of them alone is several times less sure.
     width = found.differences[1].high - found.differences[1].low
-    assert found.means[0].high - found.means[0].low > 10 * width
+    assert found.means[0].high - found.means[0].low > 5 * width
     assert found.differences[1].sign == "lower"
 
 
