@@ -40,6 +40,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_export(commands)
     _add_generate(commands)
     _add_chat(commands)
+    _add_compare(commands)
+    _add_evaluate(commands)
     _add_demo(commands)
     _add_checkpoints(commands)
     _add_runs(commands)
@@ -237,6 +239,118 @@ def _add_chat(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
             chat(model)
 
     command.set_defaults(run=run)
+
+
+def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "compare",
+        help="ask several models the same, and write their answers and losses side by side",
+        description="Asks several models the same prompts, one model after the other, measures their loss on held-out "
+        "records, and writes one HTML file that needs no network. The same command goes on where it was stopped.",
+    )
+    command.add_argument(
+        "models",
+        nargs="+",
+        metavar="MODEL",
+        help="a released folder, a run's folder, any causal model's folder, or a "
+        "name on the Hub; LABEL=MODEL calls it so; differences are to the first",
+    )
+    command.add_argument("--out", required=True, metavar="FILE", help="the page, for instance compare.html")
+    command.add_argument("--json", metavar="FILE", help="all figures and answers too")
+    command.add_argument(
+        "--prompts", metavar="FILE", help="instruction, input, category (default: 64 that ship with it)"
+    )
+    command.add_argument("--records", metavar="FILE", help="held-out records: instruction, input, output, category")
+    command.add_argument("--max-new-tokens", type=int, default=256, metavar="N", help="of an answer (default: 256)")
+    command.add_argument("--batch-size", type=int, metavar="N", help="prompts at a time (default: 16; on a CPU 8)")
+    command.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
+    _add_other_model_options(command)
+
+    def run(options: argparse.Namespace) -> None:
+        from galpaca.app.compare import CompareOptions, compare
+
+        compare(
+            CompareOptions(
+                models=options.models,
+                out=Path(options.out),
+                json=Path(options.json) if options.json else None,
+                prompts=Path(options.prompts) if options.prompts else None,
+                records=Path(options.records) if options.records else None,
+                dtype=options.dtype,
+                template=options.template,
+                max_new_tokens=options.max_new_tokens,
+                batch_size=options.batch_size,
+                max_length=options.max_length,
+                seed=options.seed,
+            )
+        )
+
+    command.set_defaults(run=run)
+
+
+def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "evaluate",
+        help="measure a model: its loss on records, or tasks of EleutherAI's lm-eval",
+        description="Measures a model's loss and perplexity on records, or runs tasks of EleutherAI's lm-eval (pip "
+        "install 'galpaca[evaluate]'). Results are kept in the model's folder evaluation/ and told in its card.",
+    )
+    command.add_argument("model", metavar="MODEL", help="a released folder, a run's folder, any causal model's folder")
+    command.add_argument("--records", metavar="FILE", help="records: instruction, input, output, category")
+    command.add_argument("--tasks", metavar="NAME[,NAME]", help="tasks of lm-eval")
+    command.add_argument("--include-path", metavar="FOLDER", help="with --tasks: your own task files")
+    command.add_argument("--limit", type=int, metavar="N", help="with --tasks: the first N examples of each")
+    command.add_argument("--batch-size", type=int, metavar="N", help="with --tasks (default: 16; on a CPU 8)")
+    command.add_argument("--num-fewshot", type=int, metavar="N", help="with --tasks: solved examples in the prompt")
+    command.add_argument(
+        "--instruct",
+        action=argparse.BooleanOptionalAction,
+        help="with --tasks: ask in the model's template (default: only tasks in which it writes an answer)",
+    )
+    command.add_argument("--out", metavar="FOLDER", help="of the results (default: the model's evaluation/)")
+    _add_other_model_options(command)
+
+    def run(options: argparse.Namespace) -> None:
+        if (options.records is None) == (options.tasks is None):
+            command.error("give --records FILE or --tasks NAME[,NAME]")
+        of_tasks = ("include_path", "limit", "batch_size", "num_fewshot", "instruct")
+        for name in [name for name in of_tasks if options.tasks is None and getattr(options, name) is not None]:
+            command.error(f"--{name.replace('_', '-')} goes with --tasks")
+        from galpaca.app.evaluate import EvaluateOptions, evaluate_records, evaluate_tasks
+
+        given = EvaluateOptions(
+            model=options.model,
+            out=Path(options.out) if options.out else None,
+            dtype=options.dtype,
+            template=options.template,
+            max_length=options.max_length,
+        )
+        if options.records is not None:
+            evaluate_records(given, Path(options.records))
+            return
+        from galpaca.app.evaluate import TaskOptions
+
+        tasks = TaskOptions(
+            names=[name.strip() for name in options.tasks.split(",") if name.strip()],
+            include_path=Path(options.include_path) if options.include_path else None,
+            limit=options.limit,
+            batch_size=options.batch_size,
+            num_fewshot=options.num_fewshot,
+            instruct=options.instruct,
+        )
+        evaluate_tasks(given, tasks)
+
+    command.set_defaults(run=run)
+
+
+def _add_other_model_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "float16"), help="default: the folder's on a GPU, float32 on a CPU"
+    )
+    command.add_argument("--template", metavar="NAME", help="for models that bring none (default: plain text)")
+    command.add_argument(
+        "--max-length", type=int, metavar="TOKENS", help="of a record (default: as many as the model can read)"
+    )
 
 
 def _add_model_options(command: argparse.ArgumentParser) -> None:

@@ -35,7 +35,7 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
 
     loaded = load_runs(runs)
     page = out or (loaded[0].folder.report if len(loaded) == 1 else Path("report.html"))
-    _check_replaceable(page)
+    check_replaceable(page, "galpaca report")
     content = render(loaded)
     try:
         replace_file(page, content)
@@ -46,17 +46,20 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
     return page
 
 
-def _check_replaceable(page: Path) -> None:
-    """Raises:
-    InputError: something else is there.
-    """
-    from galpaca.report.page import GENERATOR
+def check_replaceable(page: Path, generator: str) -> None:
+    """Args:
+        generator: the command that writes such pages.
 
+    Raises:
+        InputError: something else is there.
+    """
     if page.is_dir():
         raise InputError("a folder, where the page is to be a file", where=page, fix=f"--out {page / 'report.html'}")
     if page.is_file():
         with page.open(encoding="utf-8", errors="replace") as file:
-            if f'content="{GENERATOR}"' not in file.read(2000):
+            if f'content="{generator}"' not in file.read(2000):
                 raise InputError(
-                    "the file is there and is no report", where=page, fix="--out FILE names another, or remove it"
+                    f"the file is there and is no {generator.removeprefix('galpaca ')}",
+                    where=page,
+                    fix="--out FILE names another, or remove it",
                 )

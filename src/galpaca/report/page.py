@@ -21,14 +21,11 @@ GENERATOR = "galpaca report"
 
 def render(runs: Sequence[ReportedRun]) -> str:
     """The page of one run, or of several drawn over each other."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
     shown = charts(runs)
-    scripts = [_asset("uplot.min.js"), _asset("page.js")]
-    return environment.from_string(_asset("page.html")).render(
+    return fill(
+        "page.html",
+        styles=["uplot.min.css", "page.css"],
+        scripts=["uplot.min.js", "page.js"],
         generator=GENERATOR,
         title=" and ".join(run.name for run in runs) if len(runs) < 3 else f"{len(runs)} runs",
         runs=runs,
@@ -41,13 +38,23 @@ def render(runs: Sequence[ReportedRun]) -> str:
         most_points=f"{2 * STRETCHES:,}",
         version=__version__,
         written=moment(max(run.read_at for run in runs)),
-        styles=[_asset("uplot.min.css"), _asset("page.css")],
-        scripts=scripts,
-        script_hashes=[_hash(script) for script in scripts],
         data=_script_json({"runs": [_facts(run) for run in runs], "charts": [chart.to_json() for chart in shown]}),
         differences=tables.config_differences(runs) if len(runs) > 1 else None,
         chart_tables={chart.id: tables.chart_table(chart, runs) for chart in shown},
         summary=lambda chart: _summary(chart, runs),
+    )
+
+
+def fill(page: str, *, styles: Sequence[str], scripts: Sequence[str], **values: Any) -> str:
+    """A page of its template and the assets named; whatever text is put in is escaped."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    texts = [_asset(name) for name in scripts]
+    return environment.from_string(_asset(page)).render(
+        styles=[_asset(name) for name in styles], scripts=texts, script_hashes=[_hash(text) for text in texts], **values
     )
 
 
