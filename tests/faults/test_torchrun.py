@@ -1,6 +1,5 @@
 """torchrun passes signals on to its processes: the run is saved, and gone on from."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,14 +9,15 @@ from pathlib import Path
 import pytest
 from conftest import command, read_jsonl
 
+# Of itself it dies of SIGUSR1, and its processes with it.
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+HANDLES = "--signals-to-handle=SIGTERM,SIGINT,SIGUSR1"
 
 
-def begun(line: list[str], tmp_path: Path, **environment: str) -> "subprocess.Popen[str]":
+def begun(line: list[str], tmp_path: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [*TORCHRUN, *line[1:]],
+        [*TORCHRUN, HANDLES, *line[1:]],
         cwd=tmp_path,
-        env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -31,9 +31,7 @@ def test_a_signal_to_torchrun_saves(
 ) -> None:
     how = ("strategy=fsdp", "trainer.devices=2", "trainer.max_steps=3000", "trainer.max_epochs=9999")
     line = command(tmp_path, tokenizer_folder, records_file, *how, "checkpoint.every_steps=5000")
-    # Of itself it dies of SIGUSR1, and its processes with it.
-    handled = f"SIGTERM,SIGINT,{number.name}"
-    process = begun(line, tmp_path, TORCHELASTIC_SIGNALS_TO_HANDLE=handled)
+    process = begun(line, tmp_path)
     metrics = tmp_path / "runs/test/metrics.jsonl"
     deadline = time.monotonic() + 120
     while not (metrics.is_file() and metrics.stat().st_size) and process.poll() is None and time.monotonic() < deadline:
