@@ -122,7 +122,9 @@ def test_measures_and_categories_are_chosen(compared: Compared, open_page: Open)
 
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [360, 1280])
-def test_it_is_as_wide_as_the_screen(compared: Compared, open_page: Open, width: int, dark: bool) -> None:
+def test_everyone_can_read_it(compared: Compared, open_page: Open, width: int, dark: bool) -> None:
+    """On a phone, in the dark, by keyboard and with a screen reader."""
     visit = open_page(compared.page, width=width, dark=dark)
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
     assert visit.errors == []
+    assert visit.inaccessible() == []

@@ -81,9 +81,7 @@ def test_records_without_outputs_have_no_loss(capsys: pytest.CaptureFixture[str]
 def test_prompts_that_fill_the_context_leave_no_target(
     capsys: pytest.CaptureFixture[str], run: Path, records: Path, tmp_path: Path
 ) -> None:
-    told = refused(
-        capsys, "evaluate", run, "--records", records, "--max-length", 5, "--out", tmp_path / "results"
-    )
+    told = refused(capsys, "evaluate", run, "--records", records, "--max-length", 5, "--out", tmp_path / "results")
     assert "no target token" in told
     assert list((tmp_path / "results").iterdir()) == []
     told = refused(

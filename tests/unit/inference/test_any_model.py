@@ -21,7 +21,7 @@ from galpaca.inference.loading import load
 from galpaca.inference.losses import record_losses
 from galpaca.inference.settings import Settings
 
-WORDS = "name a noble gas . the helium is neon water what".split()
+WORDS = ["name", "a", "noble", "gas", ".", "the", "helium", "is", "neon", "water", "what"]
 CHAT = "{% for m in messages %}<user>{{ m.content }}<turn>{% endfor %}{% if add_generation_prompt %}<bot>{% endif %}"
 RECORDS = [
     Record("name a gas", "", "helium"),
