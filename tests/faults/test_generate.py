@@ -282,6 +282,7 @@ def test_a_talk_in_the_terminal(run: Path, tmp_path: Path) -> None:
         terminal.until(">>> ")
         terminal.type("\x1b[A")  # the arrow brings it back
         terminal.until("Name a gas.")
+        time.sleep(1)  # Python's readline keeps a signal that comes while it draws until the next key
         terminal.type("\x03")
         terminal.until("(Ctrl-D or /quit ends)")
         terminal.until(">>> ")
@@ -305,7 +306,7 @@ def test_a_talk_in_the_terminal(run: Path, tmp_path: Path) -> None:
         terminal.until("Forgotten")
         terminal.type("/what\n")
         terminal.until("There is no /what")
-        terminal.type("word " * 400 + "\n")
+        terminal.type("漢" * 800 + "\n")  # three tokens each
         terminal.until("positions for prompt and answer")
         terminal.type("/help\n")
         terminal.until("remembers no earlier turn")
