@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser.visits import Open, Visit
 from playwright.sync_api import expect
+
+from browser.visits import Open, Visit
 
 REPOSITORY = Path(__file__).parents[2]
 
