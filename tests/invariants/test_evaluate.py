@@ -16,8 +16,8 @@ from galpaca.cli import main
 from galpaca.data.encoding import content_hash
 from galpaca.data.records import Record
 from galpaca.data.split import is_validation
-from galpaca.inference.any_model import load_any
 from galpaca.inference.answer import answer
+from galpaca.inference.any_model import load_any
 from galpaca.inference.settings import Settings
 
 

@@ -202,7 +202,7 @@ def evaluate_tasks(options: EvaluateOptions, tasks: TaskOptions) -> None:
 
 
 def _run_task(
-    to_be_had: Any,
+    tasks: Tasks,
     task: FoundTask,
     options: TaskOptions,
     one: Labelled,

@@ -188,7 +188,7 @@ def _answers(
         if file.complete:
             console.print(f"  {len(ids):,} answers are there already")
             return [json.loads(line) for line in file.out.read_text(encoding="utf-8").splitlines()]
-        left = [asked for asked in wanted(ids, 1) if not file.answered((asked.which.index,))]
+        left = [asked for asked in wanted(ids, 1) if not file.answered((asked.which.prompt,))]
         with counting(console, f"  answers ({loaded.place})", len(ids)) as progress:
             began = time.perf_counter()
             for some in answer_batches(loaded, left, settings, size):
@@ -202,7 +202,7 @@ def _answers(
 
 def _line(answer: Any, seconds: float) -> dict[str, Any]:
     return {
-        "index": answer.which.index,
+        "index": answer.which.prompt,
         "answer": answer.text,
         "finish": answer.finish,
         "tokens": answer.answer_tokens,

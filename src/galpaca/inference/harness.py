@@ -152,10 +152,14 @@ class Tasks:
 
 
 def harness_model(loaded: Loaded, batch_size: int) -> Any:
-    """The model as lm-eval asks it: sequences split as in training, citations and molecules kept in answers."""
+    """The model as lm-eval asks it: sequences split as in training, citations and molecules kept in answers.
+
+    The model's own default length of an answer is gone afterwards: before a task's, it would count.
+    """
     from lm_eval.models.huggingface import HFLM
 
     reader = loaded.tokenizer
+    loaded.model.generation_config.max_new_tokens = None
 
     class Asked(HFLM):
         tokenizer_name = "galpaca"

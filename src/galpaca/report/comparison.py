@@ -91,7 +91,7 @@ def summary(content: Content) -> list[tuple[str, str]]:
 
 
 _VERDICTS = {"lower": "lower: better", "higher": "higher: worse", "open": "no difference shown"}
-_FINISHES = {"end": "", "length": "cut: most tokens", "positions": "cut: model's positions", "stopped": "stopped"}
+_FINISHES = {"length": "cut after its most tokens", "positions": "cut where its positions end"}
 
 
 def _measures(records: Content) -> list[str]:

@@ -21,7 +21,7 @@ from galpaca.inference.loading import load
 from galpaca.inference.losses import record_losses
 from galpaca.inference.settings import Settings
 
-WORDS = "name a noble gas . the helium is neon water what".split()
+WORDS = ["name", "a", "noble", "gas", ".", "the", "helium", "is", "neon", "water", "what"]
 CHAT = "{% for m in messages %}<user>{{ m.content }}<turn>{% endfor %}{% if add_generation_prompt %}<bot>{% endif %}"
 RECORDS = [
     Record("name a gas", "", "helium"),
@@ -100,8 +100,10 @@ def test_batches_change_no_loss(tmp_path: Path) -> None:
 
 def test_what_is_cut_is_said(tmp_path: Path) -> None:
     loaded = load_any(str(gpt2(tmp_path / "chat", CHAT, eos_token="<eos>")))
-    losses = record_losses(loaded, RECORDS, max_length=8)
-    assert [one.is_cut for one in losses] == [False, True, False] or losses[1].is_cut
+    # 6, 8 and 7 tokens of prompts; 2, 6 and 2 of answers.
+    losses = record_losses(loaded, RECORDS, max_length=9)
+    assert [one.is_cut for one in losses] == [False, True, False]
+    assert [one.num_targets for one in losses] == [2, 1, 2]
     assert record_losses(loaded, RECORDS, max_length=2)[0][1:] == (0, True)
 
 
