@@ -275,6 +275,23 @@ def test_a_service_that_hangs_is_not_waited_for(runs: Runs) -> None:
 
 
 @pytest.mark.slow
+def test_a_network_that_dies_in_the_midst(runs: Runs, wandb_server: WandbServer) -> None:
+    """W&B tries for hours to send what it has; a run that has ended does not wait for it."""
+    with serving() as dying:
+        process = runs.start(env=dying.environment, hook="impatient", hook_arguments=(3.0,))
+        until(lambda: runs.step() == 5, process)
+    done = completed(process, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("W&B does not go on") == 1
+    assert "Traceback" not in done.stderr
+    assert f"galpaca sync {runs.path}" in done.stdout
+    assert "to be checked" in runs.sync("--dry-run").stdout
+    done = runs.sync(env=wandb_server.environment)
+    assert done.returncode == 0, done.stderr
+    assert_each_line_once(wandb_server.runs[runs.id].history, runs.path / "metrics.jsonl")
+
+
+@pytest.mark.slow
 def test_sync_uploads_each_line_once(runs: Runs, wandb_server: WandbServer) -> None:
     """Of a run that was killed with lines in no log, went on, and was killed again for good."""
     for until_step in (EVERY + 5, 2 * EVERY + 5):
