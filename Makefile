@@ -25,13 +25,15 @@ slow: $(stamp) ## Run the others: kills, full disks, whole ways of a user, bench
 demo: $(stamp) ## Train and use a tiny model, start to end
 	$(bin)/galpaca demo
 
-endurance: $(stamp) ## Kill runs at every write of a checkpoint and start them again; half an hour
+endurance: $(stamp) ## Kill runs at every write of a checkpoint, preempt jobs of a SLURM; each must go on; an hour
 	$(bin)/python -m bench.endurance
+	$(bin)/python -m bench.preemption
 
-lint: $(stamp) ## Check style and types
+lint: $(stamp) ## Check style, types and shell scripts
 	$(bin)/ruff check
 	$(bin)/ruff format --check
 	$(bin)/mypy
+	$(bin)/shellcheck --external-sources slurm/*.sbatch slurm/*.sh slurm/site.env.example .ci/run
 
 format: $(stamp) ## Rewrite the code in style
 	$(bin)/ruff check --fix-only

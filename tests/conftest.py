@@ -204,8 +204,10 @@ def read_jsonl(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-# By pytest itself, and by torch and Lightning when they are imported.
+# By pytest itself, and by torch, Lightning and lm-eval when they are imported.
 _SET_BY_LIBRARIES = {
+    "HF_XET_HIGH_PERFORMANCE",
+    "KMP_DUPLICATE_LIB_OK",
     "PYTEST_CURRENT_TEST",
     "PYTORCH_NVML_BASED_CUDA_CHECK",
     "TORCHINDUCTOR_CACHE_DIR",

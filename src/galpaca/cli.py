@@ -35,12 +35,18 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     commands.add_parser("train", help="train and release a model; the same as python train.py", add_help=False)
     _add_prepare(commands)
+    _add_rehearse(commands)
     _add_inspect(commands)
     _add_export(commands)
     _add_generate(commands)
     _add_chat(commands)
+    _add_compare(commands)
+    _add_evaluate(commands)
     _add_demo(commands)
     _add_checkpoints(commands)
+    _add_runs(commands)
+    _add_watch(commands)
+    _add_report(commands)
     _add_sync(commands)
     return parser
 
@@ -50,7 +56,7 @@ def _add_prepare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "prepare",
         help="fetch, convert and encode all that a run needs, where there is a network",
         description="Fetches the model and the records, writes the weights as safetensors, encodes the records and "
-        "verifies it all, so that the run itself needs no network. The last line is the command that starts it.",
+        "verifies it all, so that the run itself needs no network. The last line starts or submits it.",
     )
     command.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="+experiment=NAME and all else, as for train"
@@ -68,6 +74,38 @@ def _add_prepare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
             command.error("--weights FOLDER [--out FOLDER] stands alone; without them, KEY=VALUE as for train")
         else:
             convert_folder(Path(options.weights), Path(options.out) if options.out else None)
+
+    command.set_defaults(run=run)
+
+
+def _add_rehearse(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "rehearse",
+        help="try a run's life on its own machine: memory, speed, hours, and whether it fits",
+        description="Trains on the longest steps of the run's plan, is killed, goes on, exports and loads again, and "
+        "tells what the whole run will take. The run's own folder is left alone. Under srun or torchrun with one "
+        "process for each GPU, or alone in a terminal.",
+    )
+    command.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="+experiment=NAME and all else, as for train"
+    )
+    command.add_argument("--steps", type=int, default=20, metavar="N", help="how many to take (default: 20)")
+    command.add_argument("--minutes", type=float, default=30, metavar="M", help="give up after (default: 30)")
+    command.add_argument("--keep", action="store_true", help="leave the rehearsal's folder")
+    command.add_argument("--json", action="store_true", help="one line of JSON instead of rows")
+
+    def run(options: argparse.Namespace) -> None:
+        from galpaca.app.rehearse import RehearseOptions, rehearse
+
+        rehearse(
+            RehearseOptions(
+                overrides=tuple(options.overrides),
+                num_steps=options.steps,
+                keep=options.keep,
+                limit_minutes=options.minutes,
+                as_json=options.json,
+            )
+        )
 
     command.set_defaults(run=run)
 
@@ -203,6 +241,118 @@ def _add_chat(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     command.set_defaults(run=run)
 
 
+def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "compare",
+        help="ask several models the same, and write their answers and losses side by side",
+        description="Asks several models the same prompts, one model after the other, measures their loss on held-out "
+        "records, and writes one HTML file that needs no network. The same command goes on where it was stopped.",
+    )
+    command.add_argument(
+        "models",
+        nargs="+",
+        metavar="MODEL",
+        help="a released folder, a run's folder, any causal model's folder, or a "
+        "name on the Hub; LABEL=MODEL calls it so; differences are to the first",
+    )
+    command.add_argument("--out", required=True, metavar="FILE", help="the page, for instance compare.html")
+    command.add_argument("--json", metavar="FILE", help="all figures and answers too")
+    command.add_argument(
+        "--prompts", metavar="FILE", help="instruction, input, category (default: 64 that ship with it)"
+    )
+    command.add_argument("--records", metavar="FILE", help="held-out records: instruction, input, output, category")
+    command.add_argument("--max-new-tokens", type=int, default=256, metavar="N", help="of an answer (default: 256)")
+    command.add_argument("--batch-size", type=int, metavar="N", help="prompts at a time (default: 16; on a CPU 8)")
+    command.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
+    _add_other_model_options(command)
+
+    def run(options: argparse.Namespace) -> None:
+        from galpaca.app.compare import CompareOptions, compare
+
+        compare(
+            CompareOptions(
+                models=options.models,
+                out=Path(options.out),
+                json=Path(options.json) if options.json else None,
+                prompts=Path(options.prompts) if options.prompts else None,
+                records=Path(options.records) if options.records else None,
+                dtype=options.dtype,
+                template=options.template,
+                max_new_tokens=options.max_new_tokens,
+                batch_size=options.batch_size,
+                max_length=options.max_length,
+                seed=options.seed,
+            )
+        )
+
+    command.set_defaults(run=run)
+
+
+def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "evaluate",
+        help="measure a model: its loss on records, or tasks of EleutherAI's lm-eval",
+        description="Measures a model's loss and perplexity on records, or runs tasks of EleutherAI's lm-eval (pip "
+        "install 'galpaca[evaluate]'). Results are kept in the model's folder evaluation/ and told in its card.",
+    )
+    command.add_argument("model", metavar="MODEL", help="a released folder, a run's folder, any causal model's folder")
+    command.add_argument("--records", metavar="FILE", help="records: instruction, input, output, category")
+    command.add_argument("--tasks", metavar="NAME[,NAME]", help="tasks of lm-eval")
+    command.add_argument("--include-path", metavar="FOLDER", help="with --tasks: your own task files")
+    command.add_argument("--limit", type=int, metavar="N", help="with --tasks: the first N examples of each")
+    command.add_argument("--batch-size", type=int, metavar="N", help="with --tasks (default: 16; on a CPU 8)")
+    command.add_argument("--num-fewshot", type=int, metavar="N", help="with --tasks: solved examples in the prompt")
+    command.add_argument(
+        "--instruct",
+        action=argparse.BooleanOptionalAction,
+        help="with --tasks: ask in the model's template (default: only tasks in which it writes an answer)",
+    )
+    command.add_argument("--out", metavar="FOLDER", help="of the results (default: the model's evaluation/)")
+    _add_other_model_options(command)
+
+    def run(options: argparse.Namespace) -> None:
+        if (options.records is None) == (options.tasks is None):
+            command.error("give --records FILE or --tasks NAME[,NAME]")
+        of_tasks = ("include_path", "limit", "batch_size", "num_fewshot", "instruct")
+        for name in [name for name in of_tasks if options.tasks is None and getattr(options, name) is not None]:
+            command.error(f"--{name.replace('_', '-')} goes with --tasks")
+        from galpaca.app.evaluate import EvaluateOptions, evaluate_records, evaluate_tasks
+
+        given = EvaluateOptions(
+            model=options.model,
+            out=Path(options.out) if options.out else None,
+            dtype=options.dtype,
+            template=options.template,
+            max_length=options.max_length,
+        )
+        if options.records is not None:
+            evaluate_records(given, Path(options.records))
+            return
+        from galpaca.app.evaluate import TaskOptions
+
+        tasks = TaskOptions(
+            names=[name.strip() for name in options.tasks.split(",") if name.strip()],
+            include_path=Path(options.include_path) if options.include_path else None,
+            limit=options.limit,
+            batch_size=options.batch_size,
+            num_fewshot=options.num_fewshot,
+            instruct=options.instruct,
+        )
+        evaluate_tasks(given, tasks)
+
+    command.set_defaults(run=run)
+
+
+def _add_other_model_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "float16"), help="default: the folder's on a GPU, float32 on a CPU"
+    )
+    command.add_argument("--template", metavar="NAME", help="for models that bring none (default: plain text)")
+    command.add_argument(
+        "--max-length", type=int, metavar="TOKENS", help="of a record (default: as many as the model can read)"
+    )
+
+
 def _add_model_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", metavar="MODEL", help="a released folder, a run's folder, or a name on the Hub")
     command.add_argument("--max-new-tokens", type=int, metavar="N", help="of an answer (default: what the model says)")
@@ -267,6 +417,64 @@ def _add_checkpoints(commands: "argparse._SubParsersAction[argparse.ArgumentPars
         from galpaca.app.checkpoints import list_checkpoints
 
         list_checkpoints(options.folder, contents=not options.quick, as_json=options.json)
+
+    command.set_defaults(run=run)
+
+
+def _add_runs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "runs",
+        help="compare runs: state, losses, speed, and the configuration that differs",
+        description="Shows runs in a table, the lowest loss first, with the keys of their configuration that differ.",
+    )
+    command.add_argument("folders", nargs="+", metavar="RUN_OR_FOLDER", help="a run, or a folder with runs below it")
+    command.add_argument("--json", action="store_true", help="one line of JSON for every run")
+    command.add_argument("--out", metavar="FILE", help="write the table there too, in Markdown")
+
+    def run(options: argparse.Namespace) -> None:
+        from galpaca.app.runs import show_runs
+
+        show_runs(options.folders, as_json=options.json, out=options.out)
+
+    command.set_defaults(run=run)
+
+
+def _add_watch(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "watch",
+        help="follow a run from another terminal or a login node",
+        description="Follows a run from its files alone until it ends; exits with 0 if it is complete then, else with "
+        "1. A job of SLURM that was stopped is waited for.",
+    )
+    command.add_argument("folder", metavar="RUN", help="run folder, for instance runs/galpaca67b")
+    command.add_argument("--once", action="store_true", help="show it as it is now, and end")
+    command.add_argument("--wait", action="store_true", help="wait for a run that has not begun, or is to go on")
+    command.add_argument("--every", type=float, default=1.0, metavar="SECONDS", help="between two looks (default: 1)")
+
+    def run(options: argparse.Namespace) -> None:
+        from galpaca.app.watch import watch
+
+        if not 0.1 <= options.every <= 3600:
+            command.error("--every SECONDS is 0.1 to 3600")
+        watch(Path(options.folder), once=options.once, wait=options.wait, every_seconds=options.every)
+
+    command.set_defaults(run=run)
+
+
+def _add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "report",
+        help="write a run, or several, as one page with plots",
+        description="Writes one HTML file with the plots, answers, data, checkpoints, provenance and configuration of "
+        "a run, finished or not; several runs are drawn over each other. It needs no network and no account.",
+    )
+    command.add_argument("folders", nargs="+", metavar="RUN", help="run folders, for instance runs/galpaca67b")
+    command.add_argument("--out", metavar="FILE", help="default: RUN/report.html; of several runs report.html")
+
+    def run(options: argparse.Namespace) -> None:
+        from galpaca.app.report import report
+
+        report([Path(folder) for folder in options.folders], Path(options.out) if options.out else None)
 
     command.set_defaults(run=run)
 

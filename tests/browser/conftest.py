@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser.visits import Open, Visit, listen
 from playwright.sync_api import Browser, sync_playwright
+
+from browser.visits import Open, Visit, listen
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from browser.visits import Open
 
 PAGE = """<!doctype html><title>page</title><p id="text">before</p>

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, Route
 
 _LOCAL_SCHEMES = ("about", "blob", "data", "file")
@@ -27,6 +28,11 @@ class Visit:
     foreign: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+
+    def inaccessible(self) -> list[str]:
+        """What axe finds that keeps the page from those who use a keyboard or a screen reader, or see less well."""
+        found = Axe().run(self.page).response["violations"]
+        return [f"{one['id']}: {one['help']}: {one['nodes'][0]['html'][:200]}" for one in found]
 
 
 Open = Callable[..., Visit]

@@ -1,12 +1,13 @@
 """A real SLURM for each test of the cluster."""
 
-import subprocess
-import tempfile
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster.slurm import Slurm, UnavailableError, fetch
+
+from cluster.places import UnavailableError
+from cluster.slurm import Kind, Slurm, fetch, running
 
 
 @pytest.fixture(scope="session")
@@ -20,15 +21,18 @@ def slurm_prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@contextlib.contextmanager
+def slurm_or_skip(prefix: Path, kind: Kind | None = None) -> Iterator[Slurm]:
+    """For fixtures: a test that needs what cannot be had here is skipped, with the reason."""
+    with contextlib.ExitStack() as stack:
+        try:
+            slurm = stack.enter_context(running(prefix, kind))
+        except UnavailableError as error:
+            pytest.skip(str(error))
+        yield slurm
+
+
 @pytest.fixture
 def slurm(slurm_prefix: Path) -> Iterator[Slurm]:
-    # Not pytest's folder: the path of a socket must be short.
-    with tempfile.TemporaryDirectory(prefix="galpaca-slurm-", ignore_cleanup_errors=True) as name:
-        slurm = Slurm(Path(name), slurm_prefix)
-        try:
-            slurm.start()
-        except (UnavailableError, subprocess.SubprocessError) as error:
-            slurm.stop()
-            pytest.skip(f"SLURM does not start here: {error}")
+    with slurm_or_skip(slurm_prefix) as slurm:
         yield slurm
-        slurm.stop()

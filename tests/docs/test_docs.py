@@ -10,7 +10,10 @@ from conftest import REPOSITORY
 from galpaca.app.config import compose, config_folder
 from galpaca.data.prompts import shipped_templates
 
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md")), REPOSITORY / "CHANGELOG.md"]
+PAGES = [
+    *(REPOSITORY / name for name in ("README.md", "slurm/README.md", "CHANGELOG.md")),
+    *sorted((REPOSITORY / "docs").rglob("*.md")),
+]
 
 
 def text_of(page: Path) -> str:

@@ -22,7 +22,7 @@ FLOORS = [
     {"errors"},
     {"data", "runs", "estimate"},
     {"model"},
-    {"training", "release", "inference"},
+    {"training", "release", "inference", "report"},
     {"app"},
     {"doors"},
 ]
@@ -46,7 +46,8 @@ LIBRARIES: dict[str, dict[str, str | None]] = {
     "model": dict.fromkeys(["numpy", "torch", "transformers", "safetensors"]),
     "training": dict.fromkeys(["numpy", "torch", "transformers", "safetensors", "lightning", "wandb"]),
     "release": dict.fromkeys(["numpy", "torch", "transformers", "safetensors", "huggingface_hub", "yaml"]),
-    "inference": dict.fromkeys(["numpy", "torch", "transformers"]),
+    "report": {**dict.fromkeys(["numpy", "yaml"]), "jinja2": "galpaca.report.page"},
+    "inference": {**dict.fromkeys(["numpy", "torch", "transformers"]), "lm_eval": "galpaca.inference.harness"},
     "app": {
         **dict.fromkeys(["numpy", "torch", "transformers", "lightning", "rich", "yaml", "hydra", "omegaconf"]),
         "gradio": "galpaca.app.chat_blocks",
@@ -56,7 +57,7 @@ LIBRARIES: dict[str, dict[str, str | None]] = {
 }
 
 # Heavy or optional: the core runs without them.
-LATE = {"wandb", "hydra", "datasets", "gradio"}
+LATE = {"wandb", "hydra", "datasets", "gradio", "lm_eval"}
 
 # Imports that break a rule on purpose: (module, imported module) to the reason.
 EXCEPTIONS: dict[tuple[str, str], str] = {}

@@ -44,10 +44,10 @@ class ModelOptions:
 
     def load(self, console: Console) -> tuple[Loaded, Settings]:
         """The model, and the settings with its own length of an answer where none is given."""
-        with told_in_own_options():
-            # Not where nobody watches: a log would show an empty line.
-            with console.status(f"loading {self.model}") if console.is_terminal else nullcontext():
-                from galpaca.inference.loading import load  # seconds to import
+        # Not where nobody watches: a log would show an empty line.
+        shown = console.status(f"loading {self.model}") if console.is_terminal else nullcontext()
+        with told_in_own_options(), shown:
+            from galpaca.inference.loading import load  # seconds to import
 
-                loaded = load(self.model, dtype=self.dtype, template=self.template)
+            loaded = load(self.model, dtype=self.dtype, template=self.template)
         return loaded, replace(self.settings, max_new_tokens=self.max_new_tokens or loaded.max_new_tokens)

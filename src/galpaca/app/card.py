@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from galpaca.data.receipt import Receipt
 from galpaca.runs.checkpoints import Manifest
+from galpaca.runs.figures import final_figures
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.metrics import read_metrics
 from galpaca.runs.record import RunRecord
@@ -35,37 +36,20 @@ def card_facts(folder: RunFolder, record: RunRecord, manifest: Manifest, base: B
         terms=told["terms"],
         recipe=_recipe_rows(manifest, record),
         receipt=_receipt_rows(manifest, record),
-        results=[*result_rows(final_figures(folder, manifest.step)), *_machine_rows(folder, record, manifest.step)],
+        results=[*result_rows(figures_of(folder, manifest.step)), *_machine_rows(folder, record, manifest.step)],
         template=base.template,
         splits_sequences=base.tokenizer.splits_sequences,
     )
 
 
-def final_figures(folder: RunFolder, last_step: int | None = None) -> dict[str, Any]:
+def figures_of(folder: RunFolder, last_step: int | None = None) -> dict[str, Any]:
     """The run in a few numbers, over all its starts, from ``metrics.jsonl``.
 
     Args:
         last_step: leave out what came after it.
     """
     lines = [line for line in read_metrics(folder.metrics) if last_step is None or line["step"] <= last_step]
-    steps = [line for line in lines if "loss" in line]
-    validations = [line for line in lines if "val_loss" in line]
-    seconds = sum(line["step_seconds"] for line in steps)
-    tokens = sum(line["tokens"] for line in steps)
-    final: dict[str, Any] = {
-        "steps": len(steps),
-        "first_loss": steps[0]["loss"] if steps else None,
-        "loss": steps[-1]["loss"] if steps else None,
-        "train_seconds": round(seconds, 2),
-        "tokens": tokens,
-        "target_tokens": sum(line["target_tokens"] for line in steps),
-        "tokens_per_second": round(tokens / seconds, 1) if seconds else None,
-        "peak_memory_bytes": max((line["peak_memory_bytes"] for line in steps), default=None),
-        "skipped_steps": sum(bool(line.get("skipped")) for line in steps),
-    }
-    if validations:
-        final["val_loss"] = validations[-1]["val_loss"]
-    return final
+    return final_figures([line for line in lines if "loss" in line], [line for line in lines if "val_loss" in line])
 
 
 def result_rows(final: Mapping[str, Any]) -> Rows:
@@ -73,7 +57,7 @@ def result_rows(final: Mapping[str, Any]) -> Rows:
         ("loss", f"{_loss(final['first_loss'])} at the first step, {_loss(final['loss'])} at the last"),
         *([("validation loss", _loss(final["val_loss"]))] if "val_loss" in final else []),
         ("steps", f"{final['steps']:,}"),
-        ("time in steps", _duration(final["train_seconds"])),
+        ("time in steps", duration(final["train_seconds"])),
         ("tokens", f"{final['tokens']:,}, {final['tokens_per_second'] or 0:,.0f} a second"),
         ("peak memory", f"{(final['peak_memory_bytes'] or 0) / 2**30:.2f} GiB a process"),
     ]
@@ -136,10 +120,10 @@ def _machine_rows(folder: RunFolder, record: RunRecord, last_step: int) -> Rows:
 def _machine(machine: Mapping[str, Any], seconds: float) -> str:
     nodes = f" on {machine['nodes']} nodes" if machine["nodes"] > 1 else ""
     processes = "process" if machine["processes"] == 1 else "processes"
-    return f"{machine['processes']} {processes}{nodes}, {machine['device']}: {_duration(seconds)}"
+    return f"{machine['processes']} {processes}{nodes}, {machine['device']}: {duration(seconds)}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.2f} h"

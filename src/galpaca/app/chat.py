@@ -64,16 +64,15 @@ class Chat:
             while True:
                 try:
                     line = self._line()
-                except KeyboardInterrupt:
+                    if line in ("/quit", "/exit"):
+                        return
+                    if line:
+                        self._do(line)
+                except KeyboardInterrupt:  # also between a line and its answer
                     self._tell("\n(Ctrl-D or /quit ends)")
-                    continue
                 except EOFError:
                     self._tell("")
                     return
-                if line in ("/quit", "/exit"):
-                    return
-                if line:
-                    self._do(line)
 
     def _do(self, line: str) -> None:
         command, _, rest = line.partition(" ")

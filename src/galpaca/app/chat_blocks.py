@@ -16,6 +16,18 @@ _LATEX: list[dict[str, str | bool]] = [
     {"left": "$", "right": "$", "display": False},
 ]
 
+# Of the machine's own; the theme's are fetched from another host.
+_SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif")
+_MONO = ("ui-monospace", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace")
+
+CSS = """
+.gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
+footer, #talk .icon-button-wrapper { display: none !important; }
+#head h3 { margin: 0.2em 0 0; }
+#told { min-height: 1.5em; color: var(--body-text-color-subdued); }
+#prompt textarea { font-family: var(--font-mono); font-size: 0.8rem; }
+"""
+
 
 def build_page(loaded: Loaded, settings: Settings) -> gradio.Blocks:
     """The page; nothing is served yet.
@@ -25,8 +37,8 @@ def build_page(loaded: Loaded, settings: Settings) -> gradio.Blocks:
     """
     talks = Talks(loaded, settings)
     with gradio.Blocks(title=f"galpaca: {loaded.name}", analytics_enabled=False) as page:
-        gradio.Markdown(f"### {loaded.name}\n{loaded.place}. The model sees each instruction alone.", elem_id="head")
-        with gradio.Row():
+        gradio.Markdown(_head(loaded), elem_id="head")
+        with gradio.Row(equal_height=False):
             with gradio.Column(scale=3, min_width=320):
                 talk, note, instruction, input, ask, stop, clear = _talk()
             with gradio.Column(scale=1, min_width=260), gradio.Accordion("How it answers", open=True):
@@ -39,11 +51,12 @@ def build_page(loaded: Loaded, settings: Settings) -> gradio.Blocks:
                 container=False,
                 interactive=False,
                 elem_id="prompt",
+                buttons=["copy"],
                 placeholder="The prompt of the last instruction, as its tokens read, and the answer as it was written.",
             )
 
         def answer(
-            instruction: str, input: str, talk: list[Turn], *given: Any, request: gradio.Request
+            request: gradio.Request, instruction: str, input: str, talk: list[Turn], *given: Any
         ) -> Iterator[tuple[Any, ...]]:
             question = (instruction.strip(), input.strip())
             for shown in talks.ask(str(request.session_hash), question, talk, dict(zip(values, given, strict=True))):
@@ -76,6 +89,11 @@ def build_page(loaded: Loaded, settings: Settings) -> gradio.Blocks:
     return page
 
 
+def _head(loaded: Loaded) -> str:
+    alone = "The model sees each instruction alone, as in its training: no earlier question or answer."
+    return f"### {loaded.name.rstrip('/')}\n{loaded.place}. {alone}"
+
+
 def _outputs(shown: Shown) -> tuple[Any, ...]:
     return shown.talk, shown.note, shown.prompt
 
@@ -87,7 +105,7 @@ def _talk() -> tuple[Any, ...]:
         height=440,
         latex_delimiters=_LATEX,
         layout="bubble",
-        buttons=["copy"],
+        buttons=[],  # what they would copy has its tags escaped
         feedback_options=None,
         placeholder="Ask something.",
         allow_file_downloads=False,
@@ -123,3 +141,10 @@ def _values(settings: Settings, positions: int | None) -> dict[str, Any]:
         ),
         "seed": gradio.Number(settings.seed, precision=0, label="Seed"),
     }
+
+
+def theme() -> gradio.themes.Base:
+    """Its fonts are the machine's own."""
+    return gradio.themes.Default(
+        primary_hue="teal", neutral_hue="slate", radius_size="md", spacing_size="sm", font=_SANS, font_mono=_MONO
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from typing import Any
 
 from galpaca.app.asked_model import ModelOptions
 from galpaca.app.console import make_console
@@ -13,18 +12,6 @@ from galpaca.errors import InputError, StoppedBySignal
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 7860
-
-# Of the machine's own; the theme's are fetched from another host.
-_SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif")
-_MONO = ("ui-monospace", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace")
-
-_CSS = """
-.gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
-footer { display: none !important; }
-#talk { min-height: 340px; }
-#told { min-height: 1.4em; opacity: 0.75; }
-#prompt textarea { font-family: var(--font-mono); font-size: 0.8rem; }
-"""
 
 
 def chat_page(options: ModelOptions, port: int) -> None:
@@ -34,18 +21,19 @@ def chat_page(options: ModelOptions, port: int) -> None:
         InputError: Gradio is not installed, the port is taken, or whatever is wrong with the options or the model.
     """
     options.check()
+    check_port(port)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:
-        import gradio  # noqa: F401
-    except ImportError:
+        from galpaca.app.chat_blocks import CSS, build_page, theme
+    except ImportError as error:
         raise InputError(
-            "Gradio is not installed, which makes the page", where="--web", fix="pip install 'galpaca[web]'"
+            "Gradio is not installed, which makes the page",
+            where="--web",
+            why=str(error),
+            fix="pip install 'galpaca[web]'",
         ) from None
-    check_port(port)
     console = make_console()
     loaded, settings = options.load(console)
-    from galpaca.app.chat_blocks import build_page
-
     page = build_page(loaded, settings)
     try:
         page.launch(
@@ -56,8 +44,8 @@ def chat_page(options: ModelOptions, port: int) -> None:
             prevent_thread_lock=True,
             ssr_mode=False,
             footer_links=[],
-            theme=_theme(),
-            css=_CSS,
+            theme=theme(),
+            css=CSS,
         )
     except OSError as error:
         raise InputError(f"the page cannot be served: {error}", where=f"--port {port}", fix=_another_port()) from None
@@ -90,9 +78,3 @@ def _another_port() -> str:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return f"--port {probe.getsockname()[1]}, which is free"
-
-
-def _theme() -> Any:
-    import gradio
-
-    return gradio.themes.Soft(primary_hue="teal", neutral_hue="slate", font=_SANS, font_mono=_MONO)

@@ -64,11 +64,14 @@ class Config:
         for section in ("model", "data", "optim"):
             values = asdict(getattr(self, section))
             recipe |= {f"{section}.{k}": v for k, v in values.items() if k not in free.get(section, set())}
-        return recipe | {
+        recipe |= {
             "precision": self.precision.name,
             "trainer.max_epochs": self.trainer.max_epochs,
             "trainer.max_steps": self.trainer.max_steps,
         }
+        # Only in a rehearsal's: that of a run stays as it is written in checkpoints from before there was the key.
+        longest = self.trainer.longest_steps
+        return recipe if longest is None else {**recipe, "trainer.longest_steps": longest}
 
 
 _SECTIONS: Mapping[str, Any] = {

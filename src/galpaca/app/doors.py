@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # Full, over its quota, or read-only.
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _RANK_0_FIRST_SECONDS = 5.0
+# Ends the job, and is lower than any code that rank 0 may have for it: of a job's codes, SLURM shows the highest.
+_OF_ANOTHER_RANK = 1
 
 
 def guarded(command: Callable[[], object]) -> int:
@@ -69,7 +71,7 @@ def _stopped(stop: StoppedBySignal) -> int:
         print(str(stop), file=sys.stderr, flush=True)
     if told := requeue(decide(stop.number)):
         print(told, file=sys.stderr, flush=True)
-    return stop.exit_code
+    return stop.exit_code if global_rank() == 0 else _OF_ANOTHER_RANK
 
 
 def _told(error: OSError) -> GalpacaError:
@@ -82,7 +84,12 @@ def _told(error: OSError) -> GalpacaError:
 
 def train_with_hydra() -> int:
     """``train.py``: Hydra reads the command line, composes, and calls ``train``."""
-    return guarded(_hydra)
+    try:
+        return guarded(_hydra)
+    finally:
+        # SLURM's exit code of a job is the highest of all tasks'. It ends the others when one has failed, and
+        # whichever is on its way out anyway must not hide the code that tells why.
+        ignore_signals()
 
 
 def _hydra() -> None:

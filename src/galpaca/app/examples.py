@@ -153,6 +153,7 @@ def plan_steps(config: Config, data: PreparedData) -> Steps:
         pad_id=data.tokenizer.pad_id,
         max_epochs=config.trainer.max_epochs,
         max_steps=config.trainer.max_steps,
+        longest=config.trainer.longest_steps,
         pad=config.compute.compiles(config.fast_attention),
         workers=config.trainer.data_workers,
     )

@@ -18,6 +18,7 @@ from galpaca.app.samples import Samples
 from galpaca.app.start import Beginning
 from galpaca.errors import GalpacaError, StoppedBySignal
 from galpaca.runs.folder import RunFolder
+from galpaca.runs.host import process_age_seconds
 from galpaca.runs.metrics import MetricsFile
 from galpaca.runs.record import RunRecord
 from galpaca.runs.shutdown import Shutdown, signal_of
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from transformers import OPTForCausalLM
 
+    from galpaca.training.checkpoints.store import CheckpointStore
     from galpaca.training.metrics import Sink
 
 
@@ -84,7 +86,7 @@ def fit(
             devices=config.trainer.devices,
             num_nodes=config.trainer.num_nodes,
             val_every_steps=val_every_steps(config, steps),
-            callbacks=[*callbacks, *engine.callbacks],
+            callbacks=[*callbacks, _told_start(record, store, callbacks), *engine.callbacks],
             loggers=loggers,
             root=folder.path,
         )
@@ -97,6 +99,27 @@ def fit(
         if stop and global_rank() == 0:  # others have nothing left to do
             told = "stopped after the last step, which is saved; the same command releases it"
             raise StoppedBySignal(told, stop, agreed=True)
+
+
+def _told_start(record: RunRecord, store: CheckpointStore, before: Sequence[L.Callback]) -> L.Callback:
+    """Writes down how long it took until the first step.
+
+    Args:
+        before: what is done by then, such as the first answers to samples.
+    """
+    from lightning.pytorch.callbacks import LambdaCallback
+
+    from galpaca.training.samples import SampleAnswers
+
+    def tell(*_: object) -> None:
+        if global_rank() != 0:
+            return
+        age = process_age_seconds()
+        until = {} if age is None else {"until_first_step": age}
+        samples = sum(one.seconds for one in before if isinstance(one, SampleAnswers))
+        record.add_seconds(load=store.load_seconds, samples=samples, **until)
+
+    return LambdaCallback(on_train_start=tell)
 
 
 @contextmanager

@@ -109,7 +109,7 @@ def _answer_all(
         try:
             with counting(console, f"answers ({loaded.place})", len(every)) as progress:
                 for some in answer_batches(loaded, left, settings, size):
-                    answers.append([_line(questions[one.which.index], one) for one in some])
+                    answers.append([_line(questions[one.which.prompt], one) for one in some])
                     progress(len(answers.lines))
         except (StoppedBySignal, KeyboardInterrupt):
             console.print(f"{len(answers.lines):,} of {len(every):,} answers are kept; the same command goes on")
@@ -142,7 +142,7 @@ def _notes(loaded: Loaded) -> dict[str, Any]:
 def _line(question: Question, answer: Answer) -> dict[str, Any]:
     return {
         **question.row,
-        "index": answer.which.index,
+        "index": answer.which.prompt,
         "sample": answer.which.sample,
         "answer": answer.text,
         "finish": answer.finish,

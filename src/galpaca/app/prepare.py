@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from galpaca.app.console import make_console, show_rows
 from galpaca.app.examples import find_data, plan_steps, prepare_data
 from galpaca.app.fetch import make_model, make_tokenizer, model_folder, tokenizer_folder
 from galpaca.app.hub import has_pickled, has_safetensors, is_hub_id
+from galpaca.app.job_lines import SCRIPTS, job_line, rehearsal_line
 from galpaca.app.places import Place, show_next, since
 from galpaca.app.rows import make_rows, rows_folder
 from galpaca.app.weights import LocalModel, local_model
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def prepare(overrides: Sequence[str]) -> None:
-    """Fetches, converts, encodes and verifies what a run needs, and prints the command that starts it.
+    """Fetches, converts, encodes and verifies what a run needs, and prints the commands that rehearse and start it.
 
     What is there already is verified and stays.
 
@@ -67,11 +69,13 @@ def prepare(overrides: Sequence[str]) -> None:
     model = ("model", f"{num_parameters:,} parameters, {weights}")
     plan = ("steps", f"{steps.num_steps:,} of {config.batch.examples:,} examples")
     show_rows(console, "prepared", [model, plan, *(place.row() for place in places)])
-    show_next(console, next_commands(overrides))
+    show_next(console, next_commands(overrides, config))
 
 
-def next_commands(overrides: Sequence[str]) -> list[str]:
-    """What to type next, one of them. What submits the same run as a job belongs here too."""
+def next_commands(overrides: Sequence[str], config: Config) -> list[str]:
+    """What to type next: where there are SLURM and its scripts, a rehearsal and the job; else the run itself."""
+    if SCRIPTS.is_dir() and shutil.which("sbatch"):
+        return [rehearsal_line(overrides, config), job_line(overrides, config)]
     return [shlex.join(["python", "train.py", *overrides])]
 
 

@@ -17,3 +17,10 @@ def global_rank() -> int:
 def is_launched_child() -> bool:
     """Whether Lightning in another process of this run started this one (and watches its exit code)."""
     return os.environ.get("LOCAL_RANK", "0") != "0" and "RANK" not in os.environ
+
+
+def num_launched() -> int:
+    """How many processes torchrun or srun has started for the run; 1 where Lightning starts the others itself."""
+    if "RANK" in os.environ:
+        return int(os.environ["WORLD_SIZE"])
+    return int(os.environ["SLURM_NTASKS"]) if "SLURM_STEP_ID" in os.environ else 1

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from galpaca.app.card import card_facts, final_figures, result_rows
+from galpaca.app.card import card_facts, figures_of
 from galpaca.app.config import Config
-from galpaca.app.console import counting, show_rows
+from galpaca.app.console import counting
 from galpaca.app.examples import PreparedData
 from galpaca.app.ranks import global_rank
 from galpaca.runs.checkpoints import read_manifest
 from galpaca.runs.folder import RunFolder
+from galpaca.runs.host import total_memory_bytes
 from galpaca.runs.record import RunRecord, processor_name
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ def keep_for_release(
         "device": _device(config.trainer.accelerator),
         "processes": config.trainer.num_ranks,
         "nodes": config.trainer.num_nodes,
+        "memory_bytes": _memory_bytes(config.trainer.accelerator),
     }
     record.update(
         release={
@@ -76,12 +79,13 @@ def release(folder: RunFolder, record: RunRecord, console: Console) -> None:
     """Writes the final figures and the model folder, on rank 0."""
     if global_rank() != 0:
         return
-    final = final_figures(folder)
+    final = figures_of(folder)
     record.update(final=final)
     asked = record.content["release"]
     wanted = Wanted(folder.model, str(folder.model), asked["dtype"], asked["max_new_tokens"])
+    began = time.perf_counter()
     release_checkpoint(folder, record, folder.checkpoint(folder.last_saved_step()), wanted, console)
-    show_rows(console, "done", [*result_rows(final), ("model", str(folder.model))])
+    record.add_seconds(release=time.perf_counter() - began)
 
 
 def release_checkpoint(
@@ -139,6 +143,15 @@ def _device(accelerator: str) -> str:
     import torch
 
     return torch.cuda.get_device_name()
+
+
+def _memory_bytes(accelerator: str) -> int | None:
+    """Of one GPU, or of the machine."""
+    if accelerator != "gpu":
+        return total_memory_bytes()
+    import torch
+
+    return int(torch.cuda.get_device_properties(0).total_memory)
 
 
 def _public_name(path: str | None) -> str | None:

@@ -3,12 +3,45 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
+from pathlib import Path
 
 from galpaca.app.config import Config
 from galpaca.app.ranks import global_rank
-from galpaca.errors import Problems
+from galpaca.errors import InputError, Problems
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.host import available_memory_bytes
+
+
+@dataclass(frozen=True)
+class DiskNeed:
+    """What a run will still write and keep.
+
+    Attributes:
+        checkpoint_bytes: of one.
+        num_checkpoints: that stay, with the one being written.
+        num_saved: of them that are there already.
+        model_bytes: of the released weights; 0 where they are there already.
+    """
+
+    checkpoint_bytes: int
+    num_checkpoints: int
+    num_saved: int
+    model_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        return max(0, self.num_checkpoints - self.num_saved) * self.checkpoint_bytes + self.model_bytes
+
+
+def disk_need(folder: RunFolder, config: Config, num_steps: int, num_parameters: int) -> DiskNeed:
+    """Room on the disk for the checkpoints that will stay, the one being written, and the model."""
+    saving = config.checkpoint
+    stay = saving.keep_last + 1 + saving.keep_best + (num_steps // saving.keep_every if saving.keep_every else 0)
+    if saving.every_minutes is None and not saving.every_epoch:
+        stay = min(stay, num_steps // (saving.every_steps or num_steps) + 1)
+    model = 0 if folder.model.is_dir() else num_parameters * (4 if config.release.dtype == "float32" else 2)
+    return DiskNeed(_checkpoint_bytes(config, num_parameters), stay, len(folder.saved_steps()), model)
 
 
 def check_room(folder: RunFolder, config: Config, num_steps: int, num_parameters: int) -> None:
@@ -18,33 +51,31 @@ def check_room(folder: RunFolder, config: Config, num_steps: int, num_parameters
     """
     if global_rank() != 0:
         return
-    of_weight = 8 if config.precision.name == "64-true" else 4
-    of_moment = 2 if config.optim.moments_dtype == "bfloat16" else of_weight
-    checkpoint = num_parameters * (of_weight + 2 * of_moment)
+    need = disk_need(folder, config, num_steps, num_parameters)
     problems = Problems()
-    _check_disk(problems, folder, config, num_steps, num_parameters, checkpoint)
-    _check_memory(problems, config, checkpoint)
+    if lack := disk_lack(need, shutil.disk_usage(folder.path).free, folder.path):
+        problems.extend([lack])
+    _check_memory(problems, config, need.checkpoint_bytes)
     problems.raise_any()
 
 
-def _check_disk(
-    problems: Problems, folder: RunFolder, config: Config, num_steps: int, num_parameters: int, checkpoint: int
-) -> None:
-    saving = config.checkpoint
-    stay = saving.keep_last + 1 + saving.keep_best + (num_steps // saving.keep_every if saving.keep_every else 0)
-    if saving.every_minutes is None and not saving.every_epoch:
-        stay = min(stay, num_steps // (saving.every_steps or num_steps) + 1)
-    model = 0 if folder.model.is_dir() else num_parameters * (4 if config.release.dtype == "float32" else 2)
-    wanted = max(0, stay - len(folder.saved_steps())) * checkpoint + model
-    free = shutil.disk_usage(folder.path).free
-    if wanted > free:
-        problems.add(
-            f"the disk has {free / 2**30:.2f} GiB free and the run wants {wanted / 2**30:.2f} GiB",
-            where=folder.path,
-            why=f"{checkpoint / 2**30:.2f} GiB a checkpoint, {stay} of them with the one being written, and "
-            f"{model / 2**30:.2f} GiB for the model",
-            fix="make room; run.root=FOLDER on another disk; or a smaller checkpoint.keep_last",
-        )
+def _checkpoint_bytes(config: Config, num_parameters: int) -> int:
+    of_weight = 8 if config.precision.name == "64-true" else 4
+    of_moment = 2 if config.optim.moments_dtype == "bfloat16" else of_weight
+    return num_parameters * (of_weight + 2 * of_moment)
+
+
+def disk_lack(need: DiskNeed, free_bytes: int, where: Path) -> InputError | None:
+    """What to tell where the disk of ``where`` has less room than needed."""
+    if need.total_bytes <= free_bytes:
+        return None
+    return InputError(
+        f"the disk has {free_bytes / 2**30:.2f} GiB free and the run wants {need.total_bytes / 2**30:.2f} GiB",
+        where=where,
+        why=f"{need.checkpoint_bytes / 2**30:.2f} GiB a checkpoint, {need.num_checkpoints} of them with the one "
+        f"being written, and {need.model_bytes / 2**30:.2f} GiB for the model",
+        fix="make room; run.root=FOLDER on another disk; or a smaller checkpoint.keep_last",
+    )
 
 
 def _check_memory(problems: Problems, config: Config, checkpoint: int) -> None:

@@ -36,6 +36,7 @@ class TrainerSpec:
         num_nodes: nodes.
         max_epochs: passes over the training examples.
         max_steps: fewer optimizer steps than that, where given; the schedule spans the steps that are taken.
+        longest_steps: for rehearsals: train on so many steps of that plan, those that take longest.
         val_every_steps: steps between validations; by default one at the end of each epoch. There is always one at
             the end.
         read_metrics_every_steps: most steps between two reads of the device's figures, which come about once a second.
@@ -48,6 +49,7 @@ class TrainerSpec:
     num_nodes: int = 1
     max_epochs: int = 3
     max_steps: int | None = None
+    longest_steps: int | None = None
     val_every_steps: int | None = None
     read_metrics_every_steps: int = 1
     data_workers: int = 0

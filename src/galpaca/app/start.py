@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from galpaca.app.config import Config
 from galpaca.app.examples import PreparedData, Steps
 from galpaca.app.ranks import global_rank
 from galpaca.app.weights import LocalModel
+from galpaca.data.histograms import histograms
 from galpaca.data.plan import summarize
-from galpaca.errors import Problems
+from galpaca.errors import Problems, StoppedBySignal
 from galpaca.model.opt import open_weights
 from galpaca.runs.checkpoints import Manifest, damage, point_to, read_manifest, set_aside
 from galpaca.runs.checksums import FileFacts, file_facts
@@ -192,11 +195,43 @@ def write_start(
         receipt=data.examples.receipt.to_dict(),
         examples={"train": len(data.train_indices), "validation": len(data.val_indices)},
         plan=summarize(steps.module.train_plan(steps.num_ranks), steps.num_steps),
+        **_whole_plan(steps),
         parameters=begin.num_parameters,
+        histograms=histograms(data.examples.lengths[data.train_indices], data.examples.num_targets[data.train_indices]),
     )
     git = git_state(Path(__file__).parent)
     accepted = {"accepted_changes": list(changes)} if changes else {}
-    record.add_start(command=command_line(), step=begin.step, versions=versions(), git=git, **accepted)
+    job = {"slurm_job": os.environ["SLURM_JOB_ID"]} if "SLURM_JOB_ID" in os.environ else {}
+    place = {"host": socket.gethostname(), **job}
+    record.add_start(command=command_line(), step=begin.step, versions=versions(), git=git, **place, **accepted)
+
+
+@contextmanager
+def end_noted(record: RunRecord) -> Iterator[None]:
+    """Writes into ``run.json`` how the run ended, for those who watch it; what is raised goes on its way."""
+    try:
+        yield
+    except StoppedBySignal as stop:
+        _note_end(record, "stopped", str(stop))
+        raise
+    except BaseException as error:
+        _note_end(record, "failed", getattr(error, "what", f"{type(error).__name__}: {error}").partition("\n")[0])
+        raise
+    _note_end(record, "complete", "")
+
+
+def _note_end(record: RunRecord, how: str, why: str) -> None:
+    if global_rank() == 0:
+        with suppress(OSError):  # a full disk, of which the run itself has told
+            record.end_start(how, why)
+
+
+def _whole_plan(steps: Steps) -> dict[str, Any]:
+    """That of the run which a rehearsal stands for."""
+    if steps.module.longest is None:
+        return {}
+    module = steps.module
+    return {"whole_plan": summarize(module.whole_plan(steps.num_ranks), module.num_whole_steps)}
 
 
 def describe(config: Config, folder: RunFolder, steps: Steps, begin: Beginning) -> list[tuple[str, str]]:

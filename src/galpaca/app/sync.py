@@ -14,7 +14,7 @@ from rich.table import Table
 from galpaca.app.console import make_console
 from galpaca.errors import GalpacaError, InputError, Problems
 from galpaca.runs.folder import RunFolder
-from galpaca.runs.lock import is_locked
+from galpaca.runs.lock import is_held
 from galpaca.runs.metrics import read_metrics
 from galpaca.runs.record import RunRecord
 
@@ -109,7 +109,7 @@ def _read(path: Path) -> Logged:
             where=path,
             fix="logger=wandb with the command that trains; metrics.jsonl has all figures",
         )
-    return Logged(folder, place, segments, list(read_metrics(folder.metrics)), is_locked(folder.lock))
+    return Logged(folder, place, segments, list(read_metrics(folder.metrics)), is_held(folder.lock))
 
 
 def _place(folder: RunFolder, run_id: str, segments: Sequence[Segment]) -> Run | None:

@@ -8,6 +8,7 @@ from galpaca.app.config import Config
 from galpaca.app.console import make_console, show_rows
 from galpaca.app.engine import check_machine, make_engine
 from galpaca.app.examples import find_data, plan_steps, prepare_data
+from galpaca.app.finish import finish
 from galpaca.app.fit import fit
 from galpaca.app.logs import loggers_of
 from galpaca.app.ranks import global_rank
@@ -18,6 +19,7 @@ from galpaca.app.start import (
     choose_beginning,
     claimed,
     describe,
+    end_noted,
     finished,
     open_record,
     write_start,
@@ -68,8 +70,10 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
         write_start(folder, record, resolved_yaml, local, data, steps, begin, changes)
         keep_for_release(folder, record, config, data, model_config)
         show_rows(console, "run", describe(config, folder, steps, begin))
-        prepare_layers(model, config.compute, fast_attention=config.fast_attention)
-        with loggers_of(engine, folder, record, console) as loggers:
-            fit(config, folder, record, steps, model, begin, samples, engine, loggers, shutdown, console)
-            release(folder, record, console)
+        with end_noted(record):
+            prepare_layers(model, config.compute, fast_attention=config.fast_attention)
+            with loggers_of(engine, folder, record, console) as loggers:
+                fit(config, folder, record, steps, model, begin, samples, engine, loggers, shutdown, console)
+                release(folder, record, console)
+        finish(folder, record, console)
     return folder

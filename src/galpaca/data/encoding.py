@@ -2,9 +2,9 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,22 @@ FORMAT_VERSION = 1
 
 # Records encoded at a time: enough to keep every core busy, few enough for a lively progress bar.
 _CHUNK_RECORDS = 2_000
+
+
+class Encoder(Protocol):
+    """What is asked of a tokenizer here; ``Tokenizer`` is one."""
+
+    eos_id: int
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]: ...
+
+    def mark(self, text: str, end: int | None = None) -> str: ...
+
+
+class Prompting(Protocol):
+    """What is asked of a template here; ``Template`` is one."""
+
+    def prompt(self, instruction: str, input: str = "") -> str: ...
 
 
 class Encoding(NamedTuple):
@@ -83,7 +99,7 @@ class EncodedExamples:
 
 
 def encode_records(
-    records: list[Record], tokenizer: Tokenizer, template: Template, max_length: int
+    records: Sequence[Record], tokenizer: Encoder, template: Prompting, max_length: int
 ) -> Iterator[Encoding]:
     """Encodes records as the reference does: one text, cut; as many tokens ignored as the prompt alone has."""
     prompts = [template.prompt(record.instruction, record.input) for record in records]

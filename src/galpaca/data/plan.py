@@ -49,6 +49,7 @@ class StepPlan:
         max_tokens: budget of a micro-batch.
         num_ranks: ranks that share a step.
         seed: seed of the shuffle; None keeps the order.
+        only: the steps that are taken, by their places among all; None takes all in their order.
     """
 
     lengths: npt.NDArray[np.int64]
@@ -57,6 +58,7 @@ class StepPlan:
     max_tokens: int
     num_ranks: int
     seed: int | None
+    only: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         longest = int(self.lengths.max()) if len(self.lengths) else 0
@@ -84,7 +86,8 @@ class StepPlan:
 
     def step_examples(self, index: int) -> npt.NDArray[np.int64]:
         """The examples of step ``index``, in shuffled order."""
-        epoch, within = divmod(index, self.steps_per_epoch)
+        place = index if self.only is None else self.only[index]
+        epoch, within = divmod(place, self.steps_per_epoch)
         return self._epoch_order(epoch)[within * self.examples : (within + 1) * self.examples]
 
     def step(self, index: int) -> PlannedStep:

@@ -177,15 +177,17 @@ def _greedy(loaded: Loaded, batch: Batch) -> GenerationConfig:
         num_beams=1,
         repetition_penalty=1.0,
         max_new_tokens=batch.max_new_tokens,
-        eos_token_id=loaded.tokenizer.eos_id,
+        eos_token_id=[loaded.tokenizer.eos_id, *loaded.further_ends],
         pad_token_id=loaded.tokenizer.pad_id,
     )
 
 
 def _answer(loaded: Loaded, batch: Batch, asked: Asked, ids: list[int]) -> Answer:
     finish: Finish
-    if loaded.tokenizer.eos_id in ids:
-        ids, finish = ids[: ids.index(loaded.tokenizer.eos_id)], "end"
+    ends = {loaded.tokenizer.eos_id, *loaded.further_ends}
+    end = next((place for place, token in enumerate(ids) if token in ends), None)
+    if end is not None:
+        ids, finish = ids[:end], "end"
     elif len(ids) < batch.max_new_tokens:
         finish = "stopped"
     else:

@@ -30,13 +30,16 @@ class Reader(Protocol):
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]: ...
 
-    def mark(self, text: str) -> str: ...
+    def mark(self, text: str, end: int | None = None) -> str: ...
 
     def decode(self, ids: Sequence[int]) -> str: ...
 
 
 class Asking(Protocol):
     """What is asked of a template; ``galpaca.data.prompts.Template`` is one."""
+
+    @property
+    def name(self) -> str: ...
 
     def prompt(self, instruction: str, input: str = "") -> str: ...
 
@@ -52,6 +55,7 @@ class Loaded:
         max_new_tokens: default length of an answer.
         fingerprint: SHA-256 over configuration, tokenizer and template, sizes of the weights and samples of them.
         place: where its weights are, and in which dtype.
+        further_ends: ids that end an answer as ``</s>`` does; models of other origin have some.
     """
 
     name: str
@@ -62,6 +66,7 @@ class Loaded:
     max_new_tokens: int
     fingerprint: str
     place: str
+    further_ends: tuple[int, ...] = ()
 
     def prompt_ids(self, questions: Sequence[tuple[str, str]]) -> list[list[int]]:
         """Ids of the prompts of (instruction, input), as they stand at the head of an example in training."""
@@ -95,17 +100,17 @@ def load(name: str, *, dtype: Dtype | None = None, template: str | None = None) 
             why="the model would read molecules and proteins in pieces that it does not know",
             fix="restore tokenizer.json and galpaca.json, which belong together",
         )
-    model = _load_model(path, name, dtype)
+    model = load_weights(path, name, dtype)
     generation = model.generation_config
     return Loaded(
         name=name,
         model=model,
         tokenizer=tokenizer,
         template=chosen,
-        positions=getattr(model.config, "max_position_embeddings", None),
+        positions=positions_of(model),
         max_new_tokens=generation.max_new_tokens or DEFAULT_MAX_NEW_TOKENS,
-        fingerprint=_fingerprint(path, model, tokenizer.fingerprint, chosen.fingerprint),
-        place=_place(model),
+        fingerprint=fingerprint_of(path, model, tokenizer.fingerprint, chosen.fingerprint),
+        place=place_of(model),
     )
 
 
@@ -122,7 +127,7 @@ def _template(path: Path, given: str | None) -> Any:
     return read_prompt_file(path)[0]
 
 
-def _load_model(path: str, name: str, dtype: Dtype | None) -> Any:
+def load_weights(path: str, name: str, dtype: Dtype | None) -> Any:
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
@@ -144,14 +149,21 @@ def _load_model(path: str, name: str, dtype: Dtype | None) -> Any:
     return model.eval()
 
 
-def _place(model: Any) -> str:
+def positions_of(model: Any) -> int | None:
+    """Most tokens that the model can read; None where it has no limit."""
+    text = model.config.get_text_config()
+    found = getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None)
+    return None if found is None else int(found)
+
+
+def place_of(model: Any) -> str:
     """Tells of weights that several GPUs do not hold, since each answer then waits for the host's memory or disk."""
     used = sorted({str(device) for device in getattr(model, "hf_device_map", {"": model.device}).values()})
     names = [f"GPU {name}" if name.isdigit() else name for name in used]
     return f"{' and '.join(names)}, {str(model.dtype).removeprefix('torch.')}"
 
 
-def _fingerprint(path: str, model: Any, *others: str) -> str:
+def fingerprint_of(path: str, model: Any, *others: str) -> str:
     digest = hashlib.sha256("\0".join(others).encode())
     # The commit, where the weights are the Hub's.
     digest.update(f"{getattr(model.config, '_commit_hash', None)} {model.dtype}".encode())

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from galpaca.errors import InputError
+from galpaca.runs.folder import step_of
 
 FOLDER_FIX = "a released folder (runs/NAME/model), a run's folder, or a name on the Hub (OWNER/NAME)"
 
@@ -29,6 +30,12 @@ def find_model(name: str) -> str:
                 fix=f"galpaca export {name} FOLDER makes one of its newest checkpoint",
             )
         return str(path / "model")
+    if step_of(path.resolve().name) is not None and path.resolve().parent.name == "checkpoints":
+        raise InputError(
+            "this is a checkpoint, not a model",
+            where=name,
+            fix=f"galpaca export {name} FOLDER makes a model of it, and FOLDER is what to give here",
+        )
     if not (path / "config.json").is_file():
         raise InputError("the folder holds no model: there is no config.json", where=name, fix=FOLDER_FIX)
     return name

@@ -32,11 +32,11 @@ class Which(NamedTuple):
     """One answer among all.
 
     Attributes:
-        index: of its prompt.
-        sample: of its prompt's answers.
+        prompt: its number.
+        sample: its number among the prompt's answers.
     """
 
-    index: int
+    prompt: int
     sample: int
 
 
@@ -79,7 +79,7 @@ class Draw(LogitsProcessor):
 
     def __init__(self, seed: int, asked: Sequence[Which]) -> None:
         # Of a text the generator makes the same stream on every machine.
-        self._streams = [random.Random(f"{seed} {index} {sample}") for index, sample in asked]
+        self._streams = [random.Random(f"{seed} {prompt} {sample}") for prompt, sample in asked]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         cumulative = scores.double().softmax(-1).cumsum(-1)

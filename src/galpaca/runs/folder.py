@@ -57,6 +57,11 @@ class RunFolder:
         return self.path / "non_finite.jsonl"
 
     @property
+    def report(self) -> Path:
+        """The run as a page."""
+        return self.path / "report.html"
+
+    @property
     def lock(self) -> Path:
         return self.path / "run.lock"
 
@@ -133,11 +138,16 @@ def step_of(name: str) -> int | None:
 def replace_file(path: Path, content: str) -> None:
     """Writes a file so that a reader, or a crash, sees the old content or the new one."""
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
+        with suppress(OSError):
+            partial.unlink()
+        raise
 
 
 def sync_folder(path: Path) -> None:

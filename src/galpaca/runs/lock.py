@@ -5,14 +5,18 @@ import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from galpaca.errors import InputError
 
 # What flock answers where another process holds the lock.
 _HELD = (errno.EWOULDBLOCK, errno.EACCES)
+# Whoever asks whether it is held has it for some microseconds: tried once more, that late.
+_AGAIN_SECONDS = 0.1
 
 
 @contextmanager
@@ -24,7 +28,7 @@ def locked(path: Path) -> Iterator[None]:
     """
     with path.open("a+", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(file, fcntl.LOCK_EX)
         except OSError as error:
             if error.errno not in _HELD:
                 raise InputError(
@@ -48,22 +52,34 @@ def locked(path: Path) -> Iterator[None]:
             file.truncate(0)
 
 
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock, as far as the file system tells: not all of them tell of other machines.
+
+    An owner that has left in good order has emptied the file, which is then not touched.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            if not file.read(1):
+                return False
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in _HELD
+    return False
+
+
+def _take(file: IO[str], how: int) -> None:
+    try:
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in _HELD:
+            raise
+        time.sleep(_AGAIN_SECONDS)
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+
+
 def _owner(path: Path) -> str:
     try:
         owner = json.loads(path.read_text(encoding="utf-8"))
         return f"process {owner['pid']} on {owner['host']}"
     except (OSError, ValueError, KeyError):
         return "an unknown process"
-
-
-def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock file. One that is free is not taken, or a run that starts right now would fail;
-    one that a crash left behind is, for an instant."""
-    if not path.is_file() or not path.read_text(encoding="utf-8"):
-        return False
-    with path.open(encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError as error:
-            return error.errno in _HELD
-    return False

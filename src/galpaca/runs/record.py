@@ -41,6 +41,19 @@ class RunRecord:
     def add_start(self, **facts: Any) -> None:
         self.update(starts=[*self.content.get("starts", []), {"time": _now(), **facts}])
 
+    def add_seconds(self, **seconds: float) -> None:
+        """Adds to the newest start how long parts of it took."""
+        start = self.content["starts"][-1]
+        start["seconds"] = {**start.get("seconds", {}), **{name: round(value, 2) for name, value in seconds.items()}}
+        self.update()
+
+    def end_start(self, how: str, why: str) -> None:
+        """Notes how the last start ended: ``complete``, ``stopped`` or ``failed``. A killed one leaves no note."""
+        starts = self.content.get("starts", [])
+        if starts:
+            starts[-1]["ended"] = {"time": _now(), "how": how, "why": why}
+            self.update(starts=starts)
+
     def check_recipe(self, recipe: Mapping[str, Any], *, accept_changes: bool = False) -> list[str]:
         """Compares with the recipe that the run was begun with.
 

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from galpaca.data.collate import StepBatch, StepDataset
 from galpaca.data.encoding import EncodedExamples
+from galpaca.data.longest import longest_steps
 from galpaca.data.plan import StepPlan
 from galpaca.data.sizes import choose_sizes
 from galpaca.runs.shutdown import ignore_signals
@@ -61,6 +62,7 @@ class AlpacaDataModule(L.LightningDataModule):
         pad_id: token of an empty micro-batch.
         max_epochs: passes over the training examples.
         max_steps: fewer training steps than that, where given.
+        longest: train on so many of these steps, those that take longest; None takes all.
         pad: whether micro-batches are padded to a few sizes, for a compiled model.
         workers: processes that put training steps together ahead of time.
     """
@@ -77,6 +79,7 @@ class AlpacaDataModule(L.LightningDataModule):
         pad_id: int,
         max_epochs: int,
         max_steps: int | None = None,
+        longest: int | None = None,
         pad: bool = False,
         workers: int = 0,
     ) -> None:
@@ -84,17 +87,26 @@ class AlpacaDataModule(L.LightningDataModule):
         self.examples, self.train_indices, self.val_indices = examples, train_indices, val_indices
         self.batch_examples, self.max_tokens = batch_examples, max_tokens
         self.seed, self.pad_id = seed, pad_id
-        self.max_epochs, self.max_steps = max_epochs, max_steps
+        self.max_epochs, self.max_steps, self.longest = max_epochs, max_steps, longest
         self.pad = pad
         self.workers = workers
 
     @property
     def num_steps(self) -> int:
-        """Training steps of the whole run."""
+        """Training steps that are taken."""
+        return self.num_whole_steps if self.longest is None else min(self.num_whole_steps, self.longest)
+
+    @property
+    def num_whole_steps(self) -> int:
+        """Training steps of the whole run, which a rehearsal takes only some of."""
         of_epochs = self.max_epochs * math.ceil(len(self.train_indices) / self.batch_examples)
         return of_epochs if self.max_steps is None else min(of_epochs, self.max_steps)
 
     def train_plan(self, num_ranks: int) -> StepPlan:
+        whole = self.whole_plan(num_ranks)
+        return whole if self.longest is None else longest_steps(whole, self.num_whole_steps, self.longest)
+
+    def whole_plan(self, num_ranks: int) -> StepPlan:
         return self._plan(self.train_indices, num_ranks, self.seed)
 
     def val_plan(self, num_ranks: int) -> StepPlan:

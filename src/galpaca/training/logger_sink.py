@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,20 +17,28 @@ from galpaca.training.tracking.rows import named
 class LoggerSink:
     """Sends lines to loggers under grouped names.
 
-    A logger that has ``alert(title, text)`` is told of a loss or gradient that is not finite, and of a step that takes
-    far longer than those before it.
+    One that fails gets no more of them: a logger is never worth a run. A logger that has ``alert(title, text)`` is told
+    of a loss or gradient that is not finite, and of a step that takes far longer than those before it.
     """
 
     def __init__(self, loggers: Sequence[Logger]) -> None:
-        self.loggers = loggers
+        self.loggers = list(loggers)
         self._seconds: deque[float] = deque(maxlen=MOST)
 
     def write(self, lines: Sequence[Mapping[str, Any]]) -> None:
         for line in lines:
             figures = named(line)
-            for logger in self.loggers:
-                logger.log_metrics(figures, step=line["step"])
+            for logger in list(self.loggers):
+                self._send(logger, figures, line["step"])
             self._watch(line)
+
+    def _send(self, logger: Logger, figures: dict[str, Any], step: int) -> None:
+        try:
+            logger.log_metrics(figures, step=step)
+        except Exception as error:  # such as a service that a scheduler's signals have reached, too
+            self.loggers.remove(logger)
+            told = f"{type(logger).__name__} gets no figures from step {step} on ({type(error).__name__}: {error})"
+            warnings.warn(f"{told}; metrics.jsonl has them all", stacklevel=2)
 
     def _watch(self, line: Mapping[str, Any]) -> None:
         if _is_bad(line):

@@ -130,6 +130,7 @@ class StepMetrics(L.Callback):
         self.polls = [self._urgency, self._pace.seconds]
         self._pending: list[_PendingStep] = []
         self._previous_end: Mark = 0.0
+        self._validation_began = 0.0
         self._peak_memory_bytes = 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -151,10 +152,13 @@ class StepMetrics(L.Callback):
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.flush(trainer)
+        self._validation_began = time.perf_counter()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:
-            self._emit([{"step": trainer.global_step, "val_loss": float(trainer.callback_metrics["val_loss"])}])
+            loss = float(trainer.callback_metrics["val_loss"])  # waits for the device
+            seconds = round(time.perf_counter() - self._validation_began, 3)
+            self._emit([{"step": trainer.global_step, "val_loss": loss, "val_seconds": seconds}])
         self.restart_clock(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

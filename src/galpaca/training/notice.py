@@ -1,6 +1,7 @@
 """Word to loggers that a run which stops is coming back."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import lightning as L
 
@@ -21,4 +22,5 @@ class ComesBack(L.Callback):
         marks = [getattr(logger, "mark_preempting", None) for logger in trainer.loggers]
         if isinstance(exception, StoppedBySignal) and any(marks) and self.comes_back(exception.number):
             for mark in filter(None, marks):
-                mark()
+                with suppress(Exception):  # a logger that does not answer must not take the stop's place
+                    mark()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, cast
 
@@ -49,6 +50,7 @@ class SampleAnswers(L.Callback):
         self.max_new_tokens, self.max_positions = max_new_tokens, max_positions
         self.every_steps, self.num_steps, self.known = every_steps, num_steps, known
         self.metrics, self.tell = metrics, tell
+        self.seconds = 0.0  # that the last time took
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         step = trainer.global_step
@@ -67,6 +69,7 @@ class SampleAnswers(L.Callback):
 
     def _answer(self, trainer: L.Trainer, step: int) -> None:
         self.metrics.flush(trainer)
+        began = time.perf_counter()
         tuner = cast(InstructionTuner, trainer.lightning_module)
         tuner.eval()
         try:
@@ -75,6 +78,7 @@ class SampleAnswers(L.Callback):
             tuner.train()
         if trainer.is_global_zero:
             self.tell(step, answers)
+        self.seconds = time.perf_counter() - began
         self.metrics.restart_clock(trainer)
 
     @torch.no_grad()

@@ -42,6 +42,7 @@ class CheckpointStore:
         self.background = Background()
         self.written_step = 0  # the newest whose files of this rank are on disk
         self.write_seconds = 0.0
+        self.load_seconds = 0.0  # that it took to put in place what the run begins from
         self._buffer: HostBuffer | None = None
 
     def save(
@@ -88,6 +89,12 @@ class CheckpointStore:
         Raises:
             InputError: the checkpoint of another model, or one that cannot be read.
         """
+        began = time.perf_counter()
+        state = self._load(checkpoint, parts, optimizer)
+        self.load_seconds = time.perf_counter() - began
+        return state
+
+    def _load(self, checkpoint: Path, parts: Sequence[Part], optimizer: Optimizer) -> dict[str, Any]:
         if step_of(checkpoint.name) == 0:
             assert self.weights is not None
             fill(parts, self.weights)

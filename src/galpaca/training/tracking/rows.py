@@ -22,6 +22,7 @@ NAMES: Mapping[str, str] = {
     "mfu": "throughput/mfu",
     "real_token_share": "throughput/real_token_share",
     "step_seconds": "time/step_seconds",
+    "val_seconds": "time/val_seconds",
     "data_seconds": "time/data_seconds",
     "forward_backward_seconds": "time/forward_backward_seconds",
     "optimizer_seconds": "time/optimizer_seconds",

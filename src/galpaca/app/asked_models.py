@@ -1,0 +1,64 @@
+"""Several models by name, each under a label of its own."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from galpaca.errors import InputError, InputErrors, Problems
+from galpaca.inference.places import find_model
+
+Found = TypeVar("Found")
+
+
+class Labelled(NamedTuple):
+    """A model, and what it is called on the page."""
+
+    label: str
+    model: str
+
+
+def labelled_models(given: Sequence[str], problems: Problems) -> list[Labelled]:
+    """Reads ``MODEL`` or ``LABEL=MODEL``, and adds what is wrong to the problems.
+
+    A run's model is called as the run, any other as the last part of its name.
+    """
+    models = [_labelled(text) for text in given]
+    for one in models:
+        collect(problems, lambda one=one: find_model(one.model))  # type: ignore[misc]
+    for label in [label for label, count in Counter(one.label for one in models).items() if count > 1]:
+        same = [one.model for one in models if one.label == label]
+        problems.add(
+            f"{len(same)} models are called {label!r}: {' and '.join(same)}",
+            where="MODEL",
+            fix=f"a name before each: first={same[0]} second={same[1]}",
+        )
+    return models
+
+
+def collect(problems: Problems, find: Callable[[], Found]) -> Found | None:
+    """What ``find`` returns; what it raises goes to the problems."""
+    try:
+        return find()
+    except InputErrors as error:
+        problems.extend(error.problems)
+    except InputError as error:
+        problems.extend([error])
+    return None
+
+
+def nearest(name: str, names: Sequence[str]) -> str:
+    """The names that look like it, as words for a fix; empty where none does."""
+    return " or ".join(difflib.get_close_matches(name, names, n=3, cutoff=0.6))
+
+
+def _labelled(text: str) -> Labelled:
+    label, equals, model = text.partition("=")
+    if equals and model and "/" not in label and not Path(text).exists():
+        return Labelled(label.strip() or model, model)
+    path = Path(text)
+    is_of_a_run = path.name == "model" and (path.parent / "run.json").is_file()
+    return Labelled((path.resolve().parent if is_of_a_run else path).name or path.resolve().name, text)

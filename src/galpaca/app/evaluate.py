@@ -1,0 +1,322 @@
+"""``galpaca evaluate``: a model's loss on records, or tasks of lm-eval; kept with the model and told in its card."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import galpaca
+from galpaca.app.asked_models import Labelled, collect, labelled_models
+from galpaca.app.console import make_console, show_rows
+from galpaca.app.measure import (
+    HeldOut,
+    batch_size_of,
+    facts_of,
+    load_shown,
+    losses_shown,
+    read_records,
+)
+from galpaca.app.own_options import told_in_own_options
+from galpaca.errors import InputError, Problems
+from galpaca.inference.places import find_model
+from galpaca.runs.folder import replace_file
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from galpaca.inference.harness import FoundTask, Tasks
+    from galpaca.inference.loading import Dtype, Loaded
+
+FOLDER = "evaluation"
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Which model, and where its results go.
+
+    Attributes:
+        model: released folder, run folder, another model's folder, or Hub id.
+        out: folder of the results; None is the model's own, whose card then tells them.
+        dtype, template: as for ``load_any``.
+        max_length: tokens after which a record is cut.
+    """
+
+    model: str
+    out: Path | None
+    dtype: Dtype | None
+    template: str | None
+    max_length: int | None
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """Which tasks of lm-eval, and how they are run.
+
+    Attributes:
+        names: of tasks or groups.
+        include_path: folder of further task files.
+        limit: examples of each at most.
+        batch_size: prompts at a time; None is 16 on a GPU and 8 on a CPU.
+        num_fewshot: solved examples in a prompt; None is what the task says.
+        instruct: ask in the model's template; None does so where the model writes its answers.
+    """
+
+    names: Sequence[str]
+    include_path: Path | None
+    limit: int | None
+    batch_size: int | None
+    num_fewshot: int | None
+    instruct: bool | None
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where results go, and the card that tells them, if there is one."""
+
+    folder: Path
+    card: Path | None
+
+
+def evaluate_records(options: EvaluateOptions, records: Path) -> None:
+    """Loss and perplexity over records, as training counts them, for all and for each category.
+
+    Raises:
+        InputError: whatever is wrong with model, records or places.
+    """
+    console = make_console()
+    problems = Problems()
+    models, place = _door(options, problems)
+    with told_in_own_options():
+        held_out = collect(problems, lambda: read_records(records))
+    problems.raise_any()
+    assert place is not None
+    assert held_out is not None
+    with told_in_own_options():
+        loaded = load_shown(options.model, options.dtype, options.template, console)
+    result = _records_result(options, models, loaded, held_out, console)
+    stem = re.sub(r"[^\w.-]+", "-", records.stem)
+    _keep(place, f"records-{stem}-{held_out.fingerprint[:8]}.json", result, models.label, console)
+    _show_losses(console, result)
+
+
+def _records_result(
+    options: EvaluateOptions, one: Labelled, loaded: Loaded, held_out: HeldOut, console: Console
+) -> dict[str, Any]:
+    import numpy as np
+
+    from galpaca.inference.figures import Measured, loss_rows, perplexity
+
+    losses = losses_shown(loaded, held_out, options.max_length, console)
+    if not any(loss.num_targets for loss in losses):
+        raise InputError(
+            "there is no target token in any record",
+            where=held_out.source,
+            why="the prompts alone are longer than the model reads",
+            fix="a larger --max-length, or shorter records",
+        )
+    measured = Measured(
+        categories=held_out.categories,
+        nll=np.array([[loss.nll for loss in losses]]),
+        tokens=np.array([[loss.num_targets for loss in losses]], float),
+        num_bytes=np.array([len(record.output.encode()) for record in held_out.records], float),
+    )
+    num_cut = sum(loss.is_cut for loss in losses)
+    rows = []
+    for row in loss_rows(measured):
+        [of_model] = row["models"]
+        loss = of_model["nats_a_token"]
+        if loss is None:  # a category whose records have lost all their targets
+            continue
+        rows.append(
+            {
+                "category": row["category"],
+                "records": row["records"],
+                "target_tokens": of_model["target_tokens"],
+                "loss": loss,
+                "perplexity": perplexity(loss["value"]),
+                # The bytes of a record that is cut are not those of its loss.
+                "bits_a_byte": None if num_cut else of_model["bits_a_byte"],
+            }
+        )
+    return {
+        **_head("records", one, loaded),
+        "records": {
+            "source": held_out.source,
+            "sha256": held_out.fingerprint,
+            "count": len(losses),
+            "cut": num_cut,
+            "without_target": sum(not loss.num_targets for loss in losses),
+        },
+        "settings": {"max_length": options.max_length},
+        "rows": rows,
+    }
+
+
+def _show_losses(console: Console, result: Mapping[str, Any]) -> None:
+    records = result["records"]
+    rows = [(row["category"], _told_loss(row)) for row in result["rows"]]
+    if records["cut"]:
+        rows.append(("cut", f"{records['cut']:,} of {records['count']:,} records, as in training"))
+    show_rows(console, "loss over target tokens, perplexity, and 95 % of its draws", rows)
+
+
+def _told_loss(row: Mapping[str, Any]) -> str:
+    loss, perplexity = row["loss"], row["perplexity"]
+    interval = "" if loss["low"] is None else f"  [{loss['low']:.4f}, {loss['high']:.4f}]"
+    size = f"  {row['target_tokens']:,} tokens of {row['records']:,} records"
+    return f"{loss['value']:.4f}  {'–' if perplexity is None else f'{perplexity:.4g}'}{interval}{size}"
+
+
+def evaluate_tasks(options: EvaluateOptions, tasks: TaskOptions) -> None:
+    """Runs tasks of lm-eval.
+
+    Raises:
+        InputError: whatever is wrong with model, tasks or places, or lm-eval is not installed.
+    """
+    console = make_console()
+    problems = Problems()
+    one, place = _door(options, problems)
+    for option, value in (("--limit", tasks.limit), ("--batch-size", tasks.batch_size)):
+        if value is not None and value < 1:
+            problems.add(f"{value} is too few", where=option, fix="1 or more")
+    if tasks.num_fewshot is not None and tasks.num_fewshot < 0:
+        problems.add(f"{tasks.num_fewshot} is too few", where="--num-fewshot", fix="0 or more")
+    if not tasks.names:
+        problems.add("no task is named", where="--tasks", fix="--tasks NAME[,NAME]")
+    problems.raise_any()
+    assert place is not None
+    from galpaca.inference.harness import Tasks
+
+    with console.status("looking for the tasks"):
+        to_be_had = Tasks(tasks.names, tasks.include_path)
+        found = to_be_had.find()
+    with told_in_own_options():
+        loaded = load_shown(options.model, options.dtype, options.template, console)
+    for task in found:
+        _run_task(to_be_had, task, tasks, one, loaded, place, console)
+
+
+def _run_task(
+    tasks: Tasks,
+    task: FoundTask,
+    options: TaskOptions,
+    one: Labelled,
+    loaded: Loaded,
+    place: _Place,
+    console: Console,
+) -> None:
+    from importlib.metadata import version
+
+    from galpaca.inference.harness import task_rows
+
+    instruct = task.generates if options.instruct is None else options.instruct
+    size = batch_size_of(loaded, options.batch_size)
+    console.print(f"{task.name}, {'in its template' if instruct else 'in plain text'}", style="bold", markup=False)
+    results = tasks.run(
+        loaded,
+        [task.name],
+        instruct=instruct,
+        batch_size=size,
+        limit=options.limit,
+        num_fewshot=options.num_fewshot,
+    )
+    settings = {
+        "task": task.name,
+        "instruct": instruct,
+        "limit": options.limit,
+        "num_fewshot": options.num_fewshot,
+        "batch_size": size,
+        "lm_eval": version("lm_eval"),
+    }
+    rows = task_rows(results)
+    result = {**_head("tasks", one, loaded), "settings": settings, "rows": rows}
+    _keep(place, _file_name(task.name, instruct, options), result, one.label, console)
+    show_rows(console, f"{task.name}", [_told_task(row) for row in rows])
+
+
+def _file_name(task: str, instruct: bool, options: TaskOptions) -> str:
+    """Other settings are other results; the same ones replace what they gave before."""
+    parts = [
+        re.sub(r"[^\w.-]+", "-", task),
+        "template" if instruct else "plain",
+        *([f"{options.num_fewshot}shots"] if options.num_fewshot is not None else []),
+        *([f"first{options.limit}"] if options.limit is not None else []),
+    ]
+    return f"task-{'-'.join(parts)}.json"
+
+
+def _told_task(row: Mapping[str, Any]) -> tuple[str, str]:
+    name = f"{row['task']} {row['metric']}" + (f" ({row['filter']})" if row["filter"] else "")
+    error = "" if row["stderr"] is None else f" ± {row['stderr']:.4f}"
+    return name, f"{row['value']:.4f}{error}"
+
+
+def _door(options: EvaluateOptions, problems: Problems) -> tuple[Labelled, _Place | None]:
+    if options.max_length is not None and options.max_length < 1:
+        problems.add(f"{options.max_length} is too few", where="--max-length", fix="1 or more")
+    if options.template:
+        from galpaca.data.prompts import load_template
+
+        template = options.template
+        with told_in_own_options():
+            collect(problems, lambda: load_template(template))
+    [one] = labelled_models([options.model], problems)
+    if problems.count:
+        return one, None
+    return one, collect(problems, lambda: _place(Path(find_model(one.model)), options.out))
+
+
+def _place(model: Path, out: Path | None) -> _Place:
+    """Raises:
+    InputError: results cannot be kept there.
+    """
+    if out is None and not model.is_dir():
+        raise InputError(
+            "the model is the Hub's, so no folder of yours holds it", where=model, fix="--out FOLDER for the results"
+        )
+    card = model / "README.md"
+    place = _Place(out or model / FOLDER, card if out is None and card.is_file() else None)
+    try:
+        place.folder.mkdir(parents=True, exist_ok=True)
+        probe = place.folder / ".probe"
+        probe.write_bytes(b"galpaca")
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            f"results cannot be kept here: {error.strerror}", where=place.folder, fix="--out ANOTHER_FOLDER"
+        ) from None
+    return place
+
+
+def _head(kind: str, one: Labelled, loaded: Loaded) -> dict[str, Any]:
+    facts = asdict(facts_of(one, loaded, 0))
+    # Its path, and how many records went at a time, are nobody's business.
+    kept = {name: value for name, value in facts.items() if name not in ("name", "batch_size")}
+    written = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+    return {"kind": kind, "galpaca": galpaca.__version__, "written_at": written, "model": kept}
+
+
+def _keep(place: _Place, name: str, result: Mapping[str, Any], label: str, console: Console) -> None:
+    replace_file(place.folder / name, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    console.print(f"kept in {place.folder / name}", markup=False)
+    if place.card is None:
+        return
+    from galpaca.release.evaluation import card_with_results
+
+    results = [_read(path) for path in sorted(place.folder.glob("*.json"))]
+    replace_file(place.card, card_with_results(place.card.read_text(encoding="utf-8"), label, results))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["kind"] not in ("records", "tasks") or not isinstance(content["rows"], list):
+            raise ValueError("no result of galpaca evaluate")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"the file is damaged: {error}", where=path, fix="remove it, and measure again") from None
+    return dict(content)

@@ -1,0 +1,1 @@
+"""``galpaca rehearse``: a run's life on its own machine, in minutes."""

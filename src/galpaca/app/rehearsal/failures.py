@@ -1,0 +1,75 @@
+"""Why a phase of a rehearsal has failed, from what its processes have said."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from galpaca.app.rehearsal.script import Script
+from galpaca.errors import GalpacaError, InputError, StoppedBySignal
+
+_LAST_LINES = 20
+
+
+@dataclass(frozen=True)
+class _Told:
+    what: str
+    why: str
+    fix: str
+
+
+def failure(script: Script, phase: str, codes: Mapping[int, int]) -> BaseException:
+    """What to raise for a phase whose processes ended with these codes, not all of them 0.
+
+    Args:
+        phase: what was under way.
+        codes: by rank.
+    """
+    logs = {rank: script.log(rank) for rank in codes}
+    texts = {rank: path.read_text(encoding="utf-8", errors="replace") for rank, path in logs.items() if path.is_file()}
+    told = {rank: found for rank, text in texts.items() if (found := _told(_last_phase(text)))}
+    # One that says why, before those that ended because of it.
+    rank = next(iter([*told, *(rank for rank, code in codes.items() if code)]))
+    code = codes[rank] or next(code for code in codes.values() if code)
+    if StoppedBySignal.exit_code in codes.values():
+        return StoppedBySignal(f"the rehearsal is stopped: {phase} got a signal")
+    if rank in told:
+        kind = InputError if code == InputError.exit_code else GalpacaError
+        prefix = "" if kind is InputError else "does not fit: "
+        why = f"{told[rank].why}\n  in: {phase}, on rank {rank}".strip()
+        return kind(f"{prefix}{told[rank].what}", where=logs[rank], why=why, fix=told[rank].fix)
+    if code < 0:
+        return GalpacaError(
+            f"does not fit: rank {rank} was ended by {signal.Signals(-code).name}",
+            where=logs[rank],
+            why=f"{phase}; the system does that where the host's memory is not enough",
+            fix="more memory for the job; checkpoint.asynchronous=false takes no copy in host memory",
+        )
+    last = "\n    ".join(_last_phase(texts.get(rank, "")).splitlines()[-_LAST_LINES:])
+    return GalpacaError(f"failed: {phase} ended with code {code} on rank {rank}", where=logs[rank], why=last)
+
+
+def _last_phase(log: str) -> str:
+    return log.rpartition("\n--- phase ")[2]
+
+
+def _told(text: str) -> _Told | None:
+    """The last error that a run has told, as ``GalpacaError`` writes them."""
+    lines = text.splitlines()
+    begins = [i for i, line in enumerate(lines) if line.startswith(("error: ", "error on rank "))]
+    if not begins:
+        return None
+    block = [lines[begins[-1]].partition(": ")[2]]
+    for line in lines[begins[-1] + 1 :]:
+        if not line.startswith("  "):
+            break
+        block.append(line)
+    parts: dict[str, list[str]] = {"what": [block[0]], "why": [], "fix": []}
+    under = "what"
+    for line in block[1:]:
+        label, colon, rest = line.strip().partition(": ")
+        if line.startswith(f"  {label}") and colon and label in ("why", "fix"):
+            under, line = label, rest
+        parts[under].append(line)
+    return _Told(**{name: "\n".join(lines) for name, lines in parts.items()})

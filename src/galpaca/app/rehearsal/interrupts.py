@@ -1,0 +1,39 @@
+"""Signals while a rehearsal has processes and files to take away."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from galpaca.errors import StoppedBySignal
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+
+
+class Interrupts:
+    """Signals only set a flag, which the rehearsal looks at between two waits; so nothing is taken away in part."""
+
+    def __init__(self) -> None:
+        self._asked: int | None = None
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def check(self) -> None:
+        """Raises:
+        StoppedBySignal: a signal came.
+        """
+        if self._asked is not None:
+            told = f"the rehearsal is stopped by {signal.Signals(self._asked).name}"
+            raise StoppedBySignal(told, self._asked)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._asked = number

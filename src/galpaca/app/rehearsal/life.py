@@ -1,0 +1,137 @@
+"""The phases of a rehearsal: trained and killed, gone on to the end, loaded again."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from galpaca.app.rehearsal import reload
+from galpaca.app.rehearsal.child import Child
+from galpaca.app.rehearsal.crew import Crew
+from galpaca.app.rehearsal.failures import failure
+from galpaca.app.rehearsal.interrupts import Interrupts
+from galpaca.app.rehearsal.script import Script, environment_alone
+from galpaca.errors import GalpacaError
+from galpaca.runs.checkpoints import Manifest, read_manifest
+from galpaca.runs.metrics import read_metrics
+
+# The others fail because of the first, and the first may have the last word.
+_SETTLE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Lived:
+    """What the run's own files will not tell any more when it is over.
+
+    Attributes:
+        killed_after_step: that was the last in its metrics; None where it ended before it could be killed.
+        first_checkpoint: written beside the training; None in that case.
+        reload_seconds, answer: of the released folder.
+    """
+
+    killed_after_step: int | None
+    first_checkpoint: Manifest | None
+    reload_seconds: float
+    answer: str
+
+
+class Life:
+    """The run, from its first start to its released folder.
+
+    Args:
+        script: what to run.
+        crew: the processes that run it.
+        interrupts: looked at while waiting.
+        limit_seconds: after which a phase is taken for stuck, all of them together.
+        tell: takes a line for each phase.
+    """
+
+    def __init__(
+        self, script: Script, crew: Crew, interrupts: Interrupts, limit_seconds: float, tell: Callable[[str], None]
+    ) -> None:
+        self.script, self.crew, self.interrupts, self.tell = script, crew, interrupts, tell
+        self.limit_seconds, self._deadline = limit_seconds, time.monotonic() + limit_seconds
+
+    def live(self) -> Lived:
+        """Raises:
+        InputError, GalpacaError: a phase failed; told with what its processes said.
+        StoppedBySignal: a signal came.
+        """
+        folder = self.script.folder
+        first = f"phase 1 of 3: load, train on the {self.script.num_steps} longest steps, save after "
+        first += f"{self.script.every_steps}"
+        self.tell(f"{first}, kill")
+        self.crew.start(1)
+        manifest, step = None, None
+        if self._wait(first, self._may_be_killed):
+            self.crew.kill()
+            step = self._last_step()
+            manifest = read_manifest(folder.checkpoint(folder.last_saved_step()))
+            self.tell(f"phase 2 of 3: killed after step {step}; go on from step {manifest.step}, save, export")
+            self.crew.start(2)
+            self._wait("phase 2 of 3: go on, save, export", lambda: False)
+        else:
+            self.tell("phase 2 of 3: left out, since the run ended before it could be killed")
+        self.tell("phase 3 of 3: load the released folder and ask it")
+        seconds, answer = self._reload("phase 3 of 3: load the released folder and ask it")
+        return Lived(step, manifest, seconds, answer)
+
+    def _may_be_killed(self) -> bool:
+        saved = self.script.folder.last_saved_step()
+        return 0 < saved < self._last_step()
+
+    def _last_step(self) -> int:
+        return max((line["step"] for line in read_metrics(self.script.folder.metrics)), default=0)
+
+    def _wait(self, phase: str, until: Callable[[], bool]) -> bool:
+        """Waits for a condition, or for the end of all ranks' processes.
+
+        Returns:
+            Whether the condition came first.
+        """
+        while len(codes := self.crew.codes()) < self.crew.num_ranks:
+            self._check(phase)
+            if any(codes.values()):
+                raise failure(self.script, phase, self._settled())
+            if until():
+                return True
+            time.sleep(self.crew.poll_seconds)
+        if any(codes.values()):
+            raise failure(self.script, phase, codes)
+        return False
+
+    def _settled(self) -> dict[int, int]:
+        deadline = time.monotonic() + _SETTLE_SECONDS
+        while len(codes := self.crew.codes()) < self.crew.num_ranks and time.monotonic() < deadline:
+            self.interrupts.check()
+            time.sleep(self.crew.poll_seconds)
+        return codes
+
+    def _check(self, phase: str) -> None:
+        self.interrupts.check()
+        if time.monotonic() > self._deadline:
+            raise GalpacaError(
+                f"failed: the rehearsal takes longer than {self.limit_seconds / 60:g} minutes",
+                where=self.script.log(0),
+                why=f"{phase} is under way",
+                fix="see what its log says last; --minutes gives it more",
+            )
+
+    def _reload(self, phase: str) -> tuple[float, str]:
+        script, out = self.script, self.script.home / "reload.json"
+        command, log = reload.command(script.folder.model, out), script.log(0)
+        with log.open("a", encoding="utf-8") as file:
+            file.write("--- phase 3\n")
+        child = Child(command, environment_alone(), log)
+        try:
+            while (code := child.poll()) is None:
+                self._check(phase)
+                time.sleep(self.crew.poll_seconds)
+        finally:
+            child.kill()
+        if code:
+            raise failure(script, phase, {0: min(code, GalpacaError.exit_code)})  # no mistake of the user's
+        content = json.loads(out.read_text(encoding="utf-8"))
+        return content["seconds"], content["answer"]

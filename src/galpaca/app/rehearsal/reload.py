@@ -1,0 +1,39 @@
+"""The released folder loaded as its users will, and asked: a process of its own, since it needs the memory."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from galpaca.app.doors import guarded
+
+_QUESTION = ("What is the chemical symbol of water?", "")
+_MAX_NEW_TOKENS = 16
+
+
+def command(model: Path, out: Path) -> list[str]:
+    """What to run.
+
+    Args:
+        model: the released folder.
+        out: a JSON file to be, with ``seconds`` and ``answer``.
+    """
+    return [sys.executable, "-m", __name__, str(model), str(out)]
+
+
+def _reload(model: str, out: str) -> None:
+    began = time.perf_counter()
+    from galpaca.inference.answer import answer
+    from galpaca.inference.loading import load
+    from galpaca.inference.settings import Settings
+
+    loaded = load(model)
+    seconds = time.perf_counter() - began
+    given = answer(loaded, [_QUESTION], Settings(max_new_tokens=_MAX_NEW_TOKENS))[0]
+    Path(out).write_text(json.dumps({"seconds": round(seconds, 2), "answer": given.text}) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: _reload(*sys.argv[1:])))

@@ -1,0 +1,119 @@
+"""What a rehearsal runs: the run's own command, a few keys changed."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from galpaca.app.config import Config
+from galpaca.errors import InputError
+from galpaca.runs.folder import RunFolder
+
+_PLACE = "rehearsal"
+# Lightning's default under SLURM is 15000 plus the last digits of the job; phases keep clear of it and of each other.
+_PORTS_APART = 3000
+_FIRST_PORT = 15000
+
+
+@dataclass(frozen=True)
+class Script:
+    """The rehearsal of one run.
+
+    Attributes:
+        config: of the real run.
+        overrides: that it is composed of.
+        num_steps: to take.
+    """
+
+    config: Config
+    overrides: tuple[str, ...]
+    num_steps: int
+
+    @property
+    def place(self) -> Path:
+        """Where all rehearsals are."""
+        return Path(self.config.run.root) / _PLACE
+
+    @property
+    def home(self) -> Path:
+        """What the rehearsal writes, and removes in the end."""
+        return self.place / self._flat_name
+
+    @property
+    def lock(self) -> Path:
+        return self.place / f".{self._flat_name}.lock"
+
+    @property
+    def folder(self) -> RunFolder:
+        """The rehearsal's run."""
+        return RunFolder(Path(self.config.run.root), f"{_PLACE}/{self._flat_name}/run")
+
+    @property
+    def every_steps(self) -> int:
+        """Steps between checkpoints: the run is killed after the first and ends with the second."""
+        most = min(self.num_steps, self.config.trainer.max_steps or self.num_steps)
+        return max(1, most // 2)
+
+    def log(self, rank: int) -> Path:
+        return self.home / f"rank-{rank:05d}.log"
+
+    @property
+    def command(self) -> list[str]:
+        """The same for all phases: the second goes on where the first was killed."""
+        kept = [override for override in self.overrides if not re.match(r"[+~]*logger[.=]", override)]
+        changed = [
+            f"run.name='{self.folder.name}'",
+            "run.accept_changes=false",
+            f"logger={'csv' if self.config.callbacks else 'local'}",  # a callback may insist on one
+            f"trainer.longest_steps={self.num_steps}",
+            f"trainer.val_every_steps={self.num_steps}",
+            f"samples.every_steps={self.num_steps}",
+            f"checkpoint.every_steps={self.every_steps}",
+            "checkpoint.every_minutes=null",
+            "checkpoint.every_epoch=false",
+            "checkpoint.keep_last=1",
+            "checkpoint.keep_every=null",
+            "checkpoint.keep_best=false",
+            "hang.requeue=false",
+        ]
+        return [sys.executable, "-m", "galpaca.train", *kept, *changed]
+
+    @property
+    def _flat_name(self) -> str:
+        return self.config.run.name.replace("/", "--")
+
+
+def check_name(config: Config) -> None:
+    """Raises:
+    InputError: the real run's folder would be that of rehearsals, or is no name.
+    """
+    name = RunFolder(Path(config.run.root), config.run.name).name
+    if name.partition("/")[0] == _PLACE:
+        raise InputError(f"{_PLACE}/ is for rehearsals", where="run.name", fix="run.name=ANOTHER")
+
+
+def environment_of(phase: int, environment: Mapping[str, str]) -> dict[str, str]:
+    """The launcher's variables, with a port of this phase's own: that of a killed process may still be taken."""
+    found = {**environment, "GALPACA_MAX_REQUEUES": "0"}  # a rehearsal's run does not bring its job back
+    port = found.get("MASTER_PORT")
+    if port is None and "SLURM_JOB_ID" in found:
+        port = str(_FIRST_PORT + int(found["SLURM_JOB_ID"][-4:]))
+    if port is not None:
+        down = int(port) >= _FIRST_PORT
+        found["MASTER_PORT"] = str(int(port) - phase * _PORTS_APART * (1 if down else -1))
+    if "TORCHELASTIC_USE_AGENT_STORE" in found:  # it still holds what the killed processes told each other
+        found["TORCHELASTIC_USE_AGENT_STORE"] = "False"
+    return found
+
+
+# What tells a process that it is one of several.
+_OF_LAUNCHERS = re.compile(r"(RANK|WORLD_SIZE|LOCAL_|GROUP_|ROLE_|NODE_RANK|MASTER_|TORCHELASTIC_|SLURM_)")
+
+
+def environment_alone() -> dict[str, str]:
+    """For a process that is no rank."""
+    return {name: value for name, value in os.environ.items() if not _OF_LAUNCHERS.match(name)}

@@ -1,0 +1,188 @@
+"""``galpaca rehearse``: the real run's life on the machine it will have, in minutes, before it takes hours."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from galpaca.app.config import Config, compose
+from galpaca.app.console import show_rows
+from galpaca.app.launch import check_launch
+from galpaca.app.ranks import global_rank, num_launched
+from galpaca.app.rehearsal.channel import Channel, launch_of
+from galpaca.app.rehearsal.crew import Crew, Hand, follow
+from galpaca.app.rehearsal.figures import Figures, read_figures, to_json
+from galpaca.app.rehearsal.interrupts import Interrupts
+from galpaca.app.rehearsal.life import Life
+from galpaca.app.rehearsal.script import Script, check_name
+from galpaca.app.room import disk_lack
+from galpaca.errors import GalpacaError, InputError, Problems, StoppedBySignal
+from galpaca.runs.folder import RunFolder
+from galpaca.runs.lock import locked
+
+# Under srun --kill-on-bad-exit the first that ends with an error takes all others with it.
+_RANK_0_FIRST_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class RehearseOptions:
+    """What the command line asks for.
+
+    Attributes:
+        overrides: those of ``train.py``.
+        num_steps: how many of the plan's longest to take.
+        keep: leave the rehearsal's folder.
+        limit_minutes: after which the rehearsal gives up.
+        as_json: one line of JSON instead of rows.
+    """
+
+    overrides: tuple[str, ...]
+    num_steps: int = 20
+    keep: bool = False
+    limit_minutes: float = 30.0
+    as_json: bool = False
+
+
+def rehearse(options: RehearseOptions) -> None:
+    """Trains on the longest steps of the run's plan, is killed, goes on, exports and loads again; tells what it took.
+
+    To be called on every rank, or by one process whose training starts the others. The real run's folder is left alone.
+
+    Raises:
+        InputError: what training would refuse.
+        GalpacaError: the run does not fit, or a phase failed; with what to change. The rehearsal's folder stays.
+        StoppedBySignal: a signal came; nothing stays.
+    """
+    config, _ = compose(options.overrides)
+    _check(config, options)
+    script = Script(config, options.overrides, options.num_steps)
+    rank, interrupts = global_rank(), Interrupts()
+    hand, channel = Hand(script, rank), Channel(script.place, launch_of(os.environ))
+    with interrupts.listening():
+        if rank == 0:
+            _lead(script, Crew(hand, num_launched(), channel, interrupts), interrupts, options)
+        else:
+            _end_as_told(follow(hand, channel, interrupts, 60 * options.limit_minutes))
+
+
+def _check(config: Config, options: RehearseOptions) -> None:
+    check_name(config)
+    check_launch(config.trainer)
+    problems = Problems()
+    if options.num_steps < 2:
+        problems.add(f"{options.num_steps} steps", where="--steps", fix="--steps 2 or more; 20 by default")
+    if not options.limit_minutes > 0:
+        problems.add(f"{options.limit_minutes} minutes", where="--minutes", fix="above 0")
+    if config.trainer.num_nodes > 1 and num_launched() == 1:
+        problems.add(
+            f"a run on {config.trainer.num_nodes} nodes is rehearsed on all of them",
+            where="trainer.num_nodes",
+            fix="srun galpaca rehearse ..., with one task for each GPU",
+        )
+    problems.raise_any()
+
+
+def _lead(script: Script, crew: Crew, interrupts: Interrupts, options: RehearseOptions) -> None:
+    console = Console(stderr=options.as_json, highlight=False, soft_wrap=True)
+
+    def tell(line: str) -> None:
+        console.print(f"  {line}", markup=False)
+
+    try:
+        with _place(script), _led(crew):
+            crew.gather()
+            with _lock(script), _home(script, crew, keep=options.keep):
+                console.print(f"rehearsing {script.config.run.name} in {script.home}", markup=False)
+                lived = Life(script, crew, interrupts, 60 * options.limit_minutes, tell).live()
+                figures, need = read_figures(script, lived)
+        lack = disk_lack(need, figures.free_bytes, script.place.parent)
+        _show(figures, console, options, "does not fit" if lack else "fits")
+        if lack:
+            raise GalpacaError(f"does not fit: {lack.what}", where=lack.where, why=lack.why, fix=lack.fix)
+    except GalpacaError as error:
+        if options.as_json:
+            told = {"error": error.what, "where": error.where, "why": error.why, "fix": error.fix}
+            print(json.dumps({"verdict": "does not fit", **told}))
+        raise
+
+
+def _show(figures: Figures, console: Console, options: RehearseOptions, verdict: str) -> None:
+    if options.as_json:
+        if verdict == "fits":
+            print(json.dumps({"verdict": verdict, **to_json(figures)}))
+        return
+    show_rows(console, "rehearsed", [*figures.rows(), ("verdict", verdict)])
+
+
+@contextmanager
+def _place(script: Script) -> Iterator[None]:
+    """Where rehearsals are; taken away again when nothing is left in it."""
+    made = [path for path in (script.place, *script.place.parents) if not path.exists()] or [script.place]
+    RunFolder(script.place.parent, script.place.name).create()
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # another rehearsal, or one that failed; what was fetched or encoded for the run
+            for path in made:
+                path.rmdir()
+
+
+@contextmanager
+def _led(crew: Crew) -> Iterator[None]:
+    """The others end as rank 0 does."""
+    code = GalpacaError.exit_code
+    try:
+        yield
+        code = 0
+    except (GalpacaError, StoppedBySignal) as error:
+        code = error.exit_code
+        raise
+    finally:
+        crew.end(code)
+
+
+@contextmanager
+def _lock(script: Script) -> Iterator[None]:
+    """One rehearsal of a run at a time."""
+    with locked(script.lock):
+        try:
+            yield
+        finally:
+            script.lock.unlink(missing_ok=True)
+
+
+@contextmanager
+def _home(script: Script, crew: Crew, *, keep: bool) -> Iterator[None]:
+    """The rehearsal's folder: new, and removed again unless something failed."""
+    if script.folder.lock.exists():
+        with locked(script.folder.lock):  # a rehearsal that was killed may have left its run alive
+            pass
+    shutil.rmtree(script.home, ignore_errors=True)
+    script.home.mkdir()
+    try:
+        yield
+    except StoppedBySignal:
+        raise
+    except BaseException:
+        keep = True
+        raise
+    finally:
+        crew.kill()
+        if not keep:
+            shutil.rmtree(script.home, ignore_errors=True)
+
+
+def _end_as_told(code: int) -> None:
+    """Rank 0 has told the user why."""
+    if code == StoppedBySignal.exit_code:
+        raise StoppedBySignal("stopped with rank 0")
+    if code:
+        time.sleep(_RANK_0_FIRST_SECONDS)
+        raise (InputError if code == InputError.exit_code else GalpacaError)("ended with rank 0")

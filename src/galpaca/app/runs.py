@@ -1,0 +1,250 @@
+"""``galpaca runs``: runs side by side, with what they have in common left out."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from galpaca.errors import InputError, Problems
+from galpaca.runs.folder import RunFolder, replace_file
+from galpaca.runs.lock import is_held
+from galpaca.runs.record import RunRecord
+
+# They differ between any two runs.
+_NAMES = ("run.name", "run.root")
+_ABSENT = object()
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run.
+
+    Attributes:
+        run: its name, as short as tells it from the others.
+        path: its folder.
+        state: ``complete``, ``running at step 3 of 9``, ``stopped at step 3 of 9``, ``not begun``; and what of its
+            files cannot be read.
+        step, num_steps: done, and planned.
+        loss: of the last step.
+        val_loss: of the last validation.
+        tokens_per_second: over all steps.
+        hours: spent in steps.
+        config: of the configuration's keys that are not the same in all runs, this one's values.
+    """
+
+    run: str
+    path: str
+    state: str
+    step: int
+    num_steps: int | None
+    loss: float | None
+    val_loss: float | None
+    tokens_per_second: float | None
+    hours: float
+    config: Mapping[str, Any]
+
+
+def show_runs(places: Sequence[str], *, as_json: bool, out: str | None) -> None:
+    """Prints the runs in these folders, the one with the lowest loss first.
+
+    Args:
+        places: run folders, and folders with runs somewhere below them.
+        as_json: one line for each instead of a table.
+        out: file for the table, which is written whole or not at all.
+
+    Raises:
+        InputError: a folder without runs, or ``out`` cannot be written.
+    """
+    rows = compare(find_runs([Path(place) for place in places]))
+    table = _table(rows)
+    if out is not None:
+        _write(Path(out), table)
+    print("\n".join(json.dumps(asdict(row)) for row in rows) if as_json else table)
+
+
+def find_runs(places: Sequence[Path]) -> list[RunFolder]:
+    """All runs in these folders and below them, each once.
+
+    Raises:
+        InputError: a folder that holds none; all of them at once.
+    """
+    problems = Problems()
+    found: dict[Path, RunFolder] = {}
+    for place in places:
+        here = {path: RunFolder(path.parent, path.name) for path in _runs_below(place.resolve())}
+        if not here:
+            problems.add(
+                "no run in it" if place.is_dir() else "there is no such folder",
+                where=place,
+                fix="the folder of a run, or one that holds such folders, for instance runs",
+            )
+        found |= here
+    problems.raise_any()
+    return list(found.values())
+
+
+def compare(folders: Sequence[RunFolder]) -> list[Row]:
+    """The runs, by validation loss, those without one last, then by loss."""
+    stories = [_read(folder) for folder in folders]
+    differing = _differing([story.config for story in stories if story.config])
+    parent = Path(os.path.commonpath([folder.root for folder in folders]))
+    rows = [
+        Row(
+            run=str(folder.path.relative_to(parent)),
+            path=str(folder.path),
+            state=story.state,
+            step=story.step,
+            num_steps=story.num_steps,
+            loss=story.loss,
+            val_loss=story.val_loss,
+            tokens_per_second=round(story.tokens / story.seconds, 1) if story.seconds else None,
+            hours=round(story.seconds / 3600, 4),
+            config={key: story.config[key] for key in differing if key in story.config},
+        )
+        for folder, story in zip(folders, stories, strict=True)
+    ]
+    return sorted(rows, key=lambda row: (*_order(row.val_loss), *_order(row.loss), row.run))
+
+
+def _order(value: float | None) -> tuple[bool, float]:
+    return value is None, value or 0.0
+
+
+def _runs_below(place: Path) -> Iterator[Path]:
+    for name, folders, files in os.walk(place):
+        if {"run.json", "run.lock"} & set(files):
+            folders.clear()
+            yield Path(name)
+        folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
+
+
+@dataclass
+class _Story:
+    """What a run's files tell so far."""
+
+    config: dict[str, Any] = field(default_factory=dict)
+    num_steps: int | None = None
+    step: int = 0
+    loss: float | None = None
+    val_loss: float | None = None
+    tokens: int = 0
+    seconds: float = 0.0
+    state: str = ""
+
+    def add(self, line: Mapping[str, Any]) -> None:
+        """Takes a line of ``metrics.jsonl``."""
+        if "val_loss" in line:
+            self.val_loss = line["val_loss"]
+            return
+        self.step, self.loss = line["step"], line["loss"]
+        self.tokens += line["tokens"]
+        self.seconds += line["step_seconds"]
+
+
+def _read(folder: RunFolder) -> _Story:
+    story, unreadable = _Story(), []
+    # Asked first: a run that ends meanwhile is called running, and not stopped in the middle.
+    running = is_held(folder.lock)
+    try:
+        record = RunRecord(folder.record).content
+        story.num_steps = record.get("plan", {}).get("steps")
+    except (InputError, OSError):
+        unreadable.append(folder.record.name)
+    try:
+        if folder.config.is_file():
+            story.config = dict(_leaves(yaml.safe_load(folder.config.read_text(encoding="utf-8"))))
+    except (OSError, ValueError, yaml.YAMLError):
+        unreadable.append(folder.config.name)
+    if not _read_metrics(folder.metrics, story):
+        unreadable.append(folder.metrics.name)
+    notes = [f"{name} cannot be read" for name in unreadable]
+    story.state = "; ".join([_state(folder, story, running), *notes])
+    return story
+
+
+def _read_metrics(path: Path, story: _Story) -> bool:
+    """Takes all lines that can be read; a last one that is not whole is still being written, or was when it was killed.
+
+    Returns:
+        Whether all the others could be.
+    """
+    whole = True
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    except OSError:
+        return False
+    for line in text.splitlines(keepends=True):
+        if line.endswith("\n"):
+            try:
+                story.add(json.loads(line))
+            except (ValueError, KeyError, TypeError):
+                whole = False
+    return whole
+
+
+def _state(folder: RunFolder, story: _Story, running: bool) -> str:
+    place = f"at step {story.step:,} of {story.num_steps or 0:,}" if story.num_steps else f"at step {story.step:,}"
+    if running:
+        return f"running {place}"
+    if story.step == 0:
+        return "not begun"
+    return "complete" if story.step == story.num_steps and folder.model.is_dir() else f"stopped {place}"
+
+
+def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict) and node:
+        for key, value in node.items():
+            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, node
+
+
+def _differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    keys = dict.fromkeys(key for config in configs for key in config if key not in _NAMES)
+    return [key for key in keys if any(config.get(key, _ABSENT) != configs[0].get(key, _ABSENT) for config in configs)]
+
+
+def _table(rows: Sequence[Row]) -> str:
+    """In Markdown, its columns aligned, so that it can be read as it is."""
+    keys = list(dict.fromkeys(key for row in rows for key in row.config))
+    lines = [["run", "state", "steps", "loss", "val_loss", "tokens/s", "hours", *keys]]
+    for row in rows:
+        figures = [
+            _number(row.loss, ".4f"),
+            _number(row.val_loss, ".4f"),
+            _number(row.tokens_per_second, ",.0f"),
+            f"{row.hours:.2f}",
+        ]
+        values = [_value(row.config[key]) if key in row.config else "-" for key in keys]
+        lines.append([row.run, row.state, f"{row.step:,}", *figures, *values])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    rule = [f"{'-' * max(3, width)}" for width in widths]
+    return "\n".join(_line(line, widths) for line in [lines[0], rule, *lines[1:]])
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "| " + " | ".join(f"{cell:<{max(3, width)}}" for cell, width in zip(cells, widths, strict=True)) + " |"
+
+
+def _number(value: float | None, how: str) -> str:
+    return "-" if value is None else f"{value:{how}}"
+
+
+def _value(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _write(path: Path, table: str) -> None:
+    try:
+        replace_file(path, table + "\n")
+    except OSError as error:
+        raise InputError(
+            f"the table cannot be written: {error.strerror}", where=path, fix="--out FILE in a folder that is there"
+        ) from None

@@ -1,0 +1,245 @@
+"""``galpaca watch``: follows a run from its files alone, from another terminal or another machine."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from galpaca.app.card import duration
+from galpaca.app.console import make_console
+from galpaca.errors import GalpacaError, InputError
+from galpaca.runs.folder import RunFolder
+from galpaca.runs.history import History, Line, Tail, find_run
+from galpaca.runs.state import RunState, run_state
+
+_COLOURS = {"complete": "green", "running": "cyan", "starting": "cyan", "failed": "red", "killed": "red"}
+_LINE_EVERY_SECONDS = 15.0
+_BARS = "▁▂▃▄▅▆▇█"
+_IN_A_LINE = ("loss", "validation loss", "tokens a second", "last line", "left")
+# Of recent steps, by which the rest is foretold.
+_RECENT = 100
+
+
+@dataclass(frozen=True)
+class Sight:
+    """A run at one moment.
+
+    Attributes:
+        record: the content of ``run.json``.
+        goes_on: nobody writes in it now, but its job will be started again.
+    """
+
+    folder: RunFolder
+    record: Mapping[str, Any]
+    history: History
+    state: RunState
+    goes_on: bool
+
+    @property
+    def num_steps(self) -> int | None:
+        steps = self.record.get("plan", {}).get("steps")
+        return None if steps is None else int(steps)
+
+    @property
+    def left_seconds(self) -> float | None:
+        """At the pace of the last steps, validations and checkpoints left out."""
+        recent = [line["step_seconds"] for line in self.history.steps[-_RECENT:] if line.get("step_seconds")]
+        if not recent or self.num_steps is None or self.state.kind not in ("running", "stalled"):
+            return None
+        return (self.num_steps - self.history.last_step) * statistics.fmean(recent)
+
+    @property
+    def is_over(self) -> bool:
+        return not self.state.is_alive and not self.goes_on
+
+
+class Watcher:
+    """Reads a run again and again, and each time only what is new.
+
+    Args:
+        wait: a run that stopped or was killed will go on, whoever starts it again.
+    """
+
+    def __init__(self, folder: RunFolder, *, wait: bool = False) -> None:
+        self.folder, self.wait = folder, wait
+        self._tail = Tail(folder.metrics)
+
+    def look(self) -> Sight:
+        record = _record(self.folder.record)
+        history = self._tail.read()
+        state = run_state(self.folder, record, history)
+        return Sight(self.folder, record, history, state, self._goes_on(record, state))
+
+    def _goes_on(self, record: Mapping[str, Any], state: RunState) -> bool:
+        if state.kind == "complete":
+            return False
+        is_job = "slurm_job" in (record.get("starts") or [{}])[-1]
+        return self.wait or (is_job and state.kind in ("stopped", "killed"))
+
+
+def watch(run: Path, *, once: bool, wait: bool, every_seconds: float) -> None:
+    """Follows a run until it ends.
+
+    Args:
+        run: its folder.
+        once: look once instead.
+        wait: for a run that is not there yet, or that nobody goes on with yet.
+        every_seconds: between two looks.
+
+    Raises:
+        InputError: no run folder.
+        GalpacaError: the run ended before it was complete.
+    """
+    console = make_console()
+    watcher = Watcher(_find(run, console, wait and not once, every_seconds), wait=wait)
+    sight = watcher.look()
+    if once:
+        console.print(panel(sight) if console.is_terminal else line_of(sight), markup=False)
+        return
+    sight = _follow(console, watcher, sight, every_seconds)
+    if sight.state.kind != "complete":
+        raise GalpacaError(
+            f"the run {_ENDED[sight.state.kind]} before it was complete",
+            where=sight.folder.path,
+            why=sight.state.told,
+            fix="the same training command goes on from its last checkpoint",
+        )
+
+
+_ENDED = {"stopped": "was stopped", "failed": "failed", "killed": "was killed"}
+
+
+def _find(run: Path, console: Console, wait: bool, every_seconds: float) -> RunFolder:
+    while True:
+        try:
+            return find_run(run)
+        except InputError:
+            if not wait:
+                raise
+            console.print(f"waiting for {run}")
+            while not (run / "run.json").is_file():
+                time.sleep(every_seconds)
+
+
+def _follow(console: Console, watcher: Watcher, sight: Sight, every_seconds: float) -> Sight:
+    lines = Lines(console)
+    live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+    with live or nullcontext():
+        while True:
+            if live:
+                live.update(panel(sight), refresh=True)
+            else:
+                lines.show(sight)
+            if sight.is_over:
+                return sight
+            time.sleep(every_seconds)
+            sight = watcher.look()
+
+
+class Lines:
+    """For a log file: a line when the state changes, and now and then in between."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._last: tuple[str, float] = ("", 0.0)
+
+    def show(self, sight: Sight) -> None:
+        kind, now = sight.state.kind, time.monotonic()
+        if kind != self._last[0] or (sight.state.is_alive and now - self._last[1] >= _LINE_EVERY_SECONDS):
+            self._last = (kind, now)
+            self.console.print(line_of(sight), markup=False)
+
+
+def line_of(sight: Sight) -> str:
+    """The run in a line."""
+    parts = [f"{sight.state.kind} ({sight.state.told})", _progress(sight)]
+    parts += [f"{label} {value}" for label, value in figures(sight) if label in _IN_A_LINE]
+    if sight.goes_on and not sight.state.is_alive:
+        parts.append("waiting for it to go on")
+    return f"{sight.folder.name}: " + ", ".join(parts)
+
+
+def figures(sight: Sight) -> list[tuple[str, str]]:
+    """The last ones."""
+    history = sight.history
+    last: Line = history.steps[-1] if history.steps else {}
+    known = [line["val_loss"] for line in history.validations if line["val_loss"] is not None]
+    left = sight.left_seconds
+    shown = [
+        ("loss", _number(last.get("loss"), ".4f")),
+        ("validation loss", f"{known[-1]:.4f} (best {min(known):.4f})" if known else ""),
+        ("learning rate", _number(last.get("lr"), ".3g")),
+        ("gradient norm", _number(last.get("grad_norm"), ".3f")),
+        ("tokens a second", _number(last.get("tokens_per_second"), ",.0f")),
+        ("MFU", _number(last.get("mfu"), ".1%")),
+        ("peak memory", _number(last.get("peak_memory_bytes", 0) / 2**30 or None, ".2f", " GiB")),
+        ("skipped steps", _number(sum(bool(line.get("skipped")) for line in history.steps) or None, ",d")),
+        ("last line", f"{duration(sight.state.silent_seconds)} ago" if sight.state.silent_seconds is not None else ""),
+        ("left", duration(left) if left is not None else ""),
+    ]
+    return [(label, value) for label, value in shown if value]
+
+
+def panel(sight: Sight, width: int = 48) -> Panel:
+    """The run for a terminal."""
+    state = sight.state
+    head = Text.assemble((state.kind, f"bold {_COLOURS.get(state.kind, 'yellow')}"), f"  {state.told}")
+    if sight.goes_on and not state.is_alive:
+        head.append("\nwaiting for it to go on; Ctrl-C ends the watch and nothing else", "dim")
+    done = Table.grid(padding=(0, 1))
+    done.add_row(
+        ProgressBar(total=sight.num_steps or 1, completed=sight.history.last_step, width=width), _progress(sight)
+    )
+    table = Table.grid(padding=(0, 2))
+    for label, value in figures(sight):
+        table.add_row(Text(label, "cyan"), value)
+    losses = [line["loss"] for line in sight.history.steps if line["loss"] is not None]
+    curve = Text.assemble(("loss  ", "cyan"), sparkline(losses, width))
+    return Panel(
+        Group(head, "", done, curve, "", table), title=str(sight.folder.path), title_align="left", expand=False
+    )
+
+
+def sparkline(values: Sequence[float], width: int) -> str:
+    """Means of equally long stretches as bars, the largest one the highest."""
+    if not values:
+        return ""
+    count = min(width, len(values))
+    means = [statistics.fmean(values[i * len(values) // count : (i + 1) * len(values) // count]) for i in range(count)]
+    low, high = min(means), max(means)
+    scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
+    return "".join(_BARS[round((mean - low) * scale)] for mean in means)
+
+
+def _progress(sight: Sight) -> str:
+    if sight.num_steps is None:
+        return f"step {sight.history.last_step:,}"
+    return f"step {sight.history.last_step:,} of {sight.num_steps:,} ({sight.history.last_step / sight.num_steps:.0%})"
+
+
+def _number(value: float | None, how: str, unit: str = "") -> str:
+    return "" if value is None else f"{value:{how}}{unit}"
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """``run.json``, which is always whole; empty before it is there."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise InputError(f"not valid JSON: {error}", where=path, fix="restore the file") from None
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,56 @@
+"""The longest steps of a plan, to rehearse a run with: the worst that it will ask of the machine."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from galpaca.data.plan import StepPlan
+
+
+@dataclass(frozen=True)
+class _Weight:
+    """How heavy a step is, in tokens.
+
+    Attributes:
+        place: of the step in the plan.
+        time: of the fullest rank, summed over micro-batches, since ranks wait for each other in each of them.
+        fullest: of the fullest micro-batch.
+        targets: target tokens of the micro-batch that has most: the head's outputs take memory for these.
+    """
+
+    place: int
+    time: int
+    fullest: int
+    targets: int
+
+
+def longest_steps(plan: StepPlan, num_steps: int, num_chosen: int) -> StepPlan:
+    """The plan of the steps that take longest, all alike on every rank.
+
+    Those that decide the peak of memory are among them: the step with the fullest micro-batch, and the one whose
+    micro-batch has most target tokens. The fullest come first, so that a GPU without room tells soon, but for the very
+    first step, in which there are no moments yet: there stands the least full.
+
+    Args:
+        plan: of the whole run.
+        num_steps: of the whole run.
+        num_chosen: how many to take; all where there are no more.
+    """
+    weights = [_weigh(plan, place) for place in range(num_steps)]
+    by_time = sorted(weights, key=lambda w: (-w.time, w.place))
+    needed = [
+        max(weights, key=lambda w: (w.fullest, w.time, -w.place)),
+        max(weights, key=lambda w: (w.targets, w.time, -w.place)),
+    ]
+    chosen = list(dict.fromkeys([*needed, *by_time]))[:num_chosen]
+    fullest_first = sorted(chosen, key=lambda w: (-w.fullest, -w.time, w.place))
+    return replace(plan, only=tuple(w.place for w in [*fullest_first[-1:], *fullest_first[:-1]]))
+
+
+def _weigh(plan: StepPlan, place: int) -> _Weight:
+    micro_batches = plan.step(place).micro_batches
+    loads, targets = (
+        np.array([[column[list(m)].sum() for m in rank] for rank in micro_batches])
+        for column in (plan.lengths, plan.num_targets)
+    )
+    return _Weight(place, int(loads.max(axis=0).sum()), int(loads.max()), int(targets.max()))

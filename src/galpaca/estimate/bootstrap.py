@@ -1,0 +1,107 @@
+"""How sure a weighted mean is, and a difference of two: percentile intervals of the bootstrap over records.
+
+The measured things are drawn again, with replacement, as many as there are. Models that were measured on the same
+things are drawn together, so that what makes a record hard for all of them does not widen their difference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+NUM_RESAMPLES = 2_000
+LEVEL = 0.95
+
+# Of the counts of a piece of all draws; 32 MiB.
+_PIECE_NUMBERS = 2**22
+
+Sign = Literal["lower", "higher", "open"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and where it lies; no interval where a single thing was measured."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+    @property
+    def sign(self) -> Sign:
+        """Of a difference: on which side of zero the whole interval lies; ``open`` where it holds zero."""
+        if self.low is None or self.high is None or self.low <= 0 <= self.high:
+            return "open"
+        return "lower" if self.high < 0 else "higher"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"value": self.value, "low": self.low, "high": self.high}
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Of each model its mean, and that mean less the first model's; the first one's own difference is 0."""
+
+    means: list[Estimate]
+    differences: list[Estimate]
+
+
+def paired_bootstrap(
+    sums: npt.ArrayLike,
+    weights: npt.ArrayLike,
+    *,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> Paired | None:
+    """Means of several models over the same records, each record's sum divided by its weight.
+
+    Args:
+        sums: (M models, N records) such as summed negative log-likelihoods.
+        weights: (M, N) such as target tokens; a mean is the sum of all sums by the sum of all weights.
+        seed: of the draws.
+        level: of the intervals.
+
+    Returns:
+        None where a model's weights sum to nothing.
+    """
+    numerators, denominators = np.atleast_2d(np.asarray(sums, float)), np.atleast_2d(np.asarray(weights, float))
+    num_models, num_records = numerators.shape
+    if not num_records or (denominators.sum(axis=1) <= 0).any():
+        return None
+    means = numerators.sum(axis=1) / denominators.sum(axis=1)
+    drawn = _drawn_means(numerators, denominators, num_resamples, seed) if num_records > 1 else None
+    return Paired(
+        [_estimate(means[m], drawn if drawn is None else drawn[:, m], level) for m in range(num_models)],
+        [
+            _estimate(means[m] - means[0], drawn if drawn is None else drawn[:, m] - drawn[:, 0], level)
+            for m in range(num_models)
+        ],
+    )
+
+
+def _drawn_means(
+    numerators: npt.NDArray[np.float64], denominators: npt.NDArray[np.float64], num_resamples: int, seed: int
+) -> npt.NDArray[np.float64]:
+    """(resamples, M); those that drew nothing of any weight are left out."""
+    num_records = numerators.shape[1]
+    generator = np.random.default_rng(seed)
+    shares = np.full(num_records, 1 / num_records)
+    piece = max(1, _PIECE_NUMBERS // num_records)
+    found = []
+    for start in range(0, num_resamples, piece):
+        # How often each record is drawn is all that a mean needs to know of a draw.
+        counts = generator.multinomial(num_records, shares, size=min(piece, num_resamples - start)).astype(float)
+        below = counts @ denominators.T
+        whole = (below > 0).all(axis=1)
+        found.append((counts[whole] @ numerators.T) / below[whole])
+    return np.concatenate(found)
+
+
+def _estimate(value: Any, drawn: npt.NDArray[np.float64] | None, level: float) -> Estimate:
+    if drawn is None or not len(drawn):
+        return Estimate(float(value), None, None)
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(float(value), float(low), float(high))

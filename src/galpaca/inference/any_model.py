@@ -1,0 +1,150 @@
+"""Models of other origin, so that they can be asked beside released ones: each in the way that it brings itself."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from galpaca.data.prompts import PROMPT_FILE, load_template
+from galpaca.data.tokenizer import Tokenizer
+from galpaca.errors import InputError
+from galpaca.inference.loading import (
+    DEFAULT_MAX_NEW_TOKENS,
+    Asking,
+    Dtype,
+    Loaded,
+    Reader,
+    fingerprint_of,
+    load,
+    load_weights,
+    place_of,
+    positions_of,
+)
+from galpaca.inference.places import find_model
+
+_TOKENIZER_FIX = "a folder with the model's own tokenizer files"
+
+
+class PlainText:
+    """The instruction, an empty line, the input if there is one, an empty line: for models that bring no template."""
+
+    name = "plain text"
+    fingerprint = "plain text"
+
+    def prompt(self, instruction: str, input: str = "") -> str:
+        return "".join(f"{part}\n\n" for part in (instruction, input) if part)
+
+
+class ChatTemplate:
+    """The chat template of a tokenizer, with instruction and input as the one message of the user."""
+
+    name = "its tokenizer's chat template"
+
+    def __init__(self, hf: Any) -> None:
+        self._hf = hf
+        self.fingerprint = hashlib.sha256(str(hf.chat_template).encode()).hexdigest()
+
+    def prompt(self, instruction: str, input: str = "") -> str:
+        message = {"role": "user", "content": "\n\n".join(filter(None, (instruction, input)))}
+        return str(self._hf.apply_chat_template([message], tokenize=False, add_generation_prompt=True))
+
+
+class OtherReader:
+    """Any tokenizer of ``transformers``.
+
+    Attributes:
+        hf: the tokenizer.
+        eos_id: ends an answer.
+        pad_id: of the padding; the end where the tokenizer has none.
+
+    Raises:
+        InputError: it names no end of a text.
+    """
+
+    def __init__(self, hf: Any, source: str, *, with_first: bool) -> None:
+        self.hf = hf
+        if hf.eos_token_id is None:
+            raise InputError(
+                "the tokenizer names no token that ends a text", where=source, fix="set eos_token in its configuration"
+            )
+        self.eos_id: int = hf.eos_token_id
+        self.pad_id: int = self.eos_id if hf.pad_token_id is None else hf.pad_token_id
+        # What the tokenizer puts behind a text would stand between prompt and answer.
+        put_around = list(hf("").input_ids) if with_first else []
+        self._first = [i for i in put_around[:1] if i == hf.bos_token_id]
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return [self._first + list(ids) for ids in self.hf(list(texts), add_special_tokens=False).input_ids]
+
+    def mark(self, text: str, end: int | None = None) -> str:
+        return text[:end]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self.hf.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+def load_any(name: str, *, dtype: Dtype | None = None, template: str | None = None) -> Loaded:
+    """Loads a released model with its template, or another causal model of ``transformers``.
+
+    Args:
+        name: a released folder, the folder of a run, another model's folder, or a name on the Hub.
+        dtype: as ``load``.
+        template: for models that bring none, instead of plain text.
+
+    Raises:
+        InputError: the model or its tokenizer cannot be had, or it names no end.
+        GalpacaError: the memory does not hold it.
+    """
+    path = find_model(name)
+    if (Path(path) / PROMPT_FILE).is_file():
+        return load(name, dtype=dtype)
+    reader, asking = _reading(path, template)
+    model = load_weights(path, name, dtype)
+    generation = model.generation_config
+    ends = generation.eos_token_id
+    return Loaded(
+        name=name,
+        model=model,
+        tokenizer=reader,
+        template=asking,
+        positions=positions_of(model),
+        max_new_tokens=generation.max_new_tokens or DEFAULT_MAX_NEW_TOKENS,
+        fingerprint=fingerprint_of(path, model, vocabulary_fingerprint(reader), getattr(asking, "fingerprint", "")),
+        place=place_of(model),
+        further_ends=tuple(ends) if isinstance(ends, list) else (() if ends is None else (ends,)),
+    )
+
+
+def _reading(path: str, template: str | None) -> tuple[Reader, Asking]:
+    from transformers import AutoTokenizer
+
+    try:
+        hf = AutoTokenizer.from_pretrained(path)
+    except Exception as error:  # the library raises a dozen unrelated kinds
+        told = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"the tokenizer cannot be loaded: {told}", where=path, fix=_TOKENIZER_FIX) from None
+    if getattr(hf, "chat_template", None):
+        return OtherReader(hf, path, with_first=False), _checked(ChatTemplate(hf), path)
+    asking = load_template(template) if template else PlainText()
+    vocabulary = hf.get_vocab()
+    if getattr(hf, "backend_tokenizer", None) is not None and {"</s>", "<pad>"} <= vocabulary.keys():
+        return Tokenizer(hf, path), asking  # GALACTICA's and OPT's, as in training
+    return OtherReader(hf, path, with_first=True), asking
+
+
+def _checked(asking: ChatTemplate, path: str) -> ChatTemplate:
+    try:
+        asking.prompt("instruction", "input")
+    except Exception as error:  # whatever the template raises
+        raise InputError(
+            f"the tokenizer's chat template cannot be used: {error}", where=path, fix="mend or remove it"
+        ) from None
+    return asking
+
+
+def vocabulary_fingerprint(reader: Any) -> str:
+    """SHA-256 of all tokens and their ids; where two are equal, losses a token can be compared."""
+    vocabulary = sorted(reader.hf.get_vocab().items())
+    return hashlib.sha256(repr(vocabulary).encode()).hexdigest()

@@ -1,0 +1,223 @@
+"""Tasks of EleutherAI's lm-eval, run on a loaded model with its own template, tokens and end of an answer."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from galpaca.errors import InputError, Problems
+from galpaca.inference.loading import Loaded
+
+if TYPE_CHECKING:
+    from lm_eval.tasks import TaskManager
+
+_GENERATES = "generate_until"
+# For figures whose error has no formula; the library's own number takes minutes.
+_BOOTSTRAP_DRAWS = 1_000
+
+
+@dataclass(frozen=True)
+class FoundTask:
+    """A task, or a group of them.
+
+    Attributes:
+        name: as it was asked for.
+        generates: the model writes answers in all of it; else, at least somewhere, given answers are scored.
+    """
+
+    name: str
+    generates: bool
+
+
+class Tasks:
+    """The tasks that are to be had.
+
+    Args:
+        names: of those that are asked for.
+        include_path: folder of further task files.
+
+    Raises:
+        InputError: lm-eval is not installed; a task file cannot be read.
+    """
+
+    def __init__(self, names: Sequence[str], include_path: Path | None) -> None:
+        try:
+            import lm_eval.tasks  # noqa: F401
+        except ImportError as error:
+            raise InputError(
+                f"lm-eval is not installed: {error}", where="--tasks", fix="pip install 'galpaca[evaluate]'"
+            ) from None
+        self._names = list(dict.fromkeys(names))
+        logging.getLogger("lm_eval").setLevel(logging.ERROR)
+        if include_path is not None and not include_path.is_dir():
+            raise InputError("there is no such folder", where=include_path, fix="--include-path FOLDER of task files")
+        try:
+            self._manager = self._open(include_path, names)
+        except Exception as error:  # whatever a task file provokes
+            raise InputError(
+                f"the task files cannot be read: {_told(error)}",
+                where=include_path or "lm-eval",
+                fix="mend the .yaml files in it",
+            ) from None
+
+    @staticmethod
+    def _open(include_path: Path | None, names: Sequence[str]) -> TaskManager:
+        """Without the thousands of tasks that ship with the library where the folder alone has all that are named."""
+        from lm_eval.tasks import TaskManager
+
+        if include_path is not None:
+            own = TaskManager(include_path=str(include_path), include_defaults=False)
+            if set(names) <= set(own.all_tasks):
+                return own
+        return TaskManager(include_path=str(include_path) if include_path else None)
+
+    def find(self) -> list[FoundTask]:
+        """Finds the tasks that are asked for and loads their data.
+
+        Raises:
+            InputError: there is no such task, or its data cannot be had; all of them at once.
+        """
+        problems = Problems()
+        known = set(self._manager.all_tasks)
+        for name in [name for name in self._names if name not in known]:
+            near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+            problems.add(
+                f"there is no task {name!r}",
+                where="--tasks",
+                fix=f"{' or '.join(near)}" if near else "lm-eval ls tasks shows all; --include-path FOLDER adds yours",
+            )
+        problems.raise_any()
+        found = []
+        for name in self._names:
+            try:
+                leaves = self._manager.load([name])["tasks"].values()
+            except Exception as error:  # of the library, of datasets, of a task's own code
+                problems.add(
+                    f"the task cannot be loaded: {_told(error)}",
+                    where=name,
+                    why="its file, or its data, which come from the Hub or its cache unless the task names files",
+                    fix="mend the file; without a network, fetch the data first or name local data_files in the task",
+                )
+                continue
+            found.append(FoundTask(name, all(leaf.get_config("output_type") == _GENERATES for leaf in leaves)))
+        problems.raise_any()
+        return found
+
+    def run(
+        self,
+        loaded: Loaded,
+        names: Sequence[str],
+        *,
+        instruct: bool,
+        batch_size: int,
+        limit: int | None = None,
+        num_fewshot: int | None = None,
+    ) -> dict[str, Any]:
+        """What ``lm_eval.simple_evaluate`` returns.
+
+        Args:
+            names: of tasks that were found.
+            instruct: put what a task asks into the model's template.
+            limit: examples of each task at most.
+            num_fewshot: solved examples in a prompt; None is what the task says.
+
+        Raises:
+            InputError: the task and the model do not fit each other, such as a prompt beyond the model's positions.
+        """
+        import lm_eval
+
+        try:
+            results = lm_eval.simple_evaluate(
+                model=harness_model(loaded, batch_size),
+                tasks=list(names),
+                num_fewshot=num_fewshot,
+                limit=limit,
+                apply_chat_template=instruct,
+                fewshot_as_multiturn=False,
+                task_manager=self._manager,
+                bootstrap_iters=_BOOTSTRAP_DRAWS,
+                log_samples=True,
+            )
+        except (AssertionError, ValueError, KeyError) as error:
+            raise InputError(
+                f"lm-eval stopped: {_told(error)}",
+                where=" and ".join(names),
+                fix="a smaller max_gen_toks in the task, or --num-fewshot; or mend the task",
+            ) from None
+        return dict(results or {})
+
+
+def harness_model(loaded: Loaded, batch_size: int) -> Any:
+    """The model as lm-eval asks it: sequences split as in training, citations and molecules kept in answers.
+
+    The model's own default length of an answer is gone afterwards: before a task's, it would count.
+    """
+    from lm_eval.models.huggingface import HFLM
+
+    reader = loaded.tokenizer
+    loaded.model.generation_config.max_new_tokens = None
+
+    class Asked(HFLM):
+        tokenizer_name = "galpaca"
+
+        def tok_encode(self, string: str, *args: Any, **kwargs: Any) -> list[int]:
+            return list(super().tok_encode(reader.mark(string), *args, **kwargs))
+
+        def tok_batch_encode(self, strings: Sequence[str], *args: Any, **kwargs: Any) -> Any:
+            return super().tok_batch_encode([reader.mark(string) for string in strings], *args, **kwargs)
+
+        def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str:
+            if not skip_special_tokens:
+                return str(super().tok_decode(tokens, skip_special_tokens=False))
+            ends = [place for place, token in enumerate(tokens) if token == reader.eos_id]
+            return reader.decode(list(tokens)[: ends[0] if ends else None])
+
+        def chat_template(self, chat_template: bool | str = False) -> str:
+            return loaded.template.name
+
+        def apply_chat_template(
+            self, chat_history: Sequence[Mapping[str, str]], add_generation_prompt: bool = True
+        ) -> str:
+            """What comes before the answer: all that was said is the instruction."""
+            ends_with_answer = not add_generation_prompt and chat_history[-1]["role"] == "assistant"
+            said, begun = (chat_history[:-1], chat_history[-1]["content"]) if ends_with_answer else (chat_history, "")
+            return loaded.template.prompt("\n\n".join(one["content"] for one in said)) + begun
+
+    return Asked(
+        pretrained=loaded.model,
+        tokenizer=reader.hf,  # type: ignore[attr-defined]
+        batch_size=batch_size,
+        max_length=loaded.positions,
+    )
+
+
+def task_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The figures of each task, a row for each: task, metric, filter, value, stderr, examples, shots, better."""
+    rows = []
+    for task, figures in results["results"].items():
+        for key, value in figures.items():
+            metric, comma, filtered = key.partition(",")
+            if not comma or metric.endswith("_stderr") or not isinstance(value, int | float):
+                continue
+            error = figures.get(f"{metric}_stderr,{filtered}")
+            rows.append(
+                {
+                    "task": task,
+                    "metric": metric,
+                    "filter": None if filtered == "none" else filtered,
+                    "value": float(value),
+                    "stderr": float(error) if isinstance(error, int | float) else None,
+                    "examples": results.get("n-samples", {}).get(task, {}).get("effective"),
+                    "shots": results.get("n-shot", {}).get(task),
+                    "higher_is_better": results.get("higher_is_better", {}).get(task, {}).get(metric),
+                }
+            )
+    return rows
+
+
+def _told(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [""])[0] or type(error).__name__

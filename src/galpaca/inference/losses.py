@@ -1,0 +1,109 @@
+"""The loss of a model on records, record by record, as training counts it: on target tokens only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from galpaca.data.encoding import Encoding, encode_records
+from galpaca.data.records import Record
+from galpaca.errors import GalpacaError
+from galpaca.inference.loading import Loaded
+
+# Of a forward pass, padding included: their logits take 0.4 GB in 16 bits with GALACTICA's vocabulary.
+BATCH_TOKENS = 4_096
+
+
+class RecordLoss(NamedTuple):
+    """What a model makes of one record.
+
+    Attributes:
+        nll: negative log-likelihood, summed over the target tokens, in nats.
+        num_targets: target tokens, the end of the answer among them.
+        is_cut: tokens of it were cut off.
+    """
+
+    nll: float
+    num_targets: int
+    is_cut: bool
+
+
+def record_losses(
+    loaded: Loaded,
+    records: Sequence[Record],
+    *,
+    max_length: int | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+    progress: Callable[[int], None] = lambda _: None,
+) -> list[RecordLoss]:
+    """The loss of each record, encoded as for training, with the model's own tokenizer and template.
+
+    Args:
+        max_length: tokens after which a record is cut; the model's positions cut it too.
+        batch_tokens: of a forward pass, at most, unless a single record has more.
+        progress: called with the number of records done so far.
+
+    Raises:
+        GalpacaError: the GPU's memory does not hold a single record.
+    """
+    limit = min([limit for limit in (max_length, loaded.positions) if limit is not None], default=2**31)
+    encodings = list(encode_records(records, loaded.tokenizer, loaded.template, limit))
+    found: dict[int, float] = {}
+    for indices in _batches(encodings, batch_tokens):
+        found.update(zip(indices, _sums(loaded, [encodings[i] for i in indices]), strict=True))
+        progress(len(found))
+    return [RecordLoss(found[i], num_targets(one), one.full_length > len(one.ids)) for i, one in enumerate(encodings)]
+
+
+def num_targets(encoding: Encoding) -> int:
+    """Target tokens of a record. Nothing predicts a first token, so it is never one."""
+    return max(0, len(encoding.ids) - max(encoding.num_ignored, 1))
+
+
+def _batches(encodings: Sequence[Encoding], batch_tokens: int) -> Iterator[list[int]]:
+    """Records of like length together, the longest first."""
+    batch: list[int] = []
+    for index in sorted(range(len(encodings)), key=lambda i: (-len(encodings[i].ids), i)):
+        longest = len(encodings[(batch or [index])[0]].ids)
+        if batch and longest * (len(batch) + 1) > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def _sums(loaded: Loaded, encodings: Sequence[Encoding]) -> list[float]:
+    try:
+        return _forward(loaded, encodings)
+    except torch.OutOfMemoryError:
+        if len(encodings) == 1:
+            raise GalpacaError(
+                f"the GPU's memory does not hold a record of {len(encodings[0].ids):,} tokens",
+                where=loaded.name,
+                fix="--dtype bfloat16; or a smaller --max-length",
+            ) from None
+    half = len(encodings) // 2
+    return _sums(loaded, encodings[:half]) + _sums(loaded, encodings[half:])
+
+
+@torch.inference_mode()
+def _forward(loaded: Loaded, encodings: Sequence[Encoding]) -> list[float]:
+    longest = max(len(one.ids) for one in encodings)
+    ids = torch.full((len(encodings), longest), loaded.tokenizer.pad_id)
+    lengths = torch.tensor([len(one.ids) for one in encodings])
+    for row, one in enumerate(encodings):
+        ids[row, : len(one.ids)] = torch.tensor(one.ids)
+    mask = (torch.arange(longest) < lengths[:, None]).long()
+    device = loaded.model.device
+    logits = loaded.model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).logits
+    sums = []
+    for row, one in enumerate(encodings):
+        first = max(one.num_ignored, 1)
+        targets = torch.tensor(one.ids[first:], dtype=torch.int64, device=logits.device)
+        wide = logits[row, first - 1 : len(one.ids) - 1].float()
+        sums.append(cross_entropy(wide, targets, reduction="sum").double() if len(targets) else logits.new_zeros(()))
+    return [float(value) for value in torch.stack([value.double() for value in sums]).tolist()]

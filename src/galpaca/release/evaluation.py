@@ -1,0 +1,135 @@
+"""What was measured of a model, told in its card: a table between marks, and metadata that the Hub reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+_BEGIN, _END = "<!-- galpaca evaluate: begin -->", "<!-- galpaca evaluate: end -->"
+_BEFORE = "## Intended use and limits"
+# Of the entries in the front matter, ours are known by it.
+_TASK_NAME = "galpaca evaluate"
+
+Result = Mapping[str, Any]
+
+
+def card_with_results(card: str, name: str, results: Sequence[Result]) -> str:
+    """The card with all results in place of those that it told before.
+
+    Args:
+        card: text of README.md.
+        name: of the model, for the metadata.
+        results: contents of the files in ``evaluation/``.
+    """
+    return _with_metadata(_with_table(card, results), name, results)
+
+
+def _with_table(card: str, results: Sequence[Result]) -> str:
+    section = f"{_BEGIN}\n## Evaluation\n\n{_table(results)}\n{_END}"
+    begin, end = card.find(_BEGIN), card.find(_END)
+    if 0 <= begin < end:
+        return card[:begin] + section + card[end + len(_END) :]
+    place = card.find(_BEFORE)
+    if place >= 0:
+        return f"{card[:place]}{section}\n\n{card[place:]}"
+    return f"{card.rstrip()}\n\n{section}\n"
+
+
+def _table(results: Sequence[Result]) -> str:
+    lines = ["| measured on | figure | value | error | examples | how |", "|---|---|---|---|---|---|"]
+    for result in results:
+        lines += [_line(cells) for cells in _cells(result)]
+    return "\n".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+
+def _cells(result: Result) -> list[list[str]]:
+    if result["kind"] == "records":
+        return [cells for row in result["rows"] for cells in _of_records(result, row)]
+    return [_of_task(result, row) for row in result["rows"]]
+
+
+def _of_records(result: Result, row: Result) -> list[list[str]]:
+    source = result["records"]["source"]
+    place = source if row["category"] == "all" else f"{source}: {row['category']}"
+    low, high = row["loss"]["low"], row["loss"]["high"]
+    how = "asked in its template" if result["model"]["template"] != "plain text" else "asked in plain text"
+    perplexity = row["perplexity"]
+    return [
+        [
+            place,
+            "loss (perplexity)",
+            f"{row['loss']['value']:.4f} ({'–' if perplexity is None else f'{perplexity:.4g}'})",
+            "" if low is None else f"{low:.4f} to {high:.4f}",
+            f"{row['records']:,}",
+            how,
+        ]
+    ]
+
+
+def _of_task(result: Result, row: Result) -> list[str]:
+    settings = result["settings"]
+    how = [
+        f"{row['shots']} shots" if row["shots"] is not None else "",
+        "in its template" if settings["instruct"] else "in plain text",
+        f"first {settings['limit']:,} only" if settings["limit"] else "",
+        f"lm-eval {settings['lm_eval']}",
+    ]
+    figure = row["metric"] + (f" ({row['filter']})" if row["filter"] else "")
+    error = "" if row["stderr"] is None else f"± {row['stderr']:.4f}"
+    examples = "" if row["examples"] is None else f"{row['examples']:,}"
+    return [row["task"], figure, f"{row['value']:.4f}", error, examples, ", ".join(filter(None, how))]
+
+
+def _with_metadata(card: str, name: str, results: Sequence[Result]) -> str:
+    """The front matter with our entries in ``model-index``; a card without one, or an odd one, stays as it is."""
+    if not card.startswith("---\n"):
+        return card
+    head, mark, rest = card[4:].partition("\n---\n")
+    try:
+        matter = yaml.safe_load(head)
+    except yaml.YAMLError:
+        return card
+    if not mark or not isinstance(matter, dict):
+        return card
+    others = [model for model in matter.get("model-index") or [] if not _is_ours(model)]
+    entries = [entry for result in results for entry in _entries(result)]
+    ours = [{"name": name, "results": entries}] if entries else []
+    matter["model-index"] = [*others, *ours]
+    text = yaml.safe_dump(matter, sort_keys=False, allow_unicode=True)
+    return f"---\n{text}---\n{rest}"
+
+
+def _is_ours(model: Any) -> bool:
+    try:
+        return any(entry["task"].get("name") == _TASK_NAME for entry in model["results"])
+    except (AttributeError, KeyError, TypeError):
+        return False
+
+
+def _entries(result: Result) -> list[dict[str, Any]]:
+    if result["kind"] == "records":
+        source = result["records"]["source"]
+        figures = [
+            {"type": "loss", "value": row["loss"]["value"], "name": f"loss ({row['category']})"}
+            for row in result["rows"]
+        ]
+        return [_entry(source, figures)]
+    by_task: dict[str, list[dict[str, Any]]] = {}
+    for row in result["rows"]:
+        named = row["metric"] + (f" ({row['filter']})" if row["filter"] else "")
+        by_task.setdefault(row["task"], []).append({"type": row["metric"], "value": row["value"], "name": named})
+    return [_entry(task, figures) for task, figures in by_task.items()]
+
+
+def _entry(dataset: str, figures: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        "task": {"type": "text-generation", "name": _TASK_NAME},
+        "dataset": {"name": dataset, "type": dataset},
+        "metrics": [dict(figure) for figure in figures],
+    }

@@ -1,0 +1,244 @@
+"""Which plots a report shows, and the numbers they are drawn from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from galpaca.report.run import ReportedRun
+from galpaca.report.series import Series, extremes, is_number, read_series, smoothed, stretch_means, window_for
+
+_CLOCK_POINTS = 400
+_SPLIT_STRETCHES = 100
+_TOWERING = 20
+_MOST_FURTHER = 12
+
+
+@dataclass(frozen=True)
+class Line:
+    """What is drawn as one line, or as points.
+
+    Attributes:
+        run: its place among the runs.
+        label: beside the run's name.
+        look: ``raw`` is faint where ``smooth`` is drawn over it; ``line``, ``points``, ``marks`` (points
+            that no line joins), ``area`` (on top of the one
+            before) and ``bars``.
+    """
+
+    run: int
+    label: str
+    look: str
+    series: Series
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One plot.
+
+    Attributes:
+        id: also its anchor in the page.
+        unit: of the values.
+        x: ``step``, which the reader may turn into tokens or hours, or ``tokens``, which stays.
+        can_log: a logarithmic axis makes sense.
+        note: a sentence below the title.
+    """
+
+    id: str
+    title: str
+    unit: str
+    lines: Sequence[Line]
+    x: str = "step"
+    can_log: bool = False
+    note: str = ""
+
+    @property
+    def starts_log(self) -> bool:
+        """A few values that tower over all others would leave a flat line of these."""
+        values = [line.series.values for line in self.lines if line.look == "raw" and len(line.series)]
+        return self.can_log and self.id != "loss" and any(v.max() > _TOWERING * np.median(v) for v in values)
+
+    def to_json(self) -> dict[str, Any]:
+        shown = [
+            {
+                "run": line.run,
+                "label": line.label,
+                "look": line.look,
+                "x": _numbers(line.series.steps, 9),
+                "y": _numbers(line.series.values, 5),
+            }
+            for line in self.lines
+        ]
+        return {
+            "id": self.id,
+            "title": self.title,
+            "unit": self.unit,
+            "x": self.x,
+            "log": self.starts_log,
+            "lines": shown,
+        }
+
+
+@dataclass(frozen=True)
+class _Figure:
+    """A figure of ``metrics.jsonl`` that is drawn as it is."""
+
+    key: str
+    title: str
+    unit: str
+    scale: float = 1.0
+    note: str = ""
+    can_log: bool = False
+    smooth: bool = False
+
+
+_FIGURES = (
+    _Figure("lr", "Learning rate", ""),
+    _Figure("grad_norm", "Gradient norm", "", note="Before clipping.", can_log=True, smooth=True),
+    _Figure("tokens_per_second", "Tokens per second", "tokens/s", note="All ranks, padding left out.", smooth=True),
+    _Figure("mfu", "Model FLOPs utilization", "%", 100.0, note="Of the dense peak, padding left out.", smooth=True),
+    _Figure("peak_memory_bytes", "Peak memory", "GiB", 2.0**-30, note="The largest over ranks, so far."),
+    _Figure(
+        "step_seconds", "Time of a step", "s", note="Validations and checkpoints left out.", can_log=True, smooth=True
+    ),
+    _Figure("loss_scale", "Loss scale", "", note="Of 16-bit floats.", can_log=True),
+)
+# Drawn elsewhere, or of no interest over steps.
+_NOT_FURTHER = {"step", "epoch", "loss", "skipped", "data_seconds", "forward_backward_seconds", "optimizer_seconds"}
+_NOT_FURTHER |= {"examples", "tokens", "target_tokens", "micro_batches", "target_tokens_per_second"}
+_NOT_FURTHER |= {"spike", "non_finite", "rolled_back_to"}
+_NOT_FURTHER |= {figure.key for figure in _FIGURES}
+
+
+def charts(runs: Sequence[ReportedRun]) -> list[Chart]:
+    """All plots that have something to show."""
+    made = [_loss(runs), *(_of_figure(runs, figure) for figure in _FIGURES), *_splits(runs), *_histograms(runs)]
+    return [chart for chart in [*made, *_further(runs)] if any(len(line.series) for line in chart.lines)]
+
+
+def clock(run: ReportedRun) -> dict[str, list[float]]:
+    """Tokens and hours so far, at some steps: what turns a step into them."""
+    steps = run.history.steps
+    places = sorted({round(place) for place in np.linspace(0, len(steps) - 1, _CLOCK_POINTS)}) if steps else []
+    tokens = np.cumsum([line.get("tokens", 0) for line in steps])
+    hours = np.cumsum([line.get("step_seconds") or 0.0 for line in steps]) / 3600
+    return {
+        "step": [0.0, *(float(steps[place]["step"]) for place in places)],
+        "tokens": [0.0, *(float(tokens[place]) for place in places)],
+        "hours": [0.0, *_numbers(hours[places], 6)],
+    }
+
+
+def _loss(runs: Sequence[ReportedRun]) -> Chart:
+    lines: list[Line] = []
+    for place, run in enumerate(runs):
+        lines += _raw_and_smooth(place, run, "loss", weight_key="target_tokens")
+        spikes = read_series((line for line in run.history.steps if line.get("spike")), "loss")
+        if len(spikes):
+            lines.append(Line(place, "spikes", "marks", spikes))
+        # A run may validate on several sets of records, each with a figure of its own.
+        keys = sorted({key for line in run.history.validations for key in line if key.startswith("val_loss")})
+        for key in keys:
+            label = "validation" + key.removeprefix("val_loss").replace("_", " ")
+            lines.append(Line(place, label, "points", read_series(run.history.validations, key)))
+    return Chart("loss", "Loss", "nats a token", lines, can_log=True, note=_smoothing_note(runs))
+
+
+def _smoothing_note(runs: Sequence[ReportedRun]) -> str:
+    windows = sorted({window_for(len(run.history.steps)) for run in runs if run.history.steps})
+    told = " or ".join(str(window) for window in windows)
+    return f"Mean over target tokens: each step, and smoothed over {told} steps." if told else ""
+
+
+def _raw_and_smooth(
+    place: int, run: ReportedRun, key: str, *, scale: float = 1.0, weight_key: str | None = None
+) -> list[Line]:
+    with_figure = [line for line in run.history.steps if is_number(line.get(key))]
+    read = read_series(with_figure, key)
+    raw = Series(read.steps, read.values * scale)
+    weights = np.array([line.get(weight_key, 1) if weight_key else 1 for line in with_figure], dtype=np.float64)
+    smooth = smoothed(raw, weights, window_for(len(raw)))
+    return [Line(place, "each step", "raw", extremes(raw)), Line(place, "smoothed", "smooth", extremes(smooth))]
+
+
+def _of_figure(runs: Sequence[ReportedRun], figure: _Figure) -> Chart:
+    lines: list[Line] = []
+    for place, run in enumerate(runs):
+        if figure.smooth:
+            lines += _raw_and_smooth(place, run, figure.key, scale=figure.scale)
+        else:
+            read = read_series(run.history.steps, figure.key)
+            lines.append(Line(place, "", "line", extremes(Series(read.steps, read.values * figure.scale))))
+    identity = figure.key.replace("_", "-")
+    return Chart(identity, figure.title, figure.unit, lines, can_log=figure.can_log, note=figure.note)
+
+
+_PARTS = {
+    "data_seconds": "waiting for data",
+    "forward_backward_seconds": "forward and backward",
+    "optimizer_seconds": "optimizer",
+}
+
+
+def _splits(runs: Sequence[ReportedRun]) -> list[Chart]:
+    """For each run, its own: stacked areas of several runs would hide each other."""
+    made = []
+    for place, run in enumerate(runs):
+        whole = [
+            line for line in run.history.steps if all(line.get(key) is not None for key in (*_PARTS, "step_seconds"))
+        ]
+        rest = [{"step": line["step"], "rest": max(0.0, _rest(line))} for line in whole]
+        series = {label: read_series(whole, key) for key, label in _PARTS.items()} | {
+            "other": read_series(rest, "rest")
+        }
+        lines = [Line(place, label, "area", stretch_means(one, _SPLIT_STRETCHES)) for label, one in series.items()]
+        title = "Where a step's time goes" + (f": {run.name}" if len(runs) > 1 else "")
+        made.append(Chart(f"split-{place}", title, "s", lines, note=_shares(series)))
+    return made
+
+
+def _rest(line: Mapping[str, Any]) -> float:
+    return float(line["step_seconds"] - sum(line[key] for key in _PARTS))
+
+
+def _shares(series: Mapping[str, Series]) -> str:
+    total = sum(float(one.values.sum()) for one in series.values())
+    if not total:
+        return ""
+    told = ", ".join(f"{label} {one.values.sum() / total:.1%}" for label, one in series.items())
+    return f"Over the run: {told}."
+
+
+def _histograms(runs: Sequence[ReportedRun]) -> list[Chart]:
+    made = []
+    for key, title in (("lengths", "Lengths of training examples"), ("targets", "Target tokens of training examples")):
+        seen: list[Mapping[str, Any]] = []
+        lines = []
+        for place, run in enumerate(runs):
+            found = run.record.get("histograms")
+            if found and found not in seen:
+                seen.append(found)
+                edges = np.arange(len(found[key]), dtype=np.float64) * found["bin_tokens"]
+                lines.append(Line(place, "examples", "bars", Series(edges, np.array(found[key], dtype=np.float64))))
+        widths = sorted({found["bin_tokens"] for found in seen})
+        told = " or ".join(f"{width} token{'s' if width > 1 else ''}" for width in widths)
+        made.append(Chart(key, title, "", lines, x="tokens", note=f"Examples in every {told}."))
+    return made
+
+
+def _further(runs: Sequence[ReportedRun]) -> list[Chart]:
+    """Figures that this page has no word for: a later version's, or a user's own."""
+    keys = sorted({key for run in runs for line in run.history.steps[-1:] for key in line if key not in _NOT_FURTHER})
+    made = []
+    for key in keys[:_MOST_FURTHER]:
+        lines = [
+            Line(place, "", "line", extremes(read_series(run.history.steps, key))) for place, run in enumerate(runs)
+        ]
+        if any(len(set(line.series.values.tolist())) > 1 for line in lines):
+            made.append(Chart(f"further-{key}", key.replace("_", " ").capitalize(), "", lines))
+    return made
+
+
+def _numbers(values: Any, digits: int) -> list[float]:
+    return [float(f"{value:.{digits}g}") for value in values]

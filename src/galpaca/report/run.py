@@ -1,0 +1,112 @@
+"""What a report needs of a run, read from its folder."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from galpaca.errors import InputError
+from galpaca.runs.checkpoints import Manifest, read_manifest
+from galpaca.runs.figures import final_figures
+from galpaca.runs.folder import RunFolder
+from galpaca.runs.history import History, Line, find_run, read_history, read_samples
+from galpaca.runs.record import RunRecord
+from galpaca.runs.state import RunState, run_state
+
+
+@dataclass(frozen=True)
+class ReportedRun:
+    """One run as it is now.
+
+    Attributes:
+        name: told from those of the other runs in the report.
+        record: the content of ``run.json``; empty where there is none.
+        config: the resolved configuration as text; empty where there is none.
+        final: the run in a few numbers, so far.
+        samples: lines of ``samples.jsonl``.
+        checkpoints: those that can be read, oldest first.
+        read_at: seconds since 1970.
+    """
+
+    name: str
+    folder: RunFolder
+    record: Mapping[str, Any]
+    config: str
+    history: History
+    final: Mapping[str, Any]
+    state: RunState
+    samples: Sequence[Line]
+    checkpoints: Sequence[Manifest]
+    read_at: float
+
+    @property
+    def starts(self) -> list[dict[str, Any]]:
+        return list(self.record.get("starts", []))
+
+    @property
+    def num_steps(self) -> int | None:
+        """Of the whole run, where it is known."""
+        steps = self.record.get("plan", {}).get("steps")
+        return None if steps is None else int(steps)
+
+    def flat_config(self) -> dict[str, Any]:
+        """Every value of the configuration by its dotted key."""
+        return _flat(yaml.safe_load(self.config) or {}) if self.config else {}
+
+
+def load_runs(paths: Sequence[Path]) -> list[ReportedRun]:
+    """Reads runs, alive or not.
+
+    Raises:
+        InputError: a folder is no run, or its ``run.json`` is damaged.
+    """
+    folders = [find_run(path) for path in paths]
+    names = _names([folder.path for folder in folders])
+    return [_load(folder, name) for folder, name in zip(folders, names, strict=True)]
+
+
+def _load(folder: RunFolder, name: str) -> ReportedRun:
+    record = RunRecord(folder.record).content if folder.record.is_file() else {}
+    history = read_history(folder.metrics)
+    return ReportedRun(
+        name=name,
+        folder=folder,
+        record=record,
+        config=folder.config.read_text(encoding="utf-8") if folder.config.is_file() else "",
+        history=history,
+        final=final_figures(history.steps, history.validations),
+        state=run_state(folder, record, history),
+        samples=list(read_samples(folder.samples)),
+        checkpoints=_checkpoints(folder),
+        read_at=time.time(),
+    )
+
+
+def _checkpoints(folder: RunFolder) -> list[Manifest]:
+    """A run that is alive may remove one meanwhile."""
+    found = []
+    for step in folder.saved_steps():
+        try:
+            found.append(read_manifest(folder.checkpoint(step)))
+        except InputError:
+            continue
+    return found
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """Of each path the fewest last parts that tell it from the others."""
+    for parts in range(1, max(len(path.parts) for path in paths)):
+        names = ["/".join(path.parts[-parts:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{path.name} ({number})" for number, path in enumerate(paths, start=1)]
+
+
+def _flat(node: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        flat |= _flat(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
+    return flat

@@ -1,0 +1,279 @@
+"""The parts of a report that are words and tables."""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from galpaca.data.receipt import Receipt
+from galpaca.report.charts import Chart
+from galpaca.report.run import ReportedRun
+from galpaca.report.words import count, duration, figure, moment, size
+
+_TABLE_ROWS = 12
+
+
+@dataclass(frozen=True)
+class Card:
+    """A figure that matters, in large.
+
+    Attributes:
+        more: a few words below it.
+        share: of a whole, from 0 to 1, shown as a bar.
+    """
+
+    label: str
+    value: str
+    more: str = ""
+    share: float | None = None
+
+
+def cards(run: ReportedRun) -> list[Card]:
+    final, last = run.final, (run.history.steps or [{}])[-1]
+    of_all = f"of {run.num_steps:,}" if run.num_steps else ""
+    shown = [
+        Card("steps", f"{run.history.last_step:,}", of_all, run.history.last_step / (run.num_steps or 1) or None),
+        Card("time in steps", duration(final["train_seconds"]), _left(run)),
+        Card("tokens", count(final["tokens"]), f"{count(final['target_tokens'])} with loss"),
+        Card("loss", figure(_round(final["loss"])), f"from {figure(_round(final['first_loss']))}"),
+    ]
+    known = [line for line in run.history.validations if line["val_loss"] is not None]
+    if known:
+        best = min(known, key=lambda line: float(line["val_loss"]))
+        more = f"best at step {best['step']:,}"
+        shown.append(Card("validation loss", figure(_round(final["val_loss"])), more))
+    shown.append(Card("tokens a second", count(final["tokens_per_second"] or 0), "mean"))
+    if last.get("mfu") is not None:
+        utilized = [line["mfu"] for line in run.history.steps if line.get("mfu") is not None]
+        shown.append(Card("MFU", f"{sum(utilized) / len(utilized):.1%}", "mean over steps"))
+    shown.append(Card("peak memory", size(final["peak_memory_bytes"] or 0), "a process"))
+    if final["skipped_steps"]:
+        shown.append(Card("steps skipped", f"{final['skipped_steps']:,}", "their update was left out"))
+    return shown
+
+
+def _round(loss: float | None) -> float | None:
+    return None if loss is None else float(f"{loss:.4g}")
+
+
+def _left(run: ReportedRun) -> str:
+    done, final = run.history.last_step, run.final
+    if not run.state.is_alive or not run.num_steps or not final["steps"]:
+        return ""
+    return f"{duration((run.num_steps - done) * final['train_seconds'] / final['steps'])} left"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text below headers; ``numbers`` tells which columns are right-aligned."""
+
+    headers: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    numbers: frozenset[int] = frozenset()
+
+
+def chart_table(chart: Chart, runs: Sequence[ReportedRun]) -> Table:
+    """A chart's lines at a dozen places, for those who cannot see it."""
+    lines = [line for line in chart.lines if len(line.series)]
+    most = max(lines, key=lambda line: len(line.series)).series.steps
+    places = sorted({int(most[round(i * (len(most) - 1) / (_TABLE_ROWS - 1))]) for i in range(_TABLE_ROWS)})
+    names = [
+        " ".join(filter(None, [runs[line.run].name if len(runs) > 1 else "", line.label or chart.title.lower()]))
+        for line in lines
+    ]
+    rows = []
+    for place in places:
+        nearest = [int(abs(line.series.steps - place).argmin()) for line in lines]
+        told = [
+            figure(float(line.series.values[at])) if _is_near(line.series.steps[at], place, places) else "–"
+            for line, at in zip(lines, nearest, strict=True)
+        ]
+        rows.append([f"{place:,}", *told])
+    return Table([chart.x, *names], rows, frozenset(range(len(names) + 1)))
+
+
+def _is_near(step: float, place: int, places: Sequence[int]) -> bool:
+    """Within half of the distance between two rows: else the row would tell what was not there."""
+    return abs(step - place) <= max(1.0, (places[-1] - places[0]) / max(1, len(places) - 1) / 2)
+
+
+def receipt_rows(run: ReportedRun) -> list[tuple[str, str]]:
+    """What became of the records; nothing where the run has not got so far."""
+    kept = run.record.get("receipt")
+    if not kept:
+        return []
+    known = {name: kept[name] for name in Receipt.__dataclass_fields__ if name in kept}
+    examples = run.record.get("examples", {})
+    held_out = [("held out for validation", f"{examples['validation']:,}")] if "validation" in examples else []
+    return [*Receipt(**known).rows(), *held_out]
+
+
+def plan_rows(run: ReportedRun) -> list[tuple[str, str]]:
+    return [(key.replace("_", " "), figure(value)) for key, value in run.record.get("plan", {}).items()]
+
+
+def provenance_rows(run: ReportedRun) -> list[tuple[str, str]]:
+    """What the run was made of."""
+    record, recipe = run.record, run.record.get("recipe", {})
+    weights = record.get("weights", {})
+    rows = [
+        ("run", record.get("id", "")),
+        ("created", _when(record.get("created"))),
+        ("folder", str(run.folder.path)),
+        ("parameters", figure(record.get("parameters"))),
+        ("weights", "random" if "path" in weights and weights["path"] is None else ""),
+        *((f"weights: {key.replace('_', ' ')}", _text(value)) for key, value in weights.items() if value is not None),
+        ("data fingerprint", recipe.get("data.fingerprint", "")),
+        ("tokenizer fingerprint", recipe.get("tokenizer.fingerprint", "")),
+    ]
+    return [(label, value) for label, value in rows if value and value != "–"]
+
+
+def starts_table(run: ReportedRun) -> Table:
+    rows = []
+    for start in run.starts:
+        machine, git = start.get("machine", {}), start.get("git") or {}
+        where = " x ".join(filter(None, [str(machine.get("processes", "")), machine.get("device", "")]))
+        host = ", ".join(filter(None, [start.get("host", ""), _job(start)]))
+        commit = git.get("commit", "")[:10] + (" with changes" if git.get("dirty") else "")
+        rows.append([_when(start.get("time")), f"{start.get('step', 0):,}", where, host, commit, _end(run, start)])
+    return Table(["started", "after step", "machine", "host", "commit", "ended"], rows, frozenset([1]))
+
+
+def _job(start: Mapping[str, Any]) -> str:
+    return f"job {start['slurm_job']}" if start.get("slurm_job") else ""
+
+
+def _end(run: ReportedRun, start: Mapping[str, Any]) -> str:
+    ended = start.get("ended")
+    if ended:
+        return ": ".join(filter(None, [ended.get("how", ""), ended.get("why", "")]))
+    if start is run.starts[-1] or start == run.starts[-1]:
+        return run.state.kind if run.state.kind != "stopped" else "no word of it"
+    return "killed, or no word of it"
+
+
+def versions_rows(run: ReportedRun) -> list[tuple[str, str]]:
+    """Of the last start, and what differed in those before."""
+    starts = run.starts
+    last: Mapping[str, str] = starts[-1].get("versions", {}) if starts else {}
+    rows = []
+    for name, version in last.items():
+        earlier = sorted({start.get("versions", {}).get(name, version) for start in starts} - {version})
+        rows.append((name, version + (f" (earlier: {', '.join(earlier)})" if earlier else "")))
+    return rows
+
+
+def accepted_changes(run: ReportedRun) -> list[str]:
+    return [
+        f"after step {start.get('step', 0):,}: {change}"
+        for start in run.starts
+        for change in start.get("accepted_changes", [])
+    ]
+
+
+def commands(run: ReportedRun) -> list[str]:
+    """Every start's command line that differs from the one before."""
+    found: list[str] = []
+    for start in run.starts:
+        line = shlex.join(map(str, start.get("command", [])))
+        if line and line not in found[-1:]:
+            found.append(line)
+    return found
+
+
+def checkpoints_table(run: ReportedRun) -> Table:
+    losses = {line["step"]: line["loss"] for line in run.history.steps}
+    validations = {line["step"]: line["val_loss"] for line in run.history.validations}
+    rows = [
+        [
+            f"{manifest.step:,}",
+            _when(manifest.time),
+            size(manifest.num_bytes),
+            str(manifest.num_ranks),
+            figure(_round(losses.get(manifest.step))),
+            figure(_round(validations.get(manifest.step))),
+            f"{manifest.seconds.get('stall', 0):.2f}, {manifest.seconds.get('write', 0):.2f} s",
+        ]
+        for manifest in run.checkpoints
+    ]
+    headers = ["step", "taken", "size", "ranks", "loss", "validation loss", "stood still, written in"]
+    return Table(headers, rows, frozenset([0, 2, 3, 4, 5, 6]))
+
+
+def config_differences(runs: Sequence[ReportedRun]) -> Table:
+    """Every value of the configuration in which runs differ."""
+    flat = [run.flat_config() for run in runs]
+    keys = sorted({key for one in flat for key in one})
+    told = {key: [_text(one[key]) if key in one else "–" for one in flat] for key in keys}
+    rows = [[key, *values] for key, values in told.items() if len(set(values)) > 1]
+    return Table(["key", *(run.name for run in runs)], rows)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question that was asked again and again, and its answers in order: first step, last step, answer."""
+
+    category: str
+    instruction: str
+    input: str
+    answers: Sequence[tuple[int, int, str]]
+
+
+def questions(run: ReportedRun) -> list[Question]:
+    """What the run was asked; an answer that stays the same is told once."""
+    answers: dict[tuple[str, str, str], dict[int, str]] = {}
+    for line in run.samples:
+        key = (str(line.get("category") or ""), str(line.get("instruction") or ""), str(line.get("input") or ""))
+        answers.setdefault(key, {})[int(line["step"])] = str(line["answer"])  # of a step taken again, the later one
+    return [Question(*key, _unchanged_once(of_steps)) for key, of_steps in answers.items()]
+
+
+def _unchanged_once(answers: Mapping[int, str]) -> list[tuple[int, int, str]]:
+    found: list[tuple[int, int, str]] = []
+    for step, answer in sorted(answers.items()):
+        if found and found[-1][2] == answer:
+            found[-1] = (found[-1][0], step, answer)
+        else:
+            found.append((step, step, answer))
+    return found
+
+
+def notes(run: ReportedRun) -> list[str]:
+    """What a reader should know before trusting the plots."""
+    told = []
+    if run.history.unreadable:
+        told.append(f"Lines of metrics.jsonl that cannot be read and are left out: {run.history.unreadable}.")
+    if not run.history.steps:
+        told.append("No step has been taken yet, so there is nothing to plot.")
+    if run.state.is_alive:
+        told.append(f"The run was going on when this was written, {moment(run.read_at)}.")
+    told += _of_non_finite(run)
+    gaps = _missing_steps(run)
+    if gaps:
+        told.append(f"Steps that are missing from metrics.jsonl: {gaps:,}.")
+    return told
+
+
+def _of_non_finite(run: ReportedRun) -> list[str]:
+    lines = [line for line in run.history.steps if line.get("non_finite")]
+    if not lines:
+        return []
+    back = sum(line.get("rolled_back_to") is not None for line in lines)
+    told = f"Steps whose loss or gradient was not finite: {', '.join(str(line['step']) for line in lines[:10])}"
+    more = f" and {len(lines) - 10} more" if len(lines) > 10 else ""
+    rolled = f" The weights went back to a checkpoint {back} times." if back else ""
+    return [f"{told}{more}; their updates were left out.{rolled} See non_finite.jsonl."]
+
+
+def _missing_steps(run: ReportedRun) -> int:
+    return run.history.last_step - len({line["step"] for line in run.history.steps})
+
+
+def _when(stamp: Any) -> str:
+    return str(stamp or "")[:16].replace("T", " ")
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

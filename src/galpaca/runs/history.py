@@ -1,0 +1,115 @@
+"""What a run has told so far, whether it goes on, ended or was killed in the middle of a line."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from galpaca.errors import InputError
+from galpaca.runs.folder import RunFolder
+
+Line = dict[str, Any]
+
+
+@dataclass
+class History:
+    """The lines of ``metrics.jsonl`` by kind.
+
+    Attributes:
+        steps: those of optimizer steps, in order.
+        validations: those of validations, in order.
+        unreadable: whole lines that are no JSON object with a step.
+    """
+
+    steps: list[Line] = field(default_factory=list)
+    validations: list[Line] = field(default_factory=list)
+    unreadable: int = 0
+
+    @property
+    def last_step(self) -> int:
+        """0 before the first."""
+        return int(self.steps[-1]["step"]) if self.steps else 0
+
+    def add(self, text: str) -> None:
+        """Takes a whole line of the file."""
+        line = _object(text)
+        if line is None or not isinstance(line.get("step"), int):
+            self.unreadable += 1
+        elif "loss" in line:
+            self.steps.append(line)
+        elif "val_loss" in line:
+            self.validations.append(line)
+
+
+class Tail:
+    """Follows a growing ``metrics.jsonl`` and reads what is new, from the start again where lines were taken back."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.history = History()
+        self._inode, self._position = 0, 0
+
+    def read(self) -> History:
+        """All lines so far; a last line that is not whole yet is left for the next time."""
+        try:
+            with self.path.open("rb") as file:
+                self._read(file)
+        except FileNotFoundError:
+            self.history, self._inode, self._position = History(), 0, 0
+        return self.history
+
+    def _read(self, file: BinaryIO) -> None:
+        facts = os.fstat(file.fileno())
+        if facts.st_ino != self._inode or facts.st_size < self._position:
+            self.history, self._inode, self._position = History(), facts.st_ino, 0
+        file.seek(self._position)
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            self._position += len(line)
+            self.history.add(line.decode("utf-8", "replace"))
+
+
+def read_history(path: Path) -> History:
+    """All whole lines of a ``metrics.jsonl``; none where there is no file."""
+    return Tail(path).read()
+
+
+def read_samples(path: Path) -> Iterator[Line]:
+    """Lines of ``samples.jsonl`` that are whole."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return
+    for line in text.splitlines(keepends=True):
+        found = _object(line) if line.endswith("\n") else None
+        if found is not None and isinstance(found.get("step"), int) and "answer" in found:
+            yield found
+
+
+def find_run(path: Path) -> RunFolder:
+    """The run in a folder.
+
+    Raises:
+        InputError: there is none.
+    """
+    resolved = path.resolve()
+    folder = RunFolder(resolved.parent, resolved.name) if resolved.is_dir() else None
+    if folder is None or not (folder.record.is_file() or folder.metrics.is_file()):
+        raise InputError(
+            "no run folder",
+            where=path,
+            why="it holds neither run.json nor metrics.jsonl" if resolved.is_dir() else "there is no such folder",
+            fix="the folder that a run prints at its start, for instance runs/demo",
+        )
+    return folder
+
+
+def _object(text: str) -> Line | None:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None

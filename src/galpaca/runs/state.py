@@ -1,0 +1,133 @@
+"""Whether a run goes on, from its files alone: from another terminal, or from another machine."""
+
+import json
+import os
+import socket
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from galpaca.runs.folder import RunFolder
+from galpaca.runs.history import History
+
+Kind = Literal["starting", "running", "stalled", "complete", "stopped", "failed", "killed"]
+
+# Without a new line for longer than all of these, a run is called stalled: validations, checkpoints and the first
+# step's compilation take time too.
+_PATIENCE_SECONDS, _PATIENCE_STEPS = 300.0, 60
+_PATIENCE_AT_START_SECONDS = 1800.0
+
+
+@dataclass(frozen=True)
+class RunState:
+    """How a run is.
+
+    Attributes:
+        kind: in a word.
+        told: in a few more.
+        silent_seconds: since the run last wrote a line, or began; None where it does not go on.
+    """
+
+    kind: Kind
+    told: str
+    silent_seconds: float | None = None
+
+    @property
+    def is_alive(self) -> bool:
+        """As far as one can tell."""
+        return self.kind in ("starting", "running", "stalled")
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The process that has written itself into a run's lock."""
+
+    host: str
+    pid: int
+    since: float
+
+    def is_alive(self) -> bool | None:
+        """None where it runs on another machine, since a lock there need not be seen here."""
+        if self.host != socket.gethostname():
+            return None
+        started = _start_time(self.pid)
+        # A process that is younger than the lock has only inherited the number.
+        return started is not None and started <= self.since + 2
+
+
+def read_holder(lock: Path) -> Holder | None:
+    """Who holds a run's lock, or held it when it was killed; None where the last holder left in good order."""
+    try:
+        owner = json.loads(lock.read_text(encoding="utf-8"))
+        return Holder(str(owner["host"]), int(owner["pid"]), lock.stat().st_mtime)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def run_state(folder: RunFolder, record: Mapping[str, Any], history: History, now: float | None = None) -> RunState:
+    """How a run is at this moment.
+
+    Args:
+        record: the content of its ``run.json``.
+        now: seconds since 1970; by default this machine's.
+    """
+    holder = read_holder(folder.lock)
+    if holder is None:
+        return _ended(folder, record, history)
+    alive = holder.is_alive()
+    place = f"process {holder.pid} on {holder.host}"
+    if alive is False:
+        return RunState("killed", f"{place} is gone without a word, {_saved(folder, history)}")
+    now = time.time() if now is None else now
+    last_line = _modified(folder.metrics)
+    begins = last_line is None or last_line < holder.since
+    silent = max(0.0, now - (holder.since if begins or last_line is None else last_line))
+    if silent > (_PATIENCE_AT_START_SECONDS if begins else _patience(history)):
+        lost = "" if alive else ", or the process is gone"
+        return RunState("stalled", f"{place} writes nothing: it hangs{lost}", silent)
+    if begins:
+        return RunState("starting", f"{place}, before its first step", silent)
+    return RunState("running", place, silent)
+
+
+def _ended(folder: RunFolder, record: Mapping[str, Any], history: History) -> RunState:
+    steps = record.get("plan", {}).get("steps")
+    if folder.model.is_dir() and folder.last_saved_step() == steps:
+        return RunState("complete", "its model is released")
+    ended = (record.get("starts") or [{}])[-1].get("ended", {})
+    if ended.get("how") == "failed":
+        return RunState("failed", f"{ended.get('why')}; {_saved(folder, history)}")
+    # A run that was asked to stop says itself up to where it is saved.
+    return RunState("stopped", ended.get("why") or f"no process writes in it; {_saved(folder, history)}")
+
+
+def _saved(folder: RunFolder, history: History) -> str:
+    saved = folder.last_saved_step()
+    return f"after step {history.last_step:,}, " + (f"saved up to step {saved:,}" if saved else "nothing is saved")
+
+
+def _patience(history: History) -> float:
+    recent = [line["step_seconds"] for line in history.steps[-50:] if line.get("step_seconds")]
+    return max(_PATIENCE_SECONDS, _PATIENCE_STEPS * statistics.median(recent) if recent else 0.0)
+
+
+def _modified(path: Path) -> float | None:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None
+
+
+def _start_time(pid: int) -> float | None:
+    """When a process of this machine was started, in seconds since 1970; None where there is none."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    if fields[0] == "Z":
+        return None  # dead, and nobody has asked for its exit code yet
+    since_boot = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + since_boot

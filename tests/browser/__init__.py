@@ -1,0 +1,1 @@
+"""Pages in a real browser. A package, so that its conftest and that of all tests do not share a name."""

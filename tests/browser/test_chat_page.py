@@ -1,0 +1,178 @@
+"""The chat's page as a person sees it: typed, streamed, rendered, stopped; and nobody else is asked for anything."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from browser.visits import Open, Visit
+
+REPOSITORY = Path(__file__).parents[2]
+
+# Learned by heart, so that the answers are known.
+LATEX = "The integral is $$\\int_0^1 x^2 \\, dx = \\frac{1}{3}$$ for $a < b$."
+TAGGED = "<work>\n12 + 30 = 42\n</work>\n\n42 [START_REF] A paper, Author[END_REF] [START_SMILES]CCO[END_SMILES]"
+LONG = "one two three four five six seven eight nine ten " * 12
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path) -> Path:
+    """A tiny model that knows three answers."""
+    folder = tmp_path_factory.mktemp("known")
+    records = [
+        {"instruction": instruction, "input": "", "output": output}
+        for instruction, output in (("Integrate.", LATEX), ("Add with work.", TAGGED), ("Count for long.", LONG))
+    ]
+    path = folder / "records.json"
+    path.write_text(json.dumps(records * 4), encoding="utf-8")
+    line = [
+        sys.executable,
+        str(REPOSITORY / "train.py"),
+        "model=tiny",
+        f"model.tokenizer={tokenizer_folder}",
+        "model.hidden_size=64",
+        "model.ffn_size=128",
+        "model.max_positions=512",
+        "data=local",
+        f"data.path={path}",
+        "data.max_length=512",
+        "batch.examples=12",
+        "trainer=cpu",
+        "trainer.max_steps=150",
+        "trainer.max_epochs=150",
+        "optim.lr=5e-3",
+        "release.max_new_tokens=400",
+        f"run.root={folder / 'runs'}",
+        "run.name=test",
+    ]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=240, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "runs" / "test"
+
+
+@pytest.fixture(scope="module")
+def address(model: Path) -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    line = [sys.executable, "-m", "galpaca", "chat", str(model), "--web", "--port", str(port)]
+    # What reaches another host fails, where it would only be slow otherwise.
+    dead = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9") | {"NO_PROXY": "127.0.0.1,localhost"}
+    with (
+        subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env={**os.environ, **dead}, cwd=REPOSITORY) as server,
+    ):
+        assert server.stdout is not None
+        assert f"http://127.0.0.1:{port}" in server.stdout.readline()
+        yield f"http://127.0.0.1:{port}"
+        server.send_signal(signal.SIGINT)
+        assert server.wait(30) == 0, "Ctrl-C is how the page is meant to end"
+        assert "Traceback" not in server.stdout.read()
+
+
+def ask(visit: Visit, instruction: str) -> None:
+    visit.page.locator("#instruction textarea").fill(instruction)
+    visit.page.locator("#ask").click()
+
+
+def answered(visit: Visit) -> str:
+    """Waits for the end of the answer, and returns the line below it."""
+    told = visit.page.locator("#told")
+    expect(told).to_contain_text("a second", timeout=60_000)
+    return told.inner_text()
+
+
+def last_answer(visit: Visit) -> str:
+    return visit.page.locator("#talk .bot.message").last.inner_text()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_latex_is_rendered_and_nothing_else_is_asked_for(open_page: Open, address: str, width: int) -> None:
+    visit = open_page(address, width=width)
+    ask(visit, "Integrate.")
+    answered(visit)
+    formulas = visit.page.locator("#talk .bot .katex")
+    expect(formulas).to_have_count(2)
+    assert formulas.first.locator(".mfrac").count() == 1
+    font = "getComputedStyle(document.querySelector('#talk .bot .katex')).fontFamily"
+    assert "KaTeX" in visit.page.evaluate(font)
+    visit.page.wait_for_function("document.fonts.check('16px KaTeX_Main')", timeout=30_000)
+    assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out"
+    assert visit.errors == []
+    assert visit.foreign == []
+
+
+def test_tags_citations_and_molecules_are_shown(open_page: Open, address: str) -> None:
+    """``<work>`` was taken for a tag of the page and dropped."""
+    visit = open_page(address)
+    ask(visit, "Add with work.")
+    answered(visit)
+    for part in ("<work>", "</work>", "[START_REF]", "[END_REF]", "[START_SMILES]CCO[END_SMILES]"):
+        assert part in last_answer(visit)
+    visit.page.locator("#seen button").first.click()
+    seen = visit.page.locator("#prompt textarea").input_value()
+    assert seen.startswith("Below is an instruction that describes a task. Write")
+    assert seen.endswith(f"### Instruction:\nAdd with work.\n\n### Response:{TAGGED}")
+
+
+def test_an_answer_streams_and_stops(open_page: Open, address: str) -> None:
+    visit = open_page(address)
+    ask(visit, "Count for long.")
+    answer = visit.page.locator("#talk .bot.message").last
+    expect(answer).to_contain_text("one two", timeout=60_000)
+    first = answer.inner_text()
+    visit.page.locator("#stop").click()
+    assert "stopped" in answered(visit)
+    assert len(first) <= len(last_answer(visit)) < len(LONG) * 0.9
+    assert visit.errors == []
+
+
+def test_the_controls_reach_the_model(open_page: Open, address: str) -> None:
+    visit = open_page(address)
+    box = visit.page.get_by_label("number input for Tokens at most")
+    box.fill("5")
+    box.press("Tab")
+    ask(visit, "Count for long.")
+    assert re.match(r"5 tokens, .*cut after", answered(visit))
+    visit.page.locator("#clear").click()
+    expect(visit.page.locator("#talk .bot.message")).to_have_count(0)
+
+
+def test_what_cannot_be_asked_is_told_on_the_page(open_page: Open, address: str) -> None:
+    visit = open_page(address)
+    visit.page.locator("#ask").click()
+    expect(visit.page.locator("#told")).to_contain_text("Write an instruction first")
+    ask(visit, "word " * 900)
+    expect(visit.page.locator("#told")).to_contain_text("512 positions")
+    assert visit.errors == []
+
+
+def test_only_this_machine_can_open_it(address: str) -> None:
+    port = int(address.rpartition(":")[2])
+    listening = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    hosts = {fields[1].split(":")[0] for fields in listening if int(fields[1].split(":")[1], 16) == port}
+    assert hosts == {"0100007F"}
+
+
+def test_a_port_in_use_is_told_with_a_free_one(model: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        line = [sys.executable, "-m", "galpaca", "chat", str(model), "--web", "--port", str(port)]
+        begun = time.monotonic()
+        done = subprocess.run(line, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    free = re.search(r"--port (\d+), which is free", done.stderr)
+    assert free is not None
+    assert free[1] != str(port)
+    assert len(done.stderr.splitlines()) == 2, done.stderr
+    assert time.monotonic() - begun < 60

@@ -1,0 +1,43 @@
+"""``galpaca rehearse`` whose phases are forked from the tests' server: the same code, without seconds of imports."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from conftest import REPOSITORY
+from forked import Forked
+
+_SCRIPTS = {
+    "galpaca.train": REPOSITORY / "train.py",
+    "galpaca.app.rehearsal.reload": REPOSITORY / "src" / "galpaca" / "app" / "rehearsal" / "reload.py",
+}
+
+
+def fork_children(server: str) -> None:
+    """A hook: puts the server in the place of ``subprocess``, where a rehearsal starts its processes."""
+    from galpaca.app.rehearsal import child
+
+    def start(command: list[str], env: dict[str, str], stdout: Any, **_: Any) -> Forked:
+        arguments = [str(_SCRIPTS[command[2]]), *command[3:]]
+        output = stdout.fileno()
+        return Forked(server, arguments, cwd=Path.cwd(), env=env, stdout=output, stderr=output)
+
+    child.subprocess = SimpleNamespace(Popen=start, DEVNULL=None, STDOUT=None)  # type: ignore[assignment]
+
+
+def processes_in(folder: Path) -> list[int]:
+    """Those that are alive and work in a folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").readlink() == folder:
+                found.append(int(process.name))
+        except OSError:  # another user's, or it ended meanwhile, or is a zombie
+            continue
+    return found
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """All files with their bytes and when they were last written."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}

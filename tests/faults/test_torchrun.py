@@ -1,0 +1,51 @@
+"""torchrun passes signals on to its processes: the run is saved, and gone on from."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import command, read_jsonl
+
+# Of itself it dies of SIGUSR1, and its processes with it.
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+HANDLES = "--signals-to-handle=SIGTERM,SIGINT,SIGUSR1"
+
+
+def begun(line: list[str], tmp_path: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [*TORCHRUN, HANDLES, *line[1:]],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_torchrun_saves(
+    tmp_path: Path, tokenizer_folder: Path, records_file: Path, number: signal.Signals
+) -> None:
+    how = ("strategy=fsdp", "trainer.devices=2", "trainer.max_steps=3000", "trainer.max_epochs=9999")
+    line = command(tmp_path, tokenizer_folder, records_file, *how, "checkpoint.every_steps=5000")
+    process = begun(line, tmp_path)
+    metrics = tmp_path / "runs/test/metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (metrics.is_file() and metrics.stat().st_size) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    told = process.communicate(timeout=60)[0]
+    assert "which is saved" in told
+    (checkpoint,) = (tmp_path / "runs/test/checkpoints").glob("step-*")
+    assert int(checkpoint.name.removeprefix("step-")) == read_jsonl(metrics)[-1]["step"]
+
+
+@pytest.mark.slow
+def test_another_number_of_processes_is_told(tmp_path: Path, tokenizer_folder: Path, records_file: Path) -> None:
+    line = command(tmp_path, tokenizer_folder, records_file, "strategy=fsdp", "trainer.devices=3")
+    told = begun(line, tmp_path).communicate(timeout=120)[0]
+    assert "torchrun has started 2 processes, 2 on each node, and the run wants 3 processes on 1 node" in told
+    assert "torchrun --nnodes=1 --nproc-per-node=3" in told

@@ -1,0 +1,151 @@
+"""``galpaca evaluate`` gives training's own figures, and lm-eval's are those of the model's log-likelihoods."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import Train, read_jsonl
+
+from galpaca.cli import main
+from galpaca.data.encoding import content_hash
+from galpaca.data.records import Record
+from galpaca.data.split import is_validation
+from galpaca.inference.answer import answer
+from galpaca.inference.any_model import load_any
+from galpaca.inference.settings import Settings
+
+
+def test_the_loss_on_held_out_records_is_the_runs_own(
+    train: Train, tmp_path: Path, demo_records: list[dict[str, str]]
+) -> None:
+    records = demo_records[::6][:80]
+    path = tmp_path / "records.json"
+    path.write_text(json.dumps(records), encoding="utf-8")
+    done = train(f"data.path={path}", "data.val_fraction=0.4", "trainer.max_steps=6", "release.dtype=float32")
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "runs" / "test"
+    [validation] = [line for line in read_jsonl(run / "metrics.jsonl") if "val_loss" in line][-1:]
+    hashes = np.array([content_hash(Record(**record)) for record in records], np.uint64)
+    held_out = [record for record, is_held in zip(records, is_validation(hashes, 0.4), strict=True) if is_held]
+    (tmp_path / "held.json").write_text(json.dumps(held_out), encoding="utf-8")
+    assert main(["evaluate", str(run), "--records", str(tmp_path / "held.json"), "--max-length", "256"]) == 0
+    [result] = (run / "model" / "evaluation").glob("records-held-*.json")
+    content = json.loads(result.read_text())
+    assert content["records"]["count"] == len(held_out)
+    assert content["rows"][0]["loss"]["value"] == pytest.approx(validation["val_loss"], abs=1e-4)
+    assert str(tmp_path) not in result.read_text()
+
+
+@pytest.fixture
+def model(run: Path, tmp_path: Path) -> Path:
+    """A model of its own, since its card is written to."""
+    shutil.copytree(run / "model", tmp_path / "model")
+    return tmp_path / "model"
+
+
+DOCS = [
+    {"question": "What is the symbol of gold?", "choices": ["Au", "Ag", "Fe"], "answer": 0},
+    {"question": "Which planet is the largest?", "choices": ["Mars", "Jupiter", "Venus"], "answer": 1},
+    {"question": "Name [START_SMILES]CCO[END_SMILES].", "choices": ["methane", "water", "ethanol"], "answer": 2},
+    {"question": "What do plants take up?", "choices": ["carbon dioxide", "helium", "gold"], "answer": 0},
+]
+CHOICE = {
+    "task": "local_science",
+    "dataset_path": "json",
+    "test_split": "test",
+    "output_type": "multiple_choice",
+    "doc_to_text": "Question: {{question}}\nAnswer:",
+    "doc_to_choice": "choices",
+    "doc_to_target": "answer",
+    "metric_list": [{"metric": "acc"}],
+}
+WRITES = {
+    "task": "local_answers",
+    "dataset_path": "json",
+    "test_split": "test",
+    "output_type": "generate_until",
+    "doc_to_text": "{{question}}",
+    "doc_to_target": "{{choices[answer]}}",
+    "generation_kwargs": {"max_gen_toks": 12, "do_sample": False, "until": []},
+    "metric_list": [{"metric": "exact_match"}],
+}
+
+
+@pytest.fixture
+def tasks(tmp_path: Path) -> Path:
+    """Two task files over one local file of documents."""
+    folder = tmp_path / "tasks"
+    folder.mkdir()
+    (folder / "docs.jsonl").write_text("".join(json.dumps(doc) + "\n" for doc in DOCS))
+    for task in (CHOICE, WRITES):
+        with_data = {**task, "dataset_kwargs": {"data_files": {"test": str(folder / "docs.jsonl")}}}
+        (folder / f"{task['task']}.yaml").write_text(yaml.safe_dump(with_data))
+    return folder
+
+
+def log_likelihood(loaded: Any, context: str, continuation: str) -> float:
+    """Of the continuation's tokens after those of the context, token after token."""
+    reader = loaded.tokenizer
+    [ids, before] = reader.encode([reader.mark(context + continuation), reader.mark(context)])
+    with torch.inference_mode():
+        scores = loaded.model(torch.tensor([ids])).logits[0].float().log_softmax(-1)
+    return sum(float(scores[place - 1, ids[place]]) for place in range(len(before), len(ids)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("instruct", [False, True])
+def test_multiple_choice_is_that_of_the_models_log_likelihoods(model: Path, tasks: Path, instruct: bool) -> None:
+    from galpaca.inference.harness import Tasks, task_rows
+
+    loaded = load_any(str(model))
+    to_be_had = Tasks(["local_science"], tasks)
+    [found] = to_be_had.find()
+    assert not found.generates
+    results = to_be_had.run(loaded, ["local_science"], instruct=instruct, batch_size=3)
+    right = 0
+    for sample in results["samples"]["local_science"]:
+        doc = sample["doc"]
+        said = f"Question: {doc['question']}\nAnswer:"
+        context, space = (loaded.template.prompt(said), "") if instruct else (said, " ")
+        scores = [log_likelihood(loaded, context, space + choice) for choice in doc["choices"]]
+        assert [float(score) for [(score, _)] in sample["resps"]] == pytest.approx(scores, abs=1e-4)
+        right += int(np.argmax(scores)) == doc["answer"]
+    [row] = task_rows(results)
+    assert row["value"] == pytest.approx(right / len(DOCS), abs=1e-6)
+    assert (row["metric"], row["examples"]) == ("acc", len(DOCS))
+
+
+@pytest.mark.slow
+def test_written_answers_are_asked_for_in_the_template_and_end_where_the_model_ends(model: Path, tasks: Path) -> None:
+    from galpaca.inference.harness import Tasks
+
+    loaded = load_any(str(model))
+    to_be_had = Tasks(["local_answers"], tasks)
+    assert to_be_had.find()[0].generates
+    results = to_be_had.run(loaded, ["local_answers"], instruct=True, batch_size=2)
+    ours = answer(loaded, [(doc["question"], "") for doc in DOCS], Settings(max_new_tokens=12))
+    theirs = [sample["resps"][0][0] for sample in results["samples"]["local_answers"]]
+    assert theirs == [one.text for one in ours]
+
+
+@pytest.mark.slow
+def test_results_are_kept_with_the_model_and_told_in_its_card_once(model: Path, tasks: Path) -> None:
+    before = (model / "README.md").read_text()
+    line = ["evaluate", str(model), "--tasks", "local_science,local_answers", "--include-path", str(tasks)]
+    assert main([*line, "--limit", "2"]) == 0
+    once = (model / "README.md").read_text()
+    kept = sorted(path.name for path in (model / "evaluation").iterdir())
+    assert kept == ["task-local_answers-template-first2.json", "task-local_science-plain-first2.json"]
+    assert main([*line, "--limit", "2"]) == 0
+    assert (model / "README.md").read_text() == once
+    assert once.count("| local_science | acc |") == 1
+    assert "first 2 only" in once
+    cut = re.sub(r"<!-- galpaca evaluate: begin -->.*<!-- galpaca evaluate: end -->\n\n", "", once, flags=re.DOTALL)
+    assert cut.split("\n---\n", 1)[1] == before.split("\n---\n", 1)[1]
+    assert all(str(tasks) not in path.read_text() for path in (model / "evaluation").iterdir())

@@ -1,0 +1,145 @@
+"""Models of other origin: asked in their own words, their loss that of a plain computation."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer as Backend
+from tokenizers import models, pre_tokenizers
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from galpaca.data.prompts import load_template
+from galpaca.data.records import Record
+from galpaca.data.tokenizer import Tokenizer
+from galpaca.errors import InputError
+from galpaca.inference.answer import answer
+from galpaca.inference.any_model import load_any, vocabulary_fingerprint
+from galpaca.inference.loading import load
+from galpaca.inference.losses import record_losses
+from galpaca.inference.settings import Settings
+
+WORDS = ["name", "a", "noble", "gas", ".", "the", "helium", "is", "neon", "water", "what"]
+CHAT = "{% for m in messages %}<user>{{ m.content }}<turn>{% endfor %}{% if add_generation_prompt %}<bot>{% endif %}"
+RECORDS = [
+    Record("name a gas", "", "helium"),
+    Record("what is water", "the water", "water is a gas ."),
+    Record("name a noble gas", "", "neon"),
+]
+
+
+def gpt2(folder: Path, chat_template: str | None, **special: str) -> Path:
+    """A GPT-2 of random weights with a vocabulary of words."""
+    tokens = ["<bos>", "<eos>", "<user>", "<turn>", "<bot>", "<unk>", *WORDS]
+    backend = Backend(models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.add_special_tokens(tokens[:5])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", **special)
+    tokenizer.chat_template = chat_template
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=len(tokens), n_positions=64, n_embd=16, n_layer=2, n_head=2)
+    config.eos_token_id, config.bos_token_id = 1, 0
+    model = GPT2LMHeadModel(config)
+    model.generation_config.eos_token_id = [1, 3]
+    model.save_pretrained(folder)
+    return folder
+
+
+def plain_loss(folder: Path, prompt: list[str], target: list[str]) -> float:
+    """Token after token, without padding or batches."""
+    model = GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32).eval()
+    vocabulary = PreTrainedTokenizerFast.from_pretrained(folder).get_vocab()
+    ids = [vocabulary[word] for word in [*prompt, *target]]
+    with torch.no_grad():
+        log_likelihood = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+    return -sum(float(log_likelihood[place - 1, ids[place]]) for place in range(len(prompt), len(ids)))
+
+
+def test_a_chat_template_is_used_as_it_is(tmp_path: Path) -> None:
+    folder = gpt2(tmp_path / "chat", CHAT, eos_token="<eos>", bos_token="<bos>")
+    loaded = load_any(str(folder))
+    assert loaded.template.prompt("name a gas", "helium") == "<user>name a gas\n\nhelium<turn><bot>"
+    losses = record_losses(loaded, RECORDS[:1])
+    prompt = ["<user>", "name", "a", "gas", "<turn>", "<bot>"]
+    assert losses[0].num_targets == 2
+    assert losses[0].nll == pytest.approx(plain_loss(folder, prompt, ["helium", "<eos>"]), abs=1e-4)
+
+
+def test_its_other_ends_end_an_answer(tmp_path: Path) -> None:
+    folder = gpt2(tmp_path / "chat", CHAT, eos_token="<eos>")
+    loaded = load_any(str(folder))
+    assert loaded.further_ends == (1, 3)
+    with torch.no_grad():  # <turn> is now the likeliest token, whatever came before
+        loaded.model.lm_head = torch.nn.Linear(16, len(WORDS) + 6)
+        loaded.model.lm_head.weight.zero_()
+        loaded.model.lm_head.bias.copy_(torch.eye(len(WORDS) + 6)[3] * 9)
+    [given] = answer(loaded, [("name a gas", "")], Settings(max_new_tokens=5))
+    assert (given.finish, given.answer_tokens) == ("end", 0)
+
+
+def test_without_a_template_it_is_asked_in_plain_text(tmp_path: Path) -> None:
+    folder = gpt2(tmp_path / "plain", None, eos_token="<eos>", bos_token="<bos>")
+    loaded = load_any(str(folder))
+    assert loaded.template.name == "plain text"
+    assert loaded.template.prompt("name a gas", "helium") == "name a gas\n\nhelium\n\n"
+    [loss] = record_losses(loaded, RECORDS[:1])
+    assert loss.nll == pytest.approx(plain_loss(folder, ["name", "a", "gas"], ["helium", "<eos>"]), abs=1e-4)
+    assert load_any(str(folder), template="alpaca").template == load_template("alpaca")
+
+
+def test_batches_change_no_loss(tmp_path: Path) -> None:
+    loaded = load_any(str(gpt2(tmp_path / "chat", CHAT, eos_token="<eos>")))
+    together = record_losses(loaded, RECORDS)
+    alone = [record_losses(loaded, [record])[0] for record in RECORDS]
+    assert [one.nll for one in together] == pytest.approx([one.nll for one in alone], abs=1e-4)
+    assert record_losses(loaded, RECORDS, batch_tokens=1) == alone
+
+
+def test_what_is_cut_is_said(tmp_path: Path) -> None:
+    loaded = load_any(str(gpt2(tmp_path / "chat", CHAT, eos_token="<eos>")))
+    # 6, 8 and 7 tokens of prompts; 2, 6 and 2 of answers.
+    losses = record_losses(loaded, RECORDS, max_length=9)
+    assert [one.is_cut for one in losses] == [False, True, False]
+    assert [one.num_targets for one in losses] == [2, 1, 2]
+    assert record_losses(loaded, RECORDS, max_length=2)[0][1:] == (0, True)
+
+
+def test_a_released_folder_is_asked_as_by_generate(run: Path) -> None:
+    ours, generates = load_any(str(run)), load(str(run))
+    assert ours.template == generates.template
+    assert ours.fingerprint == generates.fingerprint
+    assert isinstance(ours.tokenizer, Tokenizer)
+
+
+def test_an_untuned_model_splits_sequences_and_has_the_vocabulary_of_the_tuned_one(run: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(run / "model", base)
+    (base / "galpaca.json").unlink()
+    loaded = load_any(str(base))
+    assert isinstance(loaded.tokenizer, Tokenizer)
+    assert loaded.tokenizer.splits_sequences
+    assert loaded.template.name == "plain text"
+    assert vocabulary_fingerprint(loaded.tokenizer) == vocabulary_fingerprint(load_any(str(run)).tokenizer)
+    assert loaded.fingerprint != load_any(str(run)).fingerprint
+
+
+def test_losses_are_finite_numbers_of_a_sensible_size(run: Path) -> None:
+    losses = record_losses(load_any(str(run)), RECORDS)
+    vocabulary = json.loads((run / "model" / "config.json").read_text())["vocab_size"]
+    for loss in losses:
+        assert loss.nll / loss.num_targets == pytest.approx(math.log(vocabulary), rel=0.2)
+
+
+def test_a_tokenizer_without_an_end_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="names no token that ends"):
+        load_any(str(gpt2(tmp_path / "endless", None)))
+
+
+def test_a_chat_template_that_fails_is_refused_before_the_weights_are_read(tmp_path: Path) -> None:
+    folder = gpt2(tmp_path / "broken", "{{ messages[7].content.nothing }}", eos_token="<eos>")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="chat template cannot be used"):
+        load_any(str(folder))
