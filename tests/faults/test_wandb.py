@@ -317,6 +317,7 @@ def test_sync_uploads_each_line_once(runs: Runs, wandb_server: WandbServer) -> N
     assert "to be uploaded" not in again.stdout
 
 
+@pytest.mark.slow
 def test_sync_of_a_run_that_is_running_or_has_no_network(runs: Runs, wandb_server: WandbServer) -> None:
     process = runs.slow()
     until(lambda: runs.step() == 3, process)
@@ -376,6 +377,7 @@ def own_script(folder: Path, script: str, env: dict[str, str]) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_samples_alerts_and_a_run_that_comes_back(tmp_path: Path, wandb_server: WandbServer) -> None:
     own_script(tmp_path, SCRIPT, wandb_server.environment)
     received = wandb_server.runs["run1"]
@@ -414,6 +416,7 @@ logger.close()
 """
 
 
+@pytest.mark.slow
 def test_a_log_that_ends_between_a_summary_and_its_row(tmp_path: Path, wandb_server: WandbServer) -> None:
     """W&B writes a row's summary first. The server's summary told of a line that it did not have, which was lost."""
     run = tmp_path / "run"
