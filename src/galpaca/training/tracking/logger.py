@@ -20,6 +20,7 @@ from galpaca.training.tracking.worker import Worker, kill_service
 
 # To send what is queued, beside the time that W&B itself may take to upload.
 _QUEUE_SECONDS = 15.0
+_PREEMPTING_SECONDS = 15.0
 _ALERT_EVERY_SECONDS = 1800
 
 
@@ -89,23 +90,30 @@ class WandbLogger(Logger):
         )
 
     def mark_preempting(self) -> None:
-        """Tells W&B that the run will come back, and closes it."""
+        """Tells W&B that the run will come back, and closes it, for no more than half a minute: the scheduler waits,
+        and the next start sends what is left."""
         self._worker.do(lambda session: session.wandb.mark_preempting())
-        self.close(exit_code=1)
+        self.close(exit_code=1, seconds=_PREEMPTING_SECONDS)
 
     def finalize(self, status: str) -> None:
         """Closes a run that has failed; the record of one that has not is yet to be completed, before ``close``."""
         if status != "success":
             self.close(exit_code=1)
 
-    def close(self, exit_code: int = 0) -> None:
-        """Sends the record and what is left, for no more than a minute; again, it does nothing. Never raises."""
+    def close(self, exit_code: int = 0, *, seconds: float | None = None) -> None:
+        """Sends the record and what is left; again, it does nothing. Never raises.
+
+        Args:
+            exit_code: other than 0 for a run that has failed or comes back.
+            seconds: to wait for, some less than a minute by default.
+        """
         if self._closed:
             return
         self._closed = True
         self._try("the run's record", lambda session: service.send_record(session.wandb, self._records))
         self._worker.do(lambda session: session.finish(exit_code))
-        seconds = service.FINISH_SECONDS + _QUEUE_SECONDS
+        if seconds is None:
+            seconds = service.FINISH_SECONDS + _QUEUE_SECONDS
         if not self._worker.close(seconds):
             self._lost(TimeoutError(f"no answer for {seconds:.0f} s"))
             kill_service()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 # Groups are the sections of a W&B workspace, without anybody arranging it.
@@ -38,7 +37,7 @@ NAMES: Mapping[str, str] = {
     "target_tokens": "data/target_tokens",
     "micro_batches": "data/micro_batches",
 }
-# Of a W&B row: its step, and its place among all lines of a run.
+# Of a W&B row: its step, and its place among all rows of a run.
 STEP, LINE = "step", "line"
 
 
@@ -59,36 +58,42 @@ def row(figures: Mapping[str, Any], step: int) -> dict[str, Any]:
 def line_number(figures: Mapping[str, Any], step: int) -> int | None:
     """A line's place among all lines of a run, by its step alone: a validation comes after its step.
 
+    Even: rows that are no lines have the odd places after the line before them.
+
     Returns:
         None for figures that are no line of ``metrics.jsonl``.
     """
     if NAMES["val_loss"] in figures:
-        return 2 * step + 1
+        return 4 * step + 2
     # A step without any target has no loss, yet it has a learning rate.
-    return 2 * step if NAMES["lr"] in figures else None
+    return 4 * step if NAMES["lr"] in figures else None
 
 
-@dataclass
+def is_line(place: int) -> bool:
+    return place % 2 == 0
+
+
 class Sent:
     """Numbers of the lines that W&B has, or will have from a local file.
 
-    Attributes:
-        up_to: it has every line up to this one.
+    Args:
+        up_to: it has every line up to this place.
         others: and these.
+
+    Attributes:
+        last: the last line's; -2 before any.
     """
 
-    up_to: int = -1
-    others: set[int] = field(default_factory=set)
+    def __init__(self, up_to: int = -1, others: Iterable[int] = ()) -> None:
+        self._up_to, self._others = up_to, set(others)
+        self.last = max([up_to // 2 * 2, *self._others])
 
     def __contains__(self, number: int) -> bool:
-        return number <= self.up_to or number in self.others
-
-    @property
-    def last(self) -> int:
-        return max([self.up_to, *self.others])
+        return number <= self._up_to or number in self._others
 
     def add(self, number: int) -> None:
-        self.others.add(number)
+        self._others.add(number)
+        self.last = max(self.last, number)
 
     def missing(self, lines: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Rows of those lines of ``metrics.jsonl`` that W&B does not have, in order."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from galpaca.errors import GalpacaError
 from galpaca.runs.folder import replace_file
-from galpaca.training.tracking.rows import LINE, STEP
+from galpaca.training.tracking.rows import LINE, STEP, is_line
 
 _READ_SECONDS = 300.0
 # Records that tell something here; the others are most of a log.
@@ -57,7 +57,7 @@ class Segment:
     @property
     def lines(self) -> list[int]:
         """Numbers of the lines of ``metrics.jsonl`` that are in it."""
-        return [int(row[LINE]) for row in self.rows if LINE in row]
+        return [int(row[LINE]) for row in self.rows if LINE in row and is_line(row[LINE])]
 
     @property
     def uploaded(self) -> bool:

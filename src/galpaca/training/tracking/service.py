@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from galpaca.training.tracking.rows import LINE, STEP
+from galpaca.training.tracking.rows import LINE, STEP, is_line
 
 if TYPE_CHECKING:
     import wandb
@@ -22,6 +22,7 @@ Mode = Literal["online", "offline", "disabled"]
 ANSWER_SECONDS = 10.0
 INIT_SECONDS = 30.0
 FINISH_SECONDS = 30.0
+ROW = "row"
 SAMPLES, SAMPLES_STEP = "samples/answers", "samples/step"
 
 
@@ -113,19 +114,33 @@ def begin(run: Run, mode: Mode) -> wandb.Run:
 
 def define_metrics(run: wandb.Run) -> None:
     """Every chart has the run's own steps on its x axis; what only serves to count is no chart."""
-    for name in (STEP, LINE, SAMPLES_STEP):
+    for name in (STEP, LINE, ROW, SAMPLES_STEP):
         run.define_metric(name, hidden=True)
     run.define_metric("*", step_metric=STEP)
 
 
 def last_line(run: wandb.Run) -> int:
-    """Number of the last line that the server has of a run that goes on; -1 where it has none."""
-    return int(run.summary.get(LINE, -1))
+    """Number of the last line that the server has of a run that goes on; -1 where it has none.
+
+    W&B sends a row's summary right before the row. Where a kill came between the two, the summary tells of a row that
+    is not there.
+    """
+    place, row = int(run.summary.get(LINE, -1)), int(run.summary.get(ROW, -1))
+    return place - 1 if is_line(place) and row >= run.starting_step else place
 
 
-def send(run: wandb.Run, rows: Iterable[Mapping[str, Any]]) -> None:
-    for one in rows:
-        run.log(dict(one))
+class History:
+    """Rows of a run, each with its number where that is known: without a network, W&B counts from 0 at each start.
+
+    Nothing else may log to the run. (W&B's own ``step`` takes a question to its process, and tells of 0 at first.)
+    """
+
+    def __init__(self, run: wandb.Run) -> None:
+        self._run, self._next = run, run.starting_step
+
+    def send(self, row: Mapping[str, Any]) -> None:
+        self._run.log({**row, **({} if self._run.offline else {ROW: self._next})})
+        self._next += 1
 
 
 def send_record(run: wandb.Run, files: Iterable[Path]) -> None:

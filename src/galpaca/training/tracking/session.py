@@ -37,6 +37,7 @@ class Session:
             self.mode = self._go_online(earlier)
         if self.mode != "online":
             self.wandb = service.begin(run, self.mode)
+        self._history = service.History(self.wandb)
         self._sent = self._already_sent()
         self._samples_up_to = self._last_samples()
         for row in self._sent.missing(earlier):
@@ -51,7 +52,7 @@ class Session:
             if row[LINE] in self._sent:
                 return
             self._sent.add(row[LINE])
-        self.wandb.log(dict(row))
+        self._history.send({LINE: self._sent.last + 1, **row})
 
     def send_samples(self, step: int, rows: Table) -> None:
         """Sends a table of sample answers, unless W&B has one of this step or a later one."""
@@ -59,7 +60,7 @@ class Session:
             return
         self._samples_up_to = step
         table = service.library().Table(columns=list(COLUMNS), data=rows)
-        self.wandb.log({service.SAMPLES: table, service.SAMPLES_STEP: step, STEP: step})
+        self.send({service.SAMPLES: table, service.SAMPLES_STEP: step, STEP: step})
 
     def finish(self, exit_code: int) -> None:
         """Raises:
@@ -81,11 +82,12 @@ class Session:
             self.wandb = service.begin(self._run, "online")
         except GalpacaError as error:  # else this start's lines would come before earlier ones
             self._say(f"earlier starts cannot be uploaded, and the run is logged offline: {error.why}")
-            return "offline"
         except Exception as error:  # of many kinds
             self._say(f"W&B does not take the run, which is logged offline: {_first_line(error)}")
-            return "offline"
-        return "online"
+        else:
+            return "online"
+        service.shut_down()  # it would not let a run begin twice
+        return "offline"
 
     def _already_sent(self) -> Sent:
         # Online only the server knows: what a log holds may never have arrived, and the reverse.

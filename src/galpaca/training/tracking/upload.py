@@ -44,13 +44,13 @@ def upload(run: service.Run, segments: Sequence[Segment], lines: Lines) -> None:
     up_to = -1
     if offline and any(not one.offline or _was_tried(one) for one in segments):
         up_to = _send_lines(run, [line for line in lines if number_of(line) < min(offline[0].lines, default=0)])
-    told = ""
+    synced, told = None, ""
     for segment in offline:
         if not segment.lines or min(segment.lines) > up_to:
             told = _sync(segment.file)
             segment.mark_uploaded(False)  # it is not known yet
-            up_to = max([up_to, *segment.lines])
-    up_to = _send_lines(run, lines, at_least=up_to, told=told)
+            synced = up_to = max([up_to, *segment.lines])
+    up_to = _send_lines(run, lines, synced=synced, told=told)
     for segment in find_segments(run.folder, run.id):  # with those of the uploads
         if max(segment.lines, default=-1) <= up_to:
             segment.mark_uploaded()
@@ -86,7 +86,7 @@ def _sync(file: Path) -> str:
             timeout=seconds,
             check=False,
             stdin=subprocess.DEVNULL,
-            cwd=file.parent.parent,  # or its own logs come to be wherever one stands
+            cwd=file.parents[2],  # or its own logs come to be wherever one stands
             env=environment,
         )
     except subprocess.TimeoutExpired:
@@ -94,11 +94,11 @@ def _sync(file: Path) -> str:
     return done.stdout + done.stderr
 
 
-def _send_lines(run: service.Run, lines: Lines, *, at_least: int = -1, told: str = "") -> int:
+def _send_lines(run: service.Run, lines: Lines, *, synced: int | None = None, told: str = "") -> int:
     """Sends lines that the server lacks.
 
     Args:
-        at_least: number of a line that it should have.
+        synced: number of the last line of the log that was just sent.
         told: by what has sent it.
 
     Returns:
@@ -108,13 +108,18 @@ def _send_lines(run: service.Run, lines: Lines, *, at_least: int = -1, told: str
         time.sleep(seconds)
         begun = _begin(run)
         last = service.last_line(begun)
-        rows = Sent(up_to=last).missing(lines) if last >= at_least else []
+        arrived = synced is None or last >= synced
+        if synced is not None and last > synced:  # the log ends between a row's summary and the row
+            last = begun.summary[LINE] = synced
+        rows = Sent(up_to=last).missing(lines) if arrived else []
         try:
-            service.send(begun, rows)
+            history = service.History(begun)
+            for one in rows:
+                history.send(one)
             service.finish(begun)
         except Exception as error:
             raise _not_arrived(str(error)) from None
-        if last >= at_least:
+        if arrived:
             return max([last, *(one[LINE] for one in rows)])
     raise _not_arrived("; ".join(told.splitlines()[-3:]))
 
