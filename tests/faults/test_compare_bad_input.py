@@ -94,6 +94,7 @@ def test_prompts_that_fill_the_context_leave_no_target(
     assert not (tmp_path / "page.html").exists()
 
 
+@pytest.mark.slow
 def test_an_unknown_task_names_those_that_look_like_it(
     capsys: pytest.CaptureFixture[str], run: Path, tmp_path: Path
 ) -> None:
