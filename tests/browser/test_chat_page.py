@@ -23,6 +23,22 @@ LATEX = "The integral is $$\\int_0^1 x^2 \\, dx = \\frac{1}{3}$$ for $a < b$."
 TAGGED = "<work>\n12 + 30 = 42\n</work>\n\n42 [START_REF] A paper, Author[END_REF] [START_SMILES]CCO[END_SMILES]"
 LONG = "one two three four five six seven eight nine ten " * 12
 
+# Thirty milliseconds a token, as of a model worth asking: a tiny one is done before anybody can press a button.
+SLOW = """
+import functools, sys, time
+from transformers import OPTForCausalLM
+forward = OPTForCausalLM.forward
+
+@functools.wraps(forward)
+def slowly(*given, **named):
+    time.sleep(0.03)
+    return forward(*given, **named)
+
+OPTForCausalLM.forward = slowly
+from galpaca.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path) -> Path:
@@ -64,7 +80,7 @@ def address(model: Path) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    line = [sys.executable, "-m", "galpaca", "chat", str(model), "--web", "--port", str(port)]
+    line = [sys.executable, "-c", SLOW, "chat", str(model), "--web", "--port", str(port)]
     # What reaches another host fails, where it would only be slow otherwise.
     dead = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9") | {"NO_PROXY": "127.0.0.1,localhost"}
     with (
@@ -167,7 +183,7 @@ def test_a_port_in_use_is_told_with_a_free_one(model: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        line = [sys.executable, "-m", "galpaca", "chat", str(model), "--web", "--port", str(port)]
+        line = [sys.executable, "-c", SLOW, "chat", str(model), "--web", "--port", str(port)]
         begun = time.monotonic()
         done = subprocess.run(line, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
