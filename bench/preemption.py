@@ -143,17 +143,21 @@ def _disturb(plan: Plan, prefix: Path, server: str, signals: int) -> Iterator[di
 def _disturb_job(desk: Desk, job: Job, signals: int, title: str) -> Iterator[dict[str, object]]:
     """One random signal after the other, each as soon as the run is back from the one before."""
     generator = random.Random(f"{_SEED} {title}")
+    first_way = generator.randrange(len(_WAYS))
     job.wait_for_handlers(0)
     began = time.monotonic()
     job.wait_for_step(1)
     start_seconds = time.monotonic() - began
     for number in range(signals):  # until one fails
-        # From the moment that a signal is taken, through imports and the start, to some way into training, where the
-        # first finds it already.
-        seconds = generator.uniform(0, _SECONDS_IN_TRAINING + (start_seconds if number else 0))
+        # Every second one in training, the others from the moment that signals are taken: imports and the start.
+        in_training = number % 2 == 0
+        if in_training:
+            job.wait_for_step(job.saved() + 1)
+        seconds = generator.uniform(0, _SECONDS_IN_TRAINING if in_training else start_seconds)
         time.sleep(seconds)
-        row = _disturbed(desk, job, number, _WAYS[number % len(_WAYS)], generator.randrange(2), seconds)
-        yield row
+        way = _WAYS[(first_way + number) % len(_WAYS)]
+        row = _disturbed(desk, job, number, way, generator.randrange(2), seconds)
+        yield {"while": "training" if in_training else "starting", **row}
         if row["result"] != "equal":
             return
 

@@ -76,6 +76,7 @@ def test_records_without_outputs_have_no_loss(capsys: pytest.CaptureFixture[str]
     path = tmp_path / "empty.json"
     path.write_text(json.dumps([{"instruction": "Do.", "input": "", "output": ""}]))
     assert "none of 1 records has an output" in refused(capsys, "evaluate", run, "--records", path)
+    assert not (run / "model" / "evaluation").exists()
 
 
 def test_prompts_that_fill_the_context_leave_no_target(
@@ -83,7 +84,7 @@ def test_prompts_that_fill_the_context_leave_no_target(
 ) -> None:
     told = refused(capsys, "evaluate", run, "--records", records, "--max-length", 5, "--out", tmp_path / "results")
     assert "no target token" in told
-    assert list((tmp_path / "results").iterdir()) == []
+    assert not (tmp_path / "results").exists()
     told = refused(
         capsys,
         *("compare", run, f"again={run}", "--records", records, "--max-length", 5, "--max-new-tokens", 2),
@@ -93,6 +94,7 @@ def test_prompts_that_fill_the_context_leave_no_target(
     assert not (tmp_path / "page.html").exists()
 
 
+@pytest.mark.slow
 def test_an_unknown_task_names_those_that_look_like_it(
     capsys: pytest.CaptureFixture[str], run: Path, tmp_path: Path
 ) -> None:
@@ -126,3 +128,9 @@ def test_records_and_tasks_exclude_each_other(capsys: pytest.CaptureFixture[str]
 
 def test_results_of_the_hubs_model_need_a_place(capsys: pytest.CaptureFixture[str], records: Path) -> None:
     assert "--out FOLDER" in refused(capsys, "evaluate", "facebook/opt-125m", "--records", records)
+
+
+def test_a_place_that_is_no_folder_is_refused_before_anything_is_measured(
+    capsys: pytest.CaptureFixture[str], run: Path, records: Path
+) -> None:
+    assert "cannot be kept here" in refused(capsys, "evaluate", run, "--records", records, "--out", records)

@@ -136,6 +136,7 @@ def kill_all(process: Started) -> None:
     process.kill_group()
 
 
+@pytest.mark.slow
 def test_everything_is_logged_without_a_network(runs: Runs) -> None:
     """Every figure of every line, in order; the configuration; what the run is made of; its record at the end."""
     done = runs.finish()
@@ -392,6 +393,7 @@ def test_samples_alerts_and_a_run_that_comes_back(tmp_path: Path, wandb_server: 
     assert [one["step"] for one in received.history] == [1, 0, 1]
 
 
+@pytest.mark.slow
 def test_samples_without_a_network(tmp_path: Path) -> None:
     own_script(tmp_path, SCRIPT, {})
     (log,) = [file for file in tmp_path.glob("wandb/*run-*/*.wandb") if not file.parent.is_symlink()]

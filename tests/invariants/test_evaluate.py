@@ -52,7 +52,11 @@ def model(run: Path, tmp_path: Path) -> Path:
 DOCS = [
     {"question": "What is the symbol of gold?", "choices": ["Au", "Ag", "Fe"], "answer": 0},
     {"question": "Which planet is the largest?", "choices": ["Mars", "Jupiter", "Venus"], "answer": 1},
-    {"question": "Name [START_SMILES]CCO[END_SMILES].", "choices": ["methane", "water", "ethanol"], "answer": 2},
+    {
+        "question": "Of what is [START_SMILES]The water is iron[END_SMILES]?",
+        "choices": ["gluten", "silk", "haemoglobin"],
+        "answer": 2,
+    },
     {"question": "What do plants take up?", "choices": ["carbon dioxide", "helium", "gold"], "answer": 0},
 ]
 CHOICE = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -281,15 +282,9 @@ def _place(model: Path, out: Path | None) -> _Place:
         )
     card = model / "README.md"
     place = _Place(out or model / FOLDER, card if out is None and card.is_file() else None)
-    try:
-        place.folder.mkdir(parents=True, exist_ok=True)
-        probe = place.folder / ".probe"
-        probe.write_bytes(b"galpaca")
-        probe.unlink()
-    except OSError as error:
-        raise InputError(
-            f"results cannot be kept here: {error.strerror}", where=place.folder, fix="--out ANOTHER_FOLDER"
-        ) from None
+    above = next(folder for folder in (place.folder, *place.folder.absolute().parents) if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise InputError("results cannot be kept here", where=place.folder, fix="--out ANOTHER_FOLDER")
     return place
 
 
@@ -302,8 +297,18 @@ def _head(kind: str, one: Labelled, loaded: Loaded) -> dict[str, Any]:
 
 
 def _keep(place: _Place, name: str, result: Mapping[str, Any], label: str, console: Console) -> None:
-    replace_file(place.folder / name, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    try:
+        place.folder.mkdir(parents=True, exist_ok=True)
+        _write(place, name, result, label)
+    except OSError as error:
+        raise InputError(
+            f"the result cannot be kept: {error.strerror or error}", where=place.folder, fix="--out ANOTHER_FOLDER"
+        ) from None
     console.print(f"kept in {place.folder / name}", markup=False)
+
+
+def _write(place: _Place, name: str, result: Mapping[str, Any], label: str) -> None:
+    replace_file(place.folder / name, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     if place.card is None:
         return
     from galpaca.release.evaluation import card_with_results
