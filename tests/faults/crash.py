@@ -228,19 +228,21 @@ def leave_out_updates(steps: list[int]) -> None:
 
 def poison_from(step: int) -> None:
     """Every loss from a step on is NaN."""
-    from galpaca.training import module
+    from galpaca.training.module import InstructionTuner
 
-    tuner, nll_sum = module.InstructionTuner, module.nll_sum
-    seed = tuner.seed_micro_batch
+    seed, forward = InstructionTuner.seed_micro_batch, InstructionTuner.forward
     at = 0
 
-    def note(self: Any, index: int, micro_batch: int) -> None:
+    def note(self: InstructionTuner, index: int, micro_batch: int) -> None:
         nonlocal at
         at = index
         seed(self, index, micro_batch)
 
-    tuner.seed_micro_batch = note  # type: ignore[method-assign]
-    module.nll_sum = lambda *given: nll_sum(*given) * (float("nan") if at >= step else 1)
+    def poisoned(self: InstructionTuner, *given: Any) -> Any:
+        return forward(self, *given) * (float("nan") if at >= step else 1)
+
+    InstructionTuner.seed_micro_batch = note  # type: ignore[method-assign]
+    InstructionTuner.forward = poisoned  # type: ignore[method-assign,assignment]
 
 
 def poison_and_terminate(step: int, rank: int, layer: int, terminate_at: int) -> None:

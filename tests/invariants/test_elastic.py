@@ -43,4 +43,11 @@ def test_from_one_to_two_to_four_to_one(train: Train, tmp_path: Path) -> None:
     assert [line["loss"] for line in other] == pytest.approx([line["loss"] for line in one], rel=TOLERANCE)
     assert [line["grad_norm"] for line in other] == pytest.approx([line["grad_norm"] for line in one], rel=TOLERANCE)
     record = json.loads((tmp_path / "runs" / "elastic" / "run.json").read_text(encoding="utf-8"))
-    assert [start["step"] for start in record["starts"]] == [0, *(stop + 1 for _, stop in STAGES if stop)]
+    assert [start["step"] for start in record["starts"]] == [0, *(_saved(stop) for _, stop in STAGES if stop)]
+
+
+def _saved(stop: int) -> int:
+    """The step at which a run stops that is asked to when the figures of ``stop`` are written: in the validation of that
+    step, where there is one, else after the next step.
+    """
+    return stop if stop % 2 == 0 else stop + 1

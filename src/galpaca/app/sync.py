@@ -142,7 +142,7 @@ def _show(console: Console, logged: Logged) -> None:
         state = _state(one, is_running=logged.is_running and one is logged.segments[-1])
         table.add_row(one.file.parent.name, f"{one.bytes / 1024:,.0f} KiB", f"{len(one.rows):,}", steps, state)
     console.print(str(logged.folder.path), style="bold", markup=False)
-    console.print(table, width=max(console.width, 100))  # else columns would vanish in a log
+    console.print(table, width=max(console.width, 160))  # else columns would vanish in a log
     if missing := _missing(logged):
         console.print(f"  {missing:,} lines of metrics.jsonl are in none of them, and are sent from there")
 
