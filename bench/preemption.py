@@ -3,9 +3,8 @@
 Every one must come back by itself, go on from its very last step, and end with the weights, to the bit, and the figures
 of a run that was never disturbed. The tests of ``tests/cluster`` do one of each; here are random moments, from a start
 to deep in training, both ways of SLURM to track processes, data workers, signals to one rank and to all, preemption
-with and without the signal that a job asked for, an array, and two nodes that are hosts of their own. About twenty
-minutes on 2 cores; ``--share 5`` takes six. Needs root and control groups of version 1 for all of it; what cannot be
-had is told.
+with and without the signal that a job asked for, an array, and two nodes that are hosts of their own. Half an hour
+on 2 cores. Needs root and control groups of version 1 for all of it; what cannot be had is told.
 """
 
 from __future__ import annotations
