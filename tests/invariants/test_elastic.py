@@ -47,7 +47,7 @@ def test_from_one_to_two_to_four_to_one(train: Train, tmp_path: Path) -> None:
 
 
 def _saved(stop: int) -> int:
-    """The step at which a run stops that is asked to when the figures of ``stop`` are written: in the validation of that
-    step, where there is one, else after the next step.
+    """Where a run stops that is asked to as the figures of ``stop`` are written: in the validation of that step, if it
+    has one, else after the next.
     """
     return stop if stop % 2 == 0 else stop + 1
