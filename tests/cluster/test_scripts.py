@@ -167,6 +167,15 @@ def test_one_gpu_with_another_experiment_and_the_export_of_its_run(
     assert json.loads((out / "config.json").read_text(encoding="utf-8"))["dtype"] == "bfloat16"
 
 
+def test_a_rehearsal(slurm: Slurm, submit: Submit, site: dict[str, str], overrides: list[str], tmp_path: Path) -> None:
+    options = ("--ntasks-per-node=2", "--gres=gpu:2")
+    words = [*overrides, "trainer.devices=2", "trainer.max_steps=40", "trainer.max_epochs=100"]
+    said = completed(slurm, submit("rehearse.sbatch", *words, site=site, options=options))
+    assert "verdict" in said
+    assert "--time" in said
+    assert not (tmp_path / "scratch" / "galpaca67b").exists()
+
+
 def test_a_sweep(slurm: Slurm, submit: Submit, site: dict[str, str], overrides: list[str], tmp_path: Path) -> None:
     """The last task that ends shows all of them."""
     sweep = tmp_path / "rates.txt"
