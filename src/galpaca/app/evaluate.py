@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -23,17 +21,15 @@ from galpaca.app.measure import (
     read_records,
 )
 from galpaca.app.own_options import told_in_own_options
+from galpaca.app.results import ResultsPlace, keep_result, results_place
 from galpaca.errors import InputError, Problems
 from galpaca.inference.places import find_model
-from galpaca.runs.folder import replace_file
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from galpaca.inference.harness import FoundTask, Tasks
     from galpaca.inference.loading import Dtype, Loaded
-
-FOLDER = "evaluation"
 
 
 @dataclass(frozen=True)
@@ -75,14 +71,6 @@ class TaskOptions:
     instruct: bool | None
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where results go, and the card that tells them, if there is one."""
-
-    folder: Path
-    card: Path | None
-
-
 def evaluate_records(options: EvaluateOptions, records: Path) -> None:
     """Loss and perplexity over records, as training counts them, for all and for each category.
 
@@ -91,7 +79,7 @@ def evaluate_records(options: EvaluateOptions, records: Path) -> None:
     """
     console = make_console()
     problems = Problems()
-    models, place = _door(options, problems)
+    one, place = _door(options, problems)
     with told_in_own_options():
         held_out = collect(problems, lambda: read_records(records))
     problems.raise_any()
@@ -99,9 +87,9 @@ def evaluate_records(options: EvaluateOptions, records: Path) -> None:
     assert held_out is not None
     with told_in_own_options():
         loaded = load_shown(options.model, options.dtype, options.template, console)
-    result = _records_result(options, models, loaded, held_out, console)
+    result = _records_result(options, one, loaded, held_out, console)
     stem = re.sub(r"[^\w.-]+", "-", records.stem)
-    _keep(place, f"records-{stem}-{held_out.fingerprint[:8]}.json", result, models.label, console)
+    keep_result(place, f"records-{stem}-{held_out.fingerprint[:8]}.json", result, one.label, console)
     _show_losses(console, result)
 
 
@@ -208,7 +196,7 @@ def _run_task(
     options: TaskOptions,
     one: Labelled,
     loaded: Loaded,
-    place: _Place,
+    place: ResultsPlace,
     console: Console,
 ) -> None:
     from importlib.metadata import version
@@ -236,7 +224,7 @@ def _run_task(
     }
     rows = task_rows(results)
     result = {**_head("tasks", one, loaded), "settings": settings, "rows": rows}
-    _keep(place, _file_name(task.name, instruct, options), result, one.label, console)
+    keep_result(place, _file_name(task.name, instruct, options), result, one.label, console)
     show_rows(console, f"{task.name}", [_told_task(row) for row in rows])
 
 
@@ -257,7 +245,7 @@ def _told_task(row: Mapping[str, Any]) -> tuple[str, str]:
     return name, f"{row['value']:.4f}{error}"
 
 
-def _door(options: EvaluateOptions, problems: Problems) -> tuple[Labelled, _Place | None]:
+def _door(options: EvaluateOptions, problems: Problems) -> tuple[Labelled, ResultsPlace | None]:
     if options.max_length is not None and options.max_length < 1:
         problems.add(f"{options.max_length} is too few", where="--max-length", fix="1 or more")
     if options.template:
@@ -269,23 +257,7 @@ def _door(options: EvaluateOptions, problems: Problems) -> tuple[Labelled, _Plac
     [one] = labelled_models([options.model], problems)
     if problems.count:
         return one, None
-    return one, collect(problems, lambda: _place(Path(find_model(one.model)), options.out))
-
-
-def _place(model: Path, out: Path | None) -> _Place:
-    """Raises:
-    InputError: results cannot be kept there.
-    """
-    if out is None and not model.is_dir():
-        raise InputError(
-            "the model is the Hub's, so no folder of yours holds it", where=model, fix="--out FOLDER for the results"
-        )
-    card = model / "README.md"
-    place = _Place(out or model / FOLDER, card if out is None and card.is_file() else None)
-    above = next(folder for folder in (place.folder, *place.folder.absolute().parents) if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise InputError("results cannot be kept here", where=place.folder, fix="--out ANOTHER_FOLDER")
-    return place
+    return one, collect(problems, lambda: results_place(Path(find_model(one.model)), options.out))
 
 
 def _head(kind: str, one: Labelled, loaded: Loaded) -> dict[str, Any]:
@@ -294,34 +266,3 @@ def _head(kind: str, one: Labelled, loaded: Loaded) -> dict[str, Any]:
     kept = {name: value for name, value in facts.items() if name not in ("name", "batch_size")}
     written = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     return {"kind": kind, "galpaca": galpaca.__version__, "written_at": written, "model": kept}
-
-
-def _keep(place: _Place, name: str, result: Mapping[str, Any], label: str, console: Console) -> None:
-    try:
-        place.folder.mkdir(parents=True, exist_ok=True)
-        _write(place, name, result, label)
-    except OSError as error:
-        raise InputError(
-            f"the result cannot be kept: {error.strerror or error}", where=place.folder, fix="--out ANOTHER_FOLDER"
-        ) from None
-    console.print(f"kept in {place.folder / name}", markup=False)
-
-
-def _write(place: _Place, name: str, result: Mapping[str, Any], label: str) -> None:
-    replace_file(place.folder / name, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
-    if place.card is None:
-        return
-    from galpaca.release.evaluation import card_with_results
-
-    results = [_read(path) for path in sorted(place.folder.glob("*.json"))]
-    replace_file(place.card, card_with_results(place.card.read_text(encoding="utf-8"), label, results))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["kind"] not in ("records", "tasks") or not isinstance(content["rows"], list):
-            raise ValueError("no result of galpaca evaluate")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"the file is damaged: {error}", where=path, fix="remove it, and measure again") from None
-    return dict(content)

@@ -10,18 +10,7 @@ from typing import Any
 from galpaca.data.prompts import PROMPT_FILE, load_template
 from galpaca.data.tokenizer import Tokenizer
 from galpaca.errors import InputError
-from galpaca.inference.loading import (
-    DEFAULT_MAX_NEW_TOKENS,
-    Asking,
-    Dtype,
-    Loaded,
-    Reader,
-    fingerprint_of,
-    load,
-    load_weights,
-    place_of,
-    positions_of,
-)
+from galpaca.inference.loading import Asking, Dtype, Loaded, Reader, assembled, load
 from galpaca.inference.places import find_model
 
 _TOKENIZER_FIX = "a folder with the model's own tokenizer files"
@@ -101,20 +90,8 @@ def load_any(name: str, *, dtype: Dtype | None = None, template: str | None = No
     if (Path(path) / PROMPT_FILE).is_file():
         return load(name, dtype=dtype)
     reader, asking = _reading(path, template)
-    model = load_weights(path, name, dtype)
-    generation = model.generation_config
-    ends = generation.eos_token_id
-    return Loaded(
-        name=name,
-        model=model,
-        tokenizer=reader,
-        template=asking,
-        positions=positions_of(model),
-        max_new_tokens=generation.max_new_tokens or DEFAULT_MAX_NEW_TOKENS,
-        fingerprint=fingerprint_of(path, model, vocabulary_fingerprint(reader), getattr(asking, "fingerprint", "")),
-        place=place_of(model),
-        further_ends=tuple(ends) if isinstance(ends, list) else (() if ends is None else (ends,)),
-    )
+    fingerprints = vocabulary_fingerprint(reader), getattr(asking, "fingerprint", "")
+    return assembled(name, path, dtype, reader, asking, fingerprints)
 
 
 def _reading(path: str, template: str | None) -> tuple[Reader, Asking]:

@@ -100,17 +100,34 @@ def load(name: str, *, dtype: Dtype | None = None, template: str | None = None) 
             why="the model would read molecules and proteins in pieces that it does not know",
             fix="restore tokenizer.json and galpaca.json, which belong together",
         )
+    return assembled(name, path, dtype, tokenizer, chosen, (tokenizer.fingerprint, chosen.fingerprint))
+
+
+def assembled(
+    name: str, path: str, dtype: Dtype | None, reader: Reader, asking: Asking, fingerprints: tuple[str, str]
+) -> Loaded:
+    """A model's weights, with what reads and asks for it.
+
+    Args:
+        fingerprints: of ``reader`` and ``asking``.
+
+    Raises:
+        InputError: the weights cannot be had.
+        GalpacaError: the memory does not hold them.
+    """
     model = load_weights(path, name, dtype)
     generation = model.generation_config
+    ends = generation.eos_token_id
     return Loaded(
         name=name,
         model=model,
-        tokenizer=tokenizer,
-        template=chosen,
+        tokenizer=reader,
+        template=asking,
         positions=positions_of(model),
         max_new_tokens=generation.max_new_tokens or DEFAULT_MAX_NEW_TOKENS,
-        fingerprint=fingerprint_of(path, model, tokenizer.fingerprint, chosen.fingerprint),
+        fingerprint=fingerprint_of(path, model, *fingerprints),
         place=place_of(model),
+        further_ends=tuple(ends) if isinstance(ends, list) else (() if ends is None else (ends,)),
     )
 
 

@@ -1,0 +1,80 @@
+"""Where a model's results are kept: one file for each, and all of them in its card."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from galpaca.errors import InputError
+from galpaca.runs.folder import replace_file
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_FOLDER = "evaluation"
+
+
+@dataclass(frozen=True)
+class ResultsPlace:
+    """Where results go, and the card that tells them, if there is one."""
+
+    folder: Path
+    card: Path | None
+
+
+def results_place(model: Path, out: Path | None) -> ResultsPlace:
+    """The model's own folder, or ``out``, in which case no card tells of them.
+
+    Raises:
+        InputError: results cannot be kept there.
+    """
+    if out is None and not model.is_dir():
+        raise InputError(
+            "the model is the Hub's, so no folder of yours holds it", where=model, fix="--out FOLDER for the results"
+        )
+    card = model / "README.md"
+    place = ResultsPlace(out or model / _FOLDER, card if out is None and card.is_file() else None)
+    above = next(folder for folder in (place.folder, *place.folder.absolute().parents) if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise InputError("results cannot be kept here", where=place.folder, fix="--out ANOTHER_FOLDER")
+    return place
+
+
+def keep_result(place: ResultsPlace, name: str, result: Mapping[str, Any], label: str, console: Console) -> None:
+    """Writes a result, and all of them into the card.
+
+    Raises:
+        InputError: it cannot be kept, or one that is there is damaged.
+    """
+    try:
+        place.folder.mkdir(parents=True, exist_ok=True)
+        _write(place, name, result, label)
+    except OSError as error:
+        raise InputError(
+            f"the result cannot be kept: {error.strerror or error}", where=place.folder, fix="--out ANOTHER_FOLDER"
+        ) from None
+    console.print(f"kept in {place.folder / name}", markup=False)
+
+
+def _write(place: ResultsPlace, name: str, result: Mapping[str, Any], label: str) -> None:
+    replace_file(place.folder / name, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    if place.card is None:
+        return
+    from galpaca.release.evaluation import card_with_results
+
+    results = [_read(path) for path in sorted(place.folder.glob("*.json"))]
+    replace_file(place.card, card_with_results(place.card.read_text(encoding="utf-8"), label, results))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["kind"] not in ("records", "tasks") or not isinstance(content["rows"], list):
+            raise ValueError("no result of galpaca evaluate")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"the file is damaged: {error}", where=path, fix="remove it, and measure again") from None
+    return dict(content)
