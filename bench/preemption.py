@@ -3,8 +3,9 @@
 Every one must come back by itself, go on from its very last step, and end with the weights, to the bit, and the figures
 of a run that was never disturbed. The tests of ``tests/cluster`` do one of each; here are random moments, from a start
 to deep in training, both ways of SLURM to track processes, data workers, signals to one rank and to all, preemption
-with and without the signal that a job asked for, an array, and two nodes that are hosts of their own. Half an hour
-on 2 cores. Needs root and control groups of version 1 for all of it; what cannot be had is told.
+with and without the signal that a job asked for, an array, two nodes that are hosts of their own, and SIGTERM without a
+preemption behind it. Half an hour on 2 cores. Needs root and control groups of version 1 for all of it; what cannot be
+had is told.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,7 @@ class Plan:
         signals: how often each run is disturbed.
         nodes: of the job, which has two ranks.
         array: two jobs of one array.
+        by_hand: SIGTERM that no preemption sends: it does not requeue, and the job is submitted again.
     """
 
     process_tracking: str
@@ -56,13 +58,15 @@ class Plan:
     network: str = "machine"
     nodes: int = 1
     array: bool = False
+    by_hand: bool = False
 
     @property
     def title(self) -> str:
         workers = f"{self.workers} data workers" if self.workers != 1 else "1 data worker"
         preemption = "with a user signal" if self.user_signal else "SIGTERM only"
         kind = "array of 2" if self.array else f"{self.nodes} x {2 // self.nodes} ranks"
-        return f"{self.process_tracking}, {self.network}, {workers}, preemption {preemption}, {kind}"
+        how = "SIGTERM alone, submitted again" if self.by_hand else f"preemption {preemption}"
+        return f"{self.process_tracking}, {self.network}, {workers}, {how}, {kind}"
 
 
 PLANS = (
@@ -72,6 +76,8 @@ PLANS = (
     Plan("cgroup", workers=1, signals=5, user_signal=False),
     Plan("linuxproc", workers=0, signals=1, user_signal=False, array=True),
     Plan("cgroup", workers=0, signals=2, network="two hosts", nodes=2),
+    Plan("linuxproc", workers=1, signals=4, by_hand=True),
+    Plan("cgroup", workers=0, signals=4, by_hand=True),
 )
 
 
@@ -90,7 +96,7 @@ def main() -> int:
         fetch(prefix)
         server = Server(_TESTS)
         stack.callback(server.close)
-        for plan in PLANS:
+        for plan in (plan for plan in PLANS if given.only in plan.title):
             print(plan.title, flush=True)
             try:
                 for row in _disturb(plan, prefix, server.address, -(-plan.signals // given.share)):
@@ -105,8 +111,9 @@ def main() -> int:
     signals = [row for row in rows if "way" in row]
     failed = [row for row in rows if str(row["result"]).startswith("failed")]
     minutes = round((time.perf_counter() - began) / 60, 1)
-    print(f"{len(signals)} disturbed, {len(failed)} not as if nothing had been, in {minutes} min")
-    figures = {"disturbed": len(signals), "failed": failed, "minutes": minutes, "rows": rows}
+    left_out = sum(str(row["result"]).startswith("not done") for row in rows)
+    print(f"{len(signals)} disturbed, {len(failed)} not as if nothing had been, {left_out} left out, in {minutes} min")
+    figures = {"disturbed": len(signals), "left_out": left_out, "failed": failed, "minutes": minutes, "rows": rows}
     print(f"written: {save('preemption', figures, given.out)}")
     return 1 if failed else 0
 
@@ -114,6 +121,7 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.preemption", description=__doc__)
     parser.add_argument("--share", type=int, default=1, help="take one of so many of the planned signals (%(default)s)")
+    parser.add_argument("--only", default="", metavar="WORDS", help="plans with these words in their title")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of results (%(default)s)")
     return parser.parse_args()
 
@@ -131,7 +139,9 @@ def _disturb(plan: Plan, prefix: Path, server: str, signals: int) -> Iterator[di
         overrides = (f"trainer.max_steps={_STEPS}", f"trainer.data_workers={plan.workers}")
         straight = desk.straight(server, *overrides)
         layout = Layout(plan.nodes, 2 // plan.nodes)
-        if plan.array:
+        if plan.by_hand:
+            yield from _terminate(desk, plan, signals, overrides, straight)
+        elif plan.array:
             yield from _disturb_array(desk, desk.submit_array("array", *overrides, layout=layout), straight)
         else:
             job = desk.submit("run", *overrides, layout=layout)
@@ -184,6 +194,34 @@ def _come_back(job: Job, restarts: int) -> dict[str, object]:
     reached, saved = job.step(), job.saved()
     assert saved == reached, f"{reached - saved} steps were lost"
     return {"saved_at_step": saved}
+
+
+def _terminate(
+    desk: Desk, plan: Plan, signals: int, overrides: Sequence[str], straight: Path
+) -> Iterator[dict[str, object]]:
+    """SIGTERM without a preemption behind it: saved and not requeued, so that the same job is submitted again."""
+    generator = random.Random(f"{_SEED} {plan.title}")
+    saved = 0
+    for number in range(signals):
+        job = desk.submit("run", *overrides)
+        job.wait_for_step(saved + 1)
+        time.sleep(generator.uniform(0, _SECONDS_IN_TRAINING))
+        rank = generator.randrange(2)
+        row: dict[str, object] = {"way": f"TERM to rank {rank}" if number % 2 else "TERM to all", "at_step": job.step()}
+        if number % 2:
+            job.signal_rank(rank, signal.SIGTERM)
+        else:
+            job.signal(signal.SIGTERM)
+        try:
+            facts = job.finish("FAILED")
+            assert (facts["Restarts"], facts["ExitCode"]) == ("0", "143:0"), job.told()
+            saved = job.saved()
+            assert saved == job.step(), f"{job.step() - saved} steps were lost"
+            yield {**row, "saved_at_step": saved, "result": "equal"}
+        except (AssertionError, TimeoutError) as error:
+            yield {**row, "result": f"failed: {str(error)[-1500:]}"}
+            return
+    yield {"result": _end(desk.submit("run", *overrides), 0, straight)}
 
 
 def _disturb_array(desk: Desk, jobs: list[Job], straight: Path) -> Iterator[dict[str, object]]:

@@ -16,6 +16,7 @@ from galpaca.app.hub import has_pickled, has_safetensors, is_hub_id
 from galpaca.app.job_lines import SCRIPTS, job_line, rehearsal_line
 from galpaca.app.places import Place, show_next, since
 from galpaca.app.rows import make_rows, rows_folder
+from galpaca.app.samples import load_samples
 from galpaca.app.weights import LocalModel, local_model
 from galpaca.model.opt import (
     ModelSpec,
@@ -29,8 +30,7 @@ from galpaca.model.opt import (
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from galpaca.data.tokenizer import Tokenizer
+    from transformers import OPTConfig
 
 
 def prepare(overrides: Sequence[str]) -> None:
@@ -63,7 +63,9 @@ def prepare(overrides: Sequence[str]) -> None:
     encoded = found.cache / data.fingerprint[:32]
     places.append(Place("encoded", encoded, since(is_new=encoded not in encoded_before)))
     steps = plan_steps(config, data)
-    num_parameters = _check_weights(config, local, data.tokenizer)
+    model_config = read_config(local.spec, data.tokenizer)
+    load_samples(config, data, model_config.max_position_embeddings)
+    num_parameters = _check_weights(config, local, model_config)
     show_rows(console, "data", data.examples.receipt.rows())
     weights = config.model.path or "random weights"
     model = ("model", f"{num_parameters:,} parameters, {weights}")
@@ -94,13 +96,12 @@ def _make_model(spec: ModelSpec, root: Path, console: Console) -> list[Place]:
     return places
 
 
-def _check_weights(config: Config, local: LocalModel, tokenizer: Tokenizer) -> int:
+def _check_weights(config: Config, local: LocalModel, model_config: OPTConfig) -> int:
     """Compares names and shapes of the weights with the model's.
 
     Returns:
         The model's number of parameters.
     """
-    model_config = read_config(local.spec, tokenizer)
     model = build_model(model_config)
     open_weights(local.spec, model_config, parameter_shapes(model), config.seed)
     return sum(parameter.numel() for parameter in model.parameters())

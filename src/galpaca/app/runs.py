@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from galpaca.errors import InputError, Problems
+from galpaca.runs.figures import final_figures
 from galpaca.runs.folder import RunFolder, replace_file
+from galpaca.runs.history import History, read_history
 from galpaca.runs.lock import is_held
 from galpaca.runs.record import RunRecord
 
@@ -99,12 +101,12 @@ def compare(folders: Sequence[RunFolder]) -> list[Row]:
             run=str(folder.path.relative_to(parent)),
             path=str(folder.path),
             state=story.state,
-            step=story.step,
+            step=story.final["steps"],
             num_steps=story.num_steps,
-            loss=story.loss,
-            val_loss=story.val_loss,
-            tokens_per_second=round(story.tokens / story.seconds, 1) if story.seconds else None,
-            hours=round(story.seconds / 3600, 4),
+            loss=story.final["loss"],
+            val_loss=story.final.get("val_loss"),
+            tokens_per_second=story.final["tokens_per_second"],
+            hours=round(story.final["train_seconds"] / 3600, 4),
             config={key: story.config[key] for key in differing if key in story.config},
         )
         for folder, story in zip(folders, stories, strict=True)
@@ -124,77 +126,50 @@ def _runs_below(place: Path) -> Iterator[Path]:
         folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Story:
     """What a run's files tell so far."""
 
-    config: dict[str, Any] = field(default_factory=dict)
-    num_steps: int | None = None
-    step: int = 0
-    loss: float | None = None
-    val_loss: float | None = None
-    tokens: int = 0
-    seconds: float = 0.0
-    state: str = ""
-
-    def add(self, line: Mapping[str, Any]) -> None:
-        """Takes a line of ``metrics.jsonl``."""
-        if "val_loss" in line:
-            self.val_loss = line["val_loss"]
-            return
-        self.step, self.loss = line["step"], line["loss"]
-        self.tokens += line["tokens"]
-        self.seconds += line["step_seconds"]
+    config: Mapping[str, Any]
+    num_steps: int | None
+    final: Mapping[str, Any]
+    state: str
 
 
 def _read(folder: RunFolder) -> _Story:
-    story, unreadable = _Story(), []
     # Asked first: a run that ends meanwhile is called running, and not stopped in the middle.
     running = is_held(folder.lock)
+    unreadable = []
+    config: dict[str, Any] = {}
+    num_steps, history = None, History()
     try:
-        record = RunRecord(folder.record).content
-        story.num_steps = record.get("plan", {}).get("steps")
+        num_steps = RunRecord(folder.record).content.get("plan", {}).get("steps")
     except (InputError, OSError):
         unreadable.append(folder.record.name)
     try:
         if folder.config.is_file():
-            story.config = dict(_leaves(yaml.safe_load(folder.config.read_text(encoding="utf-8"))))
+            config = dict(_leaves(yaml.safe_load(folder.config.read_text(encoding="utf-8"))))
     except (OSError, ValueError, yaml.YAMLError):
         unreadable.append(folder.config.name)
-    if not _read_metrics(folder.metrics, story):
+    try:
+        history = read_history(folder.metrics)
+    except OSError:
+        history.unreadable += 1
+    if history.unreadable:
         unreadable.append(folder.metrics.name)
     notes = [f"{name} cannot be read" for name in unreadable]
-    story.state = "; ".join([_state(folder, story, running), *notes])
-    return story
+    final = final_figures(history.steps, history.validations)
+    state = "; ".join([_state(folder, history.last_step, num_steps, running), *notes])
+    return _Story(config, num_steps, {**final, "steps": history.last_step}, state)
 
 
-def _read_metrics(path: Path, story: _Story) -> bool:
-    """Takes all lines that can be read; a last one that is not whole is still being written, or was when it was killed.
-
-    Returns:
-        Whether all the others could be.
-    """
-    whole = True
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    except OSError:
-        return False
-    for line in text.splitlines(keepends=True):
-        if line.endswith("\n"):
-            try:
-                story.add(json.loads(line))
-            except (ValueError, KeyError, TypeError):
-                whole = False
-    return whole
-
-
-def _state(folder: RunFolder, story: _Story, running: bool) -> str:
-    place = f"at step {story.step:,} of {story.num_steps or 0:,}" if story.num_steps else f"at step {story.step:,}"
+def _state(folder: RunFolder, step: int, num_steps: int | None, running: bool) -> str:
+    place = f"at step {step:,} of {num_steps:,}" if num_steps else f"at step {step:,}"
     if running:
         return f"running {place}"
-    if story.step == 0:
+    if step == 0:
         return "not begun"
-    return "complete" if story.step == story.num_steps and folder.model.is_dir() else f"stopped {place}"
+    return "complete" if step == num_steps and folder.model.is_dir() else f"stopped {place}"
 
 
 def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

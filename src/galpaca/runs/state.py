@@ -1,7 +1,6 @@
 """Whether a run goes on, from its files alone: from another terminal, or from another machine."""
 
 import json
-import os
 import socket
 import statistics
 import time
@@ -12,6 +11,7 @@ from typing import Any, Literal
 
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.history import History
+from galpaca.runs.host import process_age_seconds
 
 Kind = Literal["starting", "running", "stalled", "complete", "stopped", "failed", "killed"]
 
@@ -53,9 +53,9 @@ class Holder:
         """None where it runs on another machine, since a lock there need not be seen here."""
         if self.host != socket.gethostname():
             return None
-        started = _start_time(self.pid)
+        age = process_age_seconds(self.pid)
         # A process that is younger than the lock has only inherited the number.
-        return started is not None and started <= self.since + 2
+        return age is not None and time.time() - age <= self.since + 2
 
 
 def read_holder(lock: Path) -> Holder | None:
@@ -119,15 +119,3 @@ def _modified(path: Path) -> float | None:
         return path.stat().st_mtime
     except OSError:
         return None
-
-
-def _start_time(pid: int) -> float | None:
-    """When a process of this machine was started, in seconds since 1970; None where there is none."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return None
-    if fields[0] == "Z":
-        return None  # dead, and nobody has asked for its exit code yet
-    since_boot = int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + since_boot

@@ -16,6 +16,7 @@ from typing import Any
 import lightning as L
 import torch.distributed
 
+from galpaca.runs.host import process_state
 from galpaca.runs.stacks import StackReport, main_frame, note_stopped, read_reports, verdict, write_report
 
 # How long a rank that has reported waits for the others' reports, and for the first of them to end the job.
@@ -149,19 +150,11 @@ class HangWatch(L.Callback):
 
     def _note_and_wake(self, reported: set[int]) -> None:
         for rank, peer in enumerate(self._peers):
-            if rank not in reported and peer.host == self._peers[self._rank].host and _state(peer.pid) == "T":
+            if rank not in reported and peer.host == self._peers[self._rank].host and process_state(peer.pid) == "T":
                 note_stopped(self.folder, rank)
                 os.kill(peer.pid, signal.SIGCONT)
 
     def _silent(self, peer: Peer) -> str:
         if peer.host != self._peers[self._rank].host:
             return f"on {peer.host} gives no sign"
-        return f"on {peer.host} (process {peer.pid}) {_STATES.get(_state(peer.pid), 'gives no sign')}"
-
-
-def _state(pid: int) -> str:
-    """A process's state letter on this machine; empty where it is gone."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
-    except OSError:
-        return ""
+        return f"on {peer.host} (process {peer.pid}) {_STATES.get(process_state(peer.pid), 'gives no sign')}"
