@@ -49,3 +49,27 @@ def test_another_number_of_processes_is_told(tmp_path: Path, tokenizer_folder: P
     told = begun(line, tmp_path).communicate(timeout=120)[0]
     assert "torchrun has started 2 processes, 2 on each node, and the run wants 3 processes on 1 node" in told
     assert "torchrun --nnodes=1 --nproc-per-node=3" in told
+
+
+# Every process finds the same mistake, and the one that is to tell it is late.
+LATE = """
+import sys, time
+from galpaca.app.doors import guarded
+from galpaca.app.ranks import global_rank
+from galpaca.errors import InputError
+
+def command():
+    if global_rank() == 0:
+        time.sleep(2)
+    raise InputError("the mistake of all")
+
+sys.exit(guarded(command))
+"""
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_early_lets_rank_0_tell(tmp_path: Path) -> None:
+    script = tmp_path / "late.py"
+    script.write_text(LATE)
+    told = subprocess.run([*TORCHRUN, str(script)], capture_output=True, text=True, timeout=120, check=False).stderr
+    assert "error: the mistake of all" in told

@@ -45,6 +45,8 @@ def _exit_code(command: Callable[[], object]) -> int:
             print(f"error: {error}", file=sys.stderr)
         elif error.of_one_rank:
             print(f"error on rank {global_rank()}: {error}", file=sys.stderr)
+        else:
+            _let_rank_0_speak()
         return error.exit_code
     except StoppedBySignal as stop:
         return _stopped(stop)
@@ -66,12 +68,18 @@ def _stopped(stop: StoppedBySignal) -> int:
     if is_launched_child():
         return 0
     if global_rank() != 0:
-        time.sleep(_RANK_0_FIRST_SECONDS)  # if it got the signal too, nothing is left to do
+        _let_rank_0_speak()  # if it got the signal too, nothing is left to do
     else:
         print(str(stop), file=sys.stderr, flush=True)
     if told := requeue(decide(stop.number)):
         print(told, file=sys.stderr, flush=True)
     return stop.exit_code if global_rank() == 0 else _OF_ANOTHER_RANK
+
+
+def _let_rank_0_speak() -> None:
+    """Waits for rank 0 to end: launchers end all processes when the first one leaves with an error."""
+    ignore_signals()
+    time.sleep(_RANK_0_FIRST_SECONDS)
 
 
 def _told(error: OSError) -> GalpacaError:

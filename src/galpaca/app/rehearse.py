@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,9 +25,6 @@ from galpaca.app.room import disk_lack
 from galpaca.errors import GalpacaError, InputError, Problems, StoppedBySignal
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.lock import locked
-
-# Under srun --kill-on-bad-exit the first that ends with an error takes all others with it.
-_RANK_0_FIRST_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -184,5 +180,4 @@ def _end_as_told(code: int) -> None:
     if code == StoppedBySignal.exit_code:
         raise StoppedBySignal("stopped with rank 0")
     if code:
-        time.sleep(_RANK_0_FIRST_SECONDS)
         raise (InputError if code == InputError.exit_code else GalpacaError)("ended with rank 0")
