@@ -162,6 +162,19 @@ def signal_rank_at_step(step: int, number: int, rank: int) -> None:
     InstructionTuner.training_step = signal_and_train  # type: ignore[method-assign]
 
 
+def note_modes(log: str) -> None:
+    """Writes down, for each step, how many modules would leave dropout out."""
+    from galpaca.training.module import InstructionTuner
+
+    train = InstructionTuner.training_step
+
+    def note_and_train(self: InstructionTuner, planned: Any, index: int) -> Any:
+        _append(log, str(sum(not module.training for module in self.modules())))
+        return train(self, planned, index)
+
+    InstructionTuner.training_step = note_and_train  # type: ignore[method-assign]
+
+
 def sleep_in_step(step: int, rank: int) -> None:
     """A rank that hangs in its own code while the others wait for it."""
     from galpaca.training.module import InstructionTuner

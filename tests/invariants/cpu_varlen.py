@@ -85,3 +85,20 @@ def varlen_attn(
     assert window_size == (-1, 0), "causal"
     assert max_q == max_k
     return _varlen(query, key, value, cu_seq_q, scale)
+
+
+def install(stop_at_step: int | None = None) -> None:
+    """Gives this process the path that only GPUs take: attention by one call, micro-batches padded, layers compiled.
+
+    Args:
+        stop_at_step: asks the run to stop as that step's figures are written.
+    """
+    from faults.crash import terminate_at_step
+
+    from galpaca.model import attention
+
+    attention.varlen_attn = varlen_attn
+    attention._can_use_varlen = lambda query, dropout: True
+    attention.is_fast = lambda accelerator, precision, dropout: True
+    if stop_at_step is not None:
+        terminate_at_step(stop_at_step)

@@ -73,7 +73,8 @@ class InstructionTuner(L.LightningModule):
         self.guard = guard or UpdateGuard(holds=True)
         self._nll_sum: Tensor | None = None
         self._grad_norm: Tensor | None = None
-        self._validation_sums: list[tuple[Tensor, int]] = []
+        self._validation_nll_sums: list[Tensor] = []
+        self._validation_target_tokens = 0
 
     def configure_model(self) -> None:
         self.strategy.materialize(self.model)
@@ -133,22 +134,20 @@ class InstructionTuner(L.LightningModule):
         seed_randomness(self.seed, step, micro_batch, self.global_rank)
 
     def validation_step(self, step: StepBatch, batch_idx: int) -> None:
-        for micro_batch in step.micro_batches:
-            self._validation_sums.append((self.strategy.run_micro_batch(micro_batch), len(micro_batch.target_ids)))
+        self._validation_nll_sums += [self.strategy.run_micro_batch(one) for one in step.micro_batches]
+        self._validation_target_tokens += step.planned.num_target_tokens  # of all ranks, padding left out
 
     def on_validation_epoch_start(self) -> None:
-        self._validation_sums.clear()
+        self._validation_nll_sums.clear()
+        self._validation_target_tokens = 0
 
     def on_validation_epoch_end(self) -> None:
         """Logs ``val_loss``: one division over all target tokens of all ranks."""
-        nll = torch.stack([nll.double().cpu() for nll, _ in self._validation_sums]).sum()
-        count = float(sum(count for _, count in self._validation_sums))
-        sums = self.trainer.strategy.reduce(
-            torch.tensor([nll, count], dtype=torch.float64, device=self.device), reduce_op="sum"
-        )
-        self._validation_sums.clear()
+        nll_sum = torch.stack([one.double().cpu() for one in self._validation_nll_sums]).sum().to(self.device)
+        loss = self.trainer.strategy.reduce(nll_sum, reduce_op="sum") / max(1, self._validation_target_tokens)
+        self._validation_nll_sums.clear()
         # The same on all ranks already; sync_dist only keeps Lightning from warning that it might not be.
-        self.log("val_loss", (sums[0] / sums[1].clamp(min=1)).float(), logger=False, sync_dist=True)
+        self.log("val_loss", loss.float(), logger=False, sync_dist=True)
 
     def configure_optimizers(self) -> Optimizer:
         return make_adamw(self.optimizer_spec, self.named_parameters())
