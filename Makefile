@@ -5,29 +5,34 @@ PYTHON ?= python3
 # Not `?=`: a VENV that happens to be in the shell's environment must not be installed into, or cleaned away.
 VENV := .venv
 PYTEST_ARGS ?=
+# Processes that tests run in.
+WORKERS ?= 2
 
 bin := $(VENV)/bin
 stamp := $(VENV)/.installed
 
-.PHONY: help venv test slow demo endurance lint format clean
+.PHONY: help venv test slow demo endurance reference lint format clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST))
 
 venv: $(stamp) ## Create .venv with the pinned versions of constraints.txt
 
-test: $(stamp) ## Run the tests that take minutes together; add PYTEST_ARGS='-k WORD' for some of them
-	$(bin)/pytest -n 2 --dist worksteal -q -m "not slow" $(PYTEST_ARGS)
+test: $(stamp) ## Run the fast tests (minutes); WORKERS=N in parallel, PYTEST_ARGS='-k WORD' for some of them
+	$(bin)/pytest -n $(WORKERS) --dist worksteal -q -m "not slow" $(PYTEST_ARGS)
 
-slow: $(stamp) ## Run the others: kills, full disks, whole ways of a user, benchmarks in small
-	$(bin)/pytest -n 2 --dist worksteal -q -m slow $(PYTEST_ARGS)
+slow: $(stamp) ## Run the slow tests: kills, full disks, end-to-end runs, small benchmarks
+	$(bin)/pytest -n $(WORKERS) --dist worksteal -q -m slow $(PYTEST_ARGS)
 
-demo: $(stamp) ## Train and use a tiny model, start to end
+demo: $(stamp) ## Train a tiny model on science facts and query it
 	$(bin)/galpaca demo
 
-endurance: $(stamp) ## Kill runs at every write of a checkpoint, preempt jobs of a SLURM; each must go on; an hour
+endurance: $(stamp) ## Kill runs at every checkpoint write and preempt SLURM jobs; each must resume; an hour
 	$(bin)/python -m bench.endurance
 	$(bin)/python -m bench.preemption
+
+reference: $(stamp) ## Write docs/configuration-reference.md from the code and conf/
+	$(bin)/python scripts/make_reference.py
 
 lint: $(stamp) ## Check style, types and shell scripts
 	$(bin)/ruff check
@@ -35,7 +40,7 @@ lint: $(stamp) ## Check style, types and shell scripts
 	$(bin)/mypy
 	$(bin)/shellcheck --external-sources slurm/*.sbatch slurm/*.sh slurm/site.env.example .ci/run
 
-format: $(stamp) ## Rewrite the code in style
+format: $(stamp) ## Format the code
 	$(bin)/ruff check --fix-only
 	$(bin)/ruff format
 

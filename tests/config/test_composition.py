@@ -3,14 +3,15 @@
 import inspect
 import itertools
 import shlex
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
-from hydra.utils import instantiate
+from hydra.utils import get_method, instantiate
 from omegaconf import OmegaConf
 
-from galpaca.app.config import Config, compose
+from galpaca.app.config import SECTIONS, Config, compose, keys_of
 from galpaca.errors import InputError
 
 CONF = REPOSITORY / "conf"
@@ -34,7 +35,7 @@ def test_every_experiment_composes_and_binds(experiment: str) -> None:
     bind(config.logger, *GIVEN["logger"])
 
 
-GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "experiment")
+GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in ("experiment", "recipe"))
 
 
 @pytest.mark.parametrize(("group", "name"), [(group, name) for group in GROUPS for name in files(group)])
@@ -98,6 +99,51 @@ def test_a_run_saves_the_configuration_it_can_be_read_back_from() -> None:
 
     node = OmegaConf.create(resolved)
     assert parse(node) == config  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("recipe", files("recipe"))
+def test_a_recipe_makes_a_run_of_any_model(recipe: str) -> None:
+    config, _ = compose([f"+recipe={recipe}", "model=galactica-125m", "logger=local", "run.name=test"])
+    assert (config.optim.lr, config.batch.examples, config.data.max_length) == (2e-5, 128, 512)
+    assert str(config.logger["_target_"]).endswith(".none")
+
+
+def values_of(path: Path) -> dict[str, object]:
+    """Dotted keys and values that a file sets by itself."""
+    node = OmegaConf.load(path)
+    node.pop("defaults", None)
+    return {key: OmegaConf.select(node, key) for key in keys_of(node) if not OmegaConf.is_config(node.get(key, 0))}
+
+
+# What a file is named for stands in it, although it is the default.
+NAMED_FOR = {("trainer", "gpu", "accelerator"), ("precision", "32-true", "name")}
+
+
+@pytest.mark.parametrize(
+    ("group", "name"), [(group, name) for group in GROUPS for name in files(group) if group in SECTIONS]
+)
+def test_no_group_file_repeats_a_default(group: str, name: str) -> None:
+    """Defaults have one home, the records of the code; a second one goes stale."""
+    defaults = {item.name: item.default for item in fields(SECTIONS[group])}
+    for key, value in values_of(CONF / group / f"{name}.yaml").items():
+        assert defaults.get(key, value) != value or (group, name, key) in NAMED_FOR or key not in defaults
+
+
+@pytest.mark.parametrize("name", [name for name in files("experiment") if name != "demo"])
+def test_an_experiment_sets_only_what_differs_from_the_recipe(name: str) -> None:
+    recipe = values_of(CONF / "recipe" / "alpaca.yaml")
+    for key, value in values_of(CONF / "experiment" / f"{name}.yaml").items():
+        assert recipe.get(key) != value, f"{key} stands in the recipe"
+
+
+@pytest.mark.parametrize(("group", "name"), [(group, name) for group in GIVEN for name in files(group)])
+def test_a_target_and_its_file_have_the_same_defaults(group: str, name: str) -> None:
+    """Both can be read alone: the file by Hydra, which must know every key, and the function in Python."""
+    values = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{name}.yaml"))
+    assert isinstance(values, dict)
+    signature = inspect.signature(get_method(values.pop("_target_")))
+    defaults = {k: p.default for k, p in signature.parameters.items() if p.default is not p.empty}
+    assert {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()} == defaults
 
 
 def test_an_unknown_key_in_a_file_is_an_error(tmp_path: Path) -> None:

@@ -165,7 +165,8 @@ class RunSpec:
     """The run folder: ``<root>/<name>``.
 
     Attributes:
-        name, root: of the folder.
+        name: names the run and its folder.
+        root: the folder that holds all runs, and the cache.
         accept_changes: go on although recipe or data are not those that the run was begun with.
     """
 

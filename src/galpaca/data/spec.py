@@ -14,8 +14,10 @@ class DataSpec:
 
     Attributes:
         path: a .json, .jsonl, .csv, .tsv or .parquet file.
-        hub_id, hub_split, hub_revision: a data set of the Hub, where there is no path.
-        fields: the source's column for ``instruction``, ``input`` and ``output``.
+        hub_id: a data set of the Hub, where there is no path.
+        hub_split: split of the Hub data set.
+        hub_revision: branch, tag or commit of the Hub data set; by default its newest.
+        fields: the source's column for ``instruction``, ``input`` and ``output``; by default of that name.
         expected_records: refuse any other number of records.
         template: a shipped template's name, or the path of a YAML file.
         max_length: tokens after which an example is cut.

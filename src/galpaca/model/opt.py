@@ -25,7 +25,11 @@ class ModelSpec:
         path: folder or Hub id of an OPT model; None gives random weights of the architecture below.
         revision: of the Hub id.
         tokenizer: folder or Hub id; by default that of the model.
-        num_layers, hidden_size, num_heads, ffn_size, max_positions: the architecture, where there is no path.
+        num_layers: decoder layers, where there is no path; the same holds for the four sizes below.
+        hidden_size: width of the residual stream, a multiple of the heads.
+        num_heads: attention heads of a layer.
+        ffn_size: width of a layer's feed-forward part.
+        max_positions: longest sequence in tokens.
         dropout: of embeddings and residual branches, during training.
         attention_dropout: of attention weights; anything above 0 takes the slower attention over single examples.
         license: of the weights, for the model card.

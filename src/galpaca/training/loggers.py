@@ -31,7 +31,8 @@ def wandb(
         project: where the run is shown.
         entity: person or team whose project it is; by default that of the key.
         group: under which it is shown with others.
-        tags, notes: a person's own.
+        tags: words to filter runs by.
+        notes: a text about the run.
     """
     from lightning.pytorch.utilities import rank_zero_only
 

@@ -15,6 +15,9 @@ class OptimizerSpec:
     Attributes:
         lr: peak learning rate.
         weight_decay: of matrices; biases and layer norms have none.
+        beta1: decay rate of Adam's first moment.
+        beta2: decay rate of Adam's second moment.
+        eps: added to the root of the second moment, so that no update divides by 0.
         schedule: ``cosine``, ``linear`` (both to 0) or ``constant``, after the warm-up.
         warmup_ratio: share of the steps over which the rate rises from 0.
         clip_norm: bound of the global gradient norm; null leaves gradients alone.
