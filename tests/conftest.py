@@ -15,7 +15,7 @@ import pytest
 from forked import Forked, Server
 
 REPOSITORY = Path(__file__).parents[1]
-SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+SHARED_DATA = Path(os.environ.get("GALPACA_TEST_DATA") or REPOSITORY.parent / "shared" / "data")
 DEMO = REPOSITORY / "src" / "galpaca" / "demo"
 
 # No test reaches for a network, and processes side by side leave each other a core.
@@ -28,7 +28,12 @@ Train = Callable[..., subprocess.CompletedProcess[str]]
 def shared_data() -> Path:
     """Real records, a tokenizer of GALACTICA's kind, and what the reference makes of them."""
     if not SHARED_DATA.is_dir():
-        pytest.skip(f"needs the real data in {SHARED_DATA}, which is not part of the repository")
+        pytest.skip(
+            f"needs alpaca_999.json, galactica_tokenizer/ and alpaca_999_reference.jsonl in {SHARED_DATA}, or where "
+            "GALPACA_TEST_DATA says; their licences differ from the code's. With 999 of Alpaca's records and "
+            "GALACTICA's tokenizer, tests/parity/plain_reference.py writes the third. Records of the repository prove "
+            "the same in tests/parity/test_plain_reference.py"
+        )
     return SHARED_DATA
 
 

@@ -93,7 +93,7 @@ def test_there_is_much_to_check() -> None:
 OVERRIDE = re.compile(r"(?!\w+=(True|False|None)$)[+~]{0,2}[a-z][\w.]*=\S+")
 GROUPS = sorted(path.name for path in config_folder().iterdir() if path.is_dir())
 # What overrides need beside them, to be a run.
-BASE = {"data.path": "x", "model.tokenizer": "x"}
+BASE = {"data.path": "x", "model.tokenizer": "x", "run.name": "x"}
 
 
 def overrides() -> list[Code]:

@@ -50,8 +50,8 @@ BACK, FRONT = "asynchronous", "synchronous"
 PACKING_ROWS = [(128, 4, 4096), (128, 8, 4096), (1024, 16, 3072), (1024, 64, 4096), (128, 64, 4096)]
 
 FIGURES = [
-    Figure(README, r"\| (\d+) of \d+ in the same bits \(`python -m bench\.endurance", "endurance", at("kills")),
-    Figure(README, r"\| (\d+) of \d+ in the same bits \(`python -m bench\.preemption", "preemption", at("disturbed")),
+    Figure(README, r"\| (\d+) of \1 in the same bits \(`python -m bench\.endurance", "endurance", at("kills")),
+    Figure(README, r"\| (\d+) of \1 in the same bits \(`python -m bench\.preemption", "preemption", at("disturbed")),
     Figure(README, r"\| ([\d.]+) x; [\d.]+ x; [\d.]+ x, small", "peers", at("ratio", "trainer")),
     Figure(README, r"\| [\d.]+ x; ([\d.]+) x; [\d.]+ x, small", "peers", at("ratio", "trl")),
     Figure(README, r"\| [\d.]+ x; [\d.]+ x; ([\d.]+) x, small", "peers", at("ratio", "trl_packed")),
