@@ -159,7 +159,7 @@ def _check_belongs(folder: RunFolder, manifest: Manifest, record: RunRecord) -> 
             f"the lines up to step {manifest.step} are not those that were there when its checkpoint was taken",
             where=folder.metrics,
             why="a figure in it may be wrong",
-            fix="restore the file; run.accept_changes=true goes on with it as it is",
+            fix="restore the file; run.accept_changes=true goes on without the lines that cannot be read",
         )
     problems.raise_any()
 
