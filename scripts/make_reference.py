@@ -11,16 +11,18 @@ import inspect
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from hydra.utils import get_method
 from omegaconf import OmegaConf
 
-from galpaca.app.config import SECTIONS, Config, config_folder
+from galpaca.app.config import Config, config_folder
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "configuration-reference.md"
+# The groups that become records, in the order of a run's configuration.
+SECTIONS: dict[str, type] = {name: kind for name, kind in get_type_hints(Config).items() if is_dataclass(kind)}
 RECIPE = "recipe"
 _NAMED_FILES, _SHOWN_CHARACTERS = 2, 40
 

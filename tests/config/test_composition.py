@@ -3,15 +3,16 @@
 import inspect
 import itertools
 import shlex
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 from conftest import REPOSITORY
 from hydra.utils import get_method, instantiate
 from omegaconf import OmegaConf
 
-from galpaca.app.config import SECTIONS, Config, compose, keys_of
+from galpaca.app.config import Config, compose, keys_of
 from galpaca.errors import InputError
 
 CONF = REPOSITORY / "conf"
@@ -114,6 +115,8 @@ def values_of(path: Path) -> dict[str, object]:
     node.pop("defaults", None)
     return {key: OmegaConf.select(node, key) for key in keys_of(node) if not OmegaConf.is_config(node.get(key, 0))}
 
+
+SECTIONS = {name: kind for name, kind in get_type_hints(Config).items() if is_dataclass(kind)}
 
 # What a file is named for stands in it, although it is the default.
 NAMED_FOR = {("trainer", "gpu", "accelerator"), ("precision", "32-true", "name")}

@@ -6,7 +6,7 @@ import sys
 import pytest
 from conftest import REPOSITORY
 
-from galpaca.app.config import SECTIONS, compose, keys_of
+from galpaca.app.config import compose, keys_of
 
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 import make_reference
@@ -24,7 +24,7 @@ def test_every_key_has_a_row(choice: str) -> None:
     from omegaconf import OmegaConf
 
     _, resolved = compose(["+experiment=demo", choice])
-    groups = {*SECTIONS, "strategy", "logger", "callbacks", "data.fields"}
+    groups = {*make_reference.SECTIONS, "strategy", "logger", "callbacks", "data.fields"}
     keys = {key for key in keys_of(OmegaConf.create(resolved)) if key not in groups and not key.endswith("_target_")}
     described = set(re.findall(r"^\| `([\w.]+)` \|", PAGE, re.MULTILINE))
     assert keys <= described

@@ -78,7 +78,7 @@ class Config:
         return recipe if longest is None else {**recipe, "trainer.longest_steps": longest}
 
 
-SECTIONS: Mapping[str, Any] = {
+_SECTIONS: Mapping[str, Any] = {
     "run": RunSpec,
     "data": DataSpec,
     "model": ModelSpec,
@@ -104,7 +104,7 @@ def register() -> None:
     from hydra.core.config_store import ConfigStore
 
     every_key: dict[str, Any] = {
-        name: OmegaConf.to_container(OmegaConf.structured(section)) for name, section in SECTIONS.items()
+        name: OmegaConf.to_container(OmegaConf.structured(section)) for name, section in _SECTIONS.items()
     }
     ConfigStore.instance().store("every_key", {**every_key, "callbacks": {}, "seed": Config.seed})
     package = Path(str(resources.files("galpaca")))
@@ -162,7 +162,7 @@ def parse(node: DictConfig) -> Config:
         elif name == "seed" and name in node:
             sections[name] = _seed(problems, node[name])
         elif name in node:
-            section, value = SECTIONS.get(name), node[name]
+            section, value = _SECTIONS.get(name), node[name]
             sections[name] = _parse_section(problems, name, value, section) if section else _plain(value)
     problems.raise_any()
     return Config(**sections)
