@@ -58,13 +58,13 @@ def described(docstring: str | None, heading: str) -> dict[str, str]:
     """Names and their descriptions below ``Attributes:`` or ``Args:``."""
     lines = inspect.cleandoc(docstring or "").splitlines()
     found: dict[str, str] = {}
-    name = ""
+    names: list[str] = []
     for line in lines[lines.index(f"{heading}:") + 1 :] if f"{heading}:" in lines else []:
-        if match := re.match(r"    (\w+): (.*)", line):
-            name = match[1]
-            found[name] = match[2]
-        elif line.startswith("        ") and name:
-            found[name] += f" {line.strip()}"
+        if match := re.match(r"    (\w+(?:, \w+)*): (.*)", line):
+            names = match[1].split(", ")
+            found |= dict.fromkeys(names, match[2])
+        elif line.startswith("        "):
+            found |= {name: f"{found[name]} {line.strip()}" for name in names}
         else:
             break
     return {name: _markdown(text) for name, text in found.items()}

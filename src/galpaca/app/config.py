@@ -25,7 +25,7 @@ class Config:
     """A whole run. ``strategy``, ``logger`` and each of ``callbacks`` name a ``_target_`` and its arguments.
 
     Attributes:
-        seed: decides the order of examples, dropout, and random initial weights.
+        seed: seed of the order of examples, of dropout, and of random initial weights.
     """
 
     run: RunSpec

@@ -165,9 +165,9 @@ class RunSpec:
     """The run folder: ``<root>/<name>``.
 
     Attributes:
-        name: names the run and its folder.
-        root: the folder that holds all runs, and the cache.
-        accept_changes: go on although recipe or data are not those that the run was begun with.
+        name: name of the run.
+        root: parent folder of all runs.
+        accept_changes: resume even if the recipe or the data changed since the run was started.
     """
 
     name: str

@@ -13,15 +13,15 @@ class DataSpec:
     """Where the records are and what becomes of them.
 
     Attributes:
-        path: a .json, .jsonl, .csv, .tsv or .parquet file.
-        hub_id: a data set of the Hub, where there is no path.
+        path: records file: .json, .jsonl, .csv, .tsv or .parquet.
+        hub_id: a Hub data set, if there is no path.
         hub_split: split of the Hub data set.
-        hub_revision: branch, tag or commit of the Hub data set; by default its newest.
-        fields: the source's column for ``instruction``, ``input`` and ``output``; by default of that name.
-        expected_records: refuse any other number of records.
-        template: a shipped template's name, or the path of a YAML file.
-        max_length: tokens after which an example is cut.
-        val_fraction: share of the records held out, decided by each record's content.
+        hub_revision: branch, tag or commit of the Hub data set; default: the newest.
+        fields: the source's column for ``instruction``, ``input`` and ``output``; default: the same names.
+        expected_records: required number of records; null accepts any.
+        template: name of a shipped prompt template, or path of a YAML file.
+        max_length: examples are truncated to this many tokens.
+        val_fraction: fraction of the records held out for validation, chosen by a hash of each record.
         on_empty: ``keep``, ``drop`` or ``error`` for records with an empty output.
         on_cut: the same for records longer than ``max_length``.
         cache_dir: where encoded data is kept; by default ``.cache/encoded`` below ``run.root``.

@@ -22,17 +22,17 @@ class ModelSpec:
     """Which model to train.
 
     Attributes:
-        path: folder or Hub id of an OPT model; None gives random weights of the architecture below.
-        revision: of the Hub id.
-        tokenizer: folder or Hub id; by default that of the model.
-        num_layers: decoder layers, where there is no path; the same holds for the four sizes below.
-        hidden_size: width of the residual stream, a multiple of the heads.
-        num_heads: attention heads of a layer.
-        ffn_size: width of a layer's feed-forward part.
-        max_positions: longest sequence in tokens.
-        dropout: of embeddings and residual branches, during training.
-        attention_dropout: of attention weights; anything above 0 takes the slower attention over single examples.
-        license: of the weights, for the model card.
+        path: folder or Hub id of an OPT model; None starts from random weights with the architecture below.
+        revision: revision of the Hub id.
+        tokenizer: folder or Hub id; default: the model's own.
+        num_layers: number of decoder layers; this and the next four only if there is no path.
+        hidden_size: width of the residual stream; a multiple of ``num_heads``.
+        num_heads: attention heads per layer.
+        ffn_size: width of the feed-forward block.
+        max_positions: context length in tokens.
+        dropout: dropout probability of embeddings and residual branches during training.
+        attention_dropout: dropout probability of attention weights; above 0 uses the slower per-example attention.
+        license: license of the weights, for the model card.
     """
 
     path: str | None = None

@@ -31,8 +31,8 @@ def wandb(
         project: where the run is shown.
         entity: person or team whose project it is; by default that of the key.
         group: under which it is shown with others.
-        tags: words to filter runs by.
-        notes: a text about the run.
+        tags: tags to filter runs by.
+        notes: free text about the run.
     """
     from lightning.pytorch.utilities import rank_zero_only
 

@@ -14,7 +14,7 @@ class OptimizerSpec:
 
     Attributes:
         lr: peak learning rate.
-        weight_decay: of matrices; biases and layer norms have none.
+        weight_decay: weight decay of matrices; biases and layer norms have none.
         beta1: decay rate of Adam's first moment.
         beta2: decay rate of Adam's second moment.
         eps: added to the root of the second moment, so that no update divides by 0.
