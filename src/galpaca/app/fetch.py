@@ -22,8 +22,8 @@ from galpaca.app.hub import (
 )
 from galpaca.app.prepared import Filled, make_folder
 from galpaca.errors import InputError, Problems
+from galpaca.files.checksums import FileFacts, facts_of
 from galpaca.model.opt import ModelSpec
-from galpaca.runs.checksums import FileFacts, facts_of
 
 if TYPE_CHECKING:
     from rich.console import Console

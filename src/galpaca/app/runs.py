@@ -12,8 +12,9 @@ from typing import Any
 import yaml
 
 from galpaca.errors import InputError, Problems
+from galpaca.files.atomic import replace_file
 from galpaca.runs.figures import final_figures
-from galpaca.runs.folder import RunFolder, replace_file
+from galpaca.runs.folder import RunFolder
 from galpaca.runs.history import History, read_history
 from galpaca.runs.lock import is_held
 from galpaca.runs.record import RunRecord

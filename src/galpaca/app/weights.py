@@ -27,8 +27,8 @@ from galpaca.app.hub import (
 )
 from galpaca.app.prepared import Checksums, read_checksums
 from galpaca.errors import InputError, Problems
+from galpaca.files.checksums import FileFacts, damages
 from galpaca.model.opt import ModelSpec
-from galpaca.runs.checksums import FileFacts, damages
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -15,9 +15,9 @@ import lightning as L
 
 from galpaca.data.collate import StepBatch
 from galpaca.errors import GalpacaError, StoppedBySignal
+from galpaca.files.checksums import FileFacts
 from galpaca.model.tensors import Shapes
 from galpaca.runs.checkpoints import Manifest, Retention, commit, partial_of, retire
-from galpaca.runs.checksums import FileFacts
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.metrics import MetricsFile, validation_losses
 from galpaca.training.checkpoints.store import CheckpointStore
