@@ -57,6 +57,7 @@ def fit(
         StoppedBySignal: asked to stop, and saved.
     """
     from galpaca.training.checkpoints.store import CheckpointStore
+    from galpaca.training.consensus import Consensus
     from galpaca.training.logger_sink import LoggerSink
     from galpaca.training.module import InstructionTuner
     from galpaca.training.trainer import make_trainer
@@ -72,7 +73,8 @@ def fit(
             for logger in loggers:
                 logger.log_hyperparams({"config": asdict(config), **record.content})
         policy = make_policy(config, folder, steps)
-        metrics = make_metrics(config, folder, steps, model.config, sinks, shutdown, policy)
+        consensus = Consensus(shutdown, config.trainer.read_metrics_every_steps)
+        metrics = make_metrics(config, folder, steps, model.config, sinks, consensus, policy)
         store = CheckpointStore(begin.weights, begin.shapes)
         checkpointer = make_checkpointer(
             config, folder, steps, record.content["recipe"], store, metrics, file, [logger_sink]
@@ -95,7 +97,7 @@ def fit(
         with _children_of(trainer, config):
             trainer.fit(tuner, datamodule=steps.module, ckpt_path=folder.checkpoint(begin.step))
         shutdown.deferred = False
-        stop = metrics.agreed_stop or (signal_of(shutdown.urgency) if shutdown.urgency else None)
+        stop = consensus.agreed_stop or (signal_of(shutdown.urgency) if shutdown.urgency else None)
         if stop and global_rank() == 0:  # others have nothing left to do
             told = "stopped after the last step, which is saved; the same command releases it"
             raise StoppedBySignal(told, stop, agreed=True)
