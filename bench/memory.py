@@ -205,7 +205,7 @@ def _forked(make: Callable[[Shape, Path], Path], shape: Shape, folder: Path) -> 
 
 def _make_run(shape: Shape, folder: Path) -> Path:
     """A run folder with the checkpoint of a run that has made no update: weights alone, in two ranks' files."""
-    from galpaca.app.config import compose
+    from galpaca.app.composition import compose
     from galpaca.app.console import make_console
     from galpaca.app.examples import find_data, prepare_data
     from galpaca.app.release import keep_for_release

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from galpaca.app.config import Config, compose
+from galpaca.app.composition import compose
+from galpaca.app.config import Config
 from galpaca.app.console import make_console, show_rows
 from galpaca.app.examples import find_data, plan_steps, prepare_data
 from galpaca.app.fetch import make_model, make_tokenizer, model_folder, tokenizer_folder

@@ -1,6 +1,6 @@
 """Advice when memory runs out: only what would help, what costs least first."""
 
-from galpaca.app.config import compose
+from galpaca.app.composition import compose
 from galpaca.app.memory import memory_advice
 
 

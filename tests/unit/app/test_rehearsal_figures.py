@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from galpaca.app.config import compose
+from galpaca.app.composition import compose
 from galpaca.app.rehearsal.figures import Figures, read_figures, to_json
 from galpaca.app.rehearsal.life import Lived
 from galpaca.app.rehearsal.script import Script

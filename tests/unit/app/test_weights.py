@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from transformers import OPTConfig, OPTForCausalLM
 
 from galpaca.app import fetch, hub, start
-from galpaca.app.config import Config, compose
+from galpaca.app.composition import compose
+from galpaca.app.config import Config
 from galpaca.app.console import make_console
 from galpaca.app.convert import convert_folder
 from galpaca.app.fetch import make_model, model_folder
