@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from galpaca.app.callbacks import in_order, make_checkpointer, make_metrics, make_policy, val_every_steps
 from galpaca.app.config import Config
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from galpaca.training.checkpoints.store import CheckpointStore
     from galpaca.training.metrics import Sink
+    from galpaca.training.strategies import StepStrategy
 
 
 def fit(
@@ -139,12 +140,13 @@ def _children_of(trainer: L.Trainer, config: Config) -> Iterator[None]:
         raise
     except torch.OutOfMemoryError as error:
         _kill_children(trainer)
+        advice = memory_advice(config, is_sharded=cast("StepStrategy", trainer.strategy).is_sharded)
         told = GalpacaError(
             "the GPU is out of memory",
             where=f"batch.max_tokens={config.batch.max_tokens}",
             why=str(error).splitlines()[0],
             fix="one of these, what costs least first; all but the moments go on with this run:\n"
-            + "\n".join(f"  {number}. {advice}" for number, advice in enumerate(memory_advice(config), start=1)),
+            + "\n".join(f"  {number}. {one}" for number, one in enumerate(advice, start=1)),
         )
         told.of_one_rank = True  # its micro-batches are not those of the others
         raise told from None

@@ -51,10 +51,10 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
     found = find_data(config.data, folder.root)
     with claimed(folder):
         check_machine(config)
+        engine = make_engine(config)
         local = local_model(config, console)
         check_model(local.spec, config.data.max_length)
         config.compute.check(config.fast_attention)
-        engine = make_engine(config)
         data = prepare_data(config.data, found, local.spec.tokenizer_path, console)
         steps = plan_steps(config, data)
         model_config = read_config(local.spec, data.tokenizer)
