@@ -119,7 +119,7 @@ def test_a_complete_run_ends_the_watch(train: Train, run: Path) -> None:
 def test_a_run_that_is_not_there_yet_is_waited_for_if_asked(train: Train, run: Path) -> None:
     refused = watch(run)
     assert refused.returncode == 2
-    assert "no run folder" in refused.stderr
+    assert "not a run folder" in refused.stderr
     watcher = subprocess.Popen(watching(run, "--wait"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert watcher.stdout is not None
     assert watcher.stdout.readline().startswith("waiting for")

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from galpaca.app.console import make_console, show_rows
 from galpaca.errors import InputError, Problems
+from galpaca.formatting import format_bytes
 from galpaca.runs.checkpoints import damage, read_manifest
-from galpaca.runs.folder import RunFolder, step_of
+from galpaca.runs.folder import RunFolder, find_run, step_of
 from galpaca.runs.record import RunRecord
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def export_run(options: ExportOptions) -> None:
         GalpacaError: what was written is not what was trained; the Hub refuses it.
     """
     console = make_console()
-    folder = find_run(options.source)
+    folder = find_run(options.source, recorded=True)
     _check(options, folder)
     record = RunRecord(folder.record)
     asked = _asked(folder, record)
@@ -79,26 +80,6 @@ def export_run(options: ExportOptions) -> None:
 
         console.print(f"uploading to {options.push}")
         console.print(f"it is {push(out, options.push, public=options.public)}")
-
-
-def find_run(source: Path) -> RunFolder:
-    """The run that a folder is, or whose checkpoint it is.
-
-    Raises:
-        InputError: it is neither.
-    """
-    path = source.resolve()
-    run = path.parent.parent if step_of(path.name) is not None else path
-    if not path.is_dir():
-        raise InputError("there is no such folder", where=source, fix="galpaca export RUN_OR_CHECKPOINT OUT")
-    if not (run / "run.json").is_file():
-        raise InputError(
-            "neither a run's folder nor a checkpoint in one",
-            where=source,
-            why="a run's folder holds run.json, and its checkpoints are checkpoints/step-NNNNNNNN",
-            fix="galpaca export runs/NAME OUT, or galpaca export runs/NAME/checkpoints/step-NNNNNNNN OUT",
-        )
-    return RunFolder(run.parent, run.name)
 
 
 def choose_checkpoint(folder: RunFolder, source: Path, console: Console) -> Path:
@@ -195,7 +176,7 @@ def _check_room(checkpoint: Path, out: Path, dtype: str) -> None:
     free = shutil.disk_usage(disk).free
     if wanted > free:
         raise InputError(
-            f"the disk has {free / 2**30:.2f} GiB free and the weights take {wanted / 2**30:.2f} GiB in {dtype}",
+            f"the disk has {format_bytes(free)} free and the weights take {format_bytes(wanted)} in {dtype}",
             where=out,
             fix="make room, or a folder on another disk" + ("; or --dtype float16" if dtype == "float32" else ""),
         )

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,7 +160,7 @@ def _check_belongs(folder: RunFolder, manifest: Manifest, record: RunRecord) -> 
             f"the lines up to step {manifest.step} are not those that were there when its checkpoint was taken",
             where=folder.metrics,
             why="a figure in it may be wrong",
-            fix="restore the file; run.accept_changes=true goes on with it as it is",
+            fix="restore the file; run.accept_changes=true goes on without the lines that cannot be read",
         )
     problems.raise_any()
 
@@ -179,10 +179,12 @@ def write_start(
     steps: Steps,
     begin: Beginning,
     changes: Sequence[str],
+    setup: Mapping[str, str],
 ) -> None:
     """Writes what is known before the first step.
 
     Args:
+        setup: how this start computes, as the terminal shows it: a fallback must not be on the terminal alone.
         changes: of the recipe, that the user has accepted.
     """
     if global_rank() != 0:
@@ -204,7 +206,9 @@ def write_start(
     accepted = {"accepted_changes": list(changes)} if changes else {}
     job = {"slurm_job": os.environ["SLURM_JOB_ID"]} if "SLURM_JOB_ID" in os.environ else {}
     place = {"host": socket.gethostname(), **job}
-    record.add_start(command=command_line(), step=begin.step, versions=versions(), git=git, **place, **accepted)
+    record.add_start(
+        command=command_line(), step=begin.step, versions=versions(), git=git, setup=dict(setup), **place, **accepted
+    )
 
 
 @contextmanager

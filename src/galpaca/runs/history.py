@@ -1,14 +1,12 @@
 """What a run has told so far, whether it goes on, ended or was killed in the middle of a line."""
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from galpaca.errors import InputError
-from galpaca.runs.folder import RunFolder
+from galpaca.runs.metrics import parse_line, whole_lines
 
 Line = dict[str, Any]
 
@@ -34,8 +32,8 @@ class History:
 
     def add(self, text: str) -> None:
         """Takes a whole line of the file."""
-        line = _object(text)
-        if line is None or not isinstance(line.get("step"), int):
+        line = parse_line(text)
+        if line is None:
             self.unreadable += 1
         elif "loss" in line:
             self.steps.append(line)
@@ -79,37 +77,7 @@ def read_history(path: Path) -> History:
 
 def read_samples(path: Path) -> Iterator[Line]:
     """Lines of ``samples.jsonl`` that are whole."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return
-    for line in text.splitlines(keepends=True):
-        found = _object(line) if line.endswith("\n") else None
-        if found is not None and isinstance(found.get("step"), int) and "answer" in found:
-            yield found
-
-
-def find_run(path: Path) -> RunFolder:
-    """The run in a folder.
-
-    Raises:
-        InputError: there is none.
-    """
-    resolved = path.resolve()
-    folder = RunFolder(resolved.parent, resolved.name) if resolved.is_dir() else None
-    if folder is None or not (folder.record.is_file() or folder.metrics.is_file()):
-        raise InputError(
-            "no run folder",
-            where=path,
-            why="it holds neither run.json nor metrics.jsonl" if resolved.is_dir() else "there is no such folder",
-            fix="the folder that a run prints at its start, for instance runs/demo",
-        )
-    return folder
-
-
-def _object(text: str) -> Line | None:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
+    for text in whole_lines(path):
+        line = parse_line(text)
+        if line is not None and "answer" in line:
+            yield line

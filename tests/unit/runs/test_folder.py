@@ -7,7 +7,7 @@ import pytest
 from killed_writer import killed_while_replacing
 
 from galpaca.errors import InputError
-from galpaca.runs.folder import RunFolder
+from galpaca.runs.folder import RunFolder, find_run
 
 
 @pytest.fixture
@@ -131,3 +131,18 @@ class TestRemovePartial:
             path.write_text("whole")
         folder.remove_partial()
         assert all(path.read_text() == "whole" for path in kept)
+
+
+def test_a_run_is_found_by_its_folder_and_by_a_checkpoint(folder: RunFolder) -> None:
+    folder.checkpoint(7).mkdir(parents=True)
+    folder.metrics.touch()
+    assert find_run(folder.path) == find_run(folder.checkpoint(7)) == RunFolder(folder.path.parent, "test")
+    with pytest.raises(InputError, match=r"no run\.json in it"):
+        find_run(folder.path, recorded=True)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"neither run\.json nor metrics\.jsonl in it"):
+        find_run(tmp_path)
+    with pytest.raises(InputError, match="there is no such folder"):
+        find_run(tmp_path / "none")
