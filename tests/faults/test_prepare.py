@@ -228,7 +228,7 @@ FIND = """
 import sys
 from galpaca.app.composition import compose
 from galpaca.app.console import make_console
-from galpaca.app.weights import local_model
+from galpaca.app.prepared.weights import local_model
 
 local_model(compose(sys.argv[1:])[0], make_console()).verify()
 """

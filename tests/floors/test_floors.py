@@ -52,8 +52,8 @@ LIBRARIES: dict[str, dict[str, str | None]] = {
     "inference": {**dict.fromkeys(["numpy", "torch", "transformers"]), "lm_eval": "galpaca.inference.harness"},
     "app": {
         **dict.fromkeys(["numpy", "torch", "transformers", "lightning", "rich", "yaml", "hydra", "omegaconf"]),
-        "gradio": "galpaca.app.chat_blocks",
-        "huggingface_hub": "galpaca.app.hub",
+        "gradio": "galpaca.app.chat.blocks",
+        "huggingface_hub": "galpaca.app.prepared.hub",
     },
     "doors": {},
 }

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from galpaca.app.config import Config
 from galpaca.app.examples import PreparedData, Steps
+from galpaca.app.prepared.weights import LocalModel
 from galpaca.app.ranks import global_rank
-from galpaca.app.weights import LocalModel
 from galpaca.data.histograms import histograms
 from galpaca.data.plan import summarize
 from galpaca.errors import Problems, StoppedBySignal

@@ -11,6 +11,7 @@ from galpaca.app.examples import find_data, plan_steps, prepare_data
 from galpaca.app.finish import finish
 from galpaca.app.fit import fit
 from galpaca.app.logs import loggers_of
+from galpaca.app.prepared.weights import local_model
 from galpaca.app.ranks import global_rank
 from galpaca.app.release import keep_for_release, release
 from galpaca.app.room import check_room
@@ -24,7 +25,6 @@ from galpaca.app.start import (
     open_record,
     write_start,
 )
-from galpaca.app.weights import local_model
 from galpaca.model.compute import prepare_layers
 from galpaca.model.opt import build_model, check_model, parameter_shapes, read_config
 from galpaca.runs.folder import RunFolder

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from galpaca.app.console import make_console, show_rows
-from galpaca.app.fetch import fill_from_pickled, pickled_source
-from galpaca.app.hub import has_safetensors
-from galpaca.app.places import Place, show_next, since
-from galpaca.app.prepared import CHECKSUMS, cannot_make, make_folder, read_checksums, write_checksums
+from galpaca.app.prepared.fetch import fill_from_pickled, pickled_source
+from galpaca.app.prepared.folders import CHECKSUMS, cannot_make, make_folder, read_checksums, write_checksums
+from galpaca.app.prepared.hub import has_safetensors
+from galpaca.app.prepared.places import Place, show_next, since
 from galpaca.errors import InputError
 from galpaca.files.atomic import sync_entry, sync_folder
 from galpaca.files.build_once import file_lock, fresh_partial
