@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import get_type_hints
 
 import pytest
+from configuration_keys import keys_of
 from conftest import REPOSITORY
 from hydra.utils import get_method, instantiate
 from omegaconf import OmegaConf
 
-from galpaca.app.config import Config, compose, keys_of
+from galpaca.app.composition import compose
+from galpaca.app.config import Config
 from galpaca.errors import InputError
 
 CONF = REPOSITORY / "conf"
@@ -96,7 +98,7 @@ def test_the_documented_command_line_is_valid_as_it_stands() -> None:
 
 def test_a_run_saves_the_configuration_it_can_be_read_back_from() -> None:
     config, resolved = compose(["+experiment=demo"])
-    from galpaca.app.config import parse
+    from galpaca.app.composition import parse
 
     node = OmegaConf.create(resolved)
     assert parse(node) == config  # type: ignore[arg-type]
@@ -150,7 +152,7 @@ def test_a_target_and_its_file_have_the_same_defaults(group: str, name: str) -> 
 
 
 def test_an_unknown_key_in_a_file_is_an_error(tmp_path: Path) -> None:
-    from galpaca.app.config import parse
+    from galpaca.app.composition import parse
 
     node = OmegaConf.create({"run": {"name": "x", "rooot": "y"}, "seeed": 1})
     with pytest.raises(InputError) as error:

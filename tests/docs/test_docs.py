@@ -7,12 +7,14 @@ from pathlib import Path
 from pydoc import locate
 
 import pytest
+from configuration_keys import keys_of
 from conftest import REPOSITORY
 from floors.test_floors import DOORS, FLOORS
 from omegaconf import OmegaConf
 from pages import PAGES, Code, anchors, code, links, name_of, text_of, words
 
-from galpaca.app.config import compose, config_folder, keys_of
+from galpaca.app.composition import compose
+from galpaca.app.config import config_folder
 from galpaca.cli import _parser
 from galpaca.data.prompts import shipped_templates
 

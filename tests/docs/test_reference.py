@@ -4,9 +4,10 @@ import re
 import sys
 
 import pytest
+from configuration_keys import keys_of
 from conftest import REPOSITORY
 
-from galpaca.app.config import compose, keys_of
+from galpaca.app.composition import compose
 
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 import make_reference

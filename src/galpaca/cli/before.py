@@ -25,8 +25,8 @@ def add_prepare(commands: Commands) -> None:
     command.add_argument("--out", metavar="FOLDER", help="where to (default: beside the .bin files)")
 
     def run(options: argparse.Namespace) -> None:
-        from galpaca.app.convert import convert_folder
         from galpaca.app.prepare import prepare
+        from galpaca.app.prepared.convert import convert_folder
 
         if options.weights is None and options.out is None:
             prepare(options.overrides)

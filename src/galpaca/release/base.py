@@ -15,7 +15,7 @@ from transformers import OPTConfig
 from galpaca.data.prompts import PROMPT_FILE, Template
 from galpaca.data.tokenizer import Tokenizer, load_tokenizer
 from galpaca.errors import InputError
-from galpaca.runs.folder import sync_folder
+from galpaca.files.atomic import sync_folder
 
 _FIX = "restore the folder; the command that trains, given again, writes it too unless the run is complete"
 
