@@ -1,4 +1,4 @@
-"""What the configuration's ``_target_`` entries stand for, made and checked before anything is written."""
+"""Instantiates and checks the configuration's ``_target_`` entries before anything is written."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Engine:
-    """How the run computes."""
+    """Strategy, precision, callbacks and loggers of a run."""
 
     strategy: StepStrategy
     precision: Precision
@@ -30,8 +30,10 @@ class Engine:
 
 
 def make_engine(config: Config) -> Engine:
-    """Raises:
-    InputError: a precision that the strategy refuses, a target that does not bind.
+    """Builds the engine of a configuration.
+
+    Raises:
+        InputError: a precision that the strategy does not support, or a ``_target_`` that does not bind.
     """
     from galpaca.training.memory import prepare_memory
 
@@ -44,22 +46,24 @@ def make_engine(config: Config) -> Engine:
 
 
 def check_machine(config: Config) -> None:
-    """Raises:
-    InputError: too few GPUs, another number of processes than was started, or more than the strategy takes.
+    """Checks devices and launched processes against the configuration.
+
+    Raises:
+        InputError: too few GPUs, a different number of processes than was launched, or more than the strategy supports.
     """
     asked = config.trainer
     check_launch(asked)
     if str(config.strategy.get("_target_")).endswith(".single") and asked.num_ranks > 1:
         raise InputError(
-            f"the strategy single takes one process, and {asked.num_ranks} are asked for",
+            f"strategy=single supports one process, got {asked.num_ranks}",
             where="strategy",
             fix="strategy=fsdp or strategy=ddp, or trainer.devices=1 trainer.num_nodes=1",
         )
     if config.strategy.get("sharding_strategy") == "HYBRID_SHARD" and asked.devices == 1 and asked.num_nodes > 1:
         raise InputError(
-            "HYBRID_SHARD shards within a node, and each node has one process",
+            "HYBRID_SHARD shards within a node, but each node has only one process",
             where="strategy.sharding_strategy",
-            fix="strategy=ddp keeps a copy on each; strategy.sharding_strategy=FULL_SHARD shards over all nodes",
+            fix="strategy=ddp (a copy per node), or strategy.sharding_strategy=FULL_SHARD (shards over all nodes)",
         )
     if asked.accelerator != "gpu":
         return
@@ -69,15 +73,15 @@ def check_machine(config: Config) -> None:
     if found < asked.devices:
         fewer = f"trainer.devices={found}, or " if found else ""
         raise InputError(
-            f"{asked.devices} {'GPU is' if asked.devices == 1 else 'GPUs are'} asked for and this machine has {found}",
+            f"this machine has {found} GPUs, but the run needs {asked.devices}",
             where="trainer.devices",
             why="" if torch.version.cuda else f"torch {torch.__version__} is built without CUDA",
-            fix=f"{fewer}trainer=cpu trainer.devices=1 strategy=single for a CPU, or a machine with GPUs (see slurm/)",
+            fix=f"{fewer}trainer=cpu trainer.devices=1 strategy=single to run on a CPU, or use a machine with GPUs (see slurm/)",
         )
 
 
 def peak_flops(config: Config) -> float | None:
-    """Operations per second of all the run's GPUs together, if they are of a known kind."""
+    """Peak FLOP/s of all GPUs of the run together; None if the GPU is not listed."""
     if config.trainer.accelerator != "gpu":
         return None
     import torch

@@ -23,13 +23,13 @@ _META = "meta.json"
 
 
 def cache_key(**parts: object) -> str:
-    """SHA-256 over everything that decides the examples, and the version of the format."""
+    """SHA-256 over everything that determines the examples, and the format version."""
     text = json.dumps({**parts, "format_version": FORMAT_VERSION}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def load_or_encode(root: Path, key: str, encode: Callable[[], EncodedExamples]) -> EncodedExamples:
-    """Loads the examples of ``key``, encoding them first where they are absent or damaged.
+    """Loads the examples of ``key``, encoding them first if they are missing or damaged.
 
     One process encodes while others that ask for the same key wait. The entry appears by a rename, so that it is
     whole or absent even on file systems without locks.
@@ -43,7 +43,7 @@ def load_or_encode(root: Path, key: str, encode: Callable[[], EncodedExamples]) 
     except FileNotFoundError:
         pass
     except _DamagedError as damage:
-        warnings.warn(f"the encoded data in {entry} is damaged ({damage}) and is encoded again", stacklevel=2)
+        warnings.warn(f"the encoded data in {entry} is damaged ({damage}); encoding it again", stacklevel=2)
     made = missing_folders(root)
     lock = root / f"{entry.name}.lock"
     try:
@@ -56,7 +56,7 @@ def load_or_encode(root: Path, key: str, encode: Callable[[], EncodedExamples]) 
         return _load(entry)
     except OSError as error:
         raise InputError(
-            f"the encoded data cannot be saved: {error.strerror or error}", where=root, fix="data.cache_dir=FOLDER"
+            f"cannot save the encoded data: {error.strerror or error}", where=root, fix="data.cache_dir=FOLDER"
         ) from None
     except BaseException:
         leave_nothing(lock, made)
@@ -64,13 +64,13 @@ def load_or_encode(root: Path, key: str, encode: Callable[[], EncodedExamples]) 
 
 
 def missing_folders(folder: Path) -> list[Path]:
-    """A folder and those above it, innermost first, as far as they do not exist."""
+    """The folder and its parents that do not exist, innermost first."""
     return [path for path in (folder, *folder.parents) if not path.exists()]
 
 
 @contextmanager
 def waiting_for(lock: Path) -> Iterator[None]:
-    """Holds the lock. Whoever held it before may have failed and taken the folder away."""
+    """Holds a file lock. Its previous holder may have failed and removed the folder."""
     guard = FileLock(lock)
     while not guard.is_locked:
         lock.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ def waiting_for(lock: Path) -> Iterator[None]:
 
 
 def leave_nothing(lock: Path, made: list[Path]) -> None:
-    """After data that was refused: no lock, and no folders that were made for it."""
+    """Cleans up after rejected data: removes the lock and the folders created for it."""
     lock.unlink(missing_ok=True)
     with suppress(OSError):  # something else has come to be in there
         for folder in made:

@@ -1,4 +1,4 @@
-"""The longest steps of a plan, to rehearse a run with: the worst that it will ask of the machine."""
+"""The longest steps of a plan, for rehearsals: the worst case for the machine."""
 
 from dataclasses import dataclass, replace
 
@@ -32,9 +32,9 @@ def longest_steps(plan: StepPlan, num_steps: int, num_chosen: int) -> StepPlan:
     first step, in which there are no moments yet: there stands the least full.
 
     Args:
-        plan: of the whole run.
-        num_steps: of the whole run.
-        num_chosen: how many to take; all where there are no more.
+        plan: plan of the whole run.
+        num_steps: number of steps of the whole run.
+        num_chosen: how many to take, at most all.
     """
     weights = [_weigh(plan, place) for place in range(num_steps)]
     by_time = sorted(weights, key=lambda w: (-w.time, w.place))

@@ -1,4 +1,4 @@
-"""Models of other origin, so that they can be asked beside released ones: each in the way that it brings itself."""
+"""Models not trained with galpaca, prompted with their own chat template or as plain text."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class OtherReader:
         self.hf = hf
         if hf.eos_token_id is None:
             raise InputError(
-                "the tokenizer names no token that ends a text", where=source, fix="set eos_token in its configuration"
+                "the tokenizer has no eos_token", where=source, fix="set eos_token in its tokenizer_config.json"
             )
         self.eos_id: int = hf.eos_token_id
         self.pad_id: int = self.eos_id if hf.pad_token_id is None else hf.pad_token_id
@@ -101,7 +101,7 @@ def _reading(path: str, template: str | None) -> tuple[Reader, Asking]:
         hf = AutoTokenizer.from_pretrained(path)
     except Exception as error:  # the library raises a dozen unrelated kinds
         told = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"the tokenizer cannot be loaded: {told}", where=path, fix=_TOKENIZER_FIX) from None
+        raise InputError(f"cannot load the tokenizer: {told}", where=path, fix=_TOKENIZER_FIX) from None
     if getattr(hf, "chat_template", None):
         return OtherReader(hf, path, with_first=False), _checked(ChatTemplate(hf), path)
     asking = load_template(template) if template else PlainText()
@@ -116,7 +116,7 @@ def _checked(asking: ChatTemplate, path: str) -> ChatTemplate:
         asking.prompt("instruction", "input")
     except Exception as error:  # whatever the template raises
         raise InputError(
-            f"the tokenizer's chat template cannot be used: {error}", where=path, fix="mend or remove it"
+            f"cannot use the tokenizer's chat template: {error}", where=path, fix="fix or remove it"
         ) from None
     return asking
 

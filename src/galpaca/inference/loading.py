@@ -90,14 +90,18 @@ def load(name: str, *, dtype: Dtype | None = None, template: str | None = None) 
     """
     path = find_model(name)
     if dtype is not None and dtype not in get_args(Dtype):
-        raise InputError(f"{dtype!r} is none of its values", where="--dtype", fix=" or ".join(get_args(Dtype)))
+        raise InputError(
+            f"must be one of {', '.join(get_args(Dtype))}; got {dtype!r}",
+            where="--dtype",
+            fix=" or ".join(get_args(Dtype)),
+        )
     chosen = _template(Path(path), template)
     tokenizer = load_tokenizer(path)
     if template is None and read_prompt_file(Path(path))[1] != tokenizer.splits_sequences:
         raise InputError(
-            "the folder's tokenizer splits sequences otherwise than in training",
+            "the folder's tokenizer splits sequences differently than in training",
             where=name,
-            why="the model would read molecules and proteins in pieces that it does not know",
+            why="the model would see molecules and proteins in tokens that it was not trained on",
             fix="restore tokenizer.json and galpaca.json, which belong together",
         )
     return assembled(name, path, dtype, tokenizer, chosen, (tokenizer.fingerprint, chosen.fingerprint))
@@ -136,9 +140,9 @@ def _template(path: Path, given: str | None) -> Any:
         return load_template(given)
     if not (path / PROMPT_FILE).is_file():
         raise InputError(
-            f"it does not say how it is asked: there is no {PROMPT_FILE}",
+            f"the folder has no prompt template: {PROMPT_FILE} is missing",
             where=path,
-            why="asked in other words than those of its training, a model answers badly",
+            why="a model answers badly when it is prompted differently than in training",
             fix="--template alpaca, or science, or a .yaml file",
         )
     return read_prompt_file(path)[0]
@@ -156,12 +160,15 @@ def load_weights(path: str, name: str, dtype: Dtype | None) -> Any:
         model = AutoModelForCausalLM.from_pretrained(path, dtype=wanted, **where)
     except torch.OutOfMemoryError as error:
         raise GalpacaError(
-            "the GPU's memory does not hold the model", where=name, why=str(error), fix="--dtype bfloat16; or more GPUs"
+            "GPU out of memory: the model does not fit",
+            where=name,
+            why=str(error),
+            fix="--dtype bfloat16, or more GPUs",
         ) from None
     except Exception as error:  # the library raises a dozen unrelated kinds
         told = str(error).strip().splitlines()
         raise InputError(
-            f"the model cannot be loaded: {type(error).__name__}: {told[0] if told else ''}", where=name, fix=FOLDER_FIX
+            f"cannot load the model: {type(error).__name__}: {told[0] if told else ''}", where=name, fix=FOLDER_FIX
         ) from None
     return model.eval()
 

@@ -82,9 +82,9 @@ def _sums(loaded: Loaded, encodings: Sequence[Encoding]) -> list[float]:
     except torch.OutOfMemoryError:
         if len(encodings) == 1:
             raise GalpacaError(
-                f"the GPU's memory does not hold a record of {len(encodings[0].ids):,} tokens",
+                f"GPU out of memory for a record of {len(encodings[0].ids):,} tokens",
                 where=loaded.name,
-                fix="--dtype bfloat16; or a smaller --max-length",
+                fix="--dtype bfloat16, or a smaller --max-length",
             ) from None
     half = len(encodings) // 2
     return _sums(loaded, encodings[:half]) + _sums(loaded, encodings[half:])

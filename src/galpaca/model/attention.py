@@ -58,7 +58,7 @@ def packed_attention(
         (1, T, H, D), and no weights.
     """
     if boundaries is None:
-        raise ValueError("packed attention needs the examples' boundaries")
+        raise ValueError("packed attention requires the boundaries of the examples")
     if _can_use_varlen(query, dropout):
         return _varlen(query, key, value, boundaries, scaling), None
     return _one_by_one(query, key, value, boundaries, dropout, scaling), None

@@ -17,7 +17,7 @@ from galpaca.data.tokenizer import Tokenizer, load_tokenizer
 from galpaca.errors import InputError
 from galpaca.runs.folder import sync_folder
 
-_FIX = "restore the folder; the command that trains, given again, writes it too unless the run is complete"
+_FIX = "restore the folder, or rerun the training command to write it again unless the run is complete"
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def load_base(folder: Path, tokenizer_fingerprint: str) -> Base:
     """
     if not folder.is_dir():
         raise InputError(
-            "the model's configuration and tokenizer are not there", where=folder, why="a run keeps them", fix=_FIX
+            "the model's configuration and tokenizer are missing", where=folder, why="a run keeps them", fix=_FIX
         )
     try:
         content = json.loads((folder / PROMPT_FILE).read_text(encoding="utf-8"))

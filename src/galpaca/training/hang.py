@@ -33,7 +33,7 @@ _STATES = {
     "Z": "is dead",
     "T": "is stopped (SIGSTOP)",
     "t": "is held by a debugger",
-    "D": "waits for a disk or a driver",
+    "D": "is blocked on a disk or a driver",
 }
 
 
@@ -156,5 +156,5 @@ class HangWatch(L.Callback):
 
     def _silent(self, peer: Peer) -> str:
         if peer.host != self._peers[self._rank].host:
-            return f"on {peer.host} gives no sign"
-        return f"on {peer.host} (process {peer.pid}) {_STATES.get(process_state(peer.pid), 'gives no sign')}"
+            return f"on {peer.host} does not respond"
+        return f"on {peer.host} (process {peer.pid}) {_STATES.get(process_state(peer.pid), 'does not respond')}"

@@ -114,7 +114,7 @@ class Checkpointer(L.Callback):
             self.finish(trainer)
         else:
             self.save(trainer, step, wait=True)
-        told = f"stopped in the validation after step {step}, which is saved; going on begins with that validation"
+        told = f"stopped in the validation after step {step}, which is saved; resuming starts with that validation"
         raise StoppedBySignal(told, stop, agreed=True)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
@@ -202,16 +202,16 @@ class Checkpointer(L.Callback):
         failed = next(rank for rank, has_failed in enumerate(self._failed.ranks) if has_failed)
         reason, full = trainer.strategy.broadcast(_reason(self.store.background.error), src=failed)
         steps = self.folder.saved_steps()
-        mend = "make room" if full else "see to the disk"
+        mend = "free disk space" if full else "check the disk"
         if trainer.is_global_zero:
             self.folder.remove_partial()
         raise GalpacaError(
-            f"a checkpoint cannot be written: {reason}",
+            f"cannot write a checkpoint: {reason}",
             where=self.folder.checkpoints,
-            why=f"the last one that counts is that of step {steps[-1]}" if steps else "there is none before it",
-            fix=f"{mend}, and the same command goes on from there"
+            why=f"the last complete checkpoint is step {steps[-1]}" if steps else "there is no earlier checkpoint",
+            fix=f"{mend}, then rerun the command to resume from it"
             if steps
-            else f"{mend}, and start again; or run.root=FOLDER on another disk",
+            else f"{mend} and start again, or set run.root=FOLDER on another disk",
         )
 
     def _is_time_up(self) -> bool:
@@ -223,6 +223,6 @@ class Checkpointer(L.Callback):
 
 
 def _reason(error: Exception | None) -> tuple[str, bool]:
-    """In words, and whether there is no room."""
+    """The reason in words, and whether the disk is full."""
     told = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
     return told, getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)

@@ -104,7 +104,7 @@ class CheckpointStore:
             {name: tuple(shape) for name, shape in manifest.parameters.items()},
             self.shapes,
             checkpoint,
-            "it is another model's checkpoint: move it away, and the one before is taken",
+            "it belongs to another model: move it away to resume from the previous one",
         )
         fill(parts, CheckpointTensors(checkpoint, manifest, WEIGHT))
         state: dict[str, Any] = json.loads((checkpoint / TRAINER).read_text(encoding="utf-8"))
@@ -153,8 +153,8 @@ def _state_text(state: Mapping[str, Any], optimizer: Optimizer) -> str:
         return json.dumps(kept, indent=1) + "\n"
     except TypeError as error:
         raise GalpacaError(
-            f"a callback or logger keeps a state that is not JSON: {error}",
+            f"the state of a callback or logger is not JSON: {error}",
             where="callbacks",
-            why="a checkpoint holds tensors of the model and the optimizer, and JSON",
+            why="a checkpoint contains only tensors of the model and optimizer, and JSON",
             fix="return numbers, text, lists and mappings from its state_dict",
         ) from None

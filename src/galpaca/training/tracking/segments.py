@@ -124,7 +124,7 @@ def _records(file: Path) -> Iterator[dict[str, Any]]:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise GalpacaError(
-            "W&B's own reader does not read its log", where=file, why=str(error), fix="pip install -U 'wandb>=0.31'"
+            "W&B's reader cannot read its own log", where=file, why=str(error), fix="pip install -U 'wandb>=0.31'"
         ) from None
     # A log that is damaged from its first byte on has no lines.
     for text in done.stdout.splitlines():

@@ -90,7 +90,7 @@ def _sync(file: Path) -> str:
             env=environment,
         )
     except subprocess.TimeoutExpired:
-        raise _not_arrived(f"no end of it after {seconds:.0f} s") from None
+        raise _not_arrived(f"not finished after {seconds:.0f} s") from None
     return done.stdout + done.stderr
 
 
@@ -133,7 +133,7 @@ def _begin(run: service.Run) -> Any:
 
 def _not_arrived(why: str) -> GalpacaError:
     return GalpacaError(
-        "not all of the run is at W&B",
+        "the run is not completely uploaded to W&B",
         why=" ".join(why.split()),
-        fix="galpaca sync again, where there is a network; it sends what is missing",
+        fix="run galpaca sync again with network access; it uploads what is missing",
     )
