@@ -165,7 +165,7 @@ def test_the_controls_reach_the_model(open_page: Open, address: str) -> None:
 def test_what_cannot_be_asked_is_told_on_the_page(open_page: Open, address: str) -> None:
     visit = open_page(address)
     visit.page.locator("#ask").click()
-    expect(visit.page.locator("#told")).to_contain_text("Write an instruction first")
+    expect(visit.page.locator("#told")).to_contain_text("Enter an instruction first")
     ask(visit, "word " * 900)
     expect(visit.page.locator("#told")).to_contain_text("512 positions")
     assert visit.errors == []

@@ -43,7 +43,7 @@ def test_a_run_that_is_interrupted_in_every_way_ends_as_one_that_never_was(desk:
 
     job.signal(signal.SIGUSR1)
     saved = comes_back(job, 1)
-    assert f"job {job.id} goes back into the queue: restart 1 of 20 at most" in job.told()
+    assert f"job {job.id} is requeued: restart 1 of at most 20" in job.told()
 
     job.signal(signal.SIGUSR1)  # while it imports
     assert comes_back(job, 2) == saved
@@ -52,12 +52,12 @@ def test_a_run_that_is_interrupted_in_every_way_ends_as_one_that_never_was(desk:
     job.wait_for_step(saved + 3)
     desk.preempt(job)
     saved = comes_back(job, 3)
-    assert "goes back into the queue: restart 3" in job.told()
+    assert "is requeued: restart 3" in job.told()
 
     job.wait_for_step(saved + 3)
     job.slurm.run("scontrol", "requeue", job.id)
     comes_back(job, 4)
-    assert "goes back into the queue: restart 4" not in job.told(), "SLURM does it"
+    assert "is requeued: restart 4" not in job.told(), "SLURM does it"
 
     assert job.finish()["Restarts"] == "4"
     assert len(job.starts()) == 4  # the second of five was not to write anything
@@ -69,7 +69,7 @@ def test_a_run_that_is_interrupted_in_every_way_ends_as_one_that_never_was(desk:
 
 @pytest.mark.timeout(600)
 def test_a_run_that_does_not_come_back_is_saved_and_says_why(desk: Desk) -> None:
-    again = "the command that submitted it goes on from the last checkpoint"
+    again = "submit it again to resume from the last checkpoint"
 
     capped = desk.submit("ended", LENGTH, environment={"GALPACA_MAX_REQUEUES": "0"})
     capped.wait_for_step(3)
@@ -80,7 +80,7 @@ def test_a_run_that_does_not_come_back_is_saved_and_says_why(desk: Desk) -> None
     alone = desk.submit("ended", LENGTH, environment={"PATH": os.environ["PATH"]})
     alone.wait_for_step(step + 3)
     alone.signal(signal.SIGUSR1)
-    reason = "there is no scontrol on PATH (in a container it has to be bound in)"
+    reason = "scontrol is not on PATH (in a container, bind it in)"
     step = stays_away(alone, "FAILED", f"job {alone.id} is not requeued: {reason}; {again}", after=step)
 
     cancelled = desk.submit("ended", LENGTH)

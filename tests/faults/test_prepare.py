@@ -176,7 +176,7 @@ def test_a_run_of_prepared_hub_ids_asks_nobody(
     assert shown.count("made now") == 3
     assert shown.rstrip().splitlines()[-1].split()[:2] == ["python", "train.py"]
     again = succeeded(prepare(*data))
-    assert again.count("was there, and is whole") == 3
+    assert again.count("already there, verified") == 3
     shutil.rmtree(home)
 
     typed = shlex.split(shown.rstrip().splitlines()[-1])
@@ -293,4 +293,4 @@ class TestRefused:
         return refused(galpaca("-m", "galpaca", "prepare", *words))
 
     def test_weights_and_overrides_together(self, galpaca: Run, pickled: Path) -> None:
-        assert "stands alone" in self.refusal(galpaca, "+experiment=demo", "--weights", str(pickled))
+        assert "give either --weights FOLDER" in self.refusal(galpaca, "+experiment=demo", "--weights", str(pickled))

@@ -132,7 +132,7 @@ def test_no_room_for_the_real_run_and_too_few_steps_to_kill(rehearse: Rehearse, 
     assert "does not fit: the disk has" in done.stderr
     assert "checkpoint.keep_last" in done.stderr
     assert "left out" in done.stdout
-    assert "not: it ended before" in done.stdout
+    assert "skipped: the run ended first" in done.stdout
     assert "whole run" in done.stdout
     nothing_is_left(tmp_path)
 
@@ -143,7 +143,7 @@ class TestFailures:
         done = rehearse("batch.max_tokens=8", *FSDP)
         assert done.returncode == 2
         assert "batch.max_tokens" in done.stderr
-        assert "a micro-batch may hold 8" in done.stderr
+        assert "a micro-batch holds at most 8" in done.stderr
         assert "fix: batch.max_tokens=" in done.stderr
         assert "phase 1 of 3" in done.stderr
         log = tmp_path / "runs" / "rehearsal" / "test" / "rank-00000.log"

@@ -27,9 +27,7 @@ COMPILED = ("strategy=fsdp", "trainer.devices=2", "compute.compile=true", "compu
 def test_a_compiled_run_equals_a_plain_one(train: Train, tmp_path: Path) -> None:
     """Sharded, padded, stopped half-way and gone on with, beside one process that does none of it."""
     prompts = tmp_path / "samples.jsonl"
-    prompts.write_text(
-        '{"category": "facts", "instruction": "What is the boiling point?"}\n', encoding="utf-8"
-    )
+    prompts.write_text('{"category": "facts", "instruction": "What is the boiling point?"}\n', encoding="utf-8")
     common = (*COMMON, f"samples.prompts={prompts}")
     plain = train("run.name=plain", *common)
     assert plain.returncode == 0, plain.stderr

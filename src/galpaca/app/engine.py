@@ -76,7 +76,7 @@ def check_machine(config: Config) -> None:
             f"this machine has {found} GPUs, but the run needs {asked.devices}",
             where="trainer.devices",
             why="" if torch.version.cuda else f"torch {torch.__version__} is built without CUDA",
-            fix=f"{fewer}trainer=cpu trainer.devices=1 strategy=single to run on a CPU, or use a machine with GPUs (see slurm/)",
+            fix=f"{fewer}trainer=cpu trainer.devices=1 strategy=single for a CPU, or a machine with GPUs (see slurm/)",
         )
 
 

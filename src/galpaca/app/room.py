@@ -48,8 +48,8 @@ def check_room(folder: RunFolder, config: Config, num_steps: int, num_parameters
     """Checks disk space and host memory, on rank 0.
 
     Raises:
-        InputError: not enough disk space for the checkpoints to keep, the one being written and the model; or not enough
-            host memory for the copy that a checkpoint is written from.
+        InputError: not enough disk space for the checkpoints to keep, the one being written and the model; or not
+            enough host memory for the copy that a checkpoint is written from.
     """
     if global_rank() != 0:
         return

@@ -125,7 +125,7 @@ def _record(
 ) -> Record:
     where = place_of(source, index, row.line)
     if not isinstance(row.value, dict):
-        problems.add(f"{_kind(row.value)} where an object is expected", where=where, fix=_AN_OBJECT)
+        problems.add(f"expected an object, got {_kind(row.value)}", where=where, fix=_AN_OBJECT)
         return Record("", "", "")
     texts = dict.fromkeys(FIELDS, "")
     for field in checked:

@@ -165,7 +165,7 @@ def answer_batch(loaded: Loaded, batch: Batch, settings: Settings, **further: An
         raise GalpacaError(
             f"GPU out of memory for {len(batch.asked)} prompts of {longest:,} tokens and their answers",
             where="--batch-size",
-            fix=f"--batch-size {max(1, len(batch.asked) // 2)}, or a smaller --max-new-tokens; finished answers are kept",
+            fix=f"--batch-size {max(1, len(batch.asked) // 2)}, or a smaller --max-new-tokens; answers so far are kept",
         ) from None
     return [
         _answer(loaded, batch, one, row) for one, row in zip(batch.asked, output[:, longest:].tolist(), strict=True)

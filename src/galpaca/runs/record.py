@@ -75,8 +75,8 @@ class RunRecord:
                 "the run was started with a different recipe or different data",
                 where=self.path.parent,
                 why="; ".join(differences),
-                fix="start a new run with run.name=ANOTHER, restore the old values to resume this one, or accept the new "
-                "values with run.accept_changes=true (recorded in run.json)",
+                fix="start a new run with run.name=ANOTHER, restore the old values to resume this one, or accept the "
+                "new values with run.accept_changes=true (recorded in run.json)",
             )
         return differences
 

@@ -258,7 +258,7 @@ class TestPreparedFolder:
     def test_a_folder_that_cannot_be_written_is_told(self, cache: Path, model: Path, tmp_path: Path) -> None:
         lay_out(cache, "acme/tiny", model)
         (tmp_path / "runs").write_text("a file")
-        with pytest.raises(InputError, match="cannot be made"):
+        with pytest.raises(InputError, match="cannot create"):
             prepared(config_of(tmp_path))
 
 
@@ -311,7 +311,7 @@ class TestDamage:
             return snapshot
 
         monkeypatch.setattr(fetch, "download", download)
-        with pytest.raises(InputError, match="arrived damaged"):
+        with pytest.raises(InputError, match="is corrupted"):
             prepared(config_of(tmp_path))
         assert not (tmp_path / "runs").exists()
 
@@ -361,7 +361,7 @@ class TestAFolderOfPyTorchWeights:
         assert (found(config).folder, found(config).verify()) == (pickled, 1), "the folder's own files are its owner's"
         convert_folder(pickled, None)
         shown = capsys.readouterr().out
-        assert "was there" in shown
+        assert "already there" in shown
         assert shown.rstrip().splitlines()[-1].strip() == f"python train.py +experiment=NAME model.path={pickled}"
 
     def test_damage_to_what_was_converted_in_place_is_told_and_mended(
@@ -391,12 +391,12 @@ class TestAFolderOfPyTorchWeights:
     def test_one_with_safetensors_alone_is_refused(self, model: Path) -> None:
         with pytest.raises(InputError) as caught:
             convert_folder(model, None)
-        assert "can be used as it is" in caught.value.why
+        assert "can be used as is" in caught.value.why
 
     def test_safetensors_of_someone_else_are_not_overwritten(self, pickled: Path, original: Path) -> None:
         shutil.copy(original / WEIGHTS, pickled)
         before = (pickled / WEIGHTS).stat()
-        with pytest.raises(InputError, match="has safetensors already"):
+        with pytest.raises(InputError, match="already has safetensors"):
             convert_folder(pickled, None)
         assert (pickled / WEIGHTS).stat() == before
 

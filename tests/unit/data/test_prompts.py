@@ -63,9 +63,9 @@ def test_doubled_braces_in_a_template_are_literal(tmp_path: Path) -> None:
     ("content", "told"),
     [
         ("with_input: '{instruction} {input}'\n", "'without_input' is missing"),
-        ("with_input: 3\nwithout_input: '{instruction}'\n", "'with_input' is missing or is no text"),
+        ("with_input: 3\nwithout_input: '{instruction}'\n", "'with_input' is missing or not a string"),
         (GOOD + "with_inputs: x\n", "unknown key 'with_inputs'"),
-        (GOOD.replace(" | {input}", ""), "['instruction'] where ['input', 'instruction'] belong"),
+        (GOOD.replace(" | {input}", ""), "must have the placeholders ['input', 'instruction'], got ['instruction']"),
         (GOOD.replace("without_input: '{instruction}", "without_input: '{input}"), "['input'] where ['instruction']"),
         (GOOD.replace("{instruction} >'\n", "{instruction} {other} >'\n"), "'other'"),
         (GOOD.replace(" >'", " {}>'"), "['', 'instruction']"),
@@ -92,7 +92,7 @@ def test_all_mistakes_at_once(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_lists_the_known(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there is no template 'alpacca'") as caught:
+    with pytest.raises(InputError, match="unknown template 'alpacca'") as caught:
         load_template("alpacca")
     assert "alpaca" in caught.value.fix
 

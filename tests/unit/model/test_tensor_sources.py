@@ -214,7 +214,7 @@ class TestLayouts:
         text = str(told.value)
         assert "missing weight: model.decoder.layers.0.fc1.bias" in text
         assert "unexpected weight: model.decoder.layers.7.fc1.bias" in text
-        assert "model.decoder.layers.1.fc2.weight is 4 x 4 and the model wants 16 x 24" in text
+        assert "model.decoder.layers.1.fc2.weight is 4 x 4, expected 16 x 24" in text
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def test_names_that_are_folders(tmp_path: Path, name: str) -> None:
     "name", ["", ".", "..", "../a", "a/../b", "/a", "a/", "a//b", ".hidden", "a/.b", "a b", "a\n", "-a", "a\0"]
 )
 def test_names_that_lead_elsewhere(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match="no name for a folder") as caught:
+    with pytest.raises(InputError, match="must be a valid folder name") as caught:
         RunFolder(tmp_path, name)
     assert caught.value.where == "run.name"
 

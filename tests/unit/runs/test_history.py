@@ -78,9 +78,9 @@ def test_samples_leave_out_what_is_cut_or_no_sample(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_no_run_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no run folder") as told:
+    with pytest.raises(InputError, match="not a run folder") as told:
         find_run(tmp_path)
     assert "neither run.json nor metrics.jsonl" in str(told.value)
-    with pytest.raises(InputError, match="no run folder") as told:
+    with pytest.raises(InputError, match="not a run folder") as told:
         find_run(tmp_path / "none")
     assert "no such folder" in str(told.value)

@@ -65,7 +65,7 @@ class TestRecipe:
     def test_every_difference_is_shown(self, record: RunRecord, path: Path) -> None:
         """Resumed with another seed, a run sees some examples twice and others never."""
         asked = {"seed": 2, "lr": 2e-5, "betas": [0.9, 0.95], "data": "abc"}
-        with pytest.raises(InputError, match="another recipe") as caught:
+        with pytest.raises(InputError, match="different recipe") as caught:
             record.check_recipe(asked)
         assert caught.value.why.split("; ") == [
             "betas: [0.9, 0.999] -> [0.9, 0.95]",
