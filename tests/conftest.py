@@ -201,7 +201,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path, demo_r
 
 
 def read_jsonl(path: Path) -> list[dict[str, object]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    with path.open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
 
 
 # By pytest itself, and by torch, Lightning and lm-eval when they are imported.

@@ -90,18 +90,20 @@ def test_nothing_begins_anew_where_all_checkpoints_are_damaged(train: Train, int
     ]
 
 
-def test_a_changed_figure_is_found(train: Train, interrupted: Path) -> None:
+@pytest.mark.parametrize("change", [('"loss": 7', '"loss": 6'), ('"loss": 7', "#########")])
+def test_a_changed_figure_is_found(train: Train, interrupted: Path, change: tuple[str, str]) -> None:
     """A wrong number would go into a paper."""
     metrics = interrupted / "metrics.jsonl"
     text = metrics.read_text(encoding="utf-8")
-    metrics.write_text(text.replace('"loss": 7', '"loss": 6', 1), encoding="utf-8")
+    metrics.write_text(text.replace(*change, 1), encoding="utf-8")
     done = train(*KEPT)
     assert done.returncode == 2
     assert "metrics.jsonl" in done.stderr
     assert "run.accept_changes=true" in done.stderr
     again = train(*KEPT, "run.accept_changes=true")
     assert again.returncode == 0, again.stderr
-    assert steps_of(interrupted) == list(range(1, STEPS + 1))
+    is_readable = "#" not in change[1]
+    assert steps_of(interrupted) == list(range(1 if is_readable else 2, STEPS + 1))
 
 
 def test_the_checkpoint_of_another_run_is_refused(train: Train, interrupted: Path, straight: Path) -> None:
@@ -220,7 +222,7 @@ def test_a_disk_too_small_is_refused_before_the_first_step(
     """1.6 MiB a checkpoint, one kept and one being written, and 0.6 MiB for the model, on a disk of 3 MiB."""
     done, _ = on_small_disk(tmp_path, tokenizer_folder, records_file, *OVERRIDES, size=3_000, fill=False)
     assert done.returncode == 2, done.stderr
-    assert "GiB of disk space free, but the run needs" in done.stderr
+    assert "free and the run wants" in done.stderr
     assert "checkpoint.keep_last" in done.stderr
 
 

@@ -88,9 +88,9 @@ def test_what_the_run_needs_is_never_overwritten(copy: Path, refused: Refused, p
 
 
 def test_neither_run_nor_checkpoint(copy: Path, tmp_path: Path, refused: Refused) -> None:
-    assert "neither a run folder nor a checkpoint" in refused(copy / "model")
-    assert "no such folder" in refused(tmp_path / "nowhere")
-    assert "no such folder" in refused(copy / "checkpoints" / "step-00000003")
+    assert "not a run folder" in refused(copy / "model")
+    assert "there is no such folder" in refused(tmp_path / "nowhere")
+    assert "step-00000003: the checkpoint is" in refused(copy / "checkpoints" / "step-00000003")
 
 
 def test_a_damaged_checkpoint_names_the_one_before(copy: Path, refused: Refused) -> None:
@@ -225,4 +225,4 @@ def test_a_disk_that_is_full_or_read_only(run: Path, tmp_path: Path) -> None:
         "No space left on device",
         "No space left on device",
     ]
-    assert "GiB of disk space free, but the weights take" in told[1]
+    assert "free and the weights take" in told[1]

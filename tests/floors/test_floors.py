@@ -19,7 +19,7 @@ SOURCES = Path(galpaca.__file__).parent
 
 # The packages of each floor, lowest first. The doors may know each other: they are one package in three files.
 FLOORS = [
-    {"errors"},
+    {"errors", "formatting"},
     {"data", "runs", "estimate"},
     {"model"},
     {"training", "release", "inference", "report"},
@@ -32,6 +32,7 @@ FLOOR_OF = {package: number for number, packages in enumerate(FLOORS) for packag
 # What a package may import beside the standard library. A module in brackets: only there.
 LIBRARIES: dict[str, dict[str, str | None]] = {
     "errors": {},
+    "formatting": {},
     "data": {
         "numpy": None,
         "pyarrow": "galpaca.data.sources",

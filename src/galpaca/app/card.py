@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from galpaca.data.receipt import Receipt
+from galpaca.formatting import format_bytes, format_duration
 from galpaca.runs.checkpoints import Manifest
 from galpaca.runs.figures import final_figures
 from galpaca.runs.folder import RunFolder
@@ -57,9 +58,9 @@ def result_rows(final: Mapping[str, Any]) -> Rows:
         ("loss", f"{_loss(final['first_loss'])} at the first step, {_loss(final['loss'])} at the last"),
         *([("validation loss", _loss(final["val_loss"]))] if "val_loss" in final else []),
         ("steps", f"{final['steps']:,}"),
-        ("time in training steps", duration(final["train_seconds"])),
-        ("tokens", f"{final['tokens']:,} ({final['tokens_per_second'] or 0:,.0f} tokens/s)"),
-        ("peak memory", f"{(final['peak_memory_bytes'] or 0) / 2**30:.2f} GiB per process"),
+        ("time in steps", format_duration(final["train_seconds"])),
+        ("tokens", f"{final['tokens']:,}, {final['tokens_per_second'] or 0:,.0f} a second"),
+        ("peak memory", f"{format_bytes(final['peak_memory_bytes'] or 0)} a process"),
     ]
     if final["skipped_steps"]:
         rows.append(("steps skipped by the loss scaler", str(final["skipped_steps"])))
@@ -124,13 +125,7 @@ def _machine_rows(folder: RunFolder, record: RunRecord, last_step: int) -> Rows:
 def _machine(machine: Mapping[str, Any], seconds: float) -> str:
     nodes = f" on {machine['nodes']} nodes" if machine["nodes"] > 1 else ""
     processes = "process" if machine["processes"] == 1 else "processes"
-    return f"{machine['processes']} {processes}{nodes}, {machine['device']}: {duration(seconds)}"
-
-
-def duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.2f} h"
+    return f"{machine['processes']} {processes}{nodes}, {machine['device']}: {format_duration(seconds)}"
 
 
 def _loss(value: float | None) -> str:

@@ -12,9 +12,10 @@ from rich.table import Table
 
 from galpaca.app.console import make_console
 from galpaca.errors import GalpacaError, InputError
+from galpaca.formatting import format_bytes
 from galpaca.runs.checkpoints import damage, read_manifest
-from galpaca.runs.folder import RunFolder
-from galpaca.runs.metrics import read_metrics
+from galpaca.runs.folder import RunFolder, find_run
+from galpaca.runs.history import read_history
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def list_checkpoints(run: str, *, contents: bool, as_json: bool) -> None:
         InputError: not a run folder.
         GalpacaError: at the end, if a checkpoint is damaged.
     """
-    folder = _run_folder(Path(run))
+    folder = find_run(Path(run))
     figures = _figures(folder)
     found = [_row(folder, step, figures.get(step, {}), contents) for step in folder.saved_steps()]
     rows = [row for row in found if row is not None]
@@ -75,21 +76,11 @@ def list_checkpoints(run: str, *, contents: bool, as_json: bool) -> None:
         )
 
 
-def _run_folder(path: Path) -> RunFolder:
-    folder = RunFolder(path.resolve().parent, path.resolve().name)
-    if not folder.checkpoints.is_dir():
-        raise InputError(
-            "not a run folder with checkpoints",
-            where=path,
-            fix="pass the folder that a run prints when it starts, e.g. runs/demo",
-        )
-    return folder
-
-
 def _figures(folder: RunFolder) -> dict[int, dict[str, float]]:
     """All metrics in ``metrics.jsonl``, by step."""
     figures: dict[int, dict[str, float]] = {}
-    for line in read_metrics(folder.metrics):
+    history = read_history(folder.metrics)
+    for line in (*history.steps, *history.validations):
         figures.setdefault(line["step"], {}).update(line)
     return figures
 
@@ -131,7 +122,7 @@ def _show(console: Console, folder: RunFolder, rows: list[Row], contents: bool) 
         table.add_row(
             f"{row.step:,}",
             (row.time or "-")[:16].replace("T", " "),
-            _size(row.bytes),
+            format_bytes(row.bytes),
             _number(row.loss, ".4f"),
             _number(row.val_loss, ".4f"),
             f"{_number(row.stall_seconds)}, {_number(row.write_seconds)} s",
@@ -142,11 +133,3 @@ def _show(console: Console, folder: RunFolder, rows: list[Row], contents: bool) 
 
 def _number(value: float | None, how: str = ".2f") -> str:
     return "-" if value is None else f"{value:{how}}"
-
-
-def _size(num_bytes: int) -> str:
-    size, units = float(num_bytes), ["B", "KiB", "MiB", "GiB", "TiB"]
-    while size >= 1024 and len(units) > 1:
-        size /= 1024
-        units.pop(0)
-    return f"{size:.0f} {units[0]}" if units[0] == "B" else f"{size:.1f} {units[0]}"

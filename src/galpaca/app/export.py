@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from galpaca.app.console import make_console, show_rows
 from galpaca.errors import InputError, Problems
+from galpaca.formatting import format_bytes
 from galpaca.runs.checkpoints import damage, read_manifest
-from galpaca.runs.folder import RunFolder, step_of
+from galpaca.runs.folder import RunFolder, find_run, step_of
 from galpaca.runs.record import RunRecord
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def export_run(options: ExportOptions) -> None:
         GalpacaError: what was written differs from what was trained, or the upload failed.
     """
     console = make_console()
-    folder = find_run(options.source)
+    folder = find_run(options.source, recorded=True)
     _check(options, folder)
     record = RunRecord(folder.record)
     asked = _asked(folder, record)
@@ -79,26 +80,6 @@ def export_run(options: ExportOptions) -> None:
 
         console.print(f"uploading to {options.push}")
         console.print(f"uploaded to {push(out, options.push, public=options.public)}")
-
-
-def find_run(source: Path) -> RunFolder:
-    """Finds the run of a run folder or of a checkpoint folder.
-
-    Raises:
-        InputError: the folder is neither.
-    """
-    path = source.resolve()
-    run = path.parent.parent if step_of(path.name) is not None else path
-    if not path.is_dir():
-        raise InputError("no such folder", where=source, fix="galpaca export RUN_OR_CHECKPOINT OUT")
-    if not (run / "run.json").is_file():
-        raise InputError(
-            "neither a run folder nor a checkpoint of a run",
-            where=source,
-            why="a run folder contains run.json, and its checkpoints are checkpoints/step-NNNNNNNN",
-            fix="galpaca export runs/NAME OUT, or galpaca export runs/NAME/checkpoints/step-NNNNNNNN OUT",
-        )
-    return RunFolder(run.parent, run.name)
 
 
 def choose_checkpoint(folder: RunFolder, source: Path, console: Console) -> Path:
@@ -195,7 +176,7 @@ def _check_room(checkpoint: Path, out: Path, dtype: str) -> None:
     free = shutil.disk_usage(disk).free
     if wanted > free:
         raise InputError(
-            f"{free / 2**30:.2f} GiB of disk space free, but the weights take {wanted / 2**30:.2f} GiB in {dtype}",
+            f"the disk has {format_bytes(free)} free and the weights take {format_bytes(wanted)} in {dtype}",
             where=out,
             fix="free disk space, or export to another disk" + ("; or --dtype float16" if dtype == "float32" else ""),
         )

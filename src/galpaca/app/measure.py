@@ -188,8 +188,9 @@ def _answers(
     check_lengths(ids, loaded.positions, [question.where for question in prompts.questions])
     with file.writing(begun, {"model": one.model}):
         if file.complete:
-            console.print(f"  {len(ids):,} answers are already done")
-            return [json.loads(line) for line in file.out.read_text(encoding="utf-8").splitlines()]
+            console.print(f"  {len(ids):,} answers are there already")
+            with file.out.open(encoding="utf-8") as lines:
+                return [json.loads(line) for line in lines]
         left = [asked for asked in wanted(ids, 1) if not file.answered((asked.which.prompt,))]
         with counting(console, f"  answers ({loaded.place})", len(ids)) as progress:
             began = time.perf_counter()

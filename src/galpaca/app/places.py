@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from galpaca.formatting import format_bytes
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -23,15 +25,11 @@ class Place:
 
     def row(self) -> tuple[str, str]:
         num_bytes = sum(path.stat().st_size for path in self.folder.iterdir() if path.is_file())
-        return self.what, f"{self.folder}, {size_of(num_bytes)} ({self.note})"
+        return self.what, f"{self.folder}, {format_bytes(num_bytes)} ({self.note})"
 
 
 def since(*, is_new: bool) -> str:
     return _NEW if is_new else _WAS_THERE
-
-
-def size_of(num_bytes: int) -> str:
-    return f"{num_bytes / 2**30:.2f} GiB" if num_bytes >= 2**27 else f"{num_bytes / 2**20:.1f} MiB"
 
 
 def show_next(console: Console, commands: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from galpaca.app.config import Config
 from galpaca.app.ranks import global_rank
 from galpaca.errors import InputError, Problems
+from galpaca.formatting import format_bytes
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.host import available_memory_bytes
 
@@ -72,11 +73,11 @@ def disk_lack(need: DiskNeed, free_bytes: int, where: Path) -> InputError | None
     if need.total_bytes <= free_bytes:
         return None
     return InputError(
-        f"{free_bytes / 2**30:.2f} GiB of disk space free, but the run needs {need.total_bytes / 2**30:.2f} GiB",
+        f"the disk has {format_bytes(free_bytes)} free and the run wants {format_bytes(need.total_bytes)}",
         where=where,
-        why=f"{need.checkpoint_bytes / 2**30:.2f} GiB per checkpoint, {need.num_checkpoints} of them including the one "
-        f"being written, and {need.model_bytes / 2**30:.2f} GiB for the model",
-        fix="free disk space, set run.root=FOLDER on another disk, or lower checkpoint.keep_last",
+        why=f"{format_bytes(need.checkpoint_bytes)} a checkpoint, {need.num_checkpoints} of them with the one "
+        f"being written, and {format_bytes(need.model_bytes)} for the model",
+        fix="make room; run.root=FOLDER on another disk; or a smaller checkpoint.keep_last",
     )
 
 
@@ -86,7 +87,7 @@ def _check_memory(problems: Problems, config: Config, checkpoint: int) -> None:
     copies = checkpoint * config.trainer.devices // config.trainer.num_ranks
     if config.checkpoint.asynchronous and available is not None and copies > available:
         problems.add(
-            f"{available / 2**30:.1f} GiB of host memory free, but a checkpoint copy takes {copies / 2**30:.1f} GiB",
+            f"{format_bytes(available)} of host memory are free and a checkpoint's copy takes {format_bytes(copies)}",
             where="checkpoint.asynchronous",
             why="training continues while a checkpoint is written from a copy in host memory",
             fix="checkpoint.asynchronous=false needs no copy, but training waits for each checkpoint",

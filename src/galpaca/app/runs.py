@@ -12,11 +12,12 @@ from typing import Any
 import yaml
 
 from galpaca.errors import InputError, Problems
+from galpaca.report.run import flat
 from galpaca.runs.figures import final_figures
 from galpaca.runs.folder import RunFolder, replace_file
 from galpaca.runs.history import History, read_history
-from galpaca.runs.lock import is_held
 from galpaca.runs.record import RunRecord
+from galpaca.runs.state import Kind, run_state
 
 # They differ between any two runs.
 _NAMES = ("run.name", "run.root")
@@ -28,16 +29,16 @@ class Row:
     """One run.
 
     Attributes:
-        run: the shortest name that distinguishes it from the others.
-        path: run folder.
-        state: ``complete``, ``running at step 3 of 9``, ``stopped at step 3 of 9``, ``not started``; and which of
-            its files cannot be read.
-        step, num_steps: steps done, and planned.
-        loss: loss of the last step.
-        val_loss: loss of the last validation.
-        tokens_per_second: mean over all steps.
-        hours: time in training steps.
-        config: this run's values of the configuration keys that differ between the runs.
+        run: its name, as short as tells it from the others.
+        path: its folder.
+        state: ``complete``, ``not begun``, or a kind of ``galpaca.runs.state`` with the place, as ``running at step 3
+            of 9``; and what of its files cannot be read.
+        step, num_steps: done, and planned.
+        loss: of the last step.
+        val_loss: of the last validation.
+        tokens_per_second: over all steps.
+        hours: spent in steps.
+        config: of the configuration's keys that are not the same in all runs, this one's values.
     """
 
     run: str
@@ -137,19 +138,18 @@ class _Story:
 
 
 def _read(folder: RunFolder) -> _Story:
-    # Asked first: a run that ends meanwhile is called running, and not stopped in the middle.
-    running = is_held(folder.lock)
     unreadable = []
     config: dict[str, Any] = {}
-    num_steps, history = None, History()
+    record: dict[str, Any] = {}
+    history = History()
     try:
-        num_steps = RunRecord(folder.record).content.get("plan", {}).get("steps")
+        record = RunRecord(folder.record).content
     except (InputError, OSError):
         unreadable.append(folder.record.name)
     try:
         if folder.config.is_file():
-            config = dict(_leaves(yaml.safe_load(folder.config.read_text(encoding="utf-8"))))
-    except (OSError, ValueError, yaml.YAMLError):
+            config = flat(yaml.safe_load(folder.config.read_text(encoding="utf-8")))
+    except (OSError, ValueError, AttributeError, yaml.YAMLError):  # of those, where it is no mapping
         unreadable.append(folder.config.name)
     try:
         history = read_history(folder.metrics)
@@ -159,25 +159,17 @@ def _read(folder: RunFolder) -> _Story:
         unreadable.append(folder.metrics.name)
     notes = [f"{name} cannot be read" for name in unreadable]
     final = final_figures(history.steps, history.validations)
-    state = "; ".join([_state(folder, history.last_step, num_steps, running), *notes])
+    num_steps = record.get("plan", {}).get("steps")
+    state = "; ".join([_state(run_state(folder, record, history).kind, history.last_step, num_steps), *notes])
     return _Story(config, num_steps, {**final, "steps": history.last_step}, state)
 
 
-def _state(folder: RunFolder, step: int, num_steps: int | None, running: bool) -> str:
-    place = f"at step {step:,} of {num_steps:,}" if num_steps else f"at step {step:,}"
-    if running:
-        return f"running {place}"
-    if step == 0:
-        return "not started"
-    return "complete" if step == num_steps and folder.model.is_dir() else f"stopped {place}"
-
-
-def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(node, dict) and node:
-        for key, value in node.items():
-            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, node
+def _state(kind: Kind, step: int, num_steps: int | None) -> str:
+    if kind == "complete":
+        return kind
+    if kind == "stopped" and step == 0:
+        return "not begun"
+    return f"{kind} at step {step:,} of {num_steps:,}" if num_steps else f"{kind} at step {step:,}"
 
 
 def _differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:

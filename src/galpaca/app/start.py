@@ -160,8 +160,8 @@ def _check_belongs(folder: RunFolder, manifest: Manifest, record: RunRecord) -> 
         problems.add(
             f"the lines up to step {manifest.step} have changed since that checkpoint was saved",
             where=folder.metrics,
-            why="its metrics may be wrong",
-            fix="restore the file, or accept it with run.accept_changes=true",
+            why="a figure in it may be wrong",
+            fix="restore the file; run.accept_changes=true goes on without the lines that cannot be read",
         )
     problems.raise_any()
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from galpaca.app.console import make_console
 from galpaca.errors import GalpacaError, InputError, Problems
-from galpaca.runs.folder import RunFolder
+from galpaca.runs.folder import RunFolder, find_run
 from galpaca.runs.lock import is_held
 from galpaca.runs.metrics import read_metrics
 from galpaca.runs.record import RunRecord
@@ -91,15 +91,9 @@ def _find(runs: Sequence[str]) -> list[Logged]:
 
 
 def _read(path: Path) -> Logged:
-    if not (path / "run.json").is_file():
-        raise InputError(
-            "not a run folder" if path.is_dir() else "no such folder",
-            where=path,
-            fix="pass the folder that a run prints when it starts, e.g. runs/galpaca67b",
-        )
     from galpaca.training.tracking.segments import find_segments
 
-    folder = RunFolder(path.resolve().parent, path.resolve().name)
+    folder = find_run(path, recorded=True)
     record = RunRecord(folder.record)
     segments = find_segments(folder.path, record.id)
     place = _place(folder, record.id, segments)
@@ -135,14 +129,15 @@ def _is_uploaded(logged: Logged) -> bool:
 
 def _show(console: Console, logged: Logged) -> None:
     table = Table(box=None, header_style="cyan", pad_edge=False)
-    for header in ("start", "size", "rows", "steps", "state"):
+    for header in ("start", "size", "rows", "steps"):
         table.add_column(header, justify="right" if header in ("size", "rows") else "left", no_wrap=True)
+    table.add_column("state", overflow="fold")  # the one that gives way where a terminal, or a log, is narrow
     for one in logged.segments:
         steps = f"{min(one.steps):,} to {max(one.steps):,}" if one.steps else "-"
         state = _state(one, is_running=logged.is_running and one is logged.segments[-1])
         table.add_row(one.file.parent.name, f"{one.bytes / 1024:,.0f} KiB", f"{len(one.rows):,}", steps, state)
     console.print(str(logged.folder.path), style="bold", markup=False)
-    console.print(table, width=max(console.width, 160))  # else columns would vanish in a log
+    console.print(table)
     if missing := _missing(logged):
         console.print(f"  {missing:,} lines of metrics.jsonl are in no log and will be sent from the file")
 
@@ -158,7 +153,7 @@ def _missing(logged: Logged) -> int:
 
 def _state(segment: Segment, *, is_running: bool) -> str:
     if is_running:
-        return "running, skipped"
+        return "running"
     if not segment.started:
         return "empty"
     if segment.uploaded:

@@ -18,11 +18,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from galpaca.app.card import duration
 from galpaca.app.console import make_console
 from galpaca.errors import GalpacaError, InputError
-from galpaca.runs.folder import RunFolder
-from galpaca.runs.history import History, Line, Tail, find_run
+from galpaca.formatting import format_bytes, format_duration
+from galpaca.runs.folder import RunFolder, find_run
+from galpaca.runs.history import History, Line, Tail
 from galpaca.runs.state import RunState, run_state
 
 _COLOURS = {"complete": "green", "running": "cyan", "starting": "cyan", "failed": "red", "killed": "red"}
@@ -177,7 +177,7 @@ def figures(sight: Sight) -> list[tuple[str, str]]:
     history = sight.history
     last: Line = history.steps[-1] if history.steps else {}
     known = [line["val_loss"] for line in history.validations if line["val_loss"] is not None]
-    left = sight.left_seconds
+    left, silent = sight.left_seconds, sight.state.silent_seconds
     shown = [
         ("loss", _number(last.get("loss"), ".4f")),
         ("validation loss", f"{known[-1]:.4f} (best {min(known):.4f})" if known else ""),
@@ -185,10 +185,13 @@ def figures(sight: Sight) -> list[tuple[str, str]]:
         ("gradient norm", _number(last.get("grad_norm"), ".3f")),
         ("tokens/s", _number(last.get("tokens_per_second"), ",.0f")),
         ("MFU", _number(last.get("mfu"), ".1%")),
-        ("peak memory", _number(last.get("peak_memory_bytes", 0) / 2**30 or None, ".2f", " GiB")),
+        ("peak memory", format_bytes(last["peak_memory_bytes"]) if last.get("peak_memory_bytes") else ""),
         ("skipped steps", _number(sum(bool(line.get("skipped")) for line in history.steps) or None, ",d")),
-        ("last line", f"{duration(sight.state.silent_seconds)} ago" if sight.state.silent_seconds is not None else ""),
-        ("left", duration(left) if left is not None else ""),
+        (
+            "last line",
+            f"{format_duration(silent)} ago" if silent is not None else "",
+        ),
+        ("left", format_duration(left) if left is not None else ""),
     ]
     return [(label, value) for label, value in shown if value]
 

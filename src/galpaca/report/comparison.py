@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from galpaca.formatting import format_count
 from galpaca.report.page import fill
-from galpaca.report.words import count
 
 # By it one knows the file again, and may replace it.
 GENERATOR = "galpaca compare"
@@ -79,7 +79,7 @@ def render_comparison(content: Content) -> str:
         interval=interval,
         signed=signed,
         verdict=_VERDICTS.get,
-        count=count,
+        count=format_count,
         same=lambda question: len({given["answer"] for given in question["answers"]}) == 1,
         finish=_FINISHES.get,
     )

@@ -9,11 +9,11 @@ from importlib import resources
 from typing import Any
 
 from galpaca import __version__
+from galpaca.formatting import format_moment
 from galpaca.report import tables
 from galpaca.report.charts import Chart, charts, clock
 from galpaca.report.run import ReportedRun
 from galpaca.report.series import STRETCHES
-from galpaca.report.words import moment
 
 # By it one knows the file again, and may replace it.
 GENERATOR = "galpaca report"
@@ -37,7 +37,7 @@ def render(runs: Sequence[ReportedRun]) -> str:
         loop_index=runs.index,
         most_points=f"{2 * STRETCHES:,}",
         version=__version__,
-        written=moment(max(run.read_at for run in runs)),
+        written=format_moment(max(run.read_at for run in runs)),
         data=_script_json({"runs": [_facts(run) for run in runs], "charts": [chart.to_json() for chart in shown]}),
         differences=tables.config_differences(runs) if len(runs) > 1 else None,
         chart_tables={chart.id: tables.chart_table(chart, runs) for chart in shown},

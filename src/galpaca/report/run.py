@@ -11,8 +11,8 @@ import yaml
 from galpaca.errors import InputError
 from galpaca.runs.checkpoints import Manifest, read_manifest
 from galpaca.runs.figures import final_figures
-from galpaca.runs.folder import RunFolder
-from galpaca.runs.history import History, Line, find_run, read_history, read_samples
+from galpaca.runs.folder import RunFolder, find_run
+from galpaca.runs.history import History, Line, read_history, read_samples
 from galpaca.runs.record import RunRecord
 from galpaca.runs.state import RunState, run_state
 
@@ -54,7 +54,7 @@ class ReportedRun:
 
     def flat_config(self) -> dict[str, Any]:
         """Every value of the configuration by its dotted key."""
-        return _flat(yaml.safe_load(self.config) or {}) if self.config else {}
+        return flat(yaml.safe_load(self.config) or {}) if self.config else {}
 
 
 def load_runs(paths: Sequence[Path]) -> list[ReportedRun]:
@@ -105,8 +105,9 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return [f"{path.name} ({number})" for number, path in enumerate(paths, start=1)]
 
 
-def _flat(node: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(node: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Every value of nested mappings by its dotted key; an empty mapping is a value."""
+    found: dict[str, Any] = {}
     for key, value in node.items():
-        flat |= _flat(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
-    return flat
+        found |= flat(value, f"{above}{key}.") if isinstance(value, Mapping) and value else {f"{above}{key}": value}
+    return found

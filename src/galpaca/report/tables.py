@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from galpaca.data.receipt import Receipt
+from galpaca.formatting import format_bytes, format_count, format_duration, format_figure, format_moment
 from galpaca.report.charts import Chart
 from galpaca.report.run import ReportedRun
-from galpaca.report.words import count, duration, figure, moment, size
 
 _TABLE_ROWS = 12
 
@@ -34,20 +34,20 @@ def cards(run: ReportedRun) -> list[Card]:
     of_all = f"of {run.num_steps:,}" if run.num_steps else ""
     shown = [
         Card("steps", f"{run.history.last_step:,}", of_all, run.history.last_step / (run.num_steps or 1) or None),
-        Card("time in training steps", duration(final["train_seconds"]), _left(run)),
-        Card("tokens", count(final["tokens"]), f"{count(final['target_tokens'])} with loss"),
-        Card("loss", figure(_round(final["loss"])), f"from {figure(_round(final['first_loss']))}"),
+        Card("time in steps", format_duration(final["train_seconds"]), _left(run)),
+        Card("tokens", format_count(final["tokens"]), f"{format_count(final['target_tokens'])} with loss"),
+        Card("loss", format_figure(_round(final["loss"])), f"from {format_figure(_round(final['first_loss']))}"),
     ]
     known = [line for line in run.history.validations if line["val_loss"] is not None]
     if known:
         best = min(known, key=lambda line: float(line["val_loss"]))
         more = f"best at step {best['step']:,}"
-        shown.append(Card("validation loss", figure(_round(final["val_loss"])), more))
-    shown.append(Card("tokens/s", count(final["tokens_per_second"] or 0), "mean"))
+        shown.append(Card("validation loss", format_figure(_round(final["val_loss"])), more))
+    shown.append(Card("tokens a second", format_count(final["tokens_per_second"] or 0), "mean"))
     if last.get("mfu") is not None:
         utilized = [line["mfu"] for line in run.history.steps if line.get("mfu") is not None]
         shown.append(Card("MFU", f"{sum(utilized) / len(utilized):.1%}", "mean over steps"))
-    shown.append(Card("peak memory", size(final["peak_memory_bytes"] or 0), "per process"))
+    shown.append(Card("peak memory", format_bytes(final["peak_memory_bytes"] or 0), "a process"))
     if final["skipped_steps"]:
         shown.append(Card("steps skipped", f"{final['skipped_steps']:,}", "their updates were left out"))
     return shown
@@ -61,7 +61,7 @@ def _left(run: ReportedRun) -> str:
     done, final = run.history.last_step, run.final
     if not run.state.is_alive or not run.num_steps or not final["steps"]:
         return ""
-    return f"{duration((run.num_steps - done) * final['train_seconds'] / final['steps'])} left"
+    return f"{format_duration((run.num_steps - done) * final['train_seconds'] / final['steps'])} left"
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def chart_table(chart: Chart, runs: Sequence[ReportedRun]) -> Table:
     for place in places:
         nearest = [int(abs(line.series.steps - place).argmin()) for line in lines]
         told = [
-            figure(float(line.series.values[at])) if _is_near(line.series.steps[at], place, places) else "–"
+            format_figure(float(line.series.values[at])) if _is_near(line.series.steps[at], place, places) else "–"
             for line, at in zip(lines, nearest, strict=True)
         ]
         rows.append([f"{place:,}", *told])
@@ -110,7 +110,7 @@ def receipt_rows(run: ReportedRun) -> list[tuple[str, str]]:
 
 
 def plan_rows(run: ReportedRun) -> list[tuple[str, str]]:
-    return [(key.replace("_", " "), figure(value)) for key, value in run.record.get("plan", {}).items()]
+    return [(key.replace("_", " "), format_figure(value)) for key, value in run.record.get("plan", {}).items()]
 
 
 def provenance_rows(run: ReportedRun) -> list[tuple[str, str]]:
@@ -121,7 +121,7 @@ def provenance_rows(run: ReportedRun) -> list[tuple[str, str]]:
         ("run", record.get("id", "")),
         ("created", _when(record.get("created"))),
         ("folder", str(run.folder.path)),
-        ("parameters", figure(record.get("parameters"))),
+        ("parameters", format_figure(record.get("parameters"))),
         ("weights", "random" if "path" in weights and weights["path"] is None else ""),
         *((f"weights: {key.replace('_', ' ')}", _text(value)) for key, value in weights.items() if value is not None),
         ("data fingerprint", recipe.get("data.fingerprint", "")),
@@ -190,10 +190,10 @@ def checkpoints_table(run: ReportedRun) -> Table:
         [
             f"{manifest.step:,}",
             _when(manifest.time),
-            size(manifest.num_bytes),
+            format_bytes(manifest.num_bytes),
             str(manifest.num_ranks),
-            figure(_round(losses.get(manifest.step))),
-            figure(_round(validations.get(manifest.step))),
+            format_figure(_round(losses.get(manifest.step))),
+            format_figure(_round(validations.get(manifest.step))),
             f"{manifest.seconds.get('stall', 0):.2f}, {manifest.seconds.get('write', 0):.2f} s",
         ]
         for manifest in run.checkpoints
@@ -248,7 +248,7 @@ def notes(run: ReportedRun) -> list[str]:
     if not run.history.steps:
         told.append("No step has been taken yet, so there is nothing to plot.")
     if run.state.is_alive:
-        told.append(f"The run was still in progress when this was written, {moment(run.read_at)}.")
+        told.append(f"The run was going on when this was written, {format_moment(run.read_at)}.")
     told += _of_non_finite(run)
     gaps = _missing_steps(run)
     if gaps:

@@ -135,6 +135,31 @@ def step_of(name: str) -> int | None:
     return int(match.group(1)) if match else None
 
 
+def find_run(path: Path, *, recorded: bool = False) -> RunFolder:
+    """The run that a folder is, or that a checkpoint's folder lies in.
+
+    Args:
+        recorded: whether it must have its ``run.json``; else ``metrics.jsonl`` will do.
+
+    Raises:
+        InputError: there is none.
+    """
+    resolved = path.resolve()
+    if step_of(resolved.name) is not None:
+        resolved = resolved.parent.parent
+    folder = RunFolder(resolved.parent, resolved.name)
+    if folder.record.is_file() or (folder.metrics.is_file() and not recorded):
+        return folder
+    lacks = "no run.json in it" if recorded else "neither run.json nor metrics.jsonl in it"
+    raise InputError(
+        "not a run folder",
+        where=path,
+        why=lacks if path.is_dir() else "there is no such folder",
+        fix="name the folder that a run prints at its start, such as runs/demo, or a checkpoint in it, "
+        "such as runs/demo/checkpoints/step-00000100",
+    )
+
+
 def replace_file(path: Path, content: str) -> None:
     """Writes a file atomically: readers, and a crash, see the old content or the new."""
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")

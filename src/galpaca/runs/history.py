@@ -1,14 +1,12 @@
 """Reads the metrics of a run, whether it is running, has ended or was killed in the middle of a line."""
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from galpaca.errors import InputError
-from galpaca.runs.folder import RunFolder
+from galpaca.runs.metrics import parse_line, whole_lines
 
 Line = dict[str, Any]
 
@@ -33,9 +31,9 @@ class History:
         return int(self.steps[-1]["step"]) if self.steps else 0
 
     def add(self, text: str) -> None:
-        """Parses a complete line of the file."""
-        line = _object(text)
-        if line is None or not isinstance(line.get("step"), int):
+        """Takes a whole line of the file."""
+        line = parse_line(text)
+        if line is None:
             self.unreadable += 1
         elif "loss" in line:
             self.steps.append(line)
@@ -78,38 +76,8 @@ def read_history(path: Path) -> History:
 
 
 def read_samples(path: Path) -> Iterator[Line]:
-    """The complete lines of ``samples.jsonl``."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return
-    for line in text.splitlines(keepends=True):
-        found = _object(line) if line.endswith("\n") else None
-        if found is not None and isinstance(found.get("step"), int) and "answer" in found:
-            yield found
-
-
-def find_run(path: Path) -> RunFolder:
-    """The run in a folder.
-
-    Raises:
-        InputError: there is none.
-    """
-    resolved = path.resolve()
-    folder = RunFolder(resolved.parent, resolved.name) if resolved.is_dir() else None
-    if folder is None or not (folder.record.is_file() or folder.metrics.is_file()):
-        raise InputError(
-            "not a run folder",
-            where=path,
-            why="it contains neither run.json nor metrics.jsonl" if resolved.is_dir() else "no such folder",
-            fix="pass the folder that a run prints when it starts, e.g. runs/demo",
-        )
-    return folder
-
-
-def _object(text: str) -> Line | None:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
+    """Lines of ``samples.jsonl`` that are whole."""
+    for text in whole_lines(path):
+        line = parse_line(text)
+        if line is not None and "answer" in line:
+            yield line

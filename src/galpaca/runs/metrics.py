@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from galpaca.errors import InputError
 from galpaca.runs.checksums import FileFacts, file_facts
 from galpaca.runs.folder import replace_file
 
@@ -43,21 +44,45 @@ def append_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
         os.fsync(file.fileno())
 
 
+def parse_line(text: str) -> dict[str, Any] | None:
+    """A line of the file; None if it is no JSON object with a step."""
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) and isinstance(line.get("step"), int) else None
+
+
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
-    """Lines of the file; an incomplete last line, as in a live or killed run, is left out."""
-    if not path.is_file():
-        return
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            if line.endswith("\n"):
-                yield json.loads(line)
+    """Lines of the file; a last line that is cut, as in a run that is alive or was killed, is left out.
+
+    Raises:
+        InputError: a whole line that cannot be read: what is computed from the others would be wrong.
+    """
+    for number, text in enumerate(whole_lines(path), start=1):
+        line = parse_line(text)
+        if line is None:
+            raise InputError(
+                "the line is damaged: it is not a JSON object with a step",
+                where=f"{path}, line {number}",
+                fix="restore the file from a copy, or delete that line; figures of its step are then missing",
+            )
+        yield line
 
 
 def cut_metrics(path: Path, last_step: int) -> None:
-    """Removes all lines after ``last_step``, whose steps a resumed run takes again."""
+    """Removes all lines beyond ``last_step``, whose steps a resumed run takes again, and all that cannot be read."""
     if path.is_file():
-        whole = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
-        replace_file(path, "".join(line for line in whole if json.loads(line)["step"] <= last_step))
+        lines = [(text, parse_line(text)) for text in whole_lines(path)]
+        replace_file(path, "".join(text for text, line in lines if line is not None and line["step"] <= last_step))
+
+
+def whole_lines(path: Path) -> Iterator[str]:
+    """The file's lines but for a last one that is cut; none where there is no file."""
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8", errors="replace") as file:
+        yield from (text for text in file if text.endswith("\n"))
 
 
 def validation_losses(path: Path) -> dict[int, float]:

@@ -95,7 +95,7 @@ def run_state(folder: RunFolder, record: Mapping[str, Any], history: History, no
 
 def _ended(folder: RunFolder, record: Mapping[str, Any], history: History) -> RunState:
     steps = record.get("plan", {}).get("steps")
-    if folder.model.is_dir() and folder.last_saved_step() == steps:
+    if folder.model.is_dir() and history.last_step == steps:
         return RunState("complete", "its model is released")
     ended = (record.get("starts") or [{}])[-1].get("ended", {})
     if ended.get("how") == "failed":

@@ -1,6 +1,9 @@
 """``galpaca runs``: what a table of runs says, of runs in every state."""
 
 import json
+import os
+import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -89,16 +92,19 @@ def test_states(tmp_path: Path) -> None:
             "stopped": "stopped at step 3 of 4",
             "not-released": "stopped at step 4 of 4",
             "not-begun": "not begun",
-            "running": "running at step 3 of 4",
-            "preparing": "running at step 0",
+            "running": "starting at step 3 of 4",
+            "preparing": "starting at step 0",
         }
+        now = time.time() + 1
+        os.utime(running / "metrics.jsonl", (now, now))
+        assert states(running) == {"running": "running at step 3 of 4"}
     assert states(running) == {"running": "stopped at step 3 of 4"}
 
 
 def test_a_killed_run_is_not_running(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", 3)
-    (run / "run.lock").write_text('{"host": "node1", "pid": 1}')
-    assert states(run) == {"a": "stopped at step 3 of 4"}
+    (run / "run.lock").write_text(json.dumps({"host": socket.gethostname(), "pid": 2**22 + 1}))
+    assert states(run) == {"a": "killed at step 3 of 4"}
 
 
 def test_a_line_that_is_still_being_written_is_left_out(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from galpaca.errors import InputError
-from galpaca.runs.folder import RunFolder, replace_file, sync_folder
+from galpaca.runs.folder import RunFolder, find_run, replace_file, sync_folder
 
 
 @pytest.fixture
@@ -221,3 +221,18 @@ def test_syncing_reaches_every_file_and_folder(tmp_path: Path, monkeypatch: pyte
     sync_folder(tmp_path)
     assert set(synced) == {path.stat().st_ino for path in [tmp_path, *tmp_path.rglob("*")]}
     assert synced[-1] == tmp_path.stat().st_ino, "the folder last: its names come after what they name"
+
+
+def test_a_run_is_found_by_its_folder_and_by_a_checkpoint(folder: RunFolder) -> None:
+    folder.checkpoint(7).mkdir(parents=True)
+    folder.metrics.touch()
+    assert find_run(folder.path) == find_run(folder.checkpoint(7)) == RunFolder(folder.path.parent, "test")
+    with pytest.raises(InputError, match=r"no run\.json in it"):
+        find_run(folder.path, recorded=True)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"neither run\.json nor metrics\.jsonl in it"):
+        find_run(tmp_path)
+    with pytest.raises(InputError, match="there is no such folder"):
+        find_run(tmp_path / "none")

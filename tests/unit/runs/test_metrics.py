@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from galpaca.errors import InputError
 from galpaca.runs.metrics import MetricsFile, cut_metrics, read_metrics
 
 
@@ -106,3 +107,13 @@ def test_cutting_to_nothing(path: Path) -> None:
     write(path, {"step": 1})
     cut_metrics(path, 0)
     assert path.read_text() == ""
+
+
+@pytest.mark.parametrize("damaged", ["{step: 2}", "[2]", '{"loss": 1.0}', '{"step": "2"}', "", "\0\0\0"])
+def test_a_damaged_line_is_refused_and_cut(path: Path, damaged: str) -> None:
+    """Figures computed from the others would be wrong, and a run that goes on without it must not end in a trace."""
+    path.write_text(f'{{"step": 1}}\n{damaged}\n{{"step": 3}}\n')
+    with pytest.raises(InputError, match=r"metrics\.jsonl, line 2"):
+        list(read_metrics(path))
+    cut_metrics(path, 3)
+    assert steps(path) == [1, 3]

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from galpaca.app.config import Config
-from galpaca.app.places import size_of
 from galpaca.app.rehearsal.life import Lived
 from galpaca.app.rehearsal.script import Script
 from galpaca.app.room import DiskNeed, disk_need
@@ -22,6 +21,7 @@ from galpaca.estimate.duration import (
     pace_of,
     time_to_ask,
 )
+from galpaca.formatting import format_bytes
 from galpaca.runs.checkpoints import Manifest, read_manifest
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.metrics import read_metrics
@@ -85,31 +85,28 @@ class Figures:
         return time_to_ask(self.run_seconds.total)
 
     def rows(self) -> list[tuple[str, str]]:
-        memory = f" of {size_of(self.device_memory_bytes)}" if self.device_memory_bytes else ""
+        memory = f" of {format_bytes(self.device_memory_bytes)}" if self.device_memory_bytes else ""
         load, export, again = map(_seconds, (self.load_seconds, self.export_seconds, self.reload_seconds))
         hours = self.run_seconds.total / 3600
         return [
             ("machine", f"{self.ranks} x {self.device}"),
-            (
-                "peak memory",
-                f"{size_of(self.peak_memory_bytes)}{memory}, highest over ranks",
-            ),
-            ("speed", f"{self.tokens_per_second:,.0f} tokens/s"),
-            ("MFU", "unknown for this device" if self.mfu is None else f"{self.mfu:.1%}"),
-            ("start", f"{_seconds(self.start_seconds)} to the first step, of which {load} loading"),
-            ("checkpoint", self._save()),
-            ("kill and resume", self._kill()),
-            ("export", f"{export}, reloaded in {again}"),
+            ("peak memory", f"{format_bytes(self.peak_memory_bytes)}{memory}, the fullest of {self.ranks}"),
+            ("speed", f"{self.tokens_per_second:,.0f} tokens a second"),
+            ("MFU", "not known for this machine" if self.mfu is None else f"{self.mfu:.1%}"),
+            ("start", f"{_seconds(self.start_seconds)} to the first step, {load} of it loading"),
+            ("save", self._save()),
+            ("kill", self._kill()),
+            ("export", f"{export}, loaded again in {again}"),
             ("answer", repr(self.answer)),
-            ("disk", f"the run needs {size_of(self.disk_bytes)}, {size_of(self.free_bytes)} free"),
-            ("whole run", f"{hours:.2f} h for {self.num_steps:,} steps, {self.num_tokens:,} tokens"),
-            ("request", f"--time={self.time}"),
+            ("disk", f"the run will add {format_bytes(self.disk_bytes)}, {format_bytes(self.free_bytes)} are free"),
+            ("whole run", f"{hours:.2f} h for {self.num_steps:,} steps with {self.num_tokens:,} tokens"),
+            ("ask for", f"--time={self.time}"),
         ]
 
     def _save(self) -> str:
         waits, written = _seconds(self.stall_seconds), _seconds(self.write_seconds)
-        size, last = size_of(self.checkpoint_bytes), _seconds(self.last_checkpoint_seconds)
-        return f"{size}: training waits {waits}, writing takes {written}; {last} for the last one"
+        size, last = format_bytes(self.checkpoint_bytes), _seconds(self.last_checkpoint_seconds)
+        return f"{size}: training waits {waits}, written in {written}; {last} for the last"
 
     def _kill(self) -> str:
         if self.killed_after_step is None:

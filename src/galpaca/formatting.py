@@ -3,7 +3,7 @@
 import time
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """``5.2 s``, ``12 min``, ``3.1 h``, ``2 d 4 h``."""
     minutes = round(seconds / 60)
     if seconds < 60:
@@ -15,15 +15,16 @@ def duration(seconds: float) -> str:
     return f"{minutes // 1440} d {minutes % 1440 // 60} h"
 
 
-def size(num_bytes: float) -> str:
+def format_bytes(num_bytes: float) -> str:
+    """``512 B``, ``3.2 MiB``, ``1.25 GiB``, ``80.4 GiB``."""
     for unit in ("B", "KiB", "MiB"):
         if num_bytes < 1024:
-            return f"{num_bytes:.0f} {unit}"
+            return f"{num_bytes:.0f} {unit}" if unit == "B" or num_bytes >= 100 else f"{num_bytes:.1f} {unit}"
         num_bytes /= 1024
-    return f"{num_bytes:.{2 if num_bytes < 10 else 1}f} GiB"
+    return f"{num_bytes:,.{2 if num_bytes < 10 else 1}f} GiB"
 
 
-def count(number: float) -> str:
+def format_count(number: float) -> str:
     """``9,500``, ``12.3 K``, ``1.85 M``, ``1.5 B``."""
     for least, divisor, unit in ((1e12, 1e12, "T"), (1e9, 1e9, "B"), (1e6, 1e6, "M"), (1e4, 1e3, "K")):
         if number >= least:
@@ -31,13 +32,13 @@ def count(number: float) -> str:
     return f"{number:,.0f}"
 
 
-def figure(value: object) -> str:
+def format_figure(value: object) -> str:
     """Any figure, to five digits."""
     if value is None:
         return "–"
     return f"{value:,.5g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def moment(seconds: float) -> str:
-    """UTC, to the minute."""
+def format_moment(seconds: float) -> str:
+    """A time since 1970 in UTC, to the minute."""
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
