@@ -89,7 +89,7 @@ def test_what_the_run_needs_is_never_overwritten(copy: Path, refused: Refused, p
 
 def test_neither_run_nor_checkpoint(copy: Path, tmp_path: Path, refused: Refused) -> None:
     assert "not a run folder" in refused(copy / "model")
-    assert "there is no such folder" in refused(tmp_path / "nowhere")
+    assert "no such folder" in refused(tmp_path / "nowhere")
     assert "step-00000003: the checkpoint is" in refused(copy / "checkpoints" / "step-00000003")
 
 

@@ -328,7 +328,7 @@ def test_sync_of_a_run_that_is_running_or_has_no_network(runs: Runs, wandb_serve
     until(lambda: runs.step() == 3, process)
     live = runs.sync(env=wandb_server.environment)
     assert live.returncode == 1
-    assert "the run is running" in live.stderr
+    assert "the run is still running" in live.stderr
     assert " running" in live.stdout
     kill_all(process)
     nobody = runs.sync(env=wandb_server.environment | {"WANDB_BASE_URL": "http://127.0.0.1:1"})
@@ -346,9 +346,9 @@ def test_sync_refuses_what_is_no_run_or_has_nothing(run: Path, tmp_path: Path) -
     done = subprocess.run(line, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert "3 problems" in done.stderr
-    assert "has logged nothing to W&B" in done.stderr
+    assert "the run logged nothing to W&B" in done.stderr
     assert "not a run folder" in done.stderr
-    assert "there is no such folder" in done.stderr
+    assert "no such folder" in done.stderr
 
 
 SCRIPT = """

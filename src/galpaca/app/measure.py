@@ -188,7 +188,7 @@ def _answers(
     check_lengths(ids, loaded.positions, [question.where for question in prompts.questions])
     with file.writing(begun, {"model": one.model}):
         if file.complete:
-            console.print(f"  {len(ids):,} answers are there already")
+            console.print(f"  {len(ids):,} answers are already done")
             with file.out.open(encoding="utf-8") as lines:
                 return [json.loads(line) for line in lines]
         left = [asked for asked in wanted(ids, 1) if not file.answered((asked.which.prompt,))]

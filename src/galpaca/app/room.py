@@ -77,7 +77,7 @@ def disk_lack(need: DiskNeed, free_bytes: int, where: Path) -> InputError | None
         where=where,
         why=f"{format_bytes(need.checkpoint_bytes)} a checkpoint, {need.num_checkpoints} of them with the one "
         f"being written, and {format_bytes(need.model_bytes)} for the model",
-        fix="make room; run.root=FOLDER on another disk; or a smaller checkpoint.keep_last",
+        fix="free disk space, set run.root=FOLDER on another disk, or lower checkpoint.keep_last",
     )
 
 

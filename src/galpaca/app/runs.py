@@ -29,16 +29,16 @@ class Row:
     """One run.
 
     Attributes:
-        run: its name, as short as tells it from the others.
-        path: its folder.
+        run: the shortest name that distinguishes it from the others.
+        path: run folder.
         state: ``complete``, ``not begun``, or a kind of ``galpaca.runs.state`` with the place, as ``running at step 3
             of 9``; and what of its files cannot be read.
-        step, num_steps: done, and planned.
-        loss: of the last step.
-        val_loss: of the last validation.
-        tokens_per_second: over all steps.
-        hours: spent in steps.
-        config: of the configuration's keys that are not the same in all runs, this one's values.
+        step, num_steps: steps done, and planned.
+        loss: loss of the last step.
+        val_loss: loss of the last validation.
+        tokens_per_second: mean over all steps.
+        hours: time in training steps.
+        config: this run's values of the configuration keys that differ between the runs.
     """
 
     run: str
@@ -168,7 +168,7 @@ def _state(kind: Kind, step: int, num_steps: int | None) -> str:
     if kind == "complete":
         return kind
     if kind == "stopped" and step == 0:
-        return "not begun"
+        return "not started"
     return f"{kind} at step {step:,} of {num_steps:,}" if num_steps else f"{kind} at step {step:,}"
 
 

@@ -160,7 +160,7 @@ def _check_belongs(folder: RunFolder, manifest: Manifest, record: RunRecord) -> 
         problems.add(
             f"the lines up to step {manifest.step} have changed since that checkpoint was saved",
             where=folder.metrics,
-            why="a figure in it may be wrong",
+            why="its metrics may be wrong",
             fix="restore the file; run.accept_changes=true goes on without the lines that cannot be read",
         )
     problems.raise_any()

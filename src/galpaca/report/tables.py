@@ -34,7 +34,7 @@ def cards(run: ReportedRun) -> list[Card]:
     of_all = f"of {run.num_steps:,}" if run.num_steps else ""
     shown = [
         Card("steps", f"{run.history.last_step:,}", of_all, run.history.last_step / (run.num_steps or 1) or None),
-        Card("time in steps", format_duration(final["train_seconds"]), _left(run)),
+        Card("time in training steps", format_duration(final["train_seconds"]), _left(run)),
         Card("tokens", format_count(final["tokens"]), f"{format_count(final['target_tokens'])} with loss"),
         Card("loss", format_figure(_round(final["loss"])), f"from {format_figure(_round(final['first_loss']))}"),
     ]
@@ -43,11 +43,11 @@ def cards(run: ReportedRun) -> list[Card]:
         best = min(known, key=lambda line: float(line["val_loss"]))
         more = f"best at step {best['step']:,}"
         shown.append(Card("validation loss", format_figure(_round(final["val_loss"])), more))
-    shown.append(Card("tokens a second", format_count(final["tokens_per_second"] or 0), "mean"))
+    shown.append(Card("tokens/s", format_count(final["tokens_per_second"] or 0), "mean"))
     if last.get("mfu") is not None:
         utilized = [line["mfu"] for line in run.history.steps if line.get("mfu") is not None]
         shown.append(Card("MFU", f"{sum(utilized) / len(utilized):.1%}", "mean over steps"))
-    shown.append(Card("peak memory", format_bytes(final["peak_memory_bytes"] or 0), "a process"))
+    shown.append(Card("peak memory", format_bytes(final["peak_memory_bytes"] or 0), "per process"))
     if final["skipped_steps"]:
         shown.append(Card("steps skipped", f"{final['skipped_steps']:,}", "their updates were left out"))
     return shown
@@ -248,7 +248,7 @@ def notes(run: ReportedRun) -> list[str]:
     if not run.history.steps:
         told.append("No step has been taken yet, so there is nothing to plot.")
     if run.state.is_alive:
-        told.append(f"The run was going on when this was written, {format_moment(run.read_at)}.")
+        told.append(f"The run was still in progress when this was written, {format_moment(run.read_at)}.")
     told += _of_non_finite(run)
     gaps = _missing_steps(run)
     if gaps:

@@ -31,7 +31,7 @@ class History:
         return int(self.steps[-1]["step"]) if self.steps else 0
 
     def add(self, text: str) -> None:
-        """Takes a whole line of the file."""
+        """Parses a complete line of the file."""
         line = parse_line(text)
         if line is None:
             self.unreadable += 1
@@ -76,7 +76,7 @@ def read_history(path: Path) -> History:
 
 
 def read_samples(path: Path) -> Iterator[Line]:
-    """Lines of ``samples.jsonl`` that are whole."""
+    """The complete lines of ``samples.jsonl``."""
     for text in whole_lines(path):
         line = parse_line(text)
         if line is not None and "answer" in line:

@@ -234,5 +234,5 @@ def test_a_run_is_found_by_its_folder_and_by_a_checkpoint(folder: RunFolder) -> 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"neither run\.json nor metrics\.jsonl in it"):
         find_run(tmp_path)
-    with pytest.raises(InputError, match="there is no such folder"):
+    with pytest.raises(InputError, match="no such folder"):
         find_run(tmp_path / "none")

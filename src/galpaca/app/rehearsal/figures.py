@@ -90,23 +90,23 @@ class Figures:
         hours = self.run_seconds.total / 3600
         return [
             ("machine", f"{self.ranks} x {self.device}"),
-            ("peak memory", f"{format_bytes(self.peak_memory_bytes)}{memory}, the fullest of {self.ranks}"),
-            ("speed", f"{self.tokens_per_second:,.0f} tokens a second"),
-            ("MFU", "not known for this machine" if self.mfu is None else f"{self.mfu:.1%}"),
-            ("start", f"{_seconds(self.start_seconds)} to the first step, {load} of it loading"),
-            ("save", self._save()),
-            ("kill", self._kill()),
-            ("export", f"{export}, loaded again in {again}"),
+            ("peak memory", f"{format_bytes(self.peak_memory_bytes)}{memory}, highest over ranks"),
+            ("speed", f"{self.tokens_per_second:,.0f} tokens/s"),
+            ("MFU", "unknown for this device" if self.mfu is None else f"{self.mfu:.1%}"),
+            ("start", f"{_seconds(self.start_seconds)} to the first step, of which {load} loading"),
+            ("checkpoint", self._save()),
+            ("kill and resume", self._kill()),
+            ("export", f"{export}, reloaded in {again}"),
             ("answer", repr(self.answer)),
             ("disk", f"the run will add {format_bytes(self.disk_bytes)}, {format_bytes(self.free_bytes)} are free"),
-            ("whole run", f"{hours:.2f} h for {self.num_steps:,} steps with {self.num_tokens:,} tokens"),
-            ("ask for", f"--time={self.time}"),
+            ("whole run", f"{hours:.2f} h for {self.num_steps:,} steps, {self.num_tokens:,} tokens"),
+            ("request", f"--time={self.time}"),
         ]
 
     def _save(self) -> str:
         waits, written = _seconds(self.stall_seconds), _seconds(self.write_seconds)
         size, last = format_bytes(self.checkpoint_bytes), _seconds(self.last_checkpoint_seconds)
-        return f"{size}: training waits {waits}, written in {written}; {last} for the last"
+        return f"{size}: training waits {waits}, writing takes {written}; {last} for the last one"
 
     def _kill(self) -> str:
         if self.killed_after_step is None:
