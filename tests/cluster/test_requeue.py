@@ -74,7 +74,7 @@ def test_a_run_that_does_not_come_back_is_saved_and_says_why(desk: Desk) -> None
     capped = desk.submit("ended", LENGTH, environment={"GALPACA_MAX_REQUEUES": "0"})
     capped.wait_for_step(3)
     capped.signal(signal.SIGUSR1)
-    told = f"job {capped.id} is not requeued: it came back 0 times, and GALPACA_MAX_REQUEUES is 0; {again}"
+    told = f"job {capped.id} is not requeued: it was requeued 0 times, and GALPACA_MAX_REQUEUES is 0; {again}"
     step = stays_away(capped, "FAILED", told, after=0)
 
     alone = desk.submit("ended", LENGTH, environment={"PATH": os.environ["PATH"]})
@@ -115,9 +115,9 @@ def test_a_job_that_cannot_work_says_so_in_one_line(desk: Desk) -> None:
     for job in (no_gpu, fewer, nodes):
         job.finish("FAILED")
         assert not job.run.exists()
-    assert "1 GPU is asked for and this machine has 0" in error_of(no_gpu, 2)
-    assert "SLURM has started 1 task on 1 node" in error_of(fewer, 2)
-    assert "SLURM has started 2 tasks on 2 nodes" in error_of(nodes, 2)
+    assert "the run needs 1 GPU(s), but this machine has 0" in error_of(no_gpu, 2)
+    assert "SLURM started 1 task on 1 node" in error_of(fewer, 2)
+    assert "SLURM started 2 tasks on 2 nodes" in error_of(nodes, 2)
     for job in (fewer, nodes):
         assert "#SBATCH --nodes=1\n" in job.told()
         assert "#SBATCH --ntasks-per-node=2\n" in job.told()

@@ -171,8 +171,8 @@ def test_a_full_disk_stops_the_run_and_keeps_the_last_good_checkpoint(
     hook = {"hook": "faults.crash:fail_at", "hook_arguments": (str(run / "checkpoints"), write, rank)}
     done = completed(Started(server, line, tmp_path, **hook), 60)
     assert done.returncode == 1, done.stderr
-    assert "a checkpoint cannot be written: No space left on device" in done.stderr
-    assert "make room" in done.stderr
+    assert "cannot write a checkpoint: No space left on device" in done.stderr
+    assert "free disk space" in done.stderr
     assert "Traceback" not in done.stderr
     assert not list((run / "checkpoints").glob(".*"))
     saved = sorted(path.name for path in (run / "checkpoints").glob("step-*"))

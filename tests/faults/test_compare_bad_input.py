@@ -43,7 +43,7 @@ def test_all_is_told_at_once(capsys: pytest.CaptureFixture[str], tmp_path: Path,
 
 def test_one_model_is_no_comparison(capsys: pytest.CaptureFixture[str], run: Path, tmp_path: Path) -> None:
     told = refused(capsys, "compare", run, "--out", tmp_path / "page.html")
-    assert "one model alone" in told
+    assert "at least two models, got 1" in told
     assert "galpaca evaluate" in told
 
 
@@ -68,7 +68,7 @@ def test_another_file_is_not_replaced(capsys: pytest.CaptureFixture[str], run: P
     page = tmp_path / "thesis.html"
     page.write_text("years of work")
     told = refused(capsys, "compare", run, f"again={run}", "--out", page)
-    assert "is no compare" in told
+    assert "was not written by galpaca compare" in told
     assert page.read_text() == "years of work"
 
 
@@ -123,7 +123,7 @@ def test_records_and_tasks_exclude_each_other(capsys: pytest.CaptureFixture[str]
         with pytest.raises(SystemExit) as end:
             main([str(argument) for argument in ("evaluate", run, *wrong)])
         assert end.value.code == 2
-    assert "--limit goes with --tasks" in capsys.readouterr().err
+    assert "--limit requires --tasks" in capsys.readouterr().err
 
 
 def test_results_of_the_hubs_model_need_a_place(capsys: pytest.CaptureFixture[str], records: Path) -> None:

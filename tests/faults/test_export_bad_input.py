@@ -145,7 +145,7 @@ def test_all_wrong_options_at_once(copy: Path, refused: Refused, monkeypatch: py
         "--shard-size: must be > 0, got 0.0",
         "--max-new-tokens: must be at least 1, got 0",
         "--push: must be OWNER/NAME, got 'a/b/c'",
-        "--push: nobody is logged in",
+        "--push: not logged in",
         "--push: HF_HUB_OFFLINE is set",
         "already exists",
     ):
@@ -156,7 +156,7 @@ def test_all_wrong_options_at_once(copy: Path, refused: Refused, monkeypatch: py
 def test_weights_that_float16_cannot_hold(copy: Path, tmp_path: Path, refused: Refused) -> None:
     put(newest(copy), "model.decoder.layers.1.fc2.bias", 1e6)
     message = refused(copy, "--dtype=float16")
-    assert "model.decoder.layers.1.fc2.bias holds a number that float16 cannot" in message
+    assert "model.decoder.layers.1.fc2.bias has a value that float16 cannot represent" in message
     assert "bfloat16 or float32" in message
     assert main(["export", str(copy), str(tmp_path / "model"), "--dtype=bfloat16"]) == 0
 
@@ -220,9 +220,9 @@ def test_a_disk_that_is_full_or_read_only(run: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert [line.rpartition(": ")[2].partition(" (")[0] for line in told if "cannot be written" in line] == [
+    assert [line.rpartition(": ")[2].partition(" (")[0] for line in told if "cannot write" in line] == [
         "Read-only file system",
         "No space left on device",
         "No space left on device",
     ]
-    assert "free and the weights take" in told[1]
+    assert "disk space free, but the weights take" in told[1]

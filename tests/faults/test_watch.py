@@ -67,7 +67,7 @@ def test_a_run_is_followed_until_it_is_killed(start: Callable[..., Started], run
     assert out.startswith("test: killed (process ")
     assert "saved up to step" in out
     assert "the run was killed before it was complete" in err
-    assert "goes on from its last checkpoint" in err
+    assert "resume from its last checkpoint" in err
 
 
 def test_a_run_that_was_asked_to_stop_says_so(start: Callable[..., Started], run: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_folder_without_figures(tmp_path: Path) -> None:
     (tmp_path / "run" / "run.json").write_text('{"id": "abc"}')
     done = watch(tmp_path / "run", "--once")
     assert done.returncode == 0
-    assert done.stdout.startswith("run: stopped (no process writes in it")
+    assert done.stdout.startswith("run: stopped (no process is writing")
     (tmp_path / "run" / "run.json").write_text("{")
     damaged = watch(tmp_path / "run", "--once")
     assert damaged.returncode == 2

@@ -73,7 +73,7 @@ def check_machine(config: Config) -> None:
     if found < asked.devices:
         fewer = f"trainer.devices={found}, or " if found else ""
         raise InputError(
-            f"this machine has {found} GPUs, but the run needs {asked.devices}",
+            f"the run needs {asked.devices} GPU(s), but this machine has {found}",
             where="trainer.devices",
             why="" if torch.version.cuda else f"torch {torch.__version__} is built without CUDA",
             fix=f"{fewer}trainer=cpu trainer.devices=1 strategy=single for a CPU, or a machine with GPUs (see slurm/)",

@@ -37,7 +37,7 @@ class LoggerSink:
             logger.log_metrics(figures, step=step)
         except Exception as error:  # such as a service that a scheduler's signals have reached, too
             self.loggers.remove(logger)
-            told = f"{type(logger).__name__} gets no more metrics after step {step} ({type(error).__name__}: {error})"
+            told = f"{type(logger).__name__} gets no metrics from step {step} on ({type(error).__name__}: {error})"
             warnings.warn(f"{told}; metrics.jsonl has them all", stacklevel=2)
 
     def _watch(self, line: Mapping[str, Any]) -> None:

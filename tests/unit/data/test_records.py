@@ -172,7 +172,7 @@ def test_all_problems_at_once_the_first_20_shown_and_all_counted(tmp_path: Path)
     assert error.count == 5 + 40
     text = str(error)
     assert "record 2 (line 3): the field 'output' is null" in text
-    assert "record 3 (line 4): a string where an object belongs" in text
+    assert "record 3 (line 4): expected an object, got a string" in text
     assert "record 5 (line 6): the field 'output' is a number" in text
     assert "... and 25 more" in text
 

@@ -245,7 +245,7 @@ class TestFilesThatAreNone:
     @pytest.mark.parametrize("name", ["records.xml", "records"])
     def test_of_an_unknown_kind(self, tmp_path: Path, name: str) -> None:
         error = refusal(tmp_path, name, "<records/>")
-        assert "unknown kind" in error.what
+        assert "unsupported file type" in error.what
         assert ".parquet" in error.fix
 
     @pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.csv", "a.tsv", "a.parquet"])
@@ -269,7 +269,7 @@ class TestFilesThatAreNone:
     def test_not_readable(self, tmp_path: Path) -> None:
         path = file_with(tmp_path, "a.json", "[{}]")
         path.chmod(0)
-        with pytest.raises(InputError, match="cannot be read"):
+        with pytest.raises(InputError, match="cannot read"):
             FileSource(path)
 
 

@@ -200,7 +200,7 @@ class TestLayouts:
         """The later file's won, without a word."""
         wanted = weights(config())
         save_file({**wanted, "decoder.embed_tokens.weight": wanted[EMBEDDING] + 1}, tmp_path / SINGLE_FILE)
-        with pytest.raises(InputError, match=r"embed_tokens.weight is there twice"):
+        with pytest.raises(InputError, match=r"duplicate weight model.decoder.embed_tokens.weight"):
             opened(tmp_path, config())
 
     def test_missing_unexpected_and_misshapen_weights_are_all_told(self, tmp_path: Path) -> None:

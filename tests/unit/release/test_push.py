@@ -129,7 +129,7 @@ def test_the_hub_takes_the_card(server: hub.Hub, folder: Path) -> None:
     assert server.asked == ["POST /api/validate-yaml"]
     path = folder / "README.md"
     path.write_text(path.read_text(encoding="utf-8").replace("license: ", "license: 7 #"), encoding="utf-8")
-    with pytest.raises(GalpacaError, match=r'the Hub refuses: Invalid metadata.*"license" must be a string'):
+    with pytest.raises(GalpacaError, match=r'the Hub refused the upload: Invalid metadata.*"license" must be a string'):
         push(folder, "ada/galpaca", public=False)
     assert server.files == {}
 

@@ -66,7 +66,8 @@ def test_what_is_better_and_worse_is_said() -> None:
         assert told in page
     assert summary(content())[1] == (
         "tuned",
-        "1.500 nats a token  −0.500 [−0.625, −0.375] against base; of 3 categories better in 1, worse in 1, open in 1",
+        "1.500 nats per token  −0.500 [−0.625, −0.375] against base; "
+        "of 3 categories better in 1, worse in 1, open in 1",
     )
 
 

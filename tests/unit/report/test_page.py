@@ -128,7 +128,7 @@ def test_a_report_is_replaced_and_nothing_else_is(tmp_path: Path) -> None:
     assert write_report([run]).read_text()[:500] == first[:500]
     other = tmp_path / "notes.html"
     other.write_text("mine")
-    with pytest.raises(InputError, match="is no report"):
+    with pytest.raises(InputError, match="was not written by galpaca report"):
         report([run], other)
     assert other.read_text() == "mine"
     with pytest.raises(InputError, match="a folder"):
@@ -137,7 +137,7 @@ def test_a_report_is_replaced_and_nothing_else_is(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", [line(1)])
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(InputError, match="cannot write the page"):
         report([run], tmp_path / "none" / "page.html")
 
 

@@ -71,7 +71,7 @@ class TestCreate:
     def test_a_file_in_the_way(self, tmp_path: Path, in_the_way: str) -> None:
         (tmp_path / in_the_way).parent.mkdir(exist_ok=True)
         (tmp_path / in_the_way).write_text("")
-        with pytest.raises(InputError, match="cannot be written") as caught:
+        with pytest.raises(InputError, match="cannot write to the run folder") as caught:
             RunFolder(tmp_path / "runs", "test").create()
         assert caught.value.where == str(tmp_path / "runs" / "test")
 
@@ -80,7 +80,7 @@ class TestCreate:
         """``mkdir(exist_ok=True)`` succeeds there, and the first checkpoint failed hours later."""
         folder.path.chmod(0o500)
         try:
-            with pytest.raises(InputError, match="cannot be written"):
+            with pytest.raises(InputError, match="cannot write to the run folder"):
                 folder.create()
         finally:
             folder.path.chmod(0o700)
