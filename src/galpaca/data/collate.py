@@ -154,10 +154,10 @@ class StepDataset(Dataset[StepBatch]):
     Args:
         examples: all encoded examples.
         indices: (N,) the plan's examples among them.
-        rank: whose share.
+        rank: rank whose share it is.
         num_steps: how many steps there are.
         pad_id: id of the padding token.
-        sizes: to which micro-batches are padded, if they are.
+        sizes: sizes that micro-batches are padded to, if any.
     """
 
     def __init__(

@@ -12,10 +12,10 @@ class _Weight:
     """How heavy a step is, in tokens.
 
     Attributes:
-        place: of the step in the plan.
-        time: of the fullest rank, summed over micro-batches, since ranks wait for each other in each of them.
-        fullest: of the fullest micro-batch.
-        targets: target tokens of the micro-batch that has most: the head's outputs take memory for these.
+        place: index of the step in the plan.
+        time: tokens of the fullest rank, summed over micro-batches, since ranks wait for each other in each of them.
+        fullest: tokens of the fullest micro-batch.
+        targets: most target tokens of a micro-batch, since the head's outputs take memory for these.
     """
 
     place: int
@@ -25,7 +25,7 @@ class _Weight:
 
 
 def longest_steps(plan: StepPlan, num_steps: int, num_chosen: int) -> StepPlan:
-    """The plan of the steps that take longest, all alike on every rank.
+    """The plan of the longest steps, the same on every rank.
 
     Those that decide the peak of memory are among them: the step with the fullest micro-batch, and the one whose
     micro-batch has most target tokens. The fullest come first, so that a GPU without room tells soon, but for the very

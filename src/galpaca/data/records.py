@@ -37,7 +37,7 @@ class RecordSet:
 
     Attributes:
         source: name of the file or data set.
-        lines: for each record the line of its file on which it begins, or None.
+        lines: line of the file on which each record begins, or None.
         ignored_columns: columns that no field uses, with the number of records that have them.
     """
 

@@ -140,10 +140,10 @@ def answer_batch(loaded: Loaded, batch: Batch, settings: Settings, **further: An
     """Answers one batch.
 
     Args:
-        further: for ``generate``, such as a streamer.
+        further: further arguments of ``generate``, such as a streamer.
 
     Raises:
-        GalpacaError: the GPU's memory does not hold it.
+        GalpacaError: GPU out of memory.
     """
     model, tokenizer = loaded.model, loaded.tokenizer
     longest = max(len(one.ids) for one in batch.asked)

@@ -45,11 +45,11 @@ class OtherReader:
 
     Attributes:
         hf: the tokenizer.
-        eos_id: ends an answer.
-        pad_id: of the padding; the end where the tokenizer has none.
+        eos_id: id of the token that ends an answer.
+        pad_id: id of the padding token; ``eos_id`` if the tokenizer has none.
 
     Raises:
-        InputError: it names no end of a text.
+        InputError: it has no ``eos_token``.
     """
 
     def __init__(self, hf: Any, source: str, *, with_first: bool) -> None:
@@ -80,11 +80,11 @@ def load_any(name: str, *, dtype: Dtype | None = None, template: str | None = No
     Args:
         name: a released folder, the folder of a run, another model's folder, or a name on the Hub.
         dtype: as ``load``.
-        template: for models that bring none, instead of plain text.
+        template: template for models without one, instead of plain text.
 
     Raises:
-        InputError: the model or its tokenizer cannot be had, or it names no end.
-        GalpacaError: the memory does not hold it.
+        InputError: the model or its tokenizer cannot be loaded, or it has no ``eos_token``.
+        GalpacaError: out of memory.
     """
     path = find_model(name)
     if (Path(path) / PROMPT_FILE).is_file():

@@ -37,8 +37,8 @@ class Tasks:
     """The tasks that are to be had.
 
     Args:
-        names: of those that are asked for.
-        include_path: folder of further task files.
+        names: names of the requested tasks.
+        include_path: folder with additional task files.
 
     Raises:
         InputError: lm-eval is not installed; a task file cannot be read.
@@ -79,7 +79,7 @@ class Tasks:
         """Finds the tasks that are asked for and loads their data.
 
         Raises:
-            InputError: there is no such task, or its data cannot be had; all of them at once.
+            InputError: unknown tasks, or tasks whose data cannot be loaded; all reported at once.
         """
         problems = Problems()
         known = set(self._manager.all_tasks)
@@ -120,10 +120,10 @@ class Tasks:
         """What ``lm_eval.simple_evaluate`` returns.
 
         Args:
-            names: of tasks that were found.
-            instruct: put what a task asks into the model's template.
-            limit: examples of each task at most.
-            num_fewshot: solved examples in a prompt; None is what the task says.
+            names: names of tasks that were found.
+            instruct: use the model's prompt template.
+            limit: most examples per task.
+            num_fewshot: few-shot examples per prompt; None uses the task's default.
 
         Raises:
             InputError: the task and the model do not fit each other, such as a prompt beyond the model's positions.

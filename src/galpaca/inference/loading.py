@@ -1,4 +1,4 @@
-"""A model to ask: released folder, run folder, or a name on the Hub; with its tokenizer and its template."""
+"""Loads a model with its tokenizer and prompt template from a released folder, a run folder or the Hub."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PIECE_BYTES = 2**16
 
 
 class Reader(Protocol):
-    """What is asked of a tokenizer; ``galpaca.data.tokenizer.Tokenizer`` is one."""
+    """What inference needs of a tokenizer; ``galpaca.data.tokenizer.Tokenizer`` implements it."""
 
     eos_id: int
     pad_id: int
@@ -36,7 +36,7 @@ class Reader(Protocol):
 
 
 class Asking(Protocol):
-    """What is asked of a template; ``galpaca.data.prompts.Template`` is one."""
+    """What inference needs of a prompt template; ``galpaca.data.prompts.Template`` implements it."""
 
     @property
     def name(self) -> str: ...
@@ -46,16 +46,16 @@ class Asking(Protocol):
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model that can be asked.
+    """A loaded model, ready to generate.
 
     Attributes:
-        name: as it was given.
-        model: of ``transformers``, in eval mode.
-        positions: most tokens of prompt and answer; None where the model has no limit.
+        name: its name as given.
+        model: the ``transformers`` model, in eval mode.
+        positions: context length; None if the model has no limit.
         max_new_tokens: default length of an answer.
         fingerprint: SHA-256 over configuration, tokenizer and template, sizes of the weights and samples of them.
-        place: where its weights are, and in which dtype.
-        further_ends: ids that end an answer as ``</s>`` does; models of other origin have some.
+        place: device and dtype of its weights.
+        further_ends: further ids that end an answer; models not trained with galpaca may have some.
     """
 
     name: str
@@ -81,12 +81,12 @@ def load(name: str, *, dtype: Dtype | None = None, template: str | None = None) 
 
     Args:
         name: a released folder, the folder of a run, or a name on the Hub.
-        dtype: of the weights; by default the folder's on a GPU, and float32 on a CPU.
-        template: a shipped template or a .yaml file; by default what the folder says.
+        dtype: dtype of the weights; default: the folder's on a GPU, float32 on a CPU.
+        template: a shipped prompt template or a .yaml file; default: the folder's.
 
     Raises:
-        InputError: the model, its tokenizer or its template cannot be had.
-        GalpacaError: the memory does not hold it.
+        InputError: the model, its tokenizer or its template cannot be loaded.
+        GalpacaError: out of memory.
     """
     path = find_model(name)
     if dtype is not None and dtype not in get_args(Dtype):
@@ -113,11 +113,11 @@ def assembled(
     """A model's weights, with what reads and asks for it.
 
     Args:
-        fingerprints: of ``reader`` and ``asking``.
+        fingerprints: fingerprints of ``reader`` and ``asking``.
 
     Raises:
-        InputError: the weights cannot be had.
-        GalpacaError: the memory does not hold them.
+        InputError: the weights cannot be loaded.
+        GalpacaError: out of memory.
     """
     model = load_weights(path, name, dtype)
     generation = model.generation_config

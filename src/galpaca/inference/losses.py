@@ -18,12 +18,12 @@ BATCH_TOKENS = 4_096
 
 
 class RecordLoss(NamedTuple):
-    """What a model makes of one record.
+    """The loss of a model on one record.
 
     Attributes:
         nll: negative log-likelihood, summed over the target tokens, in nats.
         num_targets: target tokens, the end of the answer among them.
-        is_cut: tokens of it were cut off.
+        is_cut: whether it was truncated.
     """
 
     nll: float
@@ -42,12 +42,12 @@ def record_losses(
     """The loss of each record, encoded as for training, with the model's own tokenizer and template.
 
     Args:
-        max_length: tokens after which a record is cut; the model's positions cut it too.
-        batch_tokens: of a forward pass, at most, unless a single record has more.
+        max_length: records are truncated to this many tokens, and to the model's context length.
+        batch_tokens: most tokens of a forward pass, unless a single record has more.
         progress: called with the number of records done so far.
 
     Raises:
-        GalpacaError: the GPU's memory does not hold a single record.
+        GalpacaError: GPU out of memory for a single record.
     """
     limit = min([limit for limit in (max_length, loaded.positions) if limit is not None], default=2**31)
     encodings = list(encode_records(records, loaded.tokenizer, loaded.template, limit))

@@ -1,4 +1,4 @@
-"""Weights in PyTorch's own format, read without running what they bring along, and written as safetensors."""
+"""Reads weights in PyTorch's pickle format without running any code in them, and writes them as safetensors."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def convert(folder: Path, out: Path, progress: Callable[[int], None] = lambda do
     Names and dtypes stay. A head that is the embedding itself is left out where the configuration ties the two.
 
     Args:
-        folder: with the ``.bin`` files and ``config.json``.
+        folder: folder with the ``.bin`` files and ``config.json``.
         out: an existing folder that holds no weights.
         progress: told how many files are done.
 
@@ -195,8 +195,10 @@ def _is_same_memory(one: Tensor, other: Tensor) -> bool:
 
 
 def _compare(path: Path, tensors: dict[str, Tensor], source: Path) -> None:
-    """Raises:
-    InputError: what is on disk is not what was read, by the bits.
+    """Compares written tensors bitwise with their source.
+
+    Raises:
+        InputError: what is on disk differs from what was read.
     """
     file = safe_open(path, "pt")
     problems = Problems()

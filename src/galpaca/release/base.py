@@ -32,7 +32,7 @@ class Base:
         """Writes the files into a folder that is there.
 
         Args:
-            dtype: of the weights that will stand beside them, where there will be any.
+            dtype: dtype of the weights to be saved with it, if any.
 
         Raises:
             OSError: the disk is full.
@@ -63,7 +63,7 @@ def load_base(folder: Path, tokenizer_fingerprint: str) -> Base:
     """Reads what ``save_base`` wrote; no network is asked.
 
     Args:
-        tokenizer_fingerprint: of the run's tokenizer.
+        tokenizer_fingerprint: fingerprint of the run's tokenizer.
 
     Raises:
         InputError: a file is missing or damaged, or the tokenizer is not the one of the training.

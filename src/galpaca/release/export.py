@@ -46,14 +46,14 @@ def export(
         base: the model's, as trained.
         card: text of README.md.
         out: the folder; one that is there is replaced.
-        dtype: of the weights on disk.
+        dtype: dtype of the weights on disk.
         max_new_tokens: default length of an answer; without it ``generate`` stops after 20 tokens.
         shard_bytes: most bytes of weights in a file.
         progress: told how many values have been written, and then compared, so far: at the end each counts twice.
 
     Raises:
-        InputError: a weight that ``dtype`` cannot hold; a folder that cannot be written; a full disk.
-        GalpacaError: what was written is not what was trained.
+        InputError: a weight that ``dtype`` cannot represent; a folder that cannot be written; a full disk.
+        GalpacaError: what was written differs from what was trained.
     """
     made = [parent for parent in out.absolute().parents if not parent.exists()]
     partial = out.with_name(f".{out.name}.partial")

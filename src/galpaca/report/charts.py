@@ -21,7 +21,7 @@ class Line:
 
     Attributes:
         run: its place among the runs.
-        label: beside the run's name.
+        label: label, shown after the run's name.
         look: ``raw`` is faint where ``smooth`` is drawn over it; ``line``, ``points``, ``marks`` (points
             that no line joins), ``area`` (on top of the one
             before) and ``bars``.
@@ -39,7 +39,7 @@ class Chart:
 
     Attributes:
         id: also its anchor in the page.
-        unit: of the values.
+        unit: unit of the values.
         x: ``step``, which the reader may turn into tokens or hours, or ``tokens``, which stays.
         can_log: a logarithmic axis makes sense.
         note: a sentence below the title.

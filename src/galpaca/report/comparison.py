@@ -27,9 +27,9 @@ class Mark:
 
     Attributes:
         model: its place among the models.
-        at: of the figure.
-        left, width: of its interval.
-        told: in words.
+        at: position of the value.
+        left, width: position and width of its interval.
+        told: description in words.
     """
 
     model: int

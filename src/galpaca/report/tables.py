@@ -20,7 +20,7 @@ class Card:
 
     Attributes:
         more: a few words below it.
-        share: of a whole, from 0 to 1, shown as a bar.
+        share: fraction from 0 to 1, shown as a bar.
     """
 
     label: str

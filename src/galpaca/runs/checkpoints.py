@@ -40,7 +40,7 @@ class Manifest:
         recipe: the run's, as in ``run.json``: seed, data, tokenizer and all else that decides the weights.
         metrics: size and checksum of ``metrics.jsonl`` up to this step.
         files: all other files in the folder.
-        time: when it was taken, UTC.
+        time: when it was saved, UTC.
         seconds: how long training waited for it (``stall``) and how long writing took (``write``).
         format: version of the folder's format.
     """

@@ -21,7 +21,7 @@ class StackReport:
     Attributes:
         rank, host, pid: which process.
         passed: how many places of the run it has passed; all ranks pass the same ones in the same order.
-        place: in words.
+        place: the place in words.
         frame: innermost function of the main thread, with file and line.
         seconds: since the step at hand began.
     """

@@ -1,4 +1,4 @@
-"""A run that stands still is ended, with the stacks of all ranks and the name of the one that is late."""
+"""Ends a run that hangs, with the stacks of all ranks and the name of the late one."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ class HangWatch(L.Callback):
     Ranks go through the same places in the same order, so the one that has passed the fewest is late.
 
     Args:
-        folder: for the stacks.
-        limit_seconds: for a step, with what comes before the next one.
-        end: ends the job; called in one rank, the first that has reported, with the verdict.
+        folder: folder for the stacks.
+        limit_seconds: time limit for a step, including what follows before the next one.
+        end: ends the job; called with the verdict on one rank, the first to report.
     """
 
     def __init__(self, folder: Path, limit_seconds: float, end: Callable[[str], None]) -> None:

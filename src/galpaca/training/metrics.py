@@ -102,13 +102,13 @@ class StepMetrics(L.Callback):
     The same read tells the ranks whether any of them was asked to stop, so the agreement costs nothing of its own.
 
     Args:
-        sinks: who gets the lines.
-        shutdown: the flag of this process.
-        steps_per_epoch: to tell the epoch of a step.
+        sinks: receivers of the lines.
+        shutdown: shutdown flag of this process.
+        steps_per_epoch: steps of an epoch.
         every_steps: most steps between two reads; a read waits for the device.
-        speed: tells a step's speed.
-        policy: for steps that are not finite.
-        spikes: tells which losses are flagged.
+        speed: computes the speed of a step.
+        policy: policy for non-finite steps.
+        spikes: flags loss spikes.
     """
 
     def __init__(

@@ -67,7 +67,7 @@ class CheckpointingStrategy(Strategy):
         """Puts in place what the run begins from.
 
         Args:
-            checkpoint_path: that of rank 0 counts, which has looked whether it is whole.
+            checkpoint_path: rank 0's value counts, since rank 0 has verified it.
             weights_only: not used.
         """
         assert self.store is not None

@@ -77,7 +77,7 @@ class WandbLogger(Logger):
         """Logs a table of sample answers, unless W&B has one of this step or a later one.
 
         Args:
-            rows: with ``instruction``, ``answer``, and perhaps ``input`` and ``category``.
+            rows: rows with ``instruction``, ``answer``, and optionally ``input`` and ``category``.
         """
         table = self._tables.table(step, rows)
         self._try("sample answers", lambda session: session.send_samples(step, table))
@@ -105,7 +105,7 @@ class WandbLogger(Logger):
 
         Args:
             exit_code: other than 0 for a run that has failed or comes back.
-            seconds: to wait for, some less than a minute by default.
+            seconds: how long to wait; default: somewhat less than a minute.
         """
         if self._closed:
             return

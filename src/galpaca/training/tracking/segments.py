@@ -31,10 +31,10 @@ class Segment:
     Attributes:
         file: ``run-<id>.wandb``.
         offline: nothing was uploaded while it was written.
-        entity, project: where it goes; empty where it was not said.
+        entity, project: where it is uploaded; empty if not given.
         started: when, as W&B writes it; empty in a log without a run.
-        rows: of history, in order.
-        ended: it was closed in good order.
+        rows: rows of history, in order.
+        ended: whether it was closed cleanly.
     """
 
     file: Path

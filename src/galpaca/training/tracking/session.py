@@ -63,8 +63,10 @@ class Session:
         self.send({service.SAMPLES: table, service.SAMPLES_STEP: step, STEP: step})
 
     def finish(self, exit_code: int) -> None:
-        """Raises:
-        TimeoutError: not all of it could be uploaded in time.
+        """Uploads the rest and ends the run at W&B.
+
+        Raises:
+            TimeoutError: not everything could be uploaded in time.
         """
         file = Path(self.wandb.dir).parent / f"run-{self._run.id}.wandb"
         service.finish(self.wandb, exit_code)

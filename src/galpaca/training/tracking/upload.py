@@ -35,7 +35,7 @@ def upload(run: service.Run, segments: Sequence[Segment], lines: Lines) -> None:
 
     Args:
         segments: all of the run, oldest first.
-        lines: of ``metrics.jsonl``.
+        lines: lines of ``metrics.jsonl``.
 
     Raises:
         GalpacaError: not all of it arrived.
@@ -99,7 +99,7 @@ def _send_lines(run: service.Run, lines: Lines, *, synced: int | None = None, to
 
     Args:
         synced: number of the last line of the log that was just sent.
-        told: by what has sent it.
+        told: output of the command that sent it.
 
     Returns:
         Number of the last line that it has now.
