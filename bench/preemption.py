@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 _TESTS = REPOSITORY / "tests"
 # Enough for all signals of one run, each after a few seconds of training at most.
 _STEPS = 500
+# So few that a job has time for them after it has come back, and too many for what is left before.
+_STEPS_OUT_OF_TIME = 300
 _SEED = 7
 _SECONDS_IN_TRAINING = 2.0
 _WAYS = ("USR1 to all", "USR1 to one rank", "preempted")
@@ -49,6 +51,7 @@ class Plan:
         nodes: of the job, which has two ranks.
         array: two jobs of one array.
         by_hand: SIGTERM that no preemption sends: it does not requeue, and the job is submitted again.
+        out_of_time: the job reaches its time limit, and no signal has warned it.
     """
 
     process_tracking: str
@@ -59,6 +62,7 @@ class Plan:
     nodes: int = 1
     array: bool = False
     by_hand: bool = False
+    out_of_time: bool = False
 
     @property
     def title(self) -> str:
@@ -66,6 +70,7 @@ class Plan:
         preemption = "with a user signal" if self.user_signal else "SIGTERM only"
         kind = "array of 2" if self.array else f"{self.nodes} x {2 // self.nodes} ranks"
         how = "SIGTERM alone, submitted again" if self.by_hand else f"preemption {preemption}"
+        how = "time limit without a warning" if self.out_of_time else how
         return f"{self.process_tracking}, {self.network}, {workers}, {how}, {kind}"
 
 
@@ -78,6 +83,8 @@ PLANS = (
     Plan("cgroup", workers=0, signals=2, network="two hosts", nodes=2),
     Plan("linuxproc", workers=1, signals=4, by_hand=True),
     Plan("cgroup", workers=0, signals=4, by_hand=True),
+    Plan("linuxproc", workers=0, signals=1, out_of_time=True),
+    Plan("cgroup", workers=0, signals=1, out_of_time=True),
 )
 
 
@@ -136,11 +143,14 @@ def _disturb(plan: Plan, prefix: Path, server: str, signals: int) -> Iterator[di
         folder = Path(name)
         (folder / "records.json").write_text(json.dumps(records), encoding="utf-8")
         desk = Desk(slurm, folder, REPOSITORY / "src/galpaca/demo/tokenizer", folder / "records.json")
-        overrides = (f"trainer.max_steps={_STEPS}", f"trainer.data_workers={plan.workers}")
+        num_steps = _STEPS_OUT_OF_TIME if plan.out_of_time else _STEPS
+        overrides = (f"trainer.max_steps={num_steps}", f"trainer.data_workers={plan.workers}")
         straight = desk.straight(server, *overrides)
         layout = Layout(plan.nodes, 2 // plan.nodes)
         if plan.by_hand:
             yield from _terminate(desk, plan, signals, overrides, straight)
+        elif plan.out_of_time:
+            yield from _run_out_of_time(desk, overrides, straight)
         elif plan.array:
             yield from _disturb_array(desk, desk.submit_array("array", *overrides, layout=layout), straight)
         else:
@@ -224,6 +234,20 @@ def _terminate(
     yield {"result": _end(desk.submit("run", *overrides), 0, straight)}
 
 
+def _run_out_of_time(desk: Desk, overrides: Sequence[str], straight: Path) -> Iterator[dict[str, object]]:
+    """SLURM counts minutes, so that the first start waits until most of its one is gone."""
+    wait = '[ "${SLURM_RESTART_COUNT:-0}" != 0 ] || sleep 45'
+    job = desk.submit("run", *overrides, directives=("--time=1 --signal=CONT@1",), before=[wait])
+    job.wait_for_step(1)
+    row: dict[str, object] = {"way": "TERM at the time limit", "at_step": job.step()}
+    try:
+        yield {**row, **_come_back(job, 1), "result": "equal"}
+    except (AssertionError, TimeoutError) as error:
+        yield {**row, "result": f"failed: {str(error)[-1500:]}"}
+        return
+    yield {"result": _end(job, 1, straight, _STEPS_OUT_OF_TIME)}
+
+
 def _disturb_array(desk: Desk, jobs: list[Job], straight: Path) -> Iterator[dict[str, object]]:
     """Both tasks make room at once, for one job."""
     for job in jobs:
@@ -239,12 +263,12 @@ def _disturb_array(desk: Desk, jobs: list[Job], straight: Path) -> Iterator[dict
         yield {"result": _end(job, 1, straight)}
 
 
-def _end(job: Job, signals: int, straight: Path) -> str:
+def _end(job: Job, signals: int, straight: Path, num_steps: int = _STEPS) -> str:
     """What became of a run: ``equal``, or how it differs from the one that was never disturbed."""
     try:
         facts = job.finish(seconds=300)
         assert facts["Restarts"] == str(signals), f"it came back {facts['Restarts']} times"
-        job.assert_every_step_once(_STEPS)
+        job.assert_every_step_once(num_steps)
         job.assert_equals(straight)
     except (AssertionError, TimeoutError) as error:
         return f"failed: {str(error)[-1500:]}"

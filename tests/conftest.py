@@ -118,37 +118,35 @@ def completed(process: Started, timeout: float = 240) -> subprocess.CompletedPro
     return subprocess.CompletedProcess(process.args, process.wait(), *outputs)
 
 
-def run_ranks(
-    server: str, line: list[str], folder: Path, num_ranks: int, *, per_node: int | None = None, seconds: float = 200
-) -> None:
-    """Runs a command in several processes that find each other as under ``torchrun``.
-
-    Args:
-        per_node: of them on what each takes for one node.
-    """
+def start_ranks(
+    server: str, line: list[str], folder: Path, num_ranks: int, *, per_node: int | None = None, **how: Any
+) -> list[Started]:
+    """Starts a command in several processes that find each other as under ``torchrun``."""
     per_node = per_node or num_ranks
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(num_ranks)}
     launched = {"TORCHELASTIC_RUN_ID": "test", "LOCAL_WORLD_SIZE": str(per_node)}
-    processes = [
-        Started(
-            server,
-            line,
-            folder,
-            env={
-                **shared,
-                **launched,
-                "RANK": str(rank),
-                "LOCAL_RANK": str(rank % per_node),
-                "GROUP_RANK": str(rank // per_node),
-            }
-            if num_ranks > 1
-            else None,
-        )
+    ranks = [
+        {"RANK": str(rank), "LOCAL_RANK": str(rank % per_node), "GROUP_RANK": str(rank // per_node)}
         for rank in range(num_ranks)
     ]
+    return [
+        Started(server, line, folder, env={**shared, **launched, **rank} if num_ranks > 1 else None, **how)
+        for rank in ranks
+    ]
+
+
+def run_ranks(
+    server: str, line: list[str], folder: Path, num_ranks: int, *, per_node: int | None = None, seconds: float = 200
+) -> None:
+    """Runs a command in several processes, all of which must succeed.
+
+    Args:
+        per_node: of them on what each takes for one node.
+    """
+    processes = start_ranks(server, line, folder, num_ranks, per_node=per_node)
     deadline = time.monotonic() + seconds
     while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
         if any(process.poll() for process in processes):  # the others would wait for it

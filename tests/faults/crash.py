@@ -189,6 +189,23 @@ def sleep_in_step(step: int, rank: int) -> None:
     InstructionTuner.training_step = sleep_and_train  # type: ignore[method-assign]
 
 
+def fail_and_linger(step: int, rank: int) -> None:
+    """A rank that fails alone, and whose interpreter then waits for the others, as NCCL does when it is taken down."""
+    import atexit
+
+    from galpaca.training.module import InstructionTuner
+
+    train = InstructionTuner.training_step
+
+    def train_and_fail(self: InstructionTuner, planned: Any, index: int) -> Any:
+        if index == step and self.global_rank == rank:
+            atexit.register(time.sleep, 600)
+            raise RuntimeError("this rank alone")
+        return train(self, planned, index)
+
+    InstructionTuner.training_step = train_and_fail  # type: ignore[method-assign]
+
+
 def poison(step: int, rank: int, layer: int) -> None:
     """A layer that gives NaN for one rank's examples of one step, each time they come by; on that rank alone."""
     from galpaca.training.module import InstructionTuner

@@ -1,5 +1,6 @@
 """A run on the path that GPUs take, compiled and padded, from the command line to the release, beside a plain one."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,15 @@ def test_a_compiled_run_equals_a_plain_one(train: Train, tmp_path: Path) -> None
         hook: dict[str, Any] = {"hook": "invariants.cpu_varlen:install", "hook_arguments": (stop_at_step,)}
         done = train("run.name=compiled", *common, *COMPILED, **hook)
         assert done.returncode == code, done.stderr
-        assert "compiled; nothing is" in done.stdout + done.stderr
+    setups = [
+        json.loads((tmp_path / "runs" / name / "run.json").read_text())["starts"] for name in ("plain", "compiled")
+    ]
+    plain_setup, *compiled_setups = [start["setup"] for starts in setups for start in starts]
+    assert plain_setup["attention"] == "one example after the other"
+    assert plain_setup["layers"].startswith("not compiled")
+    for setup in compiled_setups:
+        assert setup["attention"] == "all examples in one kernel"
+        assert setup["layers"].startswith("compiled")
 
     lines = [read_jsonl(tmp_path / "runs" / name / "metrics.jsonl") for name in ("plain", "compiled")]
     for figure in ("loss", "grad_norm", "val_loss"):

@@ -6,8 +6,9 @@ import errno
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from galpaca.app.ranks import global_rank, is_launched_child
 from galpaca.app.slurm import decide, requeue
@@ -93,11 +94,36 @@ def _told(error: OSError) -> GalpacaError:
 def train_with_hydra() -> int:
     """``train.py``: Hydra reads the command line, composes, and calls ``train``."""
     try:
-        return guarded(_hydra)
+        code = guarded(_hydra)
+    except BaseException:
+        if not _in_process_group():
+            raise
+        traceback.print_exc()
+        code = 1
     finally:
         # SLURM's exit code of a job is the highest of all tasks'. It ends the others when one has failed, and
         # whichever is on its way out anyway must not hide the code that tells why.
         ignore_signals()
+    if _in_process_group():
+        _exit_at_once(code)
+    return code
+
+
+def _in_process_group() -> bool:
+    """Whether this rank is still connected to the others: a run that ends well has left them before."""
+    distributed = sys.modules.get("torch.distributed")
+    return distributed is not None and distributed.is_available() and distributed.is_initialized()
+
+
+def _exit_at_once(code: int) -> NoReturn:
+    """Without the interpreter's own end, in which Lightning takes NCCL's communicators down.
+
+    That waits for ranks which are themselves waiting for this one in a collective: the process would never end, and no
+    launcher would see that it has failed.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _hydra() -> None:

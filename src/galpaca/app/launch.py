@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from galpaca.app.ranks import slurm_nodes, slurm_tasks
 from galpaca.app.specs import TrainerSpec
 from galpaca.errors import InputError
 
@@ -17,7 +18,10 @@ def check_launch(asked: TrainerSpec, environment: Mapping[str, str] = os.environ
     """
     if "TORCHELASTIC_RUN_ID" in environment:
         _check_torchrun(asked, environment)
-    elif "SLURM_NTASKS" in environment and "LOCAL_RANK" not in environment:  # not a child of Lightning's own launcher
+    elif {
+        "SLURM_NTASKS",
+        "SLURM_STEP_NUM_TASKS",
+    } & environment.keys() and "LOCAL_RANK" not in environment:  # not a child of Lightning's own launcher
         _check_slurm(asked, environment)
 
 
@@ -34,7 +38,7 @@ def _check_torchrun(asked: TrainerSpec, environment: Mapping[str, str]) -> None:
 
 
 def _check_slurm(asked: TrainerSpec, environment: Mapping[str, str]) -> None:
-    tasks, nodes = int(environment["SLURM_NTASKS"]), int(environment.get("SLURM_NNODES", "1"))
+    tasks, nodes = slurm_tasks(environment), slurm_nodes(environment)
     in_step, per_node = "SLURM_STEP_ID" in environment, environment.get("SLURM_NTASKS_PER_NODE", "").split("(")[0]
     if asked.num_ranks == tasks == 1 or (asked.num_ranks == 1 and not in_step):
         return

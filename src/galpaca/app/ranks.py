@@ -1,6 +1,7 @@
 """The rank of this process, before there is a process group."""
 
 import os
+from collections.abc import Mapping
 
 
 def global_rank() -> int:
@@ -23,4 +24,17 @@ def num_launched() -> int:
     """How many processes torchrun or srun launched for the run; 1 if Lightning launches the others itself."""
     if "RANK" in os.environ:
         return int(os.environ["WORLD_SIZE"])
-    return int(os.environ["SLURM_NTASKS"]) if "SLURM_STEP_ID" in os.environ else 1
+    return slurm_tasks(os.environ) if "SLURM_STEP_ID" in os.environ else 1
+
+
+def slurm_tasks(environment: Mapping[str, str]) -> int:
+    """Tasks of the step that this process is in, or of the job.
+
+    A shell that salloc has opened is a step of one task, and shows the job's number beside its own.
+    """
+    return int(environment.get("SLURM_STEP_NUM_TASKS") or environment.get("SLURM_NTASKS") or 1)
+
+
+def slurm_nodes(environment: Mapping[str, str]) -> int:
+    """Nodes of the step that this process is in, or of the job."""
+    return int(environment.get("SLURM_STEP_NUM_NODES") or environment.get("SLURM_NNODES") or 1)

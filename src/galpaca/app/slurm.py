@@ -6,13 +6,17 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # Requeues before a job is considered never-ending.
 _MAX_REQUEUES = 20
 _CAP = "GALPACA_MAX_REQUEUES"
 _ANSWER_SECONDS = 60
+# Many jobs that reach their time limit together keep the controller busy. A warning leaves minutes.
+_RETRY_SECONDS = 90
+_TRANSIENT = ("timed out", "Unable to contact", "onnection", "temporarily", "Zero Bytes")
 
 
 @dataclass(frozen=True)
@@ -20,22 +24,25 @@ class SlurmJob:
     """A job as ``scontrol`` knows it.
 
     Attributes:
-        id: ``JOB``, or ``JOB_TASK`` for one of an array.
-        restarts: how often it has been requeued.
+        number: of its own, for a task of an array too.
+        restarts: how often it has been requeued so far.
+        task: ``ARRAY_TASK`` for a task of an array, whose number may be that of the whole array; empty for others.
     """
 
-    id: str
+    number: str
     restarts: int
+    task: str = ""
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> SlurmJob | None:
         """The job from SLURM's environment variables; None outside a job."""
         number = environment.get("SLURM_JOB_ID")
-        if not number:
-            return None
-        array, task = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
-        restarts = int(environment.get("SLURM_RESTART_COUNT") or 0)
-        return cls(f"{array}_{task}" if array and task else number, restarts)
+        return cls(number, int(environment.get("SLURM_RESTART_COUNT") or 0)) if number else None
+
+    @property
+    def id(self) -> str:
+        """By which ``scontrol`` knows it and nothing else."""
+        return self.task or self.number
 
     def facts(self) -> dict[str, str]:
         """The fields of ``scontrol show job``.
@@ -43,8 +50,11 @@ class SlurmJob:
         Raises:
             ScontrolError: it fails.
         """
-        words = _scontrol("show", "job", "-o", self.id).split()
-        return dict(word.split("=", 1) for word in words if "=" in word)
+        for line in _scontrol("show", "job", "-o", self.number).splitlines():  # one for each task of an array
+            facts = dict(word.split("=", 1) for word in line.split() if "=" in word)
+            if facts.get("JobId") == self.number:
+                return facts
+        raise ScontrolError(f"scontrol does not list job {self.number}")
 
     def requeue(self) -> None:
         """Requeues the job, which ends its processes.
@@ -80,9 +90,9 @@ class Decision:
 def decide(number: int, environment: Mapping[str, str] = os.environ) -> Decision:
     """Decides whether a run that a signal stopped cleanly is requeued.
 
-    SIGUSR1 is the scheduler's warning before the time limit or a preemption. SIGTERM alone also comes from ``scancel``,
-    from the time limit and from ``scontrol requeue``; only where the job is about to be preempted must it be put back
-    by hand, since a job that ends within its grace time counts as done.
+    SIGUSR1 is the scheduler's warning before the time limit or a preemption. SIGTERM alone also comes from ``scancel``
+    and from ``scontrol requeue``; a job that is being preempted, or whose time is up, must be put back by hand, since
+    one that ends within its grace time counts as done.
     """
     job = SlurmJob.of(environment)
     if job is None or number == signal.SIGINT:
@@ -90,11 +100,16 @@ def decide(number: int, environment: Mapping[str, str] = os.environ) -> Decision
     again = "submit it again to resume from the last checkpoint"
     try:
         facts = job.facts()
+        # Not by SLURM's variables, which a job that was submitted from within another one's inherits.
+        if "ArrayTaskId" in facts:
+            job = replace(job, task=f"{facts['ArrayJobId']}_{facts['ArrayTaskId']}")
         most = _most_requeues(environment)
     except (ScontrolError, ValueError) as error:
         return Decision(None, f"job {job.id} is not requeued: {error}; {again}")
     preempted = facts.get("PreemptTime", "None") not in ("None", "Unknown", "N/A")
-    if not preempted and (number != signal.SIGUSR1 or facts.get("JobState") != "RUNNING"):
+    out_of_time = facts.get("Reason") == "TimeLimit"
+    warned = number == signal.SIGUSR1 and facts.get("JobState") == "RUNNING"
+    if not (preempted or out_of_time or warned):
         return Decision(None)  # somebody else decides
     if facts.get("BatchFlag") == "0":
         return Decision(None, f"job {job.id} is interactive, which SLURM does not requeue; rerun the command to resume")
@@ -127,7 +142,20 @@ def _most_requeues(environment: Mapping[str, str]) -> int:
 
 def _scontrol(*arguments: str) -> str:
     if shutil.which("scontrol") is None:
-        raise ScontrolError("scontrol is not on PATH (in a container, bind it in)")
+        raise ScontrolError("there is no scontrol on PATH (in a container it has to be bound in)")
+    deadline, pause = time.monotonic() + _RETRY_SECONDS, 1.0
+    while True:
+        try:
+            return _ask_scontrol(*arguments)
+        except ScontrolError as error:
+            is_transient = any(words in str(error) for words in _TRANSIENT)
+            if not is_transient or time.monotonic() + pause > deadline:
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, 10.0)
+
+
+def _ask_scontrol(*arguments: str) -> str:
     try:
         done = subprocess.run(
             ["scontrol", *arguments],

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,11 +180,13 @@ def write_start(
     steps: Steps,
     begin: Beginning,
     changes: Sequence[str],
+    setup: Mapping[str, str],
 ) -> None:
     """Writes the record and configuration before the first step.
 
     Args:
-        changes: recipe changes that the user accepted.
+        setup: how this start computes, as the terminal shows it: a fallback must not be on the terminal alone.
+        changes: of the recipe, that the user has accepted.
     """
     if global_rank() != 0:
         return
@@ -205,7 +207,9 @@ def write_start(
     accepted = {"accepted_changes": list(changes)} if changes else {}
     job = {"slurm_job": os.environ["SLURM_JOB_ID"]} if "SLURM_JOB_ID" in os.environ else {}
     place = {"host": socket.gethostname(), **job}
-    record.add_start(command=command_line(), step=begin.step, versions=versions(), git=git, **place, **accepted)
+    record.add_start(
+        command=command_line(), step=begin.step, versions=versions(), git=git, setup=dict(setup), **place, **accepted
+    )
 
 
 @contextmanager

@@ -67,9 +67,10 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
         model = build_model(model_config)
         begin = choose_beginning(folder, record, config, local, model_config, parameter_shapes(model), console)
         check_room(folder, config, steps.num_steps, begin.num_parameters)
-        write_start(folder, record, resolved_yaml, local, data, steps, begin, changes)
+        setup = describe(config, folder, steps, begin)
+        write_start(folder, record, resolved_yaml, local, data, steps, begin, changes, dict(setup))
         keep_for_release(folder, record, config, data, model_config)
-        show_rows(console, "run", describe(config, folder, steps, begin))
+        show_rows(console, "run", setup)
         with end_noted(record):
             prepare_layers(model, config.compute, fast_attention=config.fast_attention)
             with loggers_of(engine, folder, record, console) as loggers:

@@ -2,17 +2,54 @@
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 
-def available_memory_bytes() -> int | None:
-    """Host memory available without swapping; None if the system does not report it."""
+def available_memory_bytes(root: Path = Path("/")) -> int | None:
+    """What this process, and those that share its limits, can still get without swapping; None where nobody says.
+
+    The least of what the machine has left and what each control group around the process has left: a job rarely has
+    the whole node. Cached files count as free, since they make room.
+
+    Args:
+        root: of the file system.
+    """
+    found = list(_left_in_control_groups(root))
+    with suppress(OSError, ValueError):
+        found.append(_fields(root / "proc/meminfo")["MemAvailable:"] * 1024)
+    return max(0, min(found)) if found else None
+
+
+def _left_in_control_groups(root: Path) -> Iterator[int]:
+    """Source: cgroups(7), and the kernel's cgroup-v1/memory.rst and cgroup-v2.rst."""
     try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return None
-    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-    return int(found[0]) * 1024 if found else None
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            mount, limit, usage, cache = "sys/fs/cgroup", "memory.max", "memory.current", "file"
+        elif "memory" in controllers.split(","):
+            mount, limit, usage = "sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+            cache = "total_cache"
+        else:
+            continue
+        group = root / mount / path.lstrip("/")
+        for folder in (group, *group.parents):
+            with suppress(OSError, ValueError):  # no file at the top, "max" where there is no limit
+                most, used = (int((folder / name).read_text()) for name in (limit, usage))
+                yield most - used + _fields(folder / "memory.stat").get(cache, 0)
+            if folder == root / mount:
+                break
+
+
+def _fields(path: Path) -> dict[str, int]:
+    """Of a file with a name and a number on each line."""
+    lines = (line.split() for line in path.read_text(encoding="ascii").splitlines())
+    return {line[0]: int(line[1]) for line in lines if len(line) > 1}
 
 
 def process_age_seconds(pid: int | None = None) -> float | None:

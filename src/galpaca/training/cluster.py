@@ -19,4 +19,6 @@ def cluster_environment(num_ranks: int) -> ClusterEnvironment:
 
 def is_srun_step(num_ranks: int) -> bool:
     """Whether srun has started all the run's processes; not so for one task whose shell starts a run by itself."""
-    return "SLURM_STEP_ID" in os.environ and num_ranks > 1 and os.environ.get("SLURM_NTASKS") == str(num_ranks)
+    # Of the step: a shell that salloc has opened is one of one task, and shows the job's number in SLURM_NTASKS.
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS") or os.environ.get("SLURM_NTASKS")
+    return "SLURM_STEP_ID" in os.environ and num_ranks > 1 and tasks == str(num_ranks)

@@ -19,9 +19,10 @@ import torch.distributed
 from galpaca.runs.host import process_state
 from galpaca.runs.stacks import StackReport, main_frame, note_stopped, read_reports, verdict, write_report
 
-# How long a rank that has reported waits for the others' reports, and for the first of them to end the job.
+# How long a rank that has reported waits for the others' reports.
 _REPORTS_SECONDS = 10.0
-_FIRST_ENDS_SECONDS = 10.0
+# And for the first of them to end the job, which asks a scheduler that may be busy: who leaves before takes it along.
+_FIRST_ENDS_SECONDS = 600.0
 # Python's own timer needs no interpreter lock: for a rank that hangs in foreign code which holds it.
 _BACKSTOP_SECONDS = 60.0
 
