@@ -88,9 +88,9 @@ find_python
 trap '' TERM
 # Since SLURM 22.05, srun does not inherit --cpus-per-task from the job.
 [[ -z ${SLURM_CPUS_PER_TASK:-} ]] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
-# Tasks get what this script has set, also where the job itself was to get nothing (sbatch --export).
+# Pass this script's environment to the tasks, even if the job was submitted with sbatch --export=NONE.
 export SLURM_EXPORT_ENV=ALL
-# Left over from a job that this one was submitted in; srun refuses them beside the script's own --mem.
+# Inherited if this job was submitted from within another one; srun rejects them together with the script's --mem.
 [[ -z ${SLURM_MEM_PER_NODE:-} ]] || unset SLURM_MEM_PER_CPU SLURM_MEM_PER_GPU
-export PYTHONUNBUFFERED=1 # a log that is followed is up to date
+export PYTHONUNBUFFERED=1 # so that the log is up to date
 echo "job $SLURM_JOB_ID, restart ${SLURM_RESTART_COUNT:-0}, ${SLURM_JOB_NUM_NODES:-1} node(s) ${SLURM_JOB_NODELIST:-}, runs in $GALPACA_RUNS, code in $GALPACA_HOME"

@@ -25,7 +25,7 @@ class SlurmJob:
 
     Attributes:
         number: of its own, for a task of an array too.
-        restarts: how often it has been requeued so far.
+        restarts: how often it has been requeued.
         task: ``ARRAY_TASK`` for a task of an array, whose number may be that of the whole array; empty for others.
     """
 
@@ -142,7 +142,7 @@ def _most_requeues(environment: Mapping[str, str]) -> int:
 
 def _scontrol(*arguments: str) -> str:
     if shutil.which("scontrol") is None:
-        raise ScontrolError("there is no scontrol on PATH (in a container it has to be bound in)")
+        raise ScontrolError("scontrol is not on PATH (in a container, bind it in)")
     deadline, pause = time.monotonic() + _RETRY_SECONDS, 1.0
     while True:
         try:

@@ -186,7 +186,7 @@ def write_start(
 
     Args:
         setup: how this start computes, as the terminal shows it: a fallback must not be on the terminal alone.
-        changes: of the recipe, that the user has accepted.
+        changes: recipe changes that the user accepted.
     """
     if global_rank() != 0:
         return
