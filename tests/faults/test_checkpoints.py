@@ -66,7 +66,7 @@ def test_the_checkpoint_before_a_damaged_one_is_taken(
     done = train(*KEPT)
     assert done.returncode == 0, done.stderr
     assert "damaged-step-00000004: " in done.stdout
-    assert "of step 2" in done.stdout
+    assert "resuming from the previous checkpoint, step 2" in done.stdout
     record = json.loads((interrupted / "run.json").read_text(encoding="utf-8"))
     assert record["starts"][-1]["step"] == 2
     assert (interrupted / "checkpoints" / "damaged-step-00000004").is_dir()

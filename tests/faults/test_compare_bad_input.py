@@ -30,7 +30,7 @@ def test_all_is_told_at_once(capsys: pytest.CaptureFixture[str], tmp_path: Path,
         *("--prompts", empty, "--records", tmp_path / "gone.json", "--max-new-tokens", 0, "--template", "alpacca"),
     )
     for problem in (
-        "holds no model",
+        "has no model",
         "no such folder",
         "the file is empty",
         "no such file",
@@ -83,7 +83,7 @@ def test_prompts_that_fill_the_context_leave_no_target(
     capsys: pytest.CaptureFixture[str], run: Path, records: Path, tmp_path: Path
 ) -> None:
     told = refused(capsys, "evaluate", run, "--records", records, "--max-length", 5, "--out", tmp_path / "results")
-    assert "no target token" in told
+    assert "no record has a target token" in told
     assert not (tmp_path / "results").exists()
     told = refused(
         capsys,

@@ -77,7 +77,7 @@ def test_a_bad_field_is_told(
     field: str, galpaca: Callable[..., str], records_file: Path, tokenizer_folder: Path
 ) -> None:
     message = galpaca("inspect", records_file, "--tokenizer", tokenizer_folder, "--field", field)
-    assert message.startswith(f"error: --field: {field!r}")
+    assert message.startswith(f"error: --field: expected FIELD=COLUMN, got {field!r}")
     assert "instruction or input or output" in message
 
 
