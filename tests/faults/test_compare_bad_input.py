@@ -35,7 +35,7 @@ def test_all_is_told_at_once(capsys: pytest.CaptureFixture[str], tmp_path: Path,
         "the file is empty",
         "no such file",
         "must be at least 1, got 0",
-        "no template 'alpacca'",
+        "unknown template 'alpacca'",
     ):
         assert problem in told
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.jsonl", "held.jsonl", "nothing"]

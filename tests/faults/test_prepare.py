@@ -173,7 +173,7 @@ def test_a_run_of_prepared_hub_ids_asks_nobody(
     lay_out_data_set(home / "datasets", "acme/facts", records_file)
     data = ["data.path=null", "data.hub_id=acme/facts"]
     shown = succeeded(prepare(*data))
-    assert shown.count("made now") == 3
+    assert shown.count("created") == 3
     assert shown.rstrip().splitlines()[-1].split()[:2] == ["python", "train.py"]
     again = succeeded(prepare(*data))
     assert again.count("already there, verified") == 3

@@ -357,7 +357,7 @@ class TestAFolderOfPyTorchWeights:
         assert f"galpaca prepare --weights {pickled}" in caught.value.fix
         convert_folder(pickled, None)
         assert {path.name for path in pickled.iterdir()} == before | {WEIGHTS, "checksums.json"}
-        assert "made now" in capsys.readouterr().out
+        assert "created" in capsys.readouterr().out
         assert (found(config).folder, found(config).verify()) == (pickled, 1), "the folder's own files are its owner's"
         convert_folder(pickled, None)
         shown = capsys.readouterr().out
