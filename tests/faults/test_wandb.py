@@ -215,12 +215,13 @@ def test_a_run_killed_online_goes_on_with_its_curve(runs: Runs, wandb_server: Wa
 def test_lines_of_a_start_without_a_network_are_uploaded_by_the_next_with_one(
     runs: Runs, wandb_server: WandbServer
 ) -> None:
-    process = runs.slow()
+    root = "run.root=runs"  # as it is by default; W&B's command did not find what was relative
+    process = runs.start(root, hook="slow_steps", hook_arguments=(0.05,))
     until(lambda: runs.step() == EVERY + 3, process)
     process.send_signal(signal.SIGTERM)
     assert completed(process).returncode == 143
-    done = runs.finish(env=wandb_server.environment)
-    assert done.stderr == ""
+    done = completed(runs.start(root, env=wandb_server.environment))
+    assert (done.returncode, done.stderr) == (0, "")
     assert_each_line_once(wandb_server.runs[runs.id].history, runs.path / "metrics.jsonl")
     assert runs.sync("--dry-run").stdout.count("uploaded\n") == len(runs.logs())
 

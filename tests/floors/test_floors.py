@@ -48,7 +48,11 @@ LIBRARIES: dict[str, dict[str, str | None]] = {
     "training": dict.fromkeys(["numpy", "torch", "transformers", "safetensors", "lightning", "wandb"]),
     "release": dict.fromkeys(["numpy", "torch", "transformers", "safetensors", "huggingface_hub", "yaml"]),
     "report": {**dict.fromkeys(["numpy", "yaml"]), "jinja2": "galpaca.report.page"},
-    "inference": {**dict.fromkeys(["numpy", "torch", "transformers"]), "lm_eval": "galpaca.inference.harness"},
+    "inference": {
+        **dict.fromkeys(["numpy", "torch", "transformers"]),
+        "huggingface_hub": "galpaca.inference.places",
+        "lm_eval": "galpaca.inference.harness",
+    },
     "app": {
         **dict.fromkeys(["numpy", "torch", "transformers", "lightning", "rich", "yaml", "hydra", "omegaconf"]),
         "gradio": "galpaca.app.chat_blocks",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from galpaca.app.asked_model import ModelOptions
 from galpaca.app.console import make_console
-from galpaca.errors import InputError
+from galpaca.errors import GalpacaError, InputError
 from galpaca.runs.folder import replace_file
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ class Chat:
             elif command in _COMMANDS:
                 _COMMANDS[command](self, rest.strip())
             else:
-                self._tell(f"Unknown command {command}; see /help.")
-        except InputError as error:
+                self._tell(f"There is no {command}; /help tells what there is.")
+        except GalpacaError as error:  # no room on the GPU for this question, for instance
             self._tell(f"error: {error}")
 
     def _line(self) -> str:

@@ -15,8 +15,14 @@ from galpaca.inference.loading import Loaded
 from galpaca.inference.settings import Settings
 from galpaca.inference.stream import Stream
 
+# The page shows code as it stands.
+_CODE = re.compile(r"(```.*?(?:```|\Z)|`[^`\n]+`)", re.DOTALL)
+# Of a block, its language: the page's highlighter stumbles over some, and then shows nothing at all.
+_LANGUAGE = re.compile(r"\A```[^\n`]*")
 # ``<work>`` and the like: the page would take them for tags and drop them.
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
+# The page would fetch an image from wherever the model says.
+_IMAGE = re.compile(r"!(?=\[)")
 
 Turn = dict[str, Any]
 
@@ -103,7 +109,15 @@ class Talks:
 
 
 def _turn(role: str, text: str) -> Turn:
-    return {"role": role, "content": _TAG.sub("&lt;", text)}
+    return {"role": role, "content": page_text(text)}
+
+
+def page_text(text: str) -> str:
+    """A text as the page is given it, so that it shows all of it and asks no other host."""
+    parts = _CODE.split(text)
+    parts[::2] = [_IMAGE.sub("&#33;", _TAG.sub("&lt;", part)) for part in parts[::2]]
+    parts[1::2] = [_LANGUAGE.sub("```", part) for part in parts[1::2]]
+    return "".join(parts)
 
 
 def _sentence(error: GalpacaError) -> str:

@@ -27,11 +27,21 @@ def show_rows(console: Console, title: str, rows: Sequence[tuple[str, str]]) -> 
         console.print(Text.assemble((f"  {label:<{width}}", "cyan"), f"  {value}"))
 
 
+# Steps may take minutes: with rich's own 30 seconds there would be no speed, and no time left.
+_SPEED_SECONDS = 3600.0
+
+
 @contextmanager
 def counting(console: Console, title: str, total: int) -> Iterator[Callable[[int], None]]:
     """Shows a progress bar; yields a function that sets how many items are done."""
     with Progress(
-        TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True
+        TextColumn(title),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        speed_estimate_period=_SPEED_SECONDS,
     ) as bar:
         task = bar.add_task(title, total=total)
         yield lambda done: bar.update(task, completed=done)
@@ -53,6 +63,7 @@ class TrainingProgress:
             TextColumn("left"),
             TimeRemainingColumn(),
             console=console,
+            speed_estimate_period=_SPEED_SECONDS,
         )
         self._task = self._bar.add_task("training", total=num_steps, completed=first_step, figures="")
 

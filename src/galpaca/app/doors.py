@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 import time
@@ -33,6 +34,9 @@ def guarded(command: Callable[[], object]) -> int:
     Returns:
         0 on success, 2 for a user error, 143 if stopped by a signal, 1 for any other foreseen error.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 gets a question mark, not a trace
     # From the door on, so that whatever a signal ends takes away what it has half-written.
     with Shutdown().listening():
         return _exit_code(command)

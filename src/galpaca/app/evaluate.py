@@ -89,8 +89,15 @@ def evaluate_records(options: EvaluateOptions, records: Path) -> None:
         loaded = load_shown(options.model, options.dtype, options.template, console)
     result = _records_result(options, one, loaded, held_out, console)
     stem = re.sub(r"[^\w.-]+", "-", records.stem)
-    keep_result(place, f"records-{stem}-{held_out.fingerprint[:8]}.json", result, one.label, console)
+    name = "-".join(["records", stem, held_out.fingerprint[:8], *_of_settings(options)])
+    keep_result(place, f"{name}.json", result, one.label, console)
     _show_losses(console, result)
+
+
+def _of_settings(options: EvaluateOptions) -> list[str]:
+    """What was asked for beside the usual, so that one result does not take the place of another's."""
+    cut = [f"max-length-{options.max_length}"] if options.max_length is not None else []
+    return [*cut, *([options.dtype] if options.dtype is not None else [])]
 
 
 def _records_result(
@@ -141,7 +148,7 @@ def _records_result(
             "cut": num_cut,
             "without_target": sum(not loss.num_targets for loss in losses),
         },
-        "settings": {"max_length": options.max_length},
+        "settings": {"max_length": options.max_length, "dtype": str(loaded.model.dtype).removeprefix("torch.")},
         "rows": rows,
     }
 

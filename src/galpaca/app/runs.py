@@ -120,11 +120,14 @@ def _order(value: float | None) -> tuple[bool, float]:
 
 
 def _runs_below(place: Path) -> Iterator[Path]:
-    for name, folders, files in os.walk(place):
+    seen: set[str] = set()
+    for name, folders, files in os.walk(place, followlinks=True):  # runs on scratch are often linked to
         if {"run.json", "run.lock"} & set(files):
             folders.clear()
             yield Path(name)
-        folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
+        is_new = (real := os.path.realpath(name)) not in seen
+        seen.add(real)
+        folders[:] = sorted(folder for folder in folders if not folder.startswith(".")) if is_new else []
 
 
 @dataclass(frozen=True)

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from galpaca.data.prompts import PROMPT_FILE, load_template
+from galpaca.data.prompts import load_template
 from galpaca.data.tokenizer import Tokenizer
 from galpaca.errors import InputError
 from galpaca.inference.loading import Asking, Dtype, Loaded, Reader, assembled, load
-from galpaca.inference.places import find_model
+from galpaca.inference.places import find_model, prompt_folder
 
 _TOKENIZER_FIX = "a folder with the model's own tokenizer files"
 
 
 class PlainText:
-    """The instruction, an empty line, the input if there is one, an empty line: for models that bring no template."""
+    """The instruction, an empty line, the input if there is one, and the end of the line: for models that bring no
+    template.
+
+    It ends with one newline, since two are one token before nothing and two before a text in GPT-2's tokenizer: the
+    prompt alone would not be the head of the record.
+    """
 
     name = "plain text"
-    fingerprint = "plain text"
+    fingerprint = "plain text, one newline"
 
     def prompt(self, instruction: str, input: str = "") -> str:
-        return "".join(f"{part}\n\n" for part in (instruction, input) if part)
+        return "\n\n".join(filter(None, (instruction, input))) + "\n"
 
 
 class ChatTemplate:
@@ -39,9 +43,21 @@ class ChatTemplate:
         message = {"role": "user", "content": "\n\n".join(filter(None, (instruction, input)))}
         return str(self._hf.apply_chat_template([message], tokenize=False, add_generation_prompt=True))
 
+    def end_id(self) -> int | None:
+        """The token that ends an answer, which need not be the one that ends a text; None where no token does."""
+        answer = "answer"
+        talk = [{"role": "user", "content": "question"}, {"role": "assistant", "content": answer}]
+        behind = str(self._hf.apply_chat_template(talk, tokenize=False)).rpartition(answer)[2]
+        ids = self._hf(behind, add_special_tokens=False).input_ids
+        return ids[0] if ids and ids[0] in self._hf.added_tokens_decoder else None
+
 
 class OtherReader:
     """Any tokenizer of ``transformers``.
+
+    Args:
+        with_first: whether the token that the tokenizer puts before a text belongs there.
+        end_id: ends an answer, where another than the end of a text does.
 
     Attributes:
         hf: the tokenizer.
@@ -52,14 +68,14 @@ class OtherReader:
         InputError: it has no ``eos_token``.
     """
 
-    def __init__(self, hf: Any, source: str, *, with_first: bool) -> None:
+    def __init__(self, hf: Any, source: str, *, with_first: bool, end_id: int | None = None) -> None:
         self.hf = hf
         if hf.eos_token_id is None:
             raise InputError(
                 "the tokenizer has no eos_token", where=source, fix="set eos_token in its tokenizer_config.json"
             )
-        self.eos_id: int = hf.eos_token_id
-        self.pad_id: int = self.eos_id if hf.pad_token_id is None else hf.pad_token_id
+        self.eos_id: int = hf.eos_token_id if end_id is None else end_id
+        self.pad_id: int = hf.eos_token_id if hf.pad_token_id is None else hf.pad_token_id
         # What the tokenizer puts behind a text would stand between prompt and answer.
         put_around = list(hf("").input_ids) if with_first else []
         self._first = [i for i in put_around[:1] if i == hf.bos_token_id]
@@ -87,7 +103,7 @@ def load_any(name: str, *, dtype: Dtype | None = None, template: str | None = No
         GalpacaError: out of memory.
     """
     path = find_model(name)
-    if (Path(path) / PROMPT_FILE).is_file():
+    if prompt_folder(path) is not None:
         return load(name, dtype=dtype)
     reader, asking = _reading(path, template)
     fingerprints = vocabulary_fingerprint(reader), getattr(asking, "fingerprint", "")
@@ -103,22 +119,23 @@ def _reading(path: str, template: str | None) -> tuple[Reader, Asking]:
         told = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"cannot load the tokenizer: {told}", where=path, fix=_TOKENIZER_FIX) from None
     if getattr(hf, "chat_template", None):
-        return OtherReader(hf, path, with_first=False), _checked(ChatTemplate(hf), path)
-    asking = load_template(template) if template else PlainText()
+        asking, end_id = _checked(ChatTemplate(hf), path)
+        return OtherReader(hf, path, with_first=False, end_id=end_id), asking
+    plain = load_template(template) if template else PlainText()
     vocabulary = hf.get_vocab()
     if getattr(hf, "backend_tokenizer", None) is not None and {"</s>", "<pad>"} <= vocabulary.keys():
-        return Tokenizer(hf, path), asking  # GALACTICA's and OPT's, as in training
-    return OtherReader(hf, path, with_first=True), asking
+        return Tokenizer(hf, path), plain  # GALACTICA's and OPT's, as in training
+    return OtherReader(hf, path, with_first=True), plain
 
 
-def _checked(asking: ChatTemplate, path: str) -> ChatTemplate:
+def _checked(asking: ChatTemplate, path: str) -> tuple[ChatTemplate, int | None]:
     try:
         asking.prompt("instruction", "input")
+        return asking, asking.end_id()
     except Exception as error:  # whatever the template raises
         raise InputError(
             f"cannot use the tokenizer's chat template: {error}", where=path, fix="fix or remove it"
         ) from None
-    return asking
 
 
 def vocabulary_fingerprint(reader: Any) -> str:

@@ -11,15 +11,16 @@ from typing import Any, Literal, Protocol, get_args
 
 import torch
 
-from galpaca.data.prompts import PROMPT_FILE, load_template, read_prompt_file
+from galpaca.data.prompts import PROMPT_FILE, Template, load_template, read_prompt_file
 from galpaca.data.tokenizer import load_tokenizer
 from galpaca.errors import GalpacaError, InputError
-from galpaca.inference.places import FOLDER_FIX, find_model
+from galpaca.inference.places import FOLDER_FIX, find_model, prompt_folder
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
-# Of a weights file, what is read for its fingerprint: its ends and its middle.
-_PIECE_BYTES = 2**16
+# Of a weights file, what is read for its fingerprint: small pieces at like distances, so that whatever has changed of
+# its tensors, some of it is read.
+_PIECES, _PIECE_BYTES = 256, 2**14
 
 
 class Reader(Protocol):
@@ -90,14 +91,14 @@ def load(name: str, *, dtype: Dtype | None = None, template: str | None = None) 
     """
     path = find_model(name)
     if dtype is not None and dtype not in get_args(Dtype):
-        raise InputError(
-            f"must be one of {', '.join(get_args(Dtype))}; got {dtype!r}",
-            where="--dtype",
-            fix=" or ".join(get_args(Dtype)),
-        )
-    chosen = _template(Path(path), template)
+        raise InputError(f"{dtype!r} is none of its values", where="--dtype", fix=" or ".join(get_args(Dtype)))
+    splits_sequences = None
+    if template is not None:
+        chosen = load_template(template)
+    else:
+        chosen, splits_sequences = _own_template(path)
     tokenizer = load_tokenizer(path)
-    if template is None and read_prompt_file(Path(path))[1] != tokenizer.splits_sequences:
+    if splits_sequences not in (None, tokenizer.splits_sequences):
         raise InputError(
             "the folder's tokenizer splits sequences differently than in training",
             where=name,
@@ -135,17 +136,16 @@ def assembled(
     )
 
 
-def _template(path: Path, given: str | None) -> Any:
-    if given is not None:
-        return load_template(given)
-    if not (path / PROMPT_FILE).is_file():
+def _own_template(path: str) -> tuple[Template, bool]:
+    folder = prompt_folder(path)
+    if folder is None:
         raise InputError(
             f"the folder has no prompt template: {PROMPT_FILE} is missing",
             where=path,
             why="a model answers badly when it is prompted differently than in training",
             fix="--template alpaca, or science, or a .yaml file",
         )
-    return read_prompt_file(path)[0]
+    return read_prompt_file(folder)
 
 
 def load_weights(path: str, name: str, dtype: Dtype | None) -> Any:
@@ -192,11 +192,13 @@ def fingerprint_of(path: str, model: Any, *others: str) -> str:
     # The commit, where the weights are the Hub's.
     digest.update(f"{getattr(model.config, '_commit_hash', None)} {model.dtype}".encode())
     folder = Path(path)
-    for file in sorted([*folder.glob("*.safetensors"), folder / "config.json"]) if folder.is_dir() else []:
+    files = [*folder.glob("*.safetensors"), *folder.glob("*.bin"), folder / "config.json"] if folder.is_dir() else []
+    for file in sorted(files):
         size = file.stat().st_size
         digest.update(f"{file.name} {size}".encode())
         with file.open("rb") as content:
-            for start in (0, size // 2, max(0, size - _PIECE_BYTES)):
+            last = max(0, size - _PIECE_BYTES)
+            for start in sorted({last * piece // (_PIECES - 1) for piece in range(_PIECES)}):
                 content.seek(start, os.SEEK_SET)
                 digest.update(content.read(_PIECE_BYTES))
     return digest.hexdigest()

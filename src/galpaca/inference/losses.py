@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -47,7 +48,7 @@ def record_losses(
         progress: called with the number of records done so far.
 
     Raises:
-        GalpacaError: GPU out of memory for a single record.
+        GalpacaError: the GPU's memory does not hold a single record, or losses are not finite.
     """
     limit = min([limit for limit in (max_length, loaded.positions) if limit is not None], default=2**31)
     encodings = list(encode_records(records, loaded.tokenizer, loaded.template, limit))
@@ -55,6 +56,14 @@ def record_losses(
     for indices in _batches(encodings, batch_tokens):
         found.update(zip(indices, _sums(loaded, [encodings[i] for i in indices]), strict=True))
         progress(len(found))
+    if bad := sum(not math.isfinite(nll) for nll in found.values()):
+        dtype = str(loaded.model.dtype).removeprefix("torch.")
+        raise GalpacaError(
+            f"{bad:,} of {len(found):,} records have no finite loss in {dtype}",
+            where=loaded.name,
+            why="numbers were too large for it, or weights are not finite",
+            fix="--dtype bfloat16, or float32",
+        )
     return [RecordLoss(found[i], num_targets(one), one.full_length > len(one.ids)) for i, one in enumerate(encodings)]
 
 

@@ -1,7 +1,8 @@
-"""Where the model is that a person names; nothing heavy is loaded to tell."""
+"""Where the model is that a person names, and what it brings to be asked with; nothing heavy is loaded to tell."""
 
 from pathlib import Path
 
+from galpaca.data.prompts import PROMPT_FILE
 from galpaca.errors import InputError
 from galpaca.runs.folder import step_of
 
@@ -39,3 +40,36 @@ def find_model(name: str) -> str:
     if not (path / "config.json").is_file():
         raise InputError("the folder has no model: config.json is missing", where=name, fix=FOLDER_FIX)
     return name
+
+
+def prompt_folder(path: str) -> Path | None:
+    """Where a model's ``galpaca.json`` is: in its folder, or downloaded from its repository on the Hub.
+
+    Args:
+        path: what ``find_model`` returned.
+
+    Returns:
+        None where the model brings none.
+
+    Raises:
+        InputError: the Hub does not answer, so nobody can tell.
+    """
+    if Path(path).is_dir():
+        return Path(path) if (Path(path) / PROMPT_FILE).is_file() else None
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        return Path(hf_hub_download(path, PROMPT_FILE)).parent
+    except LocalEntryNotFoundError as error:
+        if try_to_load_from_cache(path, PROMPT_FILE) is not None:  # it was asked before, and there is none
+            return None
+        raise InputError(
+            f"whether the model brings its own template cannot be told: {str(error).splitlines()[0]}",
+            where=path,
+            why=f"asked in other words than those of its training, a model answers badly, and its {PROMPT_FILE} is not "
+            "in the cache",
+            fix="once with a network; or download the repository and name its folder",
+        ) from None
+    except (EntryNotFoundError, RepositoryNotFoundError):  # the latter is told along with the weights
+        return None

@@ -74,7 +74,11 @@ def cut_metrics(path: Path, last_step: int) -> None:
     """Removes all lines beyond ``last_step``, whose steps a resumed run takes again, and all that cannot be read."""
     if path.is_file():
         lines = [(text, parse_line(text)) for text in whole_lines(path)]
-        replace_file(path, "".join(text for text, line in lines if line is not None and line["step"] <= last_step))
+        kept = "".join(text for text, line in lines if line is not None and line["step"] <= last_step)
+        if len(kept.encode()) < path.stat().st_size:
+            before = path.stat()
+            replace_file(path, kept)
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # else the run would look as if it had a step
 
 
 def whole_lines(path: Path) -> Iterator[str]:

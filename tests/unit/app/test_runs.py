@@ -143,6 +143,15 @@ def test_runs_are_found_wherever_they_are_and_once(tmp_path: Path) -> None:
     assert sorted(states(*given)) == ["demo", "lr/001", "lr/002"]
 
 
+def test_linked_runs_are_found_and_a_link_upwards_ends(tmp_path: Path) -> None:
+    """Scratch disks are often linked to."""
+    make_run(tmp_path / "scratch" / "a", 4)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "here").symlink_to(tmp_path / "scratch")
+    (tmp_path / "scratch" / "up").symlink_to(tmp_path)
+    assert list(states(tmp_path / "runs")) == ["a"]
+
+
 def test_keys_of_one_run_alone_differ(tmp_path: Path) -> None:
     make_run(tmp_path / "a", 4)
     make_run(tmp_path / "b", 4, callbacks={"stats": {"every": 3}}, logger={})

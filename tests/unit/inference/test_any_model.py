@@ -4,23 +4,30 @@ import json
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
+import huggingface_hub
+import numpy as np
 import pytest
 import torch
+import transformers.utils.hub
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from galpaca.data.encoding import encode_records
 from galpaca.data.prompts import load_template
 from galpaca.data.records import Record
 from galpaca.data.tokenizer import Tokenizer
-from galpaca.errors import InputError
+from galpaca.errors import GalpacaError, InputError
 from galpaca.inference.answer import answer
-from galpaca.inference.any_model import load_any, vocabulary_fingerprint
-from galpaca.inference.loading import load
+from galpaca.inference.any_model import OtherReader, PlainText, load_any, vocabulary_fingerprint
+from galpaca.inference.loading import fingerprint_of, load
 from galpaca.inference.losses import record_losses
+from galpaca.inference.places import prompt_folder
 from galpaca.inference.settings import Settings
 
+COMMIT = "0" * 40
 WORDS = ["name", "a", "noble", "gas", ".", "the", "helium", "is", "neon", "water", "what"]
 CHAT = "{% for m in messages %}<user>{{ m.content }}<turn>{% endfor %}{% if add_generation_prompt %}<bot>{% endif %}"
 RECORDS = [
@@ -65,7 +72,14 @@ def test_a_chat_template_is_used_as_it_is(tmp_path: Path) -> None:
     losses = record_losses(loaded, RECORDS[:1])
     prompt = ["<user>", "name", "a", "gas", "<turn>", "<bot>"]
     assert losses[0].num_targets == 2
-    assert losses[0].nll == pytest.approx(plain_loss(folder, prompt, ["helium", "<eos>"]), abs=1e-4)
+    # The turn's end is what the model writes; the end of the text, which never follows it, made each record harder.
+    assert losses[0].nll == pytest.approx(plain_loss(folder, prompt, ["helium", "<turn>"]), abs=1e-4)
+
+
+def test_a_template_without_a_token_behind_an_answer_leaves_the_end_of_the_text(tmp_path: Path) -> None:
+    template = CHAT.replace("<turn>", "{% if m.role == 'user' %}<turn>{% endif %}")
+    loaded = load_any(str(gpt2(tmp_path / "chat", template, eos_token="<eos>")))
+    assert loaded.tokenizer.eos_id == 1
 
 
 def test_its_other_ends_end_an_answer(tmp_path: Path) -> None:
@@ -84,7 +98,7 @@ def test_without_a_template_it_is_asked_in_plain_text(tmp_path: Path) -> None:
     folder = gpt2(tmp_path / "plain", None, eos_token="<eos>", bos_token="<bos>")
     loaded = load_any(str(folder))
     assert loaded.template.name == "plain text"
-    assert loaded.template.prompt("name a gas", "helium") == "name a gas\n\nhelium\n\n"
+    assert loaded.template.prompt("name a gas", "helium") == "name a gas\n\nhelium\n"
     [loss] = record_losses(loaded, RECORDS[:1])
     assert loss.nll == pytest.approx(plain_loss(folder, ["name", "a", "gas"], ["helium", "<eos>"]), abs=1e-4)
     assert load_any(str(folder), template="alpaca").template == load_template("alpaca")
@@ -131,6 +145,61 @@ def test_losses_are_finite_numbers_of_a_sensible_size(run: Path) -> None:
     vocabulary = json.loads((run / "model" / "config.json").read_text())["vocab_size"]
     for loss in losses:
         assert loss.nll / loss.num_targets == pytest.approx(math.log(vocabulary), rel=0.2)
+
+
+def test_a_plain_prompt_is_the_head_of_its_record_in_gpt2s_tokenizer(tmp_path: Path) -> None:
+    """Two newlines are one token before nothing and two before a text: a token of the prompt was a target."""
+    backend = Backend(models.BPE({"Ċ": 0, "ĊĊ": 1, "a": 2, "b": 3, "<eos>": 4}, [("Ċ", "Ċ")]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    hf = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>")
+    reader, asking = OtherReader(hf, "here", with_first=True), PlainText()
+    [encoding] = encode_records([Record("a", "", "b")], reader, asking, 99)
+    assert encoding.ids[encoding.num_ignored :] == [3, 4]
+    assert list(encoding.ids[: encoding.num_ignored]) == reader.encode([asking.prompt("a")])[0]
+
+
+def test_a_loss_that_is_not_finite_is_an_error(tmp_path: Path) -> None:
+    """It was drawn, compared, and put into the model's card."""
+    loaded = load_any(str(gpt2(tmp_path / "plain", None, eos_token="<eos>")))
+    with torch.no_grad():
+        loaded.model.transformer.h[0].mlp.c_fc.bias.fill_(float("nan"))
+    with pytest.raises(GalpacaError, match="3 of 3 records have no finite loss in float32"):
+        record_losses(loaded, RECORDS)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_other_weights_are_another_model(tmp_path: Path, name: str) -> None:
+    """Answers of the weights before were taken for theirs, where a file was a .bin, or only its middle had changed."""
+    (tmp_path / "config.json").write_text("{}")
+    weights = np.zeros(64 * 2**20, np.uint8)
+    fingerprints = set()
+    for start in (None, 5 * 2**20, 40 * 2**20):
+        if start is not None:
+            weights[start : start + 2**20] = 1  # a tensor
+        weights.tofile(tmp_path / name)
+        fingerprints.add(fingerprint_of(str(tmp_path), GPT2LMHeadModel(GPT2Config(n_embd=2, n_layer=1, n_head=1))))
+    assert len(fingerprints) == 3
+
+
+def test_a_model_of_the_hub_is_asked_in_its_own_template(run: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    """A model that had been pushed was asked in plain text, and its loss was that of a stranger."""
+    cache = tmp_path / "models--you--mine"
+    shutil.copytree(run / "model", cache / "snapshots" / COMMIT)
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text(COMMIT)
+    for module in (huggingface_hub.constants, transformers.utils.hub.constants):
+        monkeypatch.setattr(module, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    folder = prompt_folder("you/mine")
+    assert folder is not None
+    assert load_any("you/mine").template == load_any(str(run)).template == load("you/mine").template
+
+    (folder / "galpaca.json").unlink()
+    with pytest.raises(InputError, match="whether the model brings its own template cannot be told"):
+        load_any("you/mine")
+    (cache / ".no_exist" / COMMIT).mkdir(parents=True)
+    (cache / ".no_exist" / COMMIT / "galpaca.json").touch()
+    assert load_any("you/mine").template.name == "plain text"
 
 
 def test_a_tokenizer_without_an_end_is_refused(tmp_path: Path) -> None:

@@ -103,6 +103,16 @@ def test_cutting_keeps_every_figure_to_its_last_digit(path: Path) -> None:
     assert list(read_metrics(path)) == lines
 
 
+def test_cutting_is_no_sign_of_life(path: Path) -> None:
+    """A run that was still loading looked as if it had just made a step, and soon as if it hung."""
+    write(path, {"step": 1}, {"step": 2})
+    os.utime(path, (1000, 1000))
+    for last_step in (2, 1):
+        cut_metrics(path, last_step)
+        assert path.stat().st_mtime == 1000
+    assert steps(path) == [1]
+
+
 def test_cutting_to_nothing(path: Path) -> None:
     write(path, {"step": 1})
     cut_metrics(path, 0)

@@ -66,10 +66,15 @@ class Segment:
 
     def mark_uploaded(self, uploaded: bool = True) -> None:
         """Notes it where W&B does, which calls uploads that have failed done, too."""
-        if uploaded:
-            _marker(self.file).touch()
-        else:
-            _marker(self.file).unlink(missing_ok=True)
+        mark_uploaded(self.file, uploaded)
+
+
+def mark_uploaded(file: Path, uploaded: bool = True) -> None:
+    """As ``Segment.mark_uploaded``, of a log that nobody has read: that of a long run takes minutes."""
+    if uploaded:
+        _marker(file).touch()
+    else:
+        _marker(file).unlink(missing_ok=True)
 
 
 def uploaded_up_to(run: Path) -> int:

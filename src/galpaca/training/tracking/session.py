@@ -11,7 +11,7 @@ from galpaca.errors import GalpacaError
 from galpaca.training.tracking import service
 from galpaca.training.tracking.rows import LINE, STEP, Sent
 from galpaca.training.tracking.samples import COLUMNS
-from galpaca.training.tracking.segments import find_segments, note_uploaded, read_segment
+from galpaca.training.tracking.segments import find_segments, mark_uploaded, note_uploaded
 from galpaca.training.tracking.upload import Lines, upload
 
 Table = list[list[str]]
@@ -71,7 +71,7 @@ class Session:
         file = Path(self.wandb.dir).parent / f"run-{self._run.id}.wandb"
         service.finish(self.wandb, exit_code)
         if self.mode == "online":
-            read_segment(file).mark_uploaded()
+            mark_uploaded(file)
             note_uploaded(self._run.folder, self._sent.last)
 
     def _go_online(self, earlier: Lines) -> service.Mode:

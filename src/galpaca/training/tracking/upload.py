@@ -76,6 +76,7 @@ def _sync(file: Path) -> str:
     Raises:
         GalpacaError: it took too long.
     """
+    file = file.absolute()  # W&B's command runs elsewhere
     seconds = _LEAST_SECONDS + file.stat().st_size / _BYTES_PER_SECOND
     environment = {key: value for key, value in os.environ.items() if key not in ("WANDB_SERVICE", "WANDB_MODE")}
     try:
