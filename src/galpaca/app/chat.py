@@ -82,7 +82,7 @@ class Chat:
             elif command in _COMMANDS:
                 _COMMANDS[command](self, rest.strip())
             else:
-                self._tell(f"There is no {command}; /help tells what there is.")
+                self._tell(f"Unknown command {command}; see /help.")
         except GalpacaError as error:  # no room on the GPU for this question, for instance
             self._tell(f"error: {error}")
 

@@ -91,7 +91,11 @@ def load(name: str, *, dtype: Dtype | None = None, template: str | None = None) 
     """
     path = find_model(name)
     if dtype is not None and dtype not in get_args(Dtype):
-        raise InputError(f"{dtype!r} is none of its values", where="--dtype", fix=" or ".join(get_args(Dtype)))
+        raise InputError(
+            f"must be one of {', '.join(get_args(Dtype))}; got {dtype!r}",
+            where="--dtype",
+            fix=" or ".join(get_args(Dtype)),
+        )
     splits_sequences = None
     if template is not None:
         chosen = load_template(template)
