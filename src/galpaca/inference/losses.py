@@ -61,7 +61,7 @@ def record_losses(
         raise GalpacaError(
             f"{bad:,} of {len(found):,} records have no finite loss in {dtype}",
             where=loaded.name,
-            why="numbers were too large for it, or weights are not finite",
+            why="values overflow in this dtype, or weights are not finite",
             fix="--dtype bfloat16, or float32",
         )
     return [RecordLoss(found[i], num_targets(one), one.full_length > len(one.ids)) for i, one in enumerate(encodings)]

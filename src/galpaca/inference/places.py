@@ -65,11 +65,11 @@ def prompt_folder(path: str) -> Path | None:
         if try_to_load_from_cache(path, PROMPT_FILE) is not None:  # it was asked before, and there is none
             return None
         raise InputError(
-            f"whether the model brings its own template cannot be told: {str(error).splitlines()[0]}",
+            f"cannot tell whether the model has its own prompt template: {str(error).splitlines()[0]}",
             where=path,
-            why=f"asked in other words than those of its training, a model answers badly, and its {PROMPT_FILE} is not "
+            why=f"a model answers badly when it is prompted differently than in training, and its {PROMPT_FILE} is not "
             "in the cache",
-            fix="once with a network; or download the repository and name its folder",
+            fix="run it once with network access, or download the repository and use its folder",
         ) from None
     except (EntryNotFoundError, RepositoryNotFoundError):  # the latter is told along with the weights
         return None
