@@ -195,7 +195,7 @@ def test_a_model_of_the_hub_is_asked_in_its_own_template(run: Path, tmp_path: Pa
     assert load_any("you/mine").template == load_any(str(run)).template == load("you/mine").template
 
     (folder / "galpaca.json").unlink()
-    with pytest.raises(InputError, match="whether the model brings its own template cannot be told"):
+    with pytest.raises(InputError, match="cannot tell whether the model has its own prompt template"):
         load_any("you/mine")
     (cache / ".no_exist" / COMMIT).mkdir(parents=True)
     (cache / ".no_exist" / COMMIT / "galpaca.json").touch()
