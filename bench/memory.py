@@ -205,13 +205,13 @@ def _forked(make: Callable[[Shape, Path], Path], shape: Shape, folder: Path) -> 
 
 def _make_run(shape: Shape, folder: Path) -> Path:
     """A run folder with the checkpoint of a run that has made no update: weights alone, in two ranks' files."""
-    from galpaca.app.config import compose
+    from galpaca.app.composition import compose
     from galpaca.app.console import make_console
     from galpaca.app.examples import find_data, prepare_data
     from galpaca.app.release import keep_for_release
     from galpaca.app.start import open_record
+    from galpaca.files.checksums import FileFacts, file_facts
     from galpaca.runs.checkpoints import TRAINER, Manifest, commit, partial_of, write_report
-    from galpaca.runs.checksums import FileFacts, file_facts
     from galpaca.runs.folder import RunFolder
 
     config, _ = compose(["+experiment=demo", f"run.root={folder}"])
@@ -245,11 +245,11 @@ def _write_rank(source: TensorSource, partial: Path, rank: int) -> None:
 
     import torch
 
+    from galpaca.files.checksums import FileFacts
     from galpaca.model.checkpoint_tensors import WEIGHT, piece_name
     from galpaca.model.tensor_file import TensorEntry, write_tensor_file
     from galpaca.model.tensors import chunks
     from galpaca.runs.checkpoints import rank_file, write_report
-    from galpaca.runs.checksums import FileFacts
 
     spans = {}
     for name, shape in source.shapes.items():

@@ -20,6 +20,7 @@ from galpaca.model.compute import ComputeSpec, prepare_layers
 from galpaca.model.opt import architecture_of
 from galpaca.runs.shutdown import Shutdown
 from galpaca.runs.spikes import LossSpikes
+from galpaca.training.consensus import Consensus
 from galpaca.training.datamodule import AlpacaDataModule
 from galpaca.training.guard import NonFinitePolicy
 from galpaca.training.metrics import StepMetrics
@@ -94,9 +95,8 @@ def measure(
     lines = _Lines()
     metrics = StepMetrics(
         [lines],
-        Shutdown(),
+        Consensus(Shutdown(), every_steps=WARM_UP_STEPS),
         steps_per_epoch=num_steps,
-        every_steps=WARM_UP_STEPS,
         speed=StepSpeed(architecture_of(model.config), peak),
         policy=(policy := NonFinitePolicy(GuardSpec())),
         spikes=LossSpikes(None),

@@ -14,7 +14,7 @@ import pytest
 from conftest import REPOSITORY, command
 
 from cluster.slurm import Slurm
-from galpaca.app.config import compose
+from galpaca.app.composition import compose
 from galpaca.app.job_lines import job_line, rehearsal_line
 
 SCRIPTS = sorted((REPOSITORY / "slurm").glob("*.sbatch"))

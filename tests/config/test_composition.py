@@ -10,7 +10,8 @@ from conftest import REPOSITORY
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from galpaca.app.config import Config, compose
+from galpaca.app.composition import compose
+from galpaca.app.config import Config
 from galpaca.errors import InputError
 
 CONF = REPOSITORY / "conf"
@@ -94,14 +95,14 @@ def test_the_documented_command_line_is_valid_as_it_stands() -> None:
 
 def test_a_run_saves_the_configuration_it_can_be_read_back_from() -> None:
     config, resolved = compose(["+experiment=demo"])
-    from galpaca.app.config import parse
+    from galpaca.app.composition import parse
 
     node = OmegaConf.create(resolved)
     assert parse(node) == config  # type: ignore[arg-type]
 
 
 def test_an_unknown_key_in_a_file_is_an_error(tmp_path: Path) -> None:
-    from galpaca.app.config import parse
+    from galpaca.app.composition import parse
 
     node = OmegaConf.create({"run": {"name": "x", "rooot": "y"}, "seeed": 1})
     with pytest.raises(InputError) as error:

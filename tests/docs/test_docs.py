@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-from galpaca.app.config import compose, config_folder
+from galpaca.app.composition import compose
+from galpaca.app.config import config_folder
 from galpaca.data.prompts import shipped_templates
 
 PAGES = [

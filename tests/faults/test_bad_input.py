@@ -5,8 +5,10 @@ Exit code 2, one error that says what, where, why and how to fix it, no stack tr
 
 import fcntl
 import json
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -575,6 +577,25 @@ def test_a_precision_that_the_strategy_refuses_is_told_with_those_it_takes(refus
 def test_two_processes_with_the_strategy_of_one_are_refused(refused: Callable[..., str]) -> None:
     message = refused("strategy=single", "trainer.devices=2")
     assert_tells(message, Problem("strategy", "one process, got 2", "strategy=fsdp or strategy=ddp"))
+
+
+def test_two_processes_with_a_users_own_strategy_of_one_are_refused(refused: Callable[..., str]) -> None:
+    """It was known by its name, and a strategy of another name began with two processes that each trained alone."""
+    message = refused(
+        "strategy=single",
+        "strategy._target_=faults.own_strategy.alone",
+        "trainer.devices=2",
+        env={"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])},
+    )
+    assert_tells(message, Problem("strategy", "alone takes one process", "strategy=fsdp or strategy=ddp"))
+
+
+def test_a_strategy_is_refused_before_a_model_is_looked_for(refused: Callable[..., str]) -> None:
+    """Which may take a download."""
+    assert_tells(
+        refused("strategy=single", "trainer.devices=2", "model.path=/no/such/folder"),
+        Problem("strategy", "2 are asked for", "strategy=fsdp or strategy=ddp"),
+    )
 
 
 BAD_TARGETS = {

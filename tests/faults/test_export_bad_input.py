@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from galpaca.cli import main
+from galpaca.files.checksums import file_facts
 from galpaca.runs.checkpoints import read_manifest
-from galpaca.runs.checksums import file_facts
 
 Refused = Callable[..., str]
 

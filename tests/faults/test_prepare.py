@@ -226,9 +226,9 @@ def test_pytorch_weights_of_the_hub_are_converted_and_trained_from_where_there_i
 
 FIND = """
 import sys
-from galpaca.app.config import compose
+from galpaca.app.composition import compose
 from galpaca.app.console import make_console
-from galpaca.app.weights import local_model
+from galpaca.app.prepared.weights import local_model
 
 local_model(compose(sys.argv[1:])[0], make_console()).verify()
 """

@@ -19,7 +19,7 @@ SOURCES = Path(galpaca.__file__).parent
 
 # The packages of each floor, lowest first. The doors may know each other: they are one package in three files.
 FLOORS = [
-    {"errors", "formatting"},
+    {"errors", "files", "formatting"},
     {"data", "runs", "estimate"},
     {"model"},
     {"training", "release", "inference", "report"},
@@ -33,13 +33,14 @@ FLOOR_OF = {package: number for number, packages in enumerate(FLOORS) for packag
 LIBRARIES: dict[str, dict[str, str | None]] = {
     "errors": {},
     "formatting": {},
+    # Reading and replacing files must be quick to load.
+    "files": {"filelock": "galpaca.files.build_once"},
     "data": {
         "numpy": None,
         "pyarrow": "galpaca.data.sources",
         "datasets": "galpaca.data.sources",
         "yaml": "galpaca.data.prompts",
         "transformers": "galpaca.data.tokenizer",
-        "filelock": "galpaca.data.cache",
         "torch": "galpaca.data.collate",
     },
     "runs": {},
@@ -55,8 +56,8 @@ LIBRARIES: dict[str, dict[str, str | None]] = {
     },
     "app": {
         **dict.fromkeys(["numpy", "torch", "transformers", "lightning", "rich", "yaml", "hydra", "omegaconf"]),
-        "gradio": "galpaca.app.chat_blocks",
-        "huggingface_hub": "galpaca.app.hub",
+        "gradio": "galpaca.app.chat.blocks",
+        "huggingface_hub": "galpaca.app.prepared.hub",
     },
     "doors": {},
 }
@@ -235,7 +236,7 @@ class TestTheReader:
 HEAVY = {"torch", "transformers", "lightning", "datasets", "pyarrow", "wandb", "hydra", "omegaconf"}
 LIGHT_MODULES = [
     *(name for name in modules() if name.startswith("galpaca.data.") and name != "galpaca.data.collate"),
-    *(name for name in modules() if name.startswith("galpaca.runs.")),
+    *(name for name in modules() if name.startswith(("galpaca.files.", "galpaca.runs."))),
     "galpaca.cli",
     "galpaca.training.specs",
 ]

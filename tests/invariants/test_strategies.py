@@ -9,8 +9,8 @@ import torch
 from conftest import Train, command, read_jsonl, run_ranks
 from safetensors.torch import load_file
 
+from galpaca.files.checksums import facts_of
 from galpaca.runs.checkpoints import read_manifest
-from galpaca.runs.checksums import facts_of
 
 TOLERANCE = 1e-4  # relative, over 20 steps in float32 without dropout
 

@@ -17,7 +17,6 @@ from galpaca.model.opt import architecture_of
 from galpaca.runs.checkpoints import Retention
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.metrics import MetricsFile, append_lines, read_metrics, training_losses, validation_losses
-from galpaca.runs.shutdown import Shutdown
 from galpaca.runs.spikes import LossSpikes
 
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
     from galpaca.training.checkpoints.callback import Checkpointer
     from galpaca.training.checkpoints.store import CheckpointStore
+    from galpaca.training.consensus import Consensus
     from galpaca.training.guard import NonFinitePolicy
     from galpaca.training.metrics import Sink, StepMetrics
 
@@ -48,18 +48,17 @@ def make_metrics(
     steps: Steps,
     model_config: OPTConfig,
     sinks: Sequence[Sink],
-    shutdown: Shutdown,
+    consensus: Consensus,
     policy: NonFinitePolicy,
 ) -> StepMetrics:
-    """Collects each step's metrics; the same gather lets the ranks agree on a stop."""
+    """The figures of every step."""
     from galpaca.training.metrics import StepMetrics
     from galpaca.training.speed import StepSpeed
 
     return StepMetrics(
         sinks,
-        shutdown,
+        consensus,
         steps_per_epoch=steps.per_epoch,
-        every_steps=config.trainer.read_metrics_every_steps,
         speed=StepSpeed(architecture_of(model_config), peak_flops(config)),
         policy=policy,
         spikes=LossSpikes(config.guard.spike_factor, training_losses(folder.metrics)),
@@ -92,6 +91,7 @@ def make_checkpointer(
     return Checkpointer(
         folder,
         store,
+        metrics.consensus,
         metrics,
         file,
         num_steps=steps.num_steps,

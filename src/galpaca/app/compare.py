@@ -22,7 +22,7 @@ from galpaca.data.questions import load_questions
 from galpaca.data.sources import FileSource
 from galpaca.errors import InputError, Problems
 from galpaca.estimate.bootstrap import LEVEL, NUM_RESAMPLES
-from galpaca.runs.folder import replace_file
+from galpaca.files.atomic import replace_file
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from galpaca.app.config import compose
+from galpaca.app.composition import compose
 from galpaca.app.console import make_console
 from galpaca.runs.folder import RunFolder
 

@@ -134,7 +134,8 @@ def _hydra() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its errors itself and exits with 1
     import hydra
 
-    from galpaca.app.config import config_folder, register
+    from galpaca.app.composition import register
+    from galpaca.app.config import config_folder
     from galpaca.app.hydra_errors import COMPOSITION_ERRORS, config_error
 
     register()
@@ -156,7 +157,7 @@ def _hydra() -> None:
 
 
 def _train(node: DictConfig) -> None:
-    from galpaca.app.config import resolve
+    from galpaca.app.composition import resolve
 
     config, resolved_yaml = resolve(node)
     from galpaca.app.train import train  # heavy: after the checks that need none of it

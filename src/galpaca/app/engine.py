@@ -30,10 +30,8 @@ class Engine:
 
 
 def make_engine(config: Config) -> Engine:
-    """Builds the engine of a configuration.
-
-    Raises:
-        InputError: a precision that the strategy does not support, or a ``_target_`` that does not bind.
+    """Raises:
+    InputError: a precision that the strategy refuses, more processes than it takes, a target that does not bind.
     """
     from galpaca.training.memory import prepare_memory
 
@@ -42,23 +40,16 @@ def make_engine(config: Config) -> Engine:
     make_callbacks = [bound(node, f"callbacks.{name}") for name, node in config.callbacks.items()]
     make_loggers = bound(config.logger, "logger", ("folder", "run_id"))
     strategy, precision = make_strategy(accelerator=config.trainer.accelerator, precision=config.precision)
+    _check_num_ranks(config, strategy)
     return Engine(strategy, precision, [make_callback() for make_callback in make_callbacks], make_loggers)
 
 
 def check_machine(config: Config) -> None:
-    """Checks devices and launched processes against the configuration.
-
-    Raises:
-        InputError: too few GPUs, a different number of processes than was launched, or more than the strategy supports.
+    """Raises:
+    InputError: too few GPUs, another number of processes than was started, or shards of a node with one process.
     """
     asked = config.trainer
     check_launch(asked)
-    if str(config.strategy.get("_target_")).endswith(".single") and asked.num_ranks > 1:
-        raise InputError(
-            f"strategy=single supports one process, got {asked.num_ranks}",
-            where="strategy",
-            fix="strategy=fsdp or strategy=ddp, or trainer.devices=1 trainer.num_nodes=1",
-        )
     if config.strategy.get("sharding_strategy") == "HYBRID_SHARD" and asked.devices == 1 and asked.num_nodes > 1:
         raise InputError(
             "HYBRID_SHARD shards within a node, but each node has only one process",
@@ -78,6 +69,19 @@ def check_machine(config: Config) -> None:
             why="" if torch.version.cuda else f"torch {torch.__version__} is built without CUDA",
             fix=f"{fewer}trainer=cpu trainer.devices=1 strategy=single for a CPU, or a machine with GPUs (see slurm/)",
         )
+
+
+def _check_num_ranks(config: Config, strategy: StepStrategy) -> None:
+    num_ranks = config.trainer.num_ranks
+    if strategy.max_ranks is None or num_ranks <= strategy.max_ranks:
+        return
+    name = str(config.strategy["_target_"]).rpartition(".")[2]
+    most = "one process" if strategy.max_ranks == 1 else f"{strategy.max_ranks} processes at most"
+    raise InputError(
+        f"the strategy {name} takes {most}, and {num_ranks} are asked for",
+        where="strategy",
+        fix="strategy=fsdp or strategy=ddp, or trainer.devices=1 trainer.num_nodes=1",
+    )
 
 
 def peak_flops(config: Config) -> float | None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from galpaca.app.config import Config
 from galpaca.app.console import counting
-from galpaca.app.rows import open_source
+from galpaca.app.prepared.rows import open_source
 from galpaca.data.cache import cache_key, load_or_encode
 from galpaca.data.encoding import EncodedExamples, encode
 from galpaca.data.prompts import Template, load_template

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from galpaca.app.callbacks import in_order, make_checkpointer, make_metrics, make_policy, val_every_steps
 from galpaca.app.config import Config
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from galpaca.training.checkpoints.store import CheckpointStore
     from galpaca.training.metrics import Sink
+    from galpaca.training.strategies import StepStrategy
 
 
 def fit(
@@ -57,6 +58,7 @@ def fit(
         StoppedBySignal: the run was asked to stop and has been saved.
     """
     from galpaca.training.checkpoints.store import CheckpointStore
+    from galpaca.training.consensus import Consensus
     from galpaca.training.logger_sink import LoggerSink
     from galpaca.training.module import InstructionTuner
     from galpaca.training.trainer import make_trainer
@@ -72,7 +74,8 @@ def fit(
             for logger in loggers:
                 logger.log_hyperparams({"config": asdict(config), **record.content})
         policy = make_policy(config, folder, steps)
-        metrics = make_metrics(config, folder, steps, model.config, sinks, shutdown, policy)
+        consensus = Consensus(shutdown, config.trainer.read_metrics_every_steps)
+        metrics = make_metrics(config, folder, steps, model.config, sinks, consensus, policy)
         store = CheckpointStore(begin.weights, begin.shapes)
         checkpointer = make_checkpointer(
             config, folder, steps, record.content["recipe"], store, metrics, file, [logger_sink]
@@ -95,7 +98,7 @@ def fit(
         with _children_of(trainer, config):
             trainer.fit(tuner, datamodule=steps.module, ckpt_path=folder.checkpoint(begin.step))
         shutdown.deferred = False
-        stop = metrics.agreed_stop or (signal_of(shutdown.urgency) if shutdown.urgency else None)
+        stop = consensus.agreed_stop or (signal_of(shutdown.urgency) if shutdown.urgency else None)
         if stop and global_rank() == 0:  # others have nothing left to do
             told = "stopped after the last step, which is saved; rerun the command to release the model"
             raise StoppedBySignal(told, stop, agreed=True)
@@ -137,12 +140,13 @@ def _children_of(trainer: L.Trainer, config: Config) -> Iterator[None]:
         raise
     except torch.OutOfMemoryError as error:
         _kill_children(trainer)
+        advice = memory_advice(config, is_sharded=cast("StepStrategy", trainer.strategy).is_sharded)
         told = GalpacaError(
             "GPU out of memory",
             where=f"batch.max_tokens={config.batch.max_tokens}",
             why=str(error).splitlines()[0],
-            fix="try one of these, cheapest first (all but the moments' dtype can resume this run):\n"
-            + "\n".join(f"  {number}. {advice}" for number, advice in enumerate(memory_advice(config), start=1)),
+            fix="one of these, what costs least first; all but the moments go on with this run:\n"
+            + "\n".join(f"  {number}. {one}" for number, one in enumerate(advice, start=1)),
         )
         told.of_one_rank = True  # its micro-batches are not those of the others
         raise told from None

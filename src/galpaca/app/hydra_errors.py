@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import hydra
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from galpaca.app.config import config_folder, keys_of
+from galpaca.app.config import config_folder
 from galpaca.errors import InputError, Problems
 
 # What composition raises for a person's mistake. ValueError: a number or null as the choice of a group.
@@ -59,7 +61,7 @@ def yaml_error(error: yaml.YAMLError, path: object = "") -> InputError:
 def _unknown_keys(first: str, overrides: Sequence[str]) -> InputError:
     """Hydra stops at the first unknown key; this reports all of them."""
     with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
-        known = sorted(keys_of(hydra.compose("train", overrides=["+experiment=demo"])))
+        known = sorted(_keys_of(hydra.compose("train", overrides=["+experiment=demo"])))
     plain = [item for item in OverridesParser.create().parse_overrides(list(overrides)) if item.type.name == "CHANGE"]
     changed = [item.key_or_group for item in plain if not item.key_or_group.startswith("hydra.")]
     problems = Problems()
@@ -75,6 +77,15 @@ def _unknown_keys(first: str, overrides: Sequence[str]) -> InputError:
     except InputError as told:
         return told
     raise AssertionError("the first key is always reported")
+
+
+def _keys_of(node: Any, prefix: str = "") -> Iterator[str]:
+    """All dotted keys below a node."""
+    if isinstance(node, DictConfig):
+        for key in map(str, node):
+            yield prefix + key
+            if not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, key):
+                yield from _keys_of(node[key], f"{prefix}{key}.")
 
 
 def _no_choice(overrides: Sequence[str]) -> InputError:

@@ -18,8 +18,8 @@ from galpaca.data.questions import Question
 from galpaca.data.records import Record, load_records
 from galpaca.data.sources import FileSource
 from galpaca.errors import InputError
+from galpaca.files.atomic import replace_file
 from galpaca.inference.answers_file import AnswersFile
-from galpaca.runs.folder import replace_file
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,10 +8,14 @@ from galpaca.app.config import Config
 _FULL_SPEED_TOKENS = 2048
 
 
-def memory_advice(config: Config) -> list[str]:
-    """Settings that need less memory than this configuration, cheapest first."""
+def memory_advice(config: Config, *, is_sharded: bool) -> list[str]:
+    """Settings that would take less memory than this configuration's, in the order of what they cost.
+
+    Args:
+        is_sharded: with more GPUs, each holds less.
+    """
     budget, length = config.batch.max_tokens, config.data.max_length
-    compute, strategy = config.compute, str(config.strategy.get("_target_"))
+    compute = config.compute
     advice = []
     if budget > max(_FULL_SPEED_TOKENS, length):
         smaller = max(_FULL_SPEED_TOKENS, length, budget // 2)
@@ -28,7 +32,7 @@ def memory_advice(config: Config) -> list[str]:
         advice.append("compute.activation_checkpointing=full (recomputes the forward: about a third slower)")
     if length < budget <= _FULL_SPEED_TOKENS:
         advice.append(f"batch.max_tokens={max(length, budget // 2)} (slower below {_FULL_SPEED_TOKENS:,} tokens)")
-    if strategy.endswith(".fsdp"):
+    if is_sharded:
         if config.strategy.get("sharding_strategy") != "FULL_SHARD":
             advice.append("strategy.sharding_strategy=FULL_SHARD (more communication)")
         advice.append(f"more GPUs than {config.trainer.num_ranks}: trainer.devices, trainer.num_nodes")

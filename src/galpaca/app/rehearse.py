@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from galpaca.app.config import Config, compose
+from galpaca.app.composition import compose
+from galpaca.app.config import Config
 from galpaca.app.console import show_rows
 from galpaca.app.launch import check_launch
 from galpaca.app.ranks import global_rank, num_launched

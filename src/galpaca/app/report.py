@@ -7,7 +7,7 @@ from pathlib import Path
 
 from galpaca.app.console import make_console
 from galpaca.errors import InputError
-from galpaca.runs.folder import replace_file
+from galpaca.files.atomic import replace_file
 
 
 def report(runs: Sequence[Path], out: Path | None = None) -> None:

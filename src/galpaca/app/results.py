@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from galpaca.errors import InputError
-from galpaca.runs.folder import replace_file
+from galpaca.files.atomic import replace_file
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -12,9 +12,10 @@ from typing import Any
 import yaml
 
 from galpaca.errors import InputError, Problems
+from galpaca.files.atomic import replace_file
 from galpaca.report.run import flat
 from galpaca.runs.figures import final_figures
-from galpaca.runs.folder import RunFolder, replace_file
+from galpaca.runs.folder import RunFolder
 from galpaca.runs.history import History, read_history
 from galpaca.runs.record import RunRecord
 from galpaca.runs.state import Kind, run_state

@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from galpaca.app.config import Config
 from galpaca.app.examples import PreparedData, Steps
+from galpaca.app.prepared.weights import LocalModel
 from galpaca.app.ranks import global_rank
-from galpaca.app.weights import LocalModel
 from galpaca.data.histograms import histograms
 from galpaca.data.plan import summarize
 from galpaca.errors import Problems, StoppedBySignal
+from galpaca.files.atomic import replace_file
+from galpaca.files.checksums import FileFacts, file_facts
 from galpaca.model.opt import open_weights
 from galpaca.runs.checkpoints import Manifest, damage, point_to, read_manifest, set_aside
-from galpaca.runs.checksums import FileFacts, file_facts
-from galpaca.runs.folder import RunFolder, replace_file
+from galpaca.runs.folder import RunFolder
 from galpaca.runs.lock import locked
 from galpaca.runs.metrics import cut_metrics
 from galpaca.runs.record import RunRecord, command_line, git_state, recipe_differences, versions

@@ -107,12 +107,13 @@ def _read(path: Path) -> Logged:
 
 
 def _place(folder: RunFolder, run_id: str, segments: Sequence[Segment]) -> Run | None:
-    """The run at W&B, from its configuration or, if the logger changed since, from its last log."""
+    """By what the run was last started with, or, with another logger since, by its last log."""
+    from galpaca.training.loggers import wandb
     from galpaca.training.tracking.service import Run
 
     config = yaml.safe_load(folder.config.read_text(encoding="utf-8")) if folder.config.is_file() else {}
     asked = dict(config.get("logger") or {})
-    if str(asked.pop("_target_", "")).endswith(".wandb"):
+    if asked.pop("_target_", None) == f"{wandb.__module__}.{wandb.__qualname__}":
         asked["tags"] = tuple(asked.get("tags") or ())
         return Run(folder.path, folder.name, run_id, **asked)
     begun = [one for one in segments if one.started]

@@ -11,6 +11,7 @@ from galpaca.app.examples import find_data, plan_steps, prepare_data
 from galpaca.app.finish import finish
 from galpaca.app.fit import fit
 from galpaca.app.logs import loggers_of
+from galpaca.app.prepared.weights import local_model
 from galpaca.app.ranks import global_rank
 from galpaca.app.release import keep_for_release, release
 from galpaca.app.room import check_room
@@ -24,7 +25,6 @@ from galpaca.app.start import (
     open_record,
     write_start,
 )
-from galpaca.app.weights import local_model
 from galpaca.model.compute import prepare_layers
 from galpaca.model.opt import build_model, check_model, parameter_shapes, read_config
 from galpaca.runs.folder import RunFolder
@@ -51,10 +51,10 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
     found = find_data(config.data, folder.root)
     with claimed(folder):
         check_machine(config)
+        engine = make_engine(config)
         local = local_model(config, console)
         check_model(local.spec, config.data.max_length)
         config.compute.check(config.fast_attention)
-        engine = make_engine(config)
         data = prepare_data(config.data, found, local.spec.tokenizer_path, console)
         steps = plan_steps(config, data)
         model_config = read_config(local.spec, data.tokenizer)

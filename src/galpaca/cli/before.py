@@ -27,8 +27,8 @@ def add_prepare(commands: Commands) -> None:
     )
 
     def run(options: argparse.Namespace) -> None:
-        from galpaca.app.convert import convert_folder
         from galpaca.app.prepare import prepare
+        from galpaca.app.prepared.convert import convert_folder
 
         if options.weights is None and options.out is None:
             prepare(options.overrides)

@@ -74,11 +74,11 @@ def add_chat(commands: Commands) -> None:
             command.error("--port requires --web")
         model = _model_options(options, 1)
         if options.web:
-            from galpaca.app.chat_page import DEFAULT_PORT, chat_page
+            from galpaca.app.chat.page import DEFAULT_PORT, chat_page
 
             chat_page(model, DEFAULT_PORT if options.port is None else options.port)
         else:
-            from galpaca.app.chat import chat
+            from galpaca.app.chat.terminal import chat
 
             chat(model)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from galpaca.errors import InputError, Problems
-from galpaca.runs.folder import replace_file, sync_entry
+from galpaca.files.atomic import replace_file, sync_entry
 from galpaca.runs.lock import locked
 
 _ANOTHER = "choose another --out; or delete it, its .settings.json and its .partial to start over"

@@ -16,10 +16,10 @@ from safetensors import safe_open
 from torch import Tensor
 
 from galpaca.errors import InputError, Problems
+from galpaca.files.checksums import FileFacts
 from galpaca.model.folder_tensors import INDEX_FILE, SINGLE_FILE, indexed_files
 from galpaca.model.tensor_file import DTYPES, TensorEntry, write_tensor_file
 from galpaca.model.tensors import chunks
-from galpaca.runs.checksums import FileFacts
 
 PICKLED_INDEX = "pytorch_model.bin.index.json"
 _AGAIN = "copy or download the file again"

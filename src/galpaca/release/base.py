@@ -15,7 +15,7 @@ from transformers import OPTConfig
 from galpaca.data.prompts import PROMPT_FILE, Template
 from galpaca.data.tokenizer import Tokenizer, load_tokenizer
 from galpaca.errors import InputError
-from galpaca.runs.folder import sync_folder
+from galpaca.files.atomic import sync_folder
 
 _FIX = "restore the folder, or rerun the training command to write it again unless the run is complete"
 

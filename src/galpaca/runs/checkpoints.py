@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from galpaca.errors import InputError
-from galpaca.runs.checksums import FileFacts, damages, sealed, unsealed
-from galpaca.runs.folder import RunFolder, replace_file, sync_entry
+from galpaca.files.atomic import replace_file, sync_entry
+from galpaca.files.checksums import FileFacts, damages, sealed, unsealed
+from galpaca.runs.folder import RunFolder
 
 MANIFEST, TRAINER, LATEST = "manifest.json", "trainer.json", "latest"
 FORMAT = 1

@@ -158,38 +158,3 @@ def find_run(path: Path, *, recorded: bool = False) -> RunFolder:
         fix="name the folder that a run prints at its start, such as runs/demo, or a checkpoint in it, "
         "such as runs/demo/checkpoints/step-00000100",
     )
-
-
-def replace_file(path: Path, content: str) -> None:
-    """Writes a file atomically: readers, and a crash, see the old content or the new."""
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError:
-        with suppress(OSError):
-            partial.unlink()
-        raise
-
-
-def sync_folder(path: Path) -> None:
-    """Syncs a folder and everything below it to disk."""
-    for entry in sorted(path.rglob("*")) if path.is_dir() else []:
-        if entry.is_file():
-            with entry.open("rb") as file:
-                os.fsync(file.fileno())
-        else:
-            sync_entry(entry)
-    sync_entry(path)
-
-
-def sync_entry(path: Path) -> None:
-    """Syncs a folder's own entries (names, renames) to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

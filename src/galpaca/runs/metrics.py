@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from galpaca.errors import InputError
-from galpaca.runs.checksums import FileFacts, file_facts
-from galpaca.runs.folder import replace_file
+from galpaca.files.atomic import replace_file
+from galpaca.files.checksums import FileFacts, file_facts
 
 
 class MetricsFile:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from galpaca.errors import InputError
-from galpaca.runs.folder import replace_file
+from galpaca.files.atomic import replace_file
 
 _PACKAGES = ("galpaca", "torch", "lightning", "transformers", "tokenizers", "datasets", "numpy", "safetensors")
 

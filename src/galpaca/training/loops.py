@@ -7,7 +7,7 @@ from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnect
 
 class StepLoop(_TrainingEpochLoop):
     """With several ranks, Lightning broadcasts before every batch whether rank 0 got SIGTERM, and reads the answer
-    back from the GPU. ``StepMetrics`` lets ranks agree on that along with its other figures.
+    back from the GPU. ``Consensus`` lets ranks agree on that along with the figures of their steps.
     """
 
     def _broadcast_sigterm_tensor(self) -> None:

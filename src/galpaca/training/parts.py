@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 
-from galpaca.model.tensors import Shapes, TensorSource
+from galpaca.model.tensors import TensorSource
 
 _WRAPPERS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 
@@ -102,7 +102,3 @@ def fill(parts: Iterable[Part], source: TensorSource) -> None:
     """Reads all parts' values from a source, straight into their places."""
     for part in parts:
         source.read(part.name, part.start, part.of(part.parameter))
-
-
-def shapes_of(parts: Iterable[Part]) -> Shapes:
-    return {part.name: part.shape for part in parts}

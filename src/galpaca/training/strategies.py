@@ -41,8 +41,15 @@ _TIMEOUT = timedelta(minutes=30)
 
 
 class StepStrategy(CheckpointingStrategy):
-    """What the training module asks of its strategy, beyond Lightning's own."""
+    """What the training module asks of its strategy, beyond Lightning's own.
 
+    Attributes:
+        max_ranks: most processes that it can be of; None for any number.
+        is_sharded: more ranks hold less each.
+    """
+
+    max_ranks: int | None = None
+    is_sharded = False
     # Set from Lightning's ``connect`` on; its own annotations allow for None before that.
     model: Any
     lightning_module: Any
@@ -130,6 +137,8 @@ class _ManyRanks(StepStrategy):
 class SingleDevice(StepStrategy, SingleDeviceStrategy):
     """One process, one device."""
 
+    max_ranks = 1
+
 
 class DataParallel(_ManyRanks, DDPStrategy):
     """A whole model on every rank."""
@@ -152,6 +161,8 @@ class FullySharded(_ManyRanks, FSDPStrategy):
     Each decoder layer is a unit; embeddings and the tied head stay in the root unit. Every micro-batch reduces its
     gradients: keeping them whole until the last one would take the memory that sharding saves.
     """
+
+    is_sharded = True
 
     def __init__(self, reduce_dtype: torch.dtype, **kwargs: Any) -> None:
         super().__init__(state_dict_type="sharded", auto_wrap_policy=ModuleWrapPolicy({LayerUnit}), **kwargs)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-from galpaca.app.config import compose
+from galpaca.app.composition import compose
 from galpaca.app.job_lines import job_line, rehearsal_line
 from galpaca.app.prepare import next_commands
 

@@ -1,12 +1,13 @@
 """Advice when memory runs out: only what would help, what costs least first."""
 
-from galpaca.app.config import compose
+from galpaca.app.composition import compose
 from galpaca.app.memory import memory_advice
 
 
 def advice(*overrides: str) -> list[str]:
+    """Of a run under ``fsdp``."""
     config, _ = compose(["+experiment=galpaca67b", *overrides])
-    return [line.partition(" (")[0] for line in memory_advice(config)]
+    return [line.partition(" (")[0] for line in memory_advice(config, is_sharded=True)]
 
 
 def test_the_order_is_that_of_the_costs() -> None:
@@ -38,4 +39,4 @@ def test_eager_layers_keep_more_than_compiled_ones() -> None:
 
 def test_one_gpu() -> None:
     config, _ = compose(["+experiment=galpaca1b"])
-    assert memory_advice(config)[-1].startswith("several GPUs: strategy=fsdp")
+    assert memory_advice(config, is_sharded=False)[-1].startswith("several GPUs: strategy=fsdp")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from galpaca.app.config import compose
+from galpaca.app.composition import compose
 from galpaca.app.rehearsal.channel import Channel, Order, Report, launch_of
 from galpaca.app.rehearsal.child import Child
 from galpaca.app.rehearsal.failures import failure

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from galpaca.app.config import compose
+from galpaca.app.composition import compose
 from galpaca.app.rehearsal.figures import Figures, read_figures, to_json
 from galpaca.app.rehearsal.life import Lived
 from galpaca.app.rehearsal.script import Script
+from galpaca.files.checksums import FileFacts
 from galpaca.runs.checkpoints import Manifest
-from galpaca.runs.checksums import FileFacts
 
 EVERY, STEPS = 10, 20
 

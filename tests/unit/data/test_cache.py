@@ -309,7 +309,7 @@ def test_the_lock_is_given_back_at_once(tmp_path: Path, monkeypatch: pytest.Monk
             raise ZeroDivisionError
         return make_examples()
 
-    monkeypatch.setattr("galpaca.data.cache.FileLock", kept)
+    monkeypatch.setattr("galpaca.files.build_once.FileLock", kept)
     with pytest.raises(ZeroDivisionError) if refused else nullcontext():
         load_or_encode(tmp_path, KEY, encode)
     assert [lock.is_locked for lock in locks] == [False]

@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from galpaca.errors import InputError
+from galpaca.files.checksums import file_facts
 from galpaca.model import pickled_weights
 from galpaca.model.pickled_weights import convert, pickled_files
-from galpaca.runs.checksums import file_facts
 
 EMBEDDING, HEAD = "model.decoder.embed_tokens.weight", "lm_head.weight"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from galpaca.errors import InputError
+from galpaca.files.checksums import FileFacts, file_facts
 from galpaca.runs.checkpoints import (
     Manifest,
     Retention,
@@ -18,7 +19,6 @@ from galpaca.runs.checkpoints import (
     set_aside,
     write_report,
 )
-from galpaca.runs.checksums import FileFacts, file_facts
 from galpaca.runs.folder import RunFolder
 
 
@@ -181,7 +181,7 @@ def test_a_file_that_cannot_be_read_is_damaged(folder: RunFolder, monkeypatch: p
         raise OSError(5, "Input/output error")
 
     checkpoint = take(folder, 1)
-    monkeypatch.setattr("galpaca.runs.checksums.file_facts", read)
+    monkeypatch.setattr("galpaca.files.checksums.file_facts", read)
     assert "rank-00000.safetensors cannot be read: Input/output error" in damage(checkpoint)
 
 

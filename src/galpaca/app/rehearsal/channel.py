@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from galpaca.runs.folder import replace_file
+from galpaca.files.atomic import replace_file
 
 _ORDER = "order.json"
 

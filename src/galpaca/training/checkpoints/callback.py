@@ -15,13 +15,14 @@ import lightning as L
 
 from galpaca.data.collate import StepBatch
 from galpaca.errors import GalpacaError, StoppedBySignal
+from galpaca.files.checksums import FileFacts
 from galpaca.model.tensors import Shapes
 from galpaca.runs.checkpoints import Manifest, Retention, commit, partial_of, retire
-from galpaca.runs.checksums import FileFacts
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.metrics import MetricsFile, validation_losses
 from galpaca.training.checkpoints.store import CheckpointStore
-from galpaca.training.metrics import Poll, StepMetrics
+from galpaca.training.consensus import Consensus
+from galpaca.training.metrics import StepMetrics
 from galpaca.training.strategies import StepStrategy
 
 
@@ -51,21 +52,23 @@ class Checkpointer(L.Callback):
     Args:
         folder: run folder.
         store: this rank's side of the writing.
-        metrics: step metrics, whose lines must be on disk before a commit, and which report a stop.
-        file: file of those lines; None on ranks other than 0.
-        num_steps: steps of the whole run.
-        cadence: when to take checkpoints.
-        retention: which checkpoints to keep.
-        asynchronous: continue training while a checkpoint is written.
-        recipe: recipe of the run, for the manifest.
-        shapes: shapes of the model's parameters, for the manifest.
-        tell: receives metrics of each committed checkpoint, on rank 0.
+        consensus: of the ranks: whether they stop, and whether all have written.
+        metrics: whose lines must be on disk before a checkpoint counts.
+        file: where those lines go; None on ranks other than 0.
+        num_steps: of the whole run.
+        cadence: when.
+        retention: which stay.
+        asynchronous: train on while a checkpoint is written.
+        recipe: the run's, for the manifest.
+        shapes: of the model's parameters, for the manifest.
+        tell: takes figures of a checkpoint that counts, on rank 0.
     """
 
     def __init__(
         self,
         folder: RunFolder,
         store: CheckpointStore,
+        consensus: Consensus,
         metrics: StepMetrics,
         file: MetricsFile | None,
         *,
@@ -77,7 +80,7 @@ class Checkpointer(L.Callback):
         shapes: Shapes,
         tell: Callable[[Mapping[str, float]], None] = lambda figures: None,
     ) -> None:
-        self.folder, self.store, self.metrics, self.file = folder, store, metrics, file
+        self.folder, self.store, self.consensus, self.metrics, self.file = folder, store, consensus, metrics, file
         self.num_steps, self.cadence, self.retention, self.asynchronous = num_steps, cadence, retention, asynchronous
         self.recipe, self.shapes, self.tell = recipe, shapes, tell
         self._uncommitted: Manifest | None = None
@@ -85,10 +88,9 @@ class Checkpointer(L.Callback):
         self._taken_at = time.monotonic()
         self._saved_step = 0
         # Each rank's word: the step it has written last, whether writing failed, and whether time is up.
-        self._written = Poll(lambda: self.store.written_step)
-        self._failed = Poll(lambda: self.store.background.error is not None)
-        self._minutes_up = Poll(self._is_time_up)
-        metrics.polls += [self._written, self._failed, self._minutes_up]
+        self._written = consensus.ask(lambda: self.store.written_step)
+        self._failed = consensus.ask(lambda: self.store.background.error is not None)
+        self._minutes_up = consensus.ask(self._is_time_up)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._saved_step = trainer.global_step
@@ -97,7 +99,7 @@ class Checkpointer(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: StepBatch, batch_idx: int
     ) -> None:
         step = batch.index + 1
-        last, stop = step == self.num_steps, self.metrics.agreed_stop
+        last, stop = step == self.num_steps, self.consensus.agreed_stop
         self._settle(trainer)
         if self.cadence.due(step) or any(self._minutes_up.ranks[:1]) or last or stop:
             self.save(trainer, step, wait=last or bool(stop) or not self.asynchronous)
@@ -107,7 +109,7 @@ class Checkpointer(L.Callback):
             trainer.should_stop = True  # makes Lightning validate once more, wherever the last step falls
 
     def on_validation_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
-        stop, step = self.metrics.agreed_stop, trainer.global_step
+        stop, step = self.consensus.agreed_stop, trainer.global_step
         if not stop:
             return
         if self._saved_step == step:

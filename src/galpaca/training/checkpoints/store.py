@@ -14,12 +14,13 @@ from lightning import __version__ as lightning_version
 from torch.optim import Optimizer
 
 from galpaca.errors import GalpacaError
+from galpaca.files.atomic import replace_file
+from galpaca.files.checksums import FileFacts, file_facts
 from galpaca.model.checkpoint_tensors import MOMENTS, WEIGHT, CheckpointTensors
 from galpaca.model.tensor_file import write_tensor_file
 from galpaca.model.tensors import Shapes, TensorSource, check_shapes
 from galpaca.runs.checkpoints import TRAINER, rank_file, read_manifest, write_report
-from galpaca.runs.checksums import FileFacts, file_facts
-from galpaca.runs.folder import replace_file, step_of
+from galpaca.runs.folder import step_of
 from galpaca.training.checkpoints.background import Background
 from galpaca.training.checkpoints.snapshot import HostBuffer, Snapshot, updates_taken
 from galpaca.training.optimization import begin_moments

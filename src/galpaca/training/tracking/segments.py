@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from galpaca.errors import GalpacaError
-from galpaca.runs.folder import replace_file
+from galpaca.files.atomic import replace_file
 from galpaca.training.tracking.rows import LINE, STEP, is_line
 
 _READ_SECONDS = 300.0

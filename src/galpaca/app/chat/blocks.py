@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio
 
-from galpaca.app.chat_talk import Shown, Talks, Turn
+from galpaca.app.chat.talk import Shown, Talks, Turn
 from galpaca.inference.loading import Loaded
 from galpaca.inference.settings import Settings
 

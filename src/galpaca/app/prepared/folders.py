@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import glob
-import os
-import shutil
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from galpaca.data.cache import leave_nothing, missing_folders, waiting_for
 from galpaca.errors import InputError
-from galpaca.runs.checksums import FileFacts, damages, facts_of, sealed, unsealed
-from galpaca.runs.folder import replace_file, sync_entry, sync_folder
+from galpaca.files.atomic import replace_file
+from galpaca.files.build_once import build_folder_once
+from galpaca.files.checksums import FileFacts, damages, facts_of, sealed, unsealed
 
 CHECKSUMS = "checksums.json"
-_PARTIAL = ".partial-"
 
 
 @dataclass(frozen=True)
@@ -91,21 +86,10 @@ def make_folder(
         found = read_checksums(folder)
         return found is not None and still_right(found) and not (thorough and damages(folder, found.files))
 
-    if is_there():
-        return False
-    made, lock = missing_folders(folder.parent), folder.with_name(f"{folder.name}.lock")
     try:
-        with waiting_for(lock):
-            if is_there():  # another process was faster
-                return False
-            _make(folder, fill)
-    except BaseException as error:
-        with suppress(OSError):  # there may be no place for the lock either
-            leave_nothing(lock, made)
-        if isinstance(error, OSError):
-            raise cannot_make(folder, error) from None
-        raise
-    return True
+        return build_folder_once(folder, lambda partial: write_checksums(partial, fill(partial)), is_there)
+    except OSError as error:
+        raise cannot_make(folder, error) from None
 
 
 def cannot_make(folder: Path, error: OSError) -> InputError:
@@ -115,28 +99,6 @@ def cannot_make(folder: Path, error: OSError) -> InputError:
         why=str(error.filename or ""),
         fix="free disk space or make it writable; or choose another place with run.root=FOLDER (or --out FOLDER)",
     )
-
-
-def _make(folder: Path, fill: Callable[[Path], Filled]) -> None:
-    partial = fresh_partial(folder)
-    try:
-        write_checksums(partial, fill(partial))
-        sync_folder(partial)
-        if folder.exists():
-            shutil.rmtree(folder)  # damaged, or of another source
-        partial.rename(folder)
-        sync_entry(folder.parent)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def fresh_partial(folder: Path) -> Path:
-    """Creates an empty temporary folder beside ``folder``; leftovers of killed processes are removed."""
-    for leftover in folder.parent.glob(f".{glob.escape(folder.name)}{_PARTIAL}*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    partial = folder.with_name(f".{folder.name}{_PARTIAL}{os.getpid()}")
-    partial.mkdir(parents=True)
-    return partial
 
 
 def write_checksums(folder: Path, filled: Filled) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from galpaca.app.config import Config
-from galpaca.app.fetch import (
+from galpaca.app.prepared.fetch import (
     can_be_prepared,
     make_model,
     make_tokenizer,
@@ -16,7 +16,8 @@ from galpaca.app.fetch import (
     pickled_source,
     tokenizer_folder,
 )
-from galpaca.app.hub import (
+from galpaca.app.prepared.folders import Checksums, read_checksums
+from galpaca.app.prepared.hub import (
     cached_snapshot,
     has_safetensors,
     has_tokenizer,
@@ -25,10 +26,9 @@ from galpaca.app.hub import (
     known_sha256,
     prepare_command,
 )
-from galpaca.app.prepared import Checksums, read_checksums
 from galpaca.errors import InputError, Problems
+from galpaca.files.checksums import FileFacts, damages
 from galpaca.model.opt import ModelSpec
-from galpaca.runs.checksums import FileFacts, damages
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from galpaca.app.console import counting
-from galpaca.app.hub import (
+from galpaca.app.prepared.folders import Filled, make_folder
+from galpaca.app.prepared.hub import (
     cached_snapshot,
     copy_small_files,
     download,
@@ -20,10 +21,9 @@ from galpaca.app.hub import (
     known_sha256,
     link_or_symlink,
 )
-from galpaca.app.prepared import Filled, make_folder
 from galpaca.errors import InputError, Problems
+from galpaca.files.checksums import FileFacts, facts_of
 from galpaca.model.opt import ModelSpec
-from galpaca.runs.checksums import FileFacts, facts_of
 
 if TYPE_CHECKING:
     from rich.console import Console

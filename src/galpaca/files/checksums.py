@@ -71,7 +71,7 @@ def _by_content(path: Path, facts: FileFacts) -> str:
 def sealed(content: Mapping[str, Any]) -> str:
     """JSON text with a checksum over its content."""
     content = json.loads(json.dumps(content))
-    return json.dumps({**content, "sha256": _digest(content)}, indent=1) + "\n"
+    return json.dumps({**content, "sha256": json_digest(content)}, indent=1) + "\n"
 
 
 def unsealed(text: str) -> dict[str, Any]:
@@ -81,12 +81,13 @@ def unsealed(text: str) -> dict[str, Any]:
         ValueError: the text is not exactly what ``sealed`` wrote.
     """
     content = json.loads(text)
-    if not isinstance(content, dict) or content.pop("sha256", None) != _digest(content):
-        raise ValueError("checksum mismatch")
+    if not isinstance(content, dict) or content.pop("sha256", None) != json_digest(content):
+        raise ValueError("its checksum does not fit")
     if sealed(content) != text:
         raise ValueError("it was changed after it was written")
     return content
 
 
-def _digest(content: Mapping[str, Any]) -> str:
+def json_digest(content: Any) -> str:
+    """SHA-256 of a value as JSON, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -25,7 +25,7 @@ def chat_page(options: ModelOptions, port: int) -> None:
     check_port(port)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:
-        from galpaca.app.chat_blocks import CSS, build_page, theme
+        from galpaca.app.chat.blocks import CSS, build_page, theme
     except ImportError as error:
         raise InputError(
             "Gradio is not installed",

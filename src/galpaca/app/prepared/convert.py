@@ -9,22 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from galpaca.app.console import make_console, show_rows
-from galpaca.app.fetch import fill_from_pickled, pickled_source
-from galpaca.app.hub import has_safetensors
-from galpaca.app.places import Place, show_next, since
-from galpaca.app.prepared import (
-    CHECKSUMS,
-    cannot_make,
-    fresh_partial,
-    make_folder,
-    read_checksums,
-    write_checksums,
-)
-from galpaca.data.cache import waiting_for
+from galpaca.app.prepared.fetch import fill_from_pickled, pickled_source
+from galpaca.app.prepared.folders import CHECKSUMS, cannot_make, make_folder, read_checksums, write_checksums
+from galpaca.app.prepared.hub import has_safetensors
+from galpaca.app.prepared.places import Place, show_next, since
 from galpaca.errors import InputError
+from galpaca.files.atomic import sync_entry, sync_folder
+from galpaca.files.build_once import file_lock, fresh_partial
+from galpaca.files.checksums import damages
 from galpaca.model.opt import check_weights
-from galpaca.runs.checksums import damages
-from galpaca.runs.folder import sync_entry, sync_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,7 +67,7 @@ def _convert_in_place(folder: Path, console: Console) -> bool:
 
     lock = folder / ".prepare.lock"
     try:
-        with waiting_for(lock):
+        with file_lock(lock):
             if is_there():
                 return False
             _refuse_foreign_weights(folder)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from galpaca.app.rows import make_rows, open_source, rows_folder
+from galpaca.app.prepared.rows import make_rows, open_source, rows_folder
 from galpaca.data.sources import FileSource, HubSource, SavedSource
 from galpaca.data.spec import DataSpec
 from galpaca.errors import InputError

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from galpaca.app.chat import told
+from galpaca.app.chat.terminal import told
 from galpaca.errors import GalpacaError, InputErrors
 from galpaca.inference.loading import Loaded
 from galpaca.inference.settings import Settings

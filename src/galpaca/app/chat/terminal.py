@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from galpaca.app.asked_model import ModelOptions
 from galpaca.app.console import make_console
 from galpaca.errors import GalpacaError, InputError
-from galpaca.runs.folder import replace_file
+from galpaca.files.atomic import replace_file
 
 if TYPE_CHECKING:
     from rich.console import Console

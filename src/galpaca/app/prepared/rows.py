@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from galpaca.app.hub import hub_name, prepare_command
-from galpaca.app.prepared import Filled, make_folder, read_checksums
+from galpaca.app.prepared.folders import Filled, make_folder, read_checksums
+from galpaca.app.prepared.hub import hub_name, prepare_command
 from galpaca.data.sources import FileSource, HubSource, SavedSource, Source
 from galpaca.data.spec import DataSpec
 

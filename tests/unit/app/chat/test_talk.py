@@ -2,7 +2,7 @@
 
 import pytest
 
-from galpaca.app.chat_talk import page_text
+from galpaca.app.chat.talk import page_text
 
 
 @pytest.mark.parametrize(

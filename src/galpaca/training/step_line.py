@@ -1,0 +1,88 @@
+"""A step as its line of ``metrics.jsonl``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from galpaca.data.collate import StepBatch
+from galpaca.training.clock import Mark
+from galpaca.training.module import StepOutcome
+
+Line = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PendingStep:
+    """A step whose figures are on the device.
+
+    Attributes:
+        previous_end: of the step before, or of what came between.
+    """
+
+    batch: StepBatch
+    outcome: StepOutcome
+    previous_end: Mark
+
+
+@dataclass(frozen=True)
+class ReadStep:
+    """A step whose figures have been read, the same on every rank.
+
+    Attributes:
+        nll_sum: over all ranks.
+        grad_norm: before clipping.
+    """
+
+    step: PendingStep
+    nll_sum: float
+    grad_norm: float
+
+    @property
+    def is_finite(self) -> bool:
+        return math.isfinite(self.nll_sum) and math.isfinite(self.grad_norm)
+
+    @property
+    def loss(self) -> float | None:
+        """Per target token; None for a step without any."""
+        num_targets = self.step.batch.planned.num_target_tokens
+        return self.nll_sum / num_targets if num_targets else None
+
+
+def step_line(
+    read: ReadStep,
+    *,
+    steps_per_epoch: int,
+    speed: Mapping[str, float],
+    shared: Mapping[str, Any],
+    is_spike: bool,
+) -> Line:
+    """Args:
+    steps_per_epoch: to tell the epoch of the step.
+    speed: how fast the step was.
+    shared: figures of the machine and of the loss scaler, which steps read together share.
+    is_spike: the loss is flagged.
+    """
+    batch = read.step.batch
+    step = batch.planned
+    line = {
+        "step": step.index + 1,
+        "epoch": round((step.index + 1) / steps_per_epoch, 4),
+        "loss": read.loss,
+        "lr": read.step.outcome.lr,
+        "grad_norm": read.grad_norm,
+        "examples": step.num_examples,
+        "tokens": step.num_tokens,
+        "target_tokens": step.num_target_tokens,
+        "micro_batches": len(batch.micro_batches),
+        **speed,
+        **shared,
+    }
+    if is_spike:
+        line["spike"] = True
+    if "loss_scale" in shared:
+        # The scaler leaves out an update whose gradients overflowed; no other trace of it remains.
+        line["skipped"] = not math.isfinite(read.grad_norm)
+    return line
