@@ -594,7 +594,7 @@ def test_a_strategy_is_refused_before_a_model_is_looked_for(refused: Callable[..
     """Which may take a download."""
     assert_tells(
         refused("strategy=single", "trainer.devices=2", "model.path=/no/such/folder"),
-        Problem("strategy", "2 are asked for", "strategy=fsdp or strategy=ddp"),
+        Problem("strategy", "one process, got 2", "strategy=fsdp or strategy=ddp"),
     )
 
 

@@ -61,7 +61,7 @@ def resolve(node: DictConfig) -> tuple[Config, str]:
         OmegaConf.resolve(node)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None)
-        fix = f"{key}=VALUE, or mend the ${{...}} in the file that sets it" if key else "mend the ${...}"
+        fix = f"{key}=VALUE, or fix the ${{...}} in the file that sets it" if key else "fix the ${...}"
         raise InputError(str(error).splitlines()[0], where=key or "configuration", fix=fix) from None
     return parse(node), OmegaConf.to_yaml(node)
 

@@ -78,7 +78,7 @@ def _check_num_ranks(config: Config, strategy: StepStrategy) -> None:
     name = str(config.strategy["_target_"]).rpartition(".")[2]
     most = "one process" if strategy.max_ranks == 1 else f"{strategy.max_ranks} processes at most"
     raise InputError(
-        f"the strategy {name} takes {most}, and {num_ranks} are asked for",
+        f"strategy={name} supports {most}, got {num_ranks}",
         where="strategy",
         fix="strategy=fsdp or strategy=ddp, or trainer.devices=1 trainer.num_nodes=1",
     )

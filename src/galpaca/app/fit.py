@@ -145,7 +145,7 @@ def _children_of(trainer: L.Trainer, config: Config) -> Iterator[None]:
             "GPU out of memory",
             where=f"batch.max_tokens={config.batch.max_tokens}",
             why=str(error).splitlines()[0],
-            fix="one of these, what costs least first; all but the moments go on with this run:\n"
+            fix="try one of these, cheapest first (all but the moments' dtype can resume this run):\n"
             + "\n".join(f"  {number}. {one}" for number, one in enumerate(advice, start=1)),
         )
         told.of_one_rank = True  # its micro-batches are not those of the others

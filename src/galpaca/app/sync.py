@@ -107,7 +107,7 @@ def _read(path: Path) -> Logged:
 
 
 def _place(folder: RunFolder, run_id: str, segments: Sequence[Segment]) -> Run | None:
-    """By what the run was last started with, or, with another logger since, by its last log."""
+    """The run at W&B, from its configuration or, if the logger changed since, from its last log."""
     from galpaca.training.loggers import wandb
     from galpaca.training.tracking.service import Run
 

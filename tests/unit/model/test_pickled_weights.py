@@ -1,4 +1,4 @@
-"""PyTorch's own format becomes safetensors: every bit kept, nothing in it run."""
+"""PyTorch's pickle format becomes safetensors: every bit kept, nothing in it run."""
 
 import json
 import os

@@ -54,14 +54,14 @@ class Checkpointer(L.Callback):
         store: this rank's side of the writing.
         consensus: of the ranks: whether they stop, and whether all have written.
         metrics: whose lines must be on disk before a checkpoint counts.
-        file: where those lines go; None on ranks other than 0.
-        num_steps: of the whole run.
-        cadence: when.
-        retention: which stay.
-        asynchronous: train on while a checkpoint is written.
-        recipe: the run's, for the manifest.
-        shapes: of the model's parameters, for the manifest.
-        tell: takes figures of a checkpoint that counts, on rank 0.
+        file: file of those lines; None on ranks other than 0.
+        num_steps: steps of the whole run.
+        cadence: when to take checkpoints.
+        retention: which checkpoints to keep.
+        asynchronous: continue training while a checkpoint is written.
+        recipe: recipe of the run, for the manifest.
+        shapes: shapes of the model's parameters, for the manifest.
+        tell: receives metrics of each committed checkpoint, on rank 0.
     """
 
     def __init__(
