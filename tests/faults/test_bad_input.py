@@ -587,7 +587,7 @@ def test_two_processes_with_a_users_own_strategy_of_one_are_refused(refused: Cal
         "trainer.devices=2",
         env={"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])},
     )
-    assert_tells(message, Problem("strategy", "alone takes one process", "strategy=fsdp or strategy=ddp"))
+    assert_tells(message, Problem("strategy", "strategy=alone supports one process", "strategy=fsdp or strategy=ddp"))
 
 
 def test_a_strategy_is_refused_before_a_model_is_looked_for(refused: Callable[..., str]) -> None:
