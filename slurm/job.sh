@@ -1,16 +1,16 @@
 # shellcheck shell=bash
-# What every job does before its own line; sourced by the scripts of this folder, never run by itself.
+# Common setup of all jobs; sourced by the scripts in this folder, never run directly.
 #
-# Sets, for that line: `python`, the words that start it, and `GALPACA_RUNS`, and defines `with_experiment`. What is
-# wrong is one line in the job's log and exit code 2, before anything is written.
+# Sets `python` (the command that starts Python) and `GALPACA_RUNS`, and defines `with_experiment`. Errors are one line in
+# the job's log and exit code 2, before anything is written.
 
 fail() {
     printf 'error: %s\n' "$*" >&2
     exit 2
 }
 
-# Word by word: `overrides` becomes what train.py is given.
-with_experiment() { # DEFAULT [OVERRIDE...]; ~experiment takes none at all
+# Sets the array `overrides` to the arguments of train.py.
+with_experiment() { # DEFAULT [OVERRIDE...]; ~experiment removes the experiment
     local default=$1 word
     shift
     overrides=("run.root=$GALPACA_RUNS")
@@ -23,10 +23,10 @@ with_experiment() { # DEFAULT [OVERRIDE...]; ~experiment takes none at all
 
 read_site() {
     local site=${GALPACA_SITE:-$GALPACA_HOME/slurm/site.env} told
-    [[ -r $site ]] || fail "there is no $site: cp slurm/site.env.example slurm/site.env, and fill it in"
-    told=$(bash -n "$site" 2>&1) || fail "$site cannot be read as shell: ${told%%$'\n'*}"
+    [[ -r $site ]] || fail "$site does not exist: cp slurm/site.env.example slurm/site.env, and fill it in"
+    told=$(bash -n "$site" 2>&1) || fail "$site is not valid shell: ${told%%$'\n'*}"
     GALPACA_MODULES=() GALPACA_CONTAINER=() GALPACA_ENVIRONMENT=
-    # What belongs to a cluster was rarely written for a strict shell.
+    # Site files are rarely written for strict mode.
     set +eu
     # shellcheck source=/dev/null
     source "$site"
@@ -36,13 +36,13 @@ read_site() {
 
 check_runs() {
     local probe
-    [[ -n ${GALPACA_RUNS:-} ]] || fail "GALPACA_RUNS is empty: name a folder on scratch in $site_file"
-    [[ -d $GALPACA_RUNS ]] || fail "GALPACA_RUNS=$GALPACA_RUNS is no folder on ${HOSTNAME:-this node}: mkdir -p it, or mend $site_file"
+    [[ -n ${GALPACA_RUNS:-} ]] || fail "GALPACA_RUNS is empty: set it to a folder on scratch in $site_file"
+    [[ -d $GALPACA_RUNS ]] || fail "GALPACA_RUNS=$GALPACA_RUNS is not a folder on ${HOSTNAME:-this node}: mkdir -p it, or fix $site_file"
     probe=$(mktemp "$GALPACA_RUNS/.probe-XXXXXX" 2>/dev/null) ||
-        fail "GALPACA_RUNS=$GALPACA_RUNS cannot be written: free its files or its quota, chmod it, or name another in $site_file"
+        fail "GALPACA_RUNS=$GALPACA_RUNS is not writable: free inodes or quota, chmod it, or set another in $site_file"
     if ! head -c 1048576 /dev/zero 2>/dev/null >"$probe"; then
         rm -f "$probe"
-        fail "GALPACA_RUNS=$GALPACA_RUNS is full: free some of its space or quota, or name another in $site_file"
+        fail "GALPACA_RUNS=$GALPACA_RUNS is full: free space or quota, or set another in $site_file"
     fi
     rm -f "$probe"
 }
@@ -51,14 +51,14 @@ load_modules() {
     ((${#GALPACA_MODULES[@]})) || return 0
     local name
     set +eu
-    # A batch shell is no login shell; where it has not inherited the command, it is fetched.
+    # A batch shell is not a login shell; if it has not inherited the module command, define it.
     for name in /etc/profile.d/{modules,lmod,z00_lmod}.sh; do
         # shellcheck source=/dev/null
         [[ $(type -t module) ]] || [[ ! -r $name ]] || source "$name"
     done
-    [[ $(type -t module) ]] || fail "there is no command module: source the file that defines it in $site_file"
+    [[ $(type -t module) ]] || fail "no command module: source the file that defines it in $site_file"
     for name in "${GALPACA_MODULES[@]}"; do
-        module load "$name" || fail "the module $name does not load: see module avail, and mend GALPACA_MODULES in $site_file"
+        module load "$name" || fail "the module $name does not load: see module avail, and fix GALPACA_MODULES in $site_file"
     done
     set -eu
 }
@@ -69,28 +69,28 @@ find_python() {
         ((!${#GALPACA_CONTAINER[@]})) || fail "GALPACA_ENVIRONMENT and GALPACA_CONTAINER are both set: empty one in $site_file"
         [[ $GALPACA_ENVIRONMENT == /* ]] || GALPACA_ENVIRONMENT=$GALPACA_HOME/$GALPACA_ENVIRONMENT
         [[ -x $GALPACA_ENVIRONMENT/bin/python ]] ||
-            fail "GALPACA_ENVIRONMENT=$GALPACA_ENVIRONMENT has no bin/python: make venv, or mend $site_file"
+            fail "GALPACA_ENVIRONMENT=$GALPACA_ENVIRONMENT has no bin/python: make venv, or fix $site_file"
         export PATH="$GALPACA_ENVIRONMENT/bin:$PATH"
         unset PYTHONHOME
     fi
     python=("${GALPACA_CONTAINER[@]}" python)
     told=$("${python[@]}" -c 'import galpaca' 2>&1) ||
-        fail "${python[*]} finds no galpaca (${told##*$'\n'}): pip install -e . there, or mend $site_file"
+        fail "${python[*]} cannot import galpaca (${told##*$'\n'}): pip install -e . there, or fix $site_file"
 }
 
-[[ -n ${SLURM_JOB_ID:-} ]] || fail "no job: submit it with sbatch"
+[[ -n ${SLURM_JOB_ID:-} ]] || fail "not in a SLURM job: submit it with sbatch"
 read_site
 check_runs
 load_modules
 find_python
 
-# TERM is for the tasks of srun. A shell that died of it would take srun along, and with it all that they still say.
+# SIGTERM is for the tasks of srun. If this shell died of it, srun and the tasks' last output would be lost.
 trap '' TERM
-# srun asks for as many as the job has; since SLURM 22.05 it does not by itself.
+# Since SLURM 22.05, srun does not inherit --cpus-per-task from the job.
 [[ -z ${SLURM_CPUS_PER_TASK:-} ]] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
-# Tasks get what this script has set, also where the job itself was to get nothing (sbatch --export).
+# Pass this script's environment to the tasks, even if the job was submitted with sbatch --export=NONE.
 export SLURM_EXPORT_ENV=ALL
-# Left over from a job that this one was submitted in; srun refuses them beside the script's own --mem.
+# Inherited if this job was submitted from within another one; srun rejects them together with the script's --mem.
 [[ -z ${SLURM_MEM_PER_NODE:-} ]] || unset SLURM_MEM_PER_CPU SLURM_MEM_PER_GPU
-export PYTHONUNBUFFERED=1 # a log that is followed is up to date
+export PYTHONUNBUFFERED=1 # so that the log is up to date
 echo "job $SLURM_JOB_ID, restart ${SLURM_RESTART_COUNT:-0}, ${SLURM_JOB_NUM_NODES:-1} node(s) ${SLURM_JOB_NODELIST:-}, runs in $GALPACA_RUNS, code in $GALPACA_HOME"

@@ -7,7 +7,7 @@ SHOWN_PROBLEMS = 20
 
 
 class GalpacaError(Exception):
-    """One problem, told so that its reader can fix it.
+    """A problem, stated so that the user can fix it.
 
     Args:
         what: the problem in one sentence.
@@ -17,7 +17,7 @@ class GalpacaError(Exception):
     """
 
     exit_code = 1
-    # Other ranks of the run do not see it; else rank 0 tells it for all.
+    # Other ranks do not see this error; otherwise rank 0 reports it for all.
     of_one_rank = False
 
     def __init__(self, what: str, *, where: object = "", why: str = "", fix: str = "") -> None:
@@ -33,13 +33,13 @@ class GalpacaError(Exception):
 
 
 class InputError(GalpacaError):
-    """The user's mistake: bad data, a bad option, a folder that is not there."""
+    """A user error: bad data, an invalid option, a missing folder."""
 
     exit_code = 2
 
 
-class InputErrors(InputError):  # noqa: N818 - several errors, told as one
-    """All the problems found at one door, the first few shown and all of them counted.
+class InputErrors(InputError):  # noqa: N818 - several errors in one
+    """All problems found by one check; the first few are shown, all are counted.
 
     Problems that share a fix show it once, at the end.
     """
@@ -64,13 +64,13 @@ class InputErrors(InputError):  # noqa: N818 - several errors, told as one
 
 
 class StoppedBySignal(BaseException):
-    """A signal ended the run in good order.
+    """A signal ended the run cleanly.
 
-    No ``Exception``: code that turns a library's errors into its own must let it through.
+    Not an ``Exception``, so that code which wraps a library's errors lets it through.
 
     Args:
-        told: what was stopped.
-        number: of the signal; where ranks got several, the strongest.
+        told: message that says what was stopped.
+        number: number of the signal; if ranks got several, the strongest.
         agreed: all ranks stop together, and the run is saved.
     """
 
@@ -83,7 +83,7 @@ class StoppedBySignal(BaseException):
 
 
 class Problems:
-    """Collects problems so that all of them are told at once."""
+    """Collects problems so that all of them are reported at once."""
 
     def __init__(self) -> None:
         self._kept: list[InputError] = []
@@ -99,18 +99,24 @@ class Problems:
             self.add(error.what, where=error.where, why=error.why, fix=error.fix)
 
     def check_at_least_one(self, section: str, values: Mapping[str, int | None]) -> None:
-        """Adds a problem for every count below 1; None is no count."""
+        """Adds a problem for every count below 1; None is skipped."""
         for name, value in values.items():
             if value is not None and value < 1:
-                self.add(f"{value} is too few", where=f"{section}.{name}", fix=f"{section}.{name}=1 or more")
+                self.add(
+                    f"must be at least 1, got {value}", where=f"{section}.{name}", fix=f"{section}.{name}=1 or more"
+                )
 
     def check_choice(self, where: str, value: str, choices: Iterable[str]) -> None:
         if value not in choices:
-            self.add(f"{value!r} is none of its values", where=where, fix=f"{where}={' or '.join(choices)}")
+            names = list(choices)
+            what = f"must be one of {', '.join(names)}; got {value!r}"
+            self.add(what, where=where, fix=f"{where}={' or '.join(names)}")
 
     def raise_any(self) -> None:
-        """Raises:
-        InputError: the problem, if there is one; all of them as ``InputErrors`` if there are more.
+        """Raises what was collected, if anything.
+
+        Raises:
+            InputError: the only problem, or all of them as ``InputErrors``.
         """
         if self.count == 1:
             raise self._kept[0]

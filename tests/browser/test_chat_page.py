@@ -102,7 +102,7 @@ def ask(visit: Visit, instruction: str) -> None:
 def answered(visit: Visit) -> str:
     """Waits for the end of the answer, and returns the line below it."""
     told = visit.page.locator("#told")
-    expect(told).to_contain_text("a second", timeout=60_000)
+    expect(told).to_contain_text("tokens/s", timeout=60_000)
     return told.inner_text()
 
 
@@ -153,7 +153,7 @@ def test_an_answer_streams_and_stops(open_page: Open, address: str) -> None:
 
 def test_the_controls_reach_the_model(open_page: Open, address: str) -> None:
     visit = open_page(address)
-    box = visit.page.get_by_label("number input for Tokens at most")
+    box = visit.page.get_by_label("number input for Max new tokens")
     box.fill("5")
     box.press("Tab")
     ask(visit, "Count for long.")
@@ -165,9 +165,9 @@ def test_the_controls_reach_the_model(open_page: Open, address: str) -> None:
 def test_what_cannot_be_asked_is_told_on_the_page(open_page: Open, address: str) -> None:
     visit = open_page(address)
     visit.page.locator("#ask").click()
-    expect(visit.page.locator("#told")).to_contain_text("Write an instruction first")
+    expect(visit.page.locator("#told")).to_contain_text("Enter an instruction first")
     ask(visit, "word " * 900)
-    expect(visit.page.locator("#told")).to_contain_text("512 positions")
+    expect(visit.page.locator("#told")).to_contain_text("answer included, is 512")
     assert visit.errors == []
 
 

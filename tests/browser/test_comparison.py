@@ -53,12 +53,12 @@ def compared(tmp_path_factory: pytest.TempPathFactory, server: str) -> Compared:
         *("--out", folder / "page.html", "--json", folder / "figures.json"),
     ]
     told = galpaca(*line)
-    assert "there already" not in told
+    assert "already done" not in told
     assert "against untrained" in told
     figures = json.loads((folder / "figures.json").read_text())
     again = galpaca(*line)
-    assert again.count("3 answers are there already") == 3
-    assert again.count("losses of 140 records are there already") == 3
+    assert again.count("3 answers are already done") == 3
+    assert again.count("losses of 140 records are already done") == 3
     found = json.loads((folder / "figures.json").read_text())
     assert {**found, "written_at": ""} == {**figures, "written_at": ""}
     return Compared(folder / "page.html", figures, [str(part) for part in line])
@@ -97,7 +97,7 @@ def test_the_page_needs_nothing_and_shows_it_all(compared: Compared, open_page: 
     assert page.title() == "untrained, half-trained and trained · galpaca compare"
     assert page.locator("#loss table").first.locator("tbody tr").count() == 1
     assert page.locator("#lengths table").first.locator("tbody tr").count() == 3
-    assert page.locator(".card .value").all_inner_texts()[0].endswith("nats a token")
+    assert page.locator(".card .value").all_inner_texts()[0].endswith("nats per token")
     assert page.locator("#answers .asked").count() == 3
     assert page.locator(".asked .input").inner_text() == EVIL
     assert page.locator("img").count() == 0
@@ -106,7 +106,7 @@ def test_the_page_needs_nothing_and_shows_it_all(compared: Compared, open_page: 
 def test_measures_and_categories_are_chosen(compared: Compared, open_page: Open) -> None:
     visit = open_page(compared.page)
     page = visit.page
-    page.get_by_text("bits a byte", exact=True).first.click()
+    page.get_by_text("bits per byte", exact=True).first.click()
     assert page.locator("[data-measure=bits_a_byte]").is_visible()
     assert page.locator("[data-measure=nats_a_token]").is_hidden()
     page.locator(".chips label", has_text="text").click()

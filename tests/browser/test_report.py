@@ -109,7 +109,7 @@ def test_the_summary_tells_what_the_run_was(page: Path, runs: list[Path], open_p
     assert float(told["loss"]) == pytest.approx(final["loss"], rel=1e-3)
     assert float(told["validation loss"]) == pytest.approx(final["val_loss"], rel=1e-3)
     text = visit.page.inner_text("main")
-    for needed in ("target tokens lost to cuts", "torch", "config.yaml", "Checkpoints", "max_steps: 60"):
+    for needed in ("target tokens lost to truncation", "torch", "config.yaml", "Checkpoints", "max_steps: 60"):
         assert needed in text
 
 
@@ -257,7 +257,7 @@ def test_a_run_without_a_step_is_a_page_without_plots(tmp_path: Path, open_page:
     (tmp_path / "run" / "run.json").write_text('{"id": "abc"}')
     page = write_report([tmp_path / "run"])
     visit = open_page(page)
-    assert "There is no step to plot" in visit.page.inner_text("#plots")
+    assert "There are no steps to plot" in visit.page.inner_text("#plots")
     assert is_quiet(visit, page)
 
 

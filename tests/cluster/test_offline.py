@@ -36,4 +36,4 @@ def test_a_job_without_any_network_finishes(
     listed = capsys.readouterr().out
     assert folder.name in listed
     assert f"1 to {STEPS}" in listed
-    assert "to be uploaded" in listed
+    assert "not uploaded" in listed

@@ -43,7 +43,7 @@ def test_a_run_that_is_interrupted_in_every_way_ends_as_one_that_never_was(desk:
 
     job.signal(signal.SIGUSR1)
     saved = comes_back(job, 1)
-    assert f"job {job.id} goes back into the queue: restart 1 of 20 at most" in job.told()
+    assert f"job {job.id} is requeued: restart 1 of at most 20" in job.told()
 
     job.signal(signal.SIGUSR1)  # while it imports
     assert comes_back(job, 2) == saved
@@ -52,12 +52,12 @@ def test_a_run_that_is_interrupted_in_every_way_ends_as_one_that_never_was(desk:
     job.wait_for_step(saved + 3)
     desk.preempt(job)
     saved = comes_back(job, 3)
-    assert "goes back into the queue: restart 3" in job.told()
+    assert "is requeued: restart 3" in job.told()
 
     job.wait_for_step(saved + 3)
     job.slurm.run("scontrol", "requeue", job.id)
     comes_back(job, 4)
-    assert "goes back into the queue: restart 4" not in job.told(), "SLURM does it"
+    assert "is requeued: restart 4" not in job.told(), "SLURM does it"
 
     assert job.finish()["Restarts"] == "4"
     assert len(job.starts()) == 4  # the second of five was not to write anything
@@ -69,18 +69,18 @@ def test_a_run_that_is_interrupted_in_every_way_ends_as_one_that_never_was(desk:
 
 @pytest.mark.timeout(600)
 def test_a_run_that_does_not_come_back_is_saved_and_says_why(desk: Desk) -> None:
-    again = "the command that submitted it goes on from the last checkpoint"
+    again = "submit it again to resume from the last checkpoint"
 
     capped = desk.submit("ended", LENGTH, environment={"GALPACA_MAX_REQUEUES": "0"})
     capped.wait_for_step(3)
     capped.signal(signal.SIGUSR1)
-    told = f"job {capped.id} is not requeued: it came back 0 times, and GALPACA_MAX_REQUEUES is 0; {again}"
+    told = f"job {capped.id} is not requeued: it was requeued 0 times, and GALPACA_MAX_REQUEUES is 0; {again}"
     step = stays_away(capped, "FAILED", told, after=0)
 
     alone = desk.submit("ended", LENGTH, environment={"PATH": os.environ["PATH"]})
     alone.wait_for_step(step + 3)
     alone.signal(signal.SIGUSR1)
-    reason = "there is no scontrol on PATH (in a container it has to be bound in)"
+    reason = "scontrol is not on PATH (in a container, bind it in)"
     step = stays_away(alone, "FAILED", f"job {alone.id} is not requeued: {reason}; {again}", after=step)
 
     cancelled = desk.submit("ended", LENGTH)
@@ -115,9 +115,9 @@ def test_a_job_that_cannot_work_says_so_in_one_line(desk: Desk) -> None:
     for job in (no_gpu, fewer, nodes):
         job.finish("FAILED")
         assert not job.run.exists()
-    assert "1 GPU is asked for and this machine has 0" in error_of(no_gpu, 2)
-    assert "SLURM has started 1 task on 1 node" in error_of(fewer, 2)
-    assert "SLURM has started 2 tasks on 2 nodes" in error_of(nodes, 2)
+    assert "the run needs 1 GPU(s), but this machine has 0" in error_of(no_gpu, 2)
+    assert "SLURM started 1 task on 1 node" in error_of(fewer, 2)
+    assert "SLURM started 2 tasks on 2 nodes" in error_of(nodes, 2)
     for job in (fewer, nodes):
         assert "#SBATCH --nodes=1\n" in job.told()
         assert "#SBATCH --ntasks-per-node=2\n" in job.told()

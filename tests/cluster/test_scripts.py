@@ -242,23 +242,23 @@ def test_what_is_missing_is_one_line_and_exit_code_2(
     train, export = "single_gpu.sbatch", "export.sbatch"
     cases: dict[str, Job] = {
         "cp slurm/site.env.example slurm/site.env": submit(train, site=None),
-        "cannot be read as shell": submit(train, site={**site, "": "if then"}),
+        "is not valid shell": submit(train, site={**site, "": "if then"}),
         "GALPACA_RUNS is empty": submit(export, site=runs("")),
-        "is no folder on": submit(train, site=runs(tmp_path / "nowhere")),
-        "cannot be written": submit(train, site=runs(read_only)),
+        "is not a folder on": submit(train, site=runs(tmp_path / "nowhere")),
+        "is not writable": submit(train, site=runs(read_only)),
         "is full": submit(train, site=runs(full)),
-        "there is no command module": submit(train, site={**site, "": "GALPACA_MODULES=(cuda)"}),
+        "no command module": submit(train, site={**site, "": "GALPACA_MODULES=(cuda)"}),
         "the module cuda does not load": submit(
             train, site={**site, "": "GALPACA_MODULES=(cuda)\nmodule() { return 1; }"}
         ),
         "has no bin/python": submit(train, site=environment(tmp_path / "nowhere")),
-        "finds no galpaca (ModuleNotFoundError": submit(train, site=environment(bare)),
+        "cannot import galpaca (ModuleNotFoundError": submit(train, site=environment(bare)),
         "both set": submit(train, site={**site, "": "GALPACA_CONTAINER=(env)"}),
         "is not galpaca's repository": submit(train, site=site, home=tmp_path),
-        "there is no list of runs ''": submit("sweep.sbatch", site=site, options=("--array=1",)),
-        "has 2 runs, and this is task none": submit("sweep.sbatch", str(sweep), site=site),
-        "has 2 runs, and this is task 3": submit("sweep.sbatch", str(sweep), site=site, options=("--array=3",)),
-        "a quote is not closed: optim.lr='1": submit("sweep.sbatch", str(sweep), site=site, options=("--array=2",)),
+        "no list of runs ''": submit("sweep.sbatch", site=site, options=("--array=1",)),
+        "has 2 runs, but this is task none": submit("sweep.sbatch", str(sweep), site=site),
+        "has 2 runs, but this is task 3": submit("sweep.sbatch", str(sweep), site=site, options=("--array=3",)),
+        "unclosed quote: optim.lr='1": submit("sweep.sbatch", str(sweep), site=site, options=("--array=2",)),
     }
     for told, job in cases.items():
         facts = slurm.wait(job.id, "COMPLETED", "FAILED", "CANCELLED", seconds=60)

@@ -71,23 +71,25 @@ def put(checkpoint: Path, name: str, value: float) -> None:
 
 
 def test_a_folder_that_is_there(copy: Path, refused: Refused) -> None:
-    assert "there is something already" in refused(copy, out=copy / "model")
+    assert "already exists" in refused(copy, out=copy / "model")
 
 
 def test_what_is_no_model_is_never_overwritten(copy: Path, tmp_path: Path, refused: Refused) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("years of work", encoding="utf-8")
-    assert "is no model, and is not overwritten" in refused(copy, "--overwrite", out=tmp_path / "thesis")
+    assert "exists but is not a model, so it is not overwritten" in refused(
+        copy, "--overwrite", out=tmp_path / "thesis"
+    )
 
 
 @pytest.mark.parametrize("place", ["base", "checkpoints", "checkpoints/step-00000004", "checkpoints/model"])
 def test_what_the_run_needs_is_never_overwritten(copy: Path, refused: Refused, place: str) -> None:
-    assert "the run needs what is there" in refused(copy, "--overwrite", out=copy / place)
+    assert "the run itself needs this folder" in refused(copy, "--overwrite", out=copy / place)
 
 
 def test_neither_run_nor_checkpoint(copy: Path, tmp_path: Path, refused: Refused) -> None:
     assert "not a run folder" in refused(copy / "model")
-    assert "there is no such folder" in refused(tmp_path / "nowhere")
+    assert "no such folder" in refused(tmp_path / "nowhere")
     assert "step-00000003: the checkpoint is" in refused(copy / "checkpoints" / "step-00000003")
 
 
@@ -95,7 +97,7 @@ def test_a_damaged_checkpoint_names_the_one_before(copy: Path, refused: Refused)
     flip_a_bit(newest(copy) / "rank-00001.safetensors")
     message = refused(newest(copy))
     assert "rank-00001.safetensors is damaged" in message
-    assert f"the one before it is whole: {copy / 'checkpoints' / 'step-00000002'}" in message
+    assert f"use the previous checkpoint, which is intact: {copy / 'checkpoints' / 'step-00000002'}" in message
 
 
 def test_all_damaged_checkpoints_are_told(copy: Path, refused: Refused) -> None:
@@ -104,7 +106,7 @@ def test_all_damaged_checkpoints_are_told(copy: Path, refused: Refused) -> None:
     for message in (refused(copy), refused(newest(copy))):
         assert "is damaged" in message
     assert "2 problems" in refused(copy)
-    assert "no earlier checkpoint is whole" in message
+    assert "no earlier checkpoint is intact" in message
 
 
 def test_no_checkpoint(copy: Path, refused: Refused) -> None:
@@ -116,14 +118,14 @@ def test_a_run_of_before(copy: Path, refused: Refused) -> None:
     record = json.loads((copy / "run.json").read_text(encoding="utf-8"))
     del record["release"]
     (copy / "run.json").write_text(json.dumps(record), encoding="utf-8")
-    assert "kept nothing for a release" in refused(copy)
+    assert "did not save what a release needs" in refused(copy)
 
 
 def test_the_base_must_be_the_runs(copy: Path, refused: Refused) -> None:
     """A tokenizer or a configuration of another model would make a folder that loads and talks nonsense."""
     config = json.loads((copy / "base" / "config.json").read_text(encoding="utf-8"))
     (copy / "base" / "config.json").write_text(json.dumps({**config, "ffn_dim": 48}), encoding="utf-8")
-    assert "mismatched weight: model.decoder.layers.0.fc1.bias is 64 and the model wants 48" in refused(copy)
+    assert "mismatched weight: model.decoder.layers.0.fc1.bias is 64, expected 48" in refused(copy)
     (copy / "base" / "config.json").write_text(json.dumps(config)[:-9], encoding="utf-8")
     assert "a file is missing or damaged" in refused(copy)
     (copy / "base" / "config.json").write_text(json.dumps(config), encoding="utf-8")
@@ -132,7 +134,7 @@ def test_the_base_must_be_the_runs(copy: Path, refused: Refused) -> None:
     (copy / "base" / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
     assert "not the one that the run was trained with" in refused(copy)
     shutil.rmtree(copy / "base")
-    assert "configuration and tokenizer are not there" in refused(copy)
+    assert "configuration and tokenizer are missing" in refused(copy)
 
 
 def test_all_wrong_options_at_once(copy: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,21 +142,21 @@ def test_all_wrong_options_at_once(copy: Path, refused: Refused, monkeypatch: py
     message = refused(copy, "--shard-size=0", "--max-new-tokens=0", "--push=a/b/c", out=copy / "model")
     for told in (
         "6 problems",
-        "--shard-size: 0.0 is no size",
-        "--max-new-tokens: 0 is too few",
-        "--push: 'a/b/c' is no name of a repository",
-        "--push: nobody is logged in",
+        "--shard-size: must be > 0, got 0.0",
+        "--max-new-tokens: must be at least 1, got 0",
+        "--push: must be OWNER/NAME, got 'a/b/c'",
+        "--push: not logged in",
         "--push: HF_HUB_OFFLINE is set",
-        "there is something already",
+        "already exists",
     ):
         assert told in message
-    assert "nothing is to be uploaded" in refused(copy, "--public")
+    assert "--public requires --push" in refused(copy, "--public")
 
 
 def test_weights_that_float16_cannot_hold(copy: Path, tmp_path: Path, refused: Refused) -> None:
     put(newest(copy), "model.decoder.layers.1.fc2.bias", 1e6)
     message = refused(copy, "--dtype=float16")
-    assert "model.decoder.layers.1.fc2.bias holds a number that float16 cannot" in message
+    assert "model.decoder.layers.1.fc2.bias has a value that float16 cannot represent" in message
     assert "bfloat16 or float32" in message
     assert main(["export", str(copy), str(tmp_path / "model"), "--dtype=bfloat16"]) == 0
 
@@ -218,9 +220,9 @@ def test_a_disk_that_is_full_or_read_only(run: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert [line.rpartition(": ")[2].partition(" (")[0] for line in told if "cannot be written" in line] == [
+    assert [line.rpartition(": ")[2].partition(" (")[0] for line in told if "cannot write" in line] == [
         "Read-only file system",
         "No space left on device",
         "No space left on device",
     ]
-    assert "free and the weights take" in told[1]
+    assert "disk space free, but the weights take" in told[1]

@@ -47,7 +47,7 @@ def test_one_answer_and_nothing_else_is_printed(galpaca: Galpaca, run: Path) -> 
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("\n")
     assert "Below is" not in done.stdout
-    assert "cut after --max-new-tokens" in done.stderr
+    assert "cut at --max-new-tokens" in done.stderr
     drawn = galpaca("generate", run, "--instruction", "Name a gas.", "--temperature", 1, "--samples", 2)
     assert re.findall(r"^--- \d$", drawn.stdout, re.MULTILINE) == ["--- 1", "--- 2"]
 
@@ -74,7 +74,7 @@ class TestFiles:
         before = out.read_bytes()
         again = galpaca(*self.wanted(run, prompts, out))
         assert again.returncode == 0
-        assert "there already" in again.stdout
+        assert "already done" in again.stdout
         assert out.read_bytes() == before
 
     @pytest.mark.slow
@@ -100,7 +100,7 @@ class TestFiles:
         assert 11 <= kept < 2 * NUM_PROMPTS
         done = galpaca(*arguments)
         assert done.returncode == 0, done.stderr
-        assert f"{kept} of {2 * NUM_PROMPTS} answers are there already" in done.stdout
+        assert f"{kept} of {2 * NUM_PROMPTS} answers are already done" in done.stdout
         assert out.read_bytes() == straight.read_bytes()
         assert not partial.exists()
 
@@ -114,7 +114,7 @@ class TestFiles:
         process.send_signal(signal.SIGINT)
         done = completed(process)
         assert done.returncode == 143
-        assert "the same command goes on" in done.stdout
+        assert "rerun the command to resume" in done.stdout
         assert "Traceback" not in done.stderr
 
     def test_others_than_were_begun_with_are_refused(
@@ -125,8 +125,8 @@ class TestFiles:
         before = {path: path.read_bytes() for path in tmp_path.glob("answers*")}
         other = galpaca(*self.wanted(run, prompts, out, "--temperature", 0.5, "--seed", 1))
         assert other.returncode == 2
-        assert "temperature is 0.5, and the answers were begun with 0.0" in other.stderr
-        assert "seed is 1, and" in other.stderr
+        assert "temperature is 0.5, but the answers were started with 0.0" in other.stderr
+        assert "seed is 1, but" in other.stderr
         rows = read_jsonl(prompts)
         prompts.write_text("".join(json.dumps(row) + "\n" for row in reversed(rows)), encoding="utf-8")
         assert "prompts_sha256" in galpaca(*self.wanted(run, prompts, out)).stderr
@@ -142,7 +142,7 @@ class TestFiles:
         out.write_text("mine\n", encoding="utf-8")
         done = galpaca(*self.wanted(run, prompts, out))
         assert done.returncode == 2
-        assert "this file is there already" in done.stderr
+        assert "the file already exists" in done.stderr
         assert out.read_text(encoding="utf-8") == "mine\n"
 
     def test_prompts_longer_than_the_positions_are_told_together(
@@ -163,9 +163,9 @@ class TestFiles:
             ("", ["the file is empty"]),
             ('{"instruction": "a"}\n{"instruction": \n\n{bad}\n', ["line 2", "line 4"]),
             ('{"instruction": "a"}\n{"instruction": ""}\n{"instruction": 3}\n', ["line 2", "line 3"]),
-            ('{"instruction": "a", "answer": "b"}\n', ["'answer' is there already"]),
+            ('{"instruction": "a", "answer": "b"}\n', ["column name 'answer' is reserved for the output"]),
             ('{"question": "a"}\n', ["no record has the field 'instruction'", "--field instruction="]),
-            ('[{"instruction": "a"}]\n', ["a list where an object belongs"]),
+            ('[{"instruction": "a"}]\n', ["expected an object, got a list"]),
         ],
     )
     def test_prompts_that_cannot_be_read(
@@ -193,7 +193,7 @@ class TestModels:
     def test_folders_without_a_model(self, galpaca: Galpaca, tmp_path: Path, command: str) -> None:
         assert "no such folder" in self.refused(galpaca, command, tmp_path / "nowhere")
         (tmp_path / "empty").mkdir()
-        assert "no config.json" in self.refused(galpaca, command, tmp_path / "empty")
+        assert "config.json is missing" in self.refused(galpaca, command, tmp_path / "empty")
         (tmp_path / "empty" / "run.json").write_text("{}", encoding="utf-8")
         assert "this run has no model yet" in self.refused(galpaca, command, tmp_path / "empty")
 
@@ -213,7 +213,7 @@ class TestModels:
         for path in (run / "model").iterdir():
             content = path.read_bytes()
             (model / path.name).write_bytes(content[:1000] if path.suffix == ".safetensors" else content)
-        assert "the model cannot be loaded" in self.refused(galpaca, command, model)
+        assert "cannot load the model" in self.refused(galpaca, command, model)
 
     def test_values_that_make_no_sense(self, galpaca: Galpaca, run: Path, command: str) -> None:
         told = self.refused(galpaca, command, run, "--temperature", -1, "--repetition-penalty", 0)
@@ -278,38 +278,38 @@ def test_a_talk_in_the_terminal(run: Path, tmp_path: Path) -> None:
     try:
         terminal.until(">>> ")
         terminal.type("Name a gas.\n")
-        terminal.until("a second")
+        terminal.until("tokens/s")
         terminal.until(">>> ")
         terminal.type("\x1b[A")  # the arrow brings it back
         terminal.until("Name a gas.")
         time.sleep(1)  # Python's readline keeps a signal that comes while it draws until the next key
         terminal.type("\x03")
-        terminal.until("(Ctrl-D or /quit ends)")
+        terminal.until("(Ctrl-D or /quit to quit)")
         terminal.until(">>> ")
         terminal.type("/input Sodium\n")
-        terminal.until("goes along: Sodium")
+        terminal.until("Input for every instruction: Sodium")
         terminal.type("Name a\\\n")
         terminal.until("... ")
         terminal.type("gas twice.\n")
-        terminal.until("a second")
+        terminal.until("tokens/s")
         terminal.type("/template\n")
         seen = terminal.until("the answer follows").replace("\r\n", "\n")
         assert "### Instruction:\nName a\ngas twice.\n\n### Input:\nSodium\n\n### Response:\n" in seen
         assert "Name a gas." not in seen, "no earlier turn reaches the model"
         terminal.type("/save talk.jsonl\n")
-        terminal.until("2 questions and answers are in talk.jsonl")
+        terminal.until("Saved 2 questions and answers to talk.jsonl")
         saved = read_jsonl(tmp_path / "talk.jsonl")
         assert [turn["input"] for turn in saved] == ["", "Sodium"]
         terminal.type("/save talk.jsonl\n")
-        terminal.until("the file is there already")
+        terminal.until("the file already exists")
         terminal.type("/reset\n")
-        terminal.until("Forgotten")
+        terminal.until("Input and history cleared")
         terminal.type("/what\n")
-        terminal.until("There is no /what")
+        terminal.until("Unknown command /what")
         terminal.type("漢" * 800 + "\n")  # three tokens each
-        terminal.until("positions for prompt and answer")
+        terminal.until("but the context length, answer included, is")
         terminal.type("/help\n")
-        terminal.until("remembers no earlier turn")
+        terminal.until("sees no earlier ones")
         terminal.until(">>> ")
         terminal.type("\x04")
     finally:

@@ -56,7 +56,7 @@ def test_a_file_that_is_not_there_is_told(
 ) -> None:
     path = records_file.with_name("recods.json")
     message = galpaca("inspect", path, "--tokenizer", tokenizer_folder)
-    assert message.startswith(f"error: {path}: there is no such file")
+    assert message.startswith(f"error: {path}: no such file")
     assert f"fix: did you mean {records_file.name}?" in message
 
 
@@ -77,7 +77,7 @@ def test_a_bad_field_is_told(
     field: str, galpaca: Callable[..., str], records_file: Path, tokenizer_folder: Path
 ) -> None:
     message = galpaca("inspect", records_file, "--tokenizer", tokenizer_folder, "--field", field)
-    assert message.startswith(f"error: --field: {field!r}")
+    assert message.startswith(f"error: --field: expected FIELD=COLUMN, got {field!r}")
     assert "instruction or input or output" in message
 
 
@@ -93,7 +93,7 @@ def test_an_unknown_template_is_told_with_the_option_of_this_command(
     galpaca: Callable[..., str], records_file: Path, tokenizer_folder: Path
 ) -> None:
     message = galpaca("inspect", records_file, "--tokenizer", tokenizer_folder, "--template", "alpacca")
-    assert message.startswith("error: --template: there is no template 'alpacca'")
+    assert message.startswith("error: --template: unknown template 'alpacca'")
     assert "alpaca, science" in message
 
 
@@ -104,7 +104,7 @@ def test_a_broken_template_file_is_told(
     path.write_text("with_input: {instruction\n", encoding="utf-8")
     message = galpaca("inspect", records_file, "--tokenizer", tokenizer_folder, "--template", path)
     assert message.startswith(f"error: {path}")
-    assert "not valid YAML" in message
+    assert "invalid YAML" in message
 
 
 def test_a_tokenizer_that_is_not_there_is_told_with_the_option_of_this_command(

@@ -110,6 +110,6 @@ def test_a_scaler_that_overflows_for_ever_is_stopped(train: Train, tmp_path: Pat
     poisoned = {"hook": "faults.crash:poison_from", "hook_arguments": (2,)}
     done = train("precision=16-mixed", "trainer.max_steps=8", "guard.max_skips=3", **poisoned)
     assert done.returncode == 1
-    assert "gradients overflowed in 4 steps in a row" in done.stderr
+    assert "gradients overflowed in 4 consecutive steps" in done.stderr
     assert "loss scale is down to" in done.stderr
     assert json.loads((tmp_path / "runs/test/metrics.jsonl").read_text().splitlines()[-1])["skipped"] is True

@@ -173,10 +173,10 @@ def test_a_run_of_prepared_hub_ids_asks_nobody(
     lay_out_data_set(home / "datasets", "acme/facts", records_file)
     data = ["data.path=null", "data.hub_id=acme/facts"]
     shown = succeeded(prepare(*data))
-    assert shown.count("made now") == 3
+    assert shown.count("created") == 3
     assert shown.rstrip().splitlines()[-1].split()[:2] == ["python", "train.py"]
     again = succeeded(prepare(*data))
-    assert again.count("was there, and is whole") == 3
+    assert again.count("already there, verified") == 3
     shutil.rmtree(home)
 
     typed = shlex.split(shown.rstrip().splitlines()[-1])
@@ -293,4 +293,4 @@ class TestRefused:
         return refused(galpaca("-m", "galpaca", "prepare", *words))
 
     def test_weights_and_overrides_together(self, galpaca: Run, pickled: Path) -> None:
-        assert "stands alone" in self.refusal(galpaca, "+experiment=demo", "--weights", str(pickled))
+        assert "give either --weights FOLDER" in self.refusal(galpaca, "+experiment=demo", "--weights", str(pickled))

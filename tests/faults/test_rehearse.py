@@ -129,10 +129,10 @@ def test_no_room_for_the_real_run_and_too_few_steps_to_kill(rehearse: Rehearse, 
     """A run of one step saves and ends at once; saying nothing would pass for a resume that works."""
     done = rehearse("trainer.max_steps=1", "checkpoint.keep_last=1000000000", "checkpoint.every_minutes=1")
     assert done.returncode == 1
-    assert "does not fit: the disk has" in done.stderr
+    assert "GiB of disk space free" in done.stderr
     assert "checkpoint.keep_last" in done.stderr
-    assert "left out" in done.stdout
-    assert "not: it ended before" in done.stdout
+    assert "skipped, because" in done.stdout
+    assert "skipped: the run ended first" in done.stdout
     assert "whole run" in done.stdout
     nothing_is_left(tmp_path)
 
@@ -143,7 +143,7 @@ class TestFailures:
         done = rehearse("batch.max_tokens=8", *FSDP)
         assert done.returncode == 2
         assert "batch.max_tokens" in done.stderr
-        assert "a micro-batch may hold 8" in done.stderr
+        assert "a micro-batch holds at most 8" in done.stderr
         assert "fix: batch.max_tokens=" in done.stderr
         assert "phase 1 of 3" in done.stderr
         log = tmp_path / "runs" / "rehearsal" / "test" / "rank-00000.log"
@@ -191,7 +191,7 @@ class TestFailures:
         os.kill(json.loads(wait_for(lambda: lock.is_file() and lock.read_text(), process))["pid"], signal.SIGKILL)
         done = completed(process, 60)
         assert done.returncode == 1
-        assert "ended by SIGKILL" in done.stderr
+        assert "terminated by SIGKILL" in done.stderr
         assert json.loads(done.stdout)["verdict"] == "does not fit"
         assert processes_in(tmp_path) == []
 

@@ -47,7 +47,7 @@ def test_a_signal_to_torchrun_saves(
 def test_another_number_of_processes_is_told(tmp_path: Path, tokenizer_folder: Path, records_file: Path) -> None:
     line = command(tmp_path, tokenizer_folder, records_file, "strategy=fsdp", "trainer.devices=3")
     told = begun(line, tmp_path).communicate(timeout=120)[0]
-    assert "torchrun has started 2 processes, 2 on each node, and the run wants 3 processes on 1 node" in told
+    assert "torchrun started 2 processes, 2 per node, but the run needs 3 processes on 1 node" in told
     assert "torchrun --nnodes=1 --nproc-per-node=3" in told
 
 

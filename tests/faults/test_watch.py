@@ -67,7 +67,7 @@ def test_a_run_is_followed_until_it_is_killed(start: Callable[..., Started], run
     assert out.startswith("test: killed (process ")
     assert "saved up to step" in out
     assert "the run was killed before it was complete" in err
-    assert "goes on from its last checkpoint" in err
+    assert "resume from its last checkpoint" in err
 
 
 def test_a_run_that_was_asked_to_stop_says_so(start: Callable[..., Started], run: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_job_that_is_stopped_is_waited_for_until_it_goes_on(start: Callable[..
     process.wait(30)
     watcher = subprocess.Popen(watching(run), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert watcher.stdout is not None
-    assert "waiting for it to go on" in watcher.stdout.readline()
+    assert "waiting for it to resume" in watcher.stdout.readline()
     # The same job once more, with fewer steps to go.
     steps = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["step"]
     again = start(
@@ -134,11 +134,11 @@ def test_a_folder_without_figures(tmp_path: Path) -> None:
     (tmp_path / "run" / "run.json").write_text('{"id": "abc"}')
     done = watch(tmp_path / "run", "--once")
     assert done.returncode == 0
-    assert done.stdout.startswith("run: stopped (no process writes in it")
+    assert done.stdout.startswith("run: stopped (no process is writing")
     (tmp_path / "run" / "run.json").write_text("{")
     damaged = watch(tmp_path / "run", "--once")
     assert damaged.returncode == 2
-    assert "not valid JSON" in damaged.stderr
+    assert "invalid JSON" in damaged.stderr
     assert "Traceback" not in damaged.stderr
 
 
@@ -146,7 +146,14 @@ def test_the_end_of_training_tells_what_to_type_next(train: Train, run: Path) ->
     done = train()
     assert done.returncode == 0
     told = done.stdout[done.stdout.index("done\n") :]
-    for needed in ("loss", "time in steps", "tokens", "peak memory", f"galpaca report {run}", f"galpaca export {run} "):
+    for needed in (
+        "loss",
+        "time in training steps",
+        "tokens",
+        "peak memory",
+        f"galpaca report {run}",
+        f"galpaca export {run} ",
+    ):
         assert needed in told
     assert str(run / "model") in told
     assert str(run / "report.html") in told
@@ -157,5 +164,5 @@ def test_a_report_that_cannot_be_written_fails_no_run(train: Train, run: Path) -
     (run / "report.html").mkdir(parents=True)
     done = train()
     assert done.returncode == 0, done.stderr
-    assert "the report is not written" in done.stdout
+    assert "cannot write the report" in done.stdout
     assert (run / "model").is_dir()

@@ -95,7 +95,7 @@ def test_the_newest_whole_checkpoint_is_taken(run: Path, tmp_path: Path, capsys:
     shutil.copytree(run, copy)
     (copy / "checkpoints" / "step-00000004" / "rank-00001.safetensors").unlink()
     export(copy, tmp_path / "model")
-    assert "step-00000004 is left out: rank-00001.safetensors is missing" in capsys.readouterr().out
+    assert "step-00000004: rank-00001.safetensors is missing" in capsys.readouterr().out
     assert_logits_equal(tmp_path / "model", trained(copy / "checkpoints" / "step-00000002"))
 
 

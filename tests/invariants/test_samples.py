@@ -71,7 +71,7 @@ def test_stopped_and_gone_on(train: Train, tmp_path: Path, prompts: Path) -> Non
         ("", "the file is empty"),
         ('{"instruction": " ", "input": ""}\n', "the instruction is empty"),
         ('{"instruction": "x", "input": "", "answer": "y"}\n', "'answer'"),
-        (json.dumps({"instruction": "word " * 400, "input": ""}), "tokens, and the model takes"),
+        (json.dumps({"instruction": "word " * 400, "input": ""}), "tokens, but the context length"),
     ],
 )
 def test_bad_questions_are_told_before_anything_is_written(train: Train, tmp_path: Path, text: str, told: str) -> None:

@@ -95,8 +95,8 @@ def test_counts_below_one_are_problems_and_none_is_no_count() -> None:
     with pytest.raises(InputErrors) as caught:
         problems.raise_any()
     assert [(problem.where, problem.what) for problem in caught.value.problems] == [
-        ("batch.examples", "0 is too few"),
-        ("batch.max_tokens", "-3 is too few"),
+        ("batch.examples", "must be at least 1, got 0"),
+        ("batch.max_tokens", "must be at least 1, got -3"),
     ]
 
 

@@ -1,4 +1,4 @@
-"""The model that ``generate`` and ``chat`` ask, and how."""
+"""Options shared by ``generate`` and ``chat``: which model to load, and how to sample from it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Which model, and how it is loaded and asked.
+    """Which model to load, and how to sample from it.
 
     Attributes:
-        model: released folder, run folder or Hub id.
-        dtype: of its weights; None is the folder's on a GPU and float32 on a CPU.
-        template: None is what the folder says.
-        settings: as given.
-        max_new_tokens: None is what the folder says.
+        model: a released folder, a run folder or a Hub id.
+        dtype: dtype of the weights; None means the folder's own on a GPU and float32 on a CPU.
+        template: prompt template; None takes the folder's own.
+        settings: sampling settings from the command line.
+        max_new_tokens: most tokens of an answer; None takes the folder's default.
     """
 
     model: str
@@ -35,15 +35,17 @@ class ModelOptions:
     max_new_tokens: int | None
 
     def check(self) -> None:
-        """Raises:
-        InputError: settings that make no sense, or a folder without a model; before anything heavy is loaded.
+        """Checks the settings and the model's folder, before anything heavy is loaded.
+
+        Raises:
+            InputError: invalid settings, or a folder without a model.
         """
         given = self.settings
         find_model(self.model)
         (given if self.max_new_tokens is None else replace(given, max_new_tokens=self.max_new_tokens)).check()
 
     def load(self, console: Console) -> tuple[Loaded, Settings]:
-        """The model, and the settings with its own length of an answer where none is given."""
+        """Loads the model; its default answer length fills in where none was given."""
         # Not where nobody watches: a log would show an empty line.
         shown = console.status(f"loading {self.model}") if console.is_terminal else nullcontext()
         with told_in_own_options(), shown:

@@ -1,4 +1,4 @@
-"""Several models by name, each under a label of its own."""
+"""Several models by name, each with its own label."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Found = TypeVar("Found")
 
 
 class Labelled(NamedTuple):
-    """A model, and what it is called on the page."""
+    """A model and its label on the page."""
 
     label: str
     model: str
 
 
 def labelled_models(given: Sequence[str], problems: Problems) -> list[Labelled]:
-    """Reads ``MODEL`` or ``LABEL=MODEL``, and adds what is wrong to the problems.
+    """Parses ``MODEL`` or ``LABEL=MODEL``; errors are added to the problems.
 
-    A run's model is called as the run, any other as the last part of its name.
+    A run's model is labelled with the run's name, any other with the last part of its own name.
     """
     models = [_labelled(text) for text in given]
     for one in models:
@@ -32,15 +32,15 @@ def labelled_models(given: Sequence[str], problems: Problems) -> list[Labelled]:
     for label in [label for label, count in Counter(one.label for one in models).items() if count > 1]:
         same = [one.model for one in models if one.label == label]
         problems.add(
-            f"{len(same)} models are called {label!r}: {' and '.join(same)}",
+            f"{len(same)} models have the label {label!r}: {' and '.join(same)}",
             where="MODEL",
-            fix=f"a name before each: first={same[0]} second={same[1]}",
+            fix=f"give each a label: first={same[0]} second={same[1]}",
         )
     return models
 
 
 def collect(problems: Problems, find: Callable[[], Found]) -> Found | None:
-    """What ``find`` returns; what it raises goes to the problems."""
+    """Returns what ``find`` returns; input errors that it raises are added to the problems."""
     try:
         return find()
     except InputErrors as error:
@@ -51,7 +51,7 @@ def collect(problems: Problems, find: Callable[[], Found]) -> Found | None:
 
 
 def nearest(name: str, names: Sequence[str]) -> str:
-    """The names that look like it, as words for a fix; empty where none does."""
+    """Similar names, joined for a ``fix``; empty if there are none."""
     return " or ".join(difflib.get_close_matches(name, names, n=3, cutoff=0.6))
 
 

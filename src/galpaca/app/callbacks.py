@@ -1,4 +1,4 @@
-"""What watches a run while it trains, put together in the order in which it must act."""
+"""The callbacks of a training run, in the order in which they must act."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def make_policy(config: Config, folder: RunFolder, steps: Steps) -> NonFinitePolicy:
-    """For steps whose loss or gradient is not finite."""
+    """The policy for steps whose loss or gradient is not finite."""
     from galpaca.training.guard import NonFinitePolicy
 
     return NonFinitePolicy(
@@ -75,8 +75,10 @@ def make_checkpointer(
     file: MetricsFile | None,
     sinks: Sequence[Sink],
 ) -> Checkpointer:
-    """Args:
-    sinks: of what a checkpoint has cost.
+    """Takes checkpoints during training, commits them and removes old ones.
+
+    Args:
+        sinks: receive what each checkpoint cost.
     """
     from galpaca.training.checkpoints.callback import Cadence, Checkpointer
 
@@ -112,7 +114,7 @@ def in_order(
     samples: Samples | None,
     loggers: Sequence[Logger],
 ) -> list[L.Callback]:
-    """The watch sees each place first; a step's figures come before the checkpoint that counts on them."""
+    """All callbacks: the hang watch sees each event first, and metrics come before the checkpoint that needs them."""
     from galpaca.training.notice import ComesBack
     from galpaca.training.validation import MissedValidation
 
@@ -134,7 +136,7 @@ def _hang_watch(config: Config, folder: RunFolder) -> list[L.Callback]:
 
 
 def _validation_is_missing(folder: RunFolder, steps: Steps, step: int, every_steps: int) -> bool:
-    """Of the step that the run goes on after."""
+    """Whether the validation of the step to resume from is due but missing."""
     is_due = step > 0 and (step % every_steps == 0 or step == steps.num_steps)
     return is_due and bool(len(steps.module.val_indices)) and step not in validation_losses(folder.metrics)
 

@@ -1,4 +1,4 @@
-"""What a model card tells of a run, from what the run has written down."""
+"""The facts of a model card, read from the run folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Rows = list[tuple[str, str]]
 
 
 def card_facts(folder: RunFolder, record: RunRecord, manifest: Manifest, base: Base, model_path: str) -> CardFacts:
-    """The facts of one checkpoint: what was done after it does not count."""
+    """The facts of one checkpoint; later steps do not count."""
     from galpaca.release.card import CardFacts
 
     told = record.content["release"]
@@ -44,10 +44,10 @@ def card_facts(folder: RunFolder, record: RunRecord, manifest: Manifest, base: B
 
 
 def figures_of(folder: RunFolder, last_step: int | None = None) -> dict[str, Any]:
-    """The run in a few numbers, over all its starts, from ``metrics.jsonl``.
+    """Summary metrics of the run over all its starts, from ``metrics.jsonl``.
 
     Args:
-        last_step: leave out what came after it.
+        last_step: ignore later steps.
     """
     lines = [line for line in read_metrics(folder.metrics) if last_step is None or line["step"] <= last_step]
     return final_figures([line for line in lines if "loss" in line], [line for line in lines if "val_loss" in line])
@@ -59,7 +59,7 @@ def result_rows(final: Mapping[str, Any]) -> Rows:
         *([("validation loss", _loss(final["val_loss"]))] if "val_loss" in final else []),
         ("steps", f"{final['steps']:,}"),
         ("time in steps", format_duration(final["train_seconds"])),
-        ("tokens", f"{final['tokens']:,}, {final['tokens_per_second'] or 0:,.0f} a second"),
+        ("tokens", f"{final['tokens']:,} ({final['tokens_per_second'] or 0:,.0f} tokens/s)"),
         ("peak memory", f"{format_bytes(final['peak_memory_bytes'] or 0)} a process"),
     ]
     if final["skipped_steps"]:
@@ -67,17 +67,21 @@ def result_rows(final: Mapping[str, Any]) -> Rows:
     return rows
 
 
-# Label of a row, the keys of the recipe that it tells of, and how.
+# Label of a row, the recipe keys it shows, and their format.
 _RECIPE: Sequence[tuple[str, tuple[str, ...], Callable[..., str]]] = (
-    ("examples a step", ("batch.examples",), "{:,}".format),
-    ("context", ("data.max_length",), "{:,} tokens".format),
-    ("optimizer", ("optim.beta1", "optim.beta2", "optim.weight_decay"), "AdamW, betas {} and {}, decay {}".format),
+    ("examples per step", ("batch.examples",), "{:,}".format),
+    ("context length", ("data.max_length",), "{:,} tokens".format),
+    (
+        "optimizer",
+        ("optim.beta1", "optim.beta2", "optim.weight_decay"),
+        "AdamW, betas {} and {}, weight decay {}".format,
+    ),
     ("learning rate", ("optim.lr", "optim.schedule", "optim.warmup_ratio"), "{:g}, {}, warm-up {:.0%}".format),
-    ("clip norm", ("optim.clip_norm",), "{}".format),
-    ("moments", ("optim.moments_dtype",), "{}".format),
-    ("dropout", ("model.dropout", "model.attention_dropout"), "{}, of attention {}".format),
+    ("gradient clip norm", ("optim.clip_norm",), "{}".format),
+    ("Adam moments", ("optim.moments_dtype",), "{}".format),
+    ("dropout", ("model.dropout", "model.attention_dropout"), "{}, attention {}".format),
     ("precision", ("precision",), "{}".format),
-    ("template", ("data.template",), "{}".format),
+    ("prompt template", ("data.template",), "{}".format),
     ("seed", ("seed",), "{}".format),
 )
 
@@ -95,7 +99,7 @@ def _recipe_rows(manifest: Manifest, record: RunRecord) -> Rows:
 
 
 def _receipt_rows(manifest: Manifest, record: RunRecord) -> Rows:
-    """The file's name and not its path, which is nobody's business."""
+    """Only the file's name is shown: its path is private."""
     rows = Receipt(**{**record.content["receipt"], "source": record.content["release"]["dataset"]}).rows()
     held_out = record.content["examples"]["validation"]
     return [
@@ -106,7 +110,7 @@ def _receipt_rows(manifest: Manifest, record: RunRecord) -> Rows:
 
 
 def _machine_rows(folder: RunFolder, record: RunRecord, last_step: int) -> Rows:
-    """A row for each start that made steps which are still in the model, with the time they took."""
+    """A row for each start whose steps are part of the model, with the time they took."""
     seconds = {line["step"]: line["step_seconds"] for line in read_metrics(folder.metrics) if "loss" in line}
     starts, rows = record.content["starts"], []
     for number, start in enumerate(starts):

@@ -1,4 +1,4 @@
-"""``galpaca checkpoints``: what checkpoints a run has, and whether they are whole."""
+"""``galpaca checkpoints``: lists and verifies a run's checkpoints."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Row:
     """One checkpoint.
 
     Attributes:
-        step: after which it was taken.
-        time: when, UTC; None where its manifest cannot be read.
-        bytes: on disk.
-        loss, val_loss: of that step, where ``metrics.jsonl`` has them.
-        num_ranks: that wrote it.
-        stall_seconds, write_seconds: that training stood still for it, and that it was being written.
-        damage: what is wrong with it; empty if it is whole.
+        step: optimizer step after which it was saved.
+        time: when it was saved, UTC; None if its manifest cannot be read.
+        bytes: size on disk.
+        loss, val_loss: losses of that step, if ``metrics.jsonl`` has them.
+        num_ranks: number of ranks that wrote it.
+        stall_seconds, write_seconds: how long training waited for it, and how long writing took.
+        damage: what is wrong with it; empty if it is intact.
     """
 
     step: int
@@ -47,13 +47,13 @@ def list_checkpoints(run: str, *, contents: bool, as_json: bool) -> None:
     """Prints the checkpoints of a run, oldest first.
 
     Args:
-        run: its folder.
-        contents: read all files and compare checksums; else sizes only.
-        as_json: one line for each instead of a table.
+        run: run folder.
+        contents: read all files and compare checksums; otherwise compare sizes only.
+        as_json: print one line of JSON per checkpoint instead of a table.
 
     Raises:
-        InputError: no run folder.
-        GalpacaError: at the end, where a checkpoint is damaged.
+        InputError: not a run folder.
+        GalpacaError: at the end, if a checkpoint is damaged.
     """
     folder = find_run(Path(run))
     figures = _figures(folder)
@@ -70,12 +70,14 @@ def list_checkpoints(run: str, *, contents: bool, as_json: bool) -> None:
             f"{len(damaged)} of {len(rows)} checkpoints are damaged: " + ", ".join(f"step {r.step}" for r in damaged),
             where=folder.checkpoints,
             why="; ".join(reason for row in damaged for reason in row.damage),
-            fix=f"the same training command goes on from step {whole[-1]}" if whole else "restore them from a copy",
+            fix=f"rerun the training command to resume from step {whole[-1]}"
+            if whole
+            else "restore them from a backup",
         )
 
 
 def _figures(folder: RunFolder) -> dict[int, dict[str, float]]:
-    """All that ``metrics.jsonl`` tells of a step, by step."""
+    """All metrics in ``metrics.jsonl``, by step."""
     figures: dict[int, dict[str, float]] = {}
     history = read_history(folder.metrics)
     for line in (*history.steps, *history.validations):
@@ -84,7 +86,7 @@ def _figures(folder: RunFolder) -> dict[int, dict[str, float]]:
 
 
 def _row(folder: RunFolder, step: int, figures: Mapping[str, float], contents: bool) -> Row | None:
-    """None if it was removed meanwhile, as a run that is alive does with its old ones."""
+    """None if it was removed meanwhile: a live run removes old checkpoints."""
     checkpoint = folder.checkpoint(step)
     found = damage(checkpoint, contents=contents)
     try:
@@ -113,9 +115,9 @@ def _show(console: Console, folder: RunFolder, rows: list[Row], contents: bool) 
         console.print(f"{folder.path} has no checkpoint yet")
         return
     table = Table(box=None, header_style="cyan", pad_edge=False)
-    for header in ("step", "taken (UTC)", "size", "loss", "val loss", "wait, write", "state"):
+    for header in ("step", "taken (UTC)", "size", "loss", "val loss", "stall, write", "state"):
         table.add_column(header, justify="left" if header in ("taken (UTC)", "state") else "right", no_wrap=True)
-    whole = "[green]whole[/green]" if contents else "complete"
+    whole = "[green]verified[/green]" if contents else "complete"
     for row in rows:
         table.add_row(
             f"{row.step:,}",

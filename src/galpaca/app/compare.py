@@ -1,4 +1,4 @@
-"""``galpaca compare``: the same prompts and records through several models, side by side on a page."""
+"""``galpaca compare``: several models on the same prompts and records, side by side on one page."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ SHIPPED_PROMPTS = "galpaca's own"
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """What the command line says.
+    """Options of ``galpaca compare``.
 
     Attributes:
-        models: ``MODEL`` or ``LABEL=MODEL``; differences are to the first.
-        out: the page.
-        json: all figures, where they are wanted too.
-        prompts: file of prompts; None are those of the package.
-        records: file of records that no model was trained on.
+        models: ``MODEL`` or ``LABEL=MODEL``; differences are relative to the first.
+        out: output HTML file.
+        json: optional JSON file with all metrics.
+        prompts: prompts file; None uses the built-in prompts.
+        records: file of held-out records.
         dtype, template: as for ``load_any``.
-        max_new_tokens: of every answer.
-        batch_size: prompts at a time; None is 16 on a GPU and 8 on a CPU.
-        max_length: tokens after which a record is cut, and so left out.
-        seed: of the bootstrap.
+        max_new_tokens: most tokens of an answer.
+        batch_size: prompts per batch; None means 16 on a GPU and 8 on a CPU.
+        max_length: records longer than this many tokens are left out.
+        seed: seed of the bootstrap.
     """
 
     models: Sequence[str]
@@ -63,10 +63,10 @@ class CompareOptions:
 
 
 def compare(options: CompareOptions) -> None:
-    """Asks each model in turn, and writes the page. What a model has answered is kept beside it.
+    """Runs each model in turn and writes the page. Answers are cached beside it, so a rerun resumes.
 
     Raises:
-        InputError: whatever is wrong with models, prompts, records or places; all of it before a model is loaded.
+        InputError: invalid models, prompts, records or paths, all reported before a model is loaded.
     """
     console = make_console()
     models, prompts, held_out = _door(options)
@@ -87,9 +87,9 @@ def _door(options: CompareOptions) -> tuple[list[Labelled], AskedPrompts, HeldOu
     problems = Problems()
     if len(options.models) < 2:
         problems.add(
-            "one model alone is compared with nothing",
+            f"compare needs at least two models, got {len(options.models)}",
             where="MODEL",
-            fix="two models or more; galpaca evaluate MODEL --records FILE for one",
+            fix="name two or more; to measure one model, use galpaca evaluate MODEL --records FILE",
         )
     models = labelled_models(options.models, problems)
     for option, value in (
@@ -98,7 +98,7 @@ def _door(options: CompareOptions) -> tuple[list[Labelled], AskedPrompts, HeldOu
         ("--max-length", options.max_length),
     ):
         if value is not None and value < 1:
-            problems.add(f"{value} is too few", where=option, fix="1 or more")
+            problems.add(f"must be at least 1, got {value}", where=option, fix=f"{option} 1 or more")
     with told_in_own_options():
         prompts = collect(problems, lambda: _prompts(options.prompts))
         records = options.records
@@ -111,9 +111,9 @@ def _door(options: CompareOptions) -> tuple[list[Labelled], AskedPrompts, HeldOu
     collect(problems, lambda: check_replaceable(options.out, "galpaca compare"))
     for path in [options.out, *([options.json] if options.json else [])]:
         if path.is_dir() and path != options.out:
-            problems.add("this is a folder, not a file", where=path, fix="name a file in it")
+            problems.add("expected a file, found a folder", where=path, fix="name a file in it")
         elif not path.absolute().parent.is_dir():
-            problems.add("there is no such folder", where=path.parent, fix="make it, or another place")
+            problems.add("no such folder", where=path.parent, fix="create it, or choose another place")
     problems.raise_any()
     assert prompts is not None
     return models, prompts, held_out
@@ -131,7 +131,7 @@ def _prompts(path: Path | None) -> AskedPrompts:
 def _content(
     options: CompareOptions, prompts: AskedPrompts, held_out: HeldOut | None, measured: Sequence[Any]
 ) -> dict[str, Any]:
-    """All that the page shows, and the JSON file holds."""
+    """Everything that the page shows and the JSON file contains."""
     from galpaca.inference.figures import answer_rows
 
     answers = [one.answers for one in measured]
@@ -178,9 +178,9 @@ def _of_records(options: CompareOptions, held_out: HeldOut, measured: Sequence[A
     ]
     if not used:
         raise InputError(
-            f"not one of {len(held_out.records):,} records fits into all models",
+            f"none of the {len(held_out.records):,} records fits into the context of every model",
             where=held_out.source,
-            fix="shorter records, or a larger --max-length",
+            fix="use shorter records, or a larger --max-length",
         )
     figures = Measured(
         categories=[held_out.categories[i] for i in used],
@@ -211,10 +211,10 @@ def _write(options: CompareOptions, content: Mapping[str, Any], console: Console
         replace_file(options.out, render_comparison(content))
     except OSError as error:
         raise InputError(
-            f"the page cannot be written: {error.strerror}",
+            f"cannot write the page: {error.strerror}",
             where=options.out,
-            why="the answers are kept, and the same command writes it from them",
-            fix="make room, or --out another place",
+            why="answers are kept: rerunning the command writes the page from them",
+            fix="free disk space, or choose another --out",
         ) from None
     files = [("page", str(options.out)), *([("figures", str(options.json))] if options.json else [])]
     show_rows(console, "compared", [*summary(content), *files])

@@ -22,9 +22,9 @@ _SECTIONS: Mapping[str, Any] = {name: kind for name, kind in get_type_hints(Conf
 
 
 def register() -> None:
-    """Teaches Hydra the keys: all of them, with the defaults of the records above, under the name ``every_key``.
+    """Registers every configuration key with Hydra, with the defaults above, under the name ``every_key``.
 
-    So each can be overridden without a plus, and the files of ``conf/`` hold only what they decide.
+    So each can be overridden without a plus, and the files in ``conf/`` contain only what they change.
     ``${galpaca:FILE}`` in them is a file of the installed package.
     """
     every_key: dict[str, Any] = {
@@ -36,7 +36,7 @@ def register() -> None:
 
 
 def compose(overrides: Sequence[str]) -> tuple[Config, str]:
-    """The configuration that ``train.py`` would compose of these overrides, and the same as YAML.
+    """Composes the configuration as ``train.py`` would, and returns it with its YAML.
 
     Raises:
         InputError: as ``parse``.
@@ -54,14 +54,14 @@ def resolve(node: DictConfig) -> tuple[Config, str]:
     """The configuration behind a composed node, interpolations resolved, and the same as YAML.
 
     Raises:
-        InputError: an interpolation that leads nowhere, or as ``parse``.
+        InputError: an interpolation that does not resolve, or as ``parse``.
     """
     try:
         OmegaConf.to_container(node, resolve=True)  # its errors know the key, those of resolve do not
         OmegaConf.resolve(node)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None)
-        fix = f"{key}=VALUE, or mend the ${{...}} in the file that sets it" if key else "mend the ${...}"
+        fix = f"{key}=VALUE, or fix the ${{...}} in the file that sets it" if key else "fix the ${...}"
         raise InputError(str(error).splitlines()[0], where=key or "configuration", fix=fix) from None
     return parse(node), OmegaConf.to_yaml(node)
 
@@ -78,7 +78,7 @@ def parse(node: DictConfig) -> Config:
     sections: dict[str, Any] = {}
     for name in known:
         if OmegaConf.is_missing(node, name):
-            problems.add("no value is given", where=name, fix=f"{name}=VALUE")
+            problems.add("missing value", where=name, fix=f"{name}=VALUE")
         elif name == "seed" and name in node:
             sections[name] = _seed(problems, node[name])
         elif name in node:
@@ -90,13 +90,15 @@ def parse(node: DictConfig) -> Config:
 
 def _seed(problems: Problems, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
-        problems.add(f"{value!r} is no seed", where="seed", fix=f"seed={Config.seed} or another whole number from 0")
+        problems.add(f"must be an integer in [0, 2**63), got {value!r}", where="seed", fix=f"seed={Config.seed}")
     return value
 
 
 def _parse_section(problems: Problems, name: str, node: Any, section: type) -> Any:
     if not isinstance(node, DictConfig):
-        problems.add(f"{node!r} where a group belongs", where=name, fix=f"{name}=ONE_OF_ITS_FILES or {name}.KEY=VALUE")
+        problems.add(
+            f"must be a config group, got {node!r}", where=name, fix=f"{name}=ONE_OF_ITS_FILES or {name}.KEY=VALUE"
+        )
         return None
     known = [item.name for item in fields(section)]
     required = [item.name for item in fields(section) if item.default is MISSING and item.default_factory is MISSING]
@@ -104,7 +106,7 @@ def _parse_section(problems: Problems, name: str, node: Any, section: type) -> A
     _check_keys(problems, node, known, f"{name}.")
     for key in known:
         if OmegaConf.is_missing(node, key) or (key in required and node.get(key) is None):
-            problems.add("no value is given", where=f"{name}.{key}", fix=f"{name}.{key}=VALUE")
+            problems.add("missing value", where=f"{name}.{key}", fix=f"{name}.{key}=VALUE")
     values = _typed(problems, name, node, section)
     if problems.count > before:
         return None
@@ -129,12 +131,12 @@ def _typed(problems: Problems, name: str, node: DictConfig, section: type) -> di
             values[key] = _plain(schema[key])
         except OmegaConfBaseException:
             if value is None and item.default is MISSING:
-                continue  # told as missing
+                continue  # reported as missing
             kind = next(
-                (words for start, words in _KINDS.items() if _type_name(item).startswith(start)), "such a value"
+                (words for start, words in _KINDS.items() if _type_name(item).startswith(start)), "a valid value"
             )
-            example = "" if item.default in (None, MISSING) else f", for instance {name}.{key}={item.default}"
-            problems.add(f"{value!r} is no {kind}", where=f"{name}.{key}", fix=f"{name}.{key}=VALUE{example}")
+            example = "" if item.default in (None, MISSING) else f", e.g. {name}.{key}={item.default}"
+            problems.add(f"must be {kind}, got {value!r}", where=f"{name}.{key}", fix=f"{name}.{key}=VALUE{example}")
     return values
 
 
@@ -142,7 +144,7 @@ def _type_name(item: Field[Any]) -> str:
     return getattr(item.type, "__name__", None) or str(item.type)
 
 
-_KINDS = {"int": "whole number", "float": "number", "str": "text", "bool": "true or false", "dict": "group of keys"}
+_KINDS = {"int": "an integer", "float": "a number", "str": "a string", "bool": "true or false", "dict": "a mapping"}
 
 
 def _plain(value: Any) -> Any:
@@ -153,7 +155,7 @@ def _check_keys(problems: Problems, node: DictConfig, known: Any, prefix: str) -
     for key in (str(key) for key in node):
         if key not in known:
             near = difflib.get_close_matches(key, list(known), n=1)
-            fix = f"did you mean {prefix}{near[0]}?" if near else f"the keys are {', '.join(sorted(known))}"
+            fix = f"did you mean {prefix}{near[0]}?" if near else f"known keys: {', '.join(sorted(known))}"
             if (prefix, key) == ("", "experiment"):
-                fix = 'begin the experiment\'s file with the line "# @package _global_"'
+                fix = 'start the experiment file with the line "# @package _global_"'
             problems.add("unknown key", where=f"{prefix}{key}", fix=fix)

@@ -48,9 +48,9 @@ class Config:
         return is_fast(self.trainer.accelerator, self.precision.name, self.model.attention_dropout)
 
     def recipe(self) -> dict[str, Any]:
-        """What decides the trained weights, flat; a run that goes on must keep it.
+        """The flat set of values that decide the trained weights; it must not change when a run is resumed.
 
-        Devices, strategy, packing, compilation, logging, checkpoints, release and the places of files may change: they
+        Devices, strategy, packing, compilation, logging, checkpoints, release and file locations may change: they
         move the weights by rounding at most.
         """
         free = {

@@ -1,4 +1,4 @@
-"""What a person sees of a run in the terminal."""
+"""Console output."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-# In a log file a line now and then stands for the bar.
+# In a log file, an occasional line replaces the progress bar.
 _LOG_EVERY_SECONDS = 15.0
 
 
@@ -33,7 +33,7 @@ _SPEED_SECONDS = 3600.0
 
 @contextmanager
 def counting(console: Console, title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar that is told how many are done so far."""
+    """Shows a progress bar; yields a function that sets how many items are done."""
     with Progress(
         TextColumn(title),
         BarColumn(),
@@ -48,7 +48,7 @@ def counting(console: Console, title: str, total: int) -> Iterator[Callable[[int
 
 
 class TrainingProgress:
-    """Shows each step's figures: a bar in a terminal, a line now and then in a log file. A ``Sink`` of metrics."""
+    """Shows training progress: a bar in a terminal, an occasional line in a log file. A ``Sink`` of metrics."""
 
     def __init__(self, console: Console, num_steps: int, first_step: int) -> None:
         self.console, self.num_steps = console, num_steps

@@ -1,4 +1,4 @@
-"""``galpaca demo``: train a small model on facts of science, then ask it."""
+"""``galpaca demo``: trains a small model on science facts, then quizzes it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NUM_SHOWN = 5
 
 @dataclass(frozen=True)
 class Answered:
-    """A question, the record's answer and the model's."""
+    """A question, the expected answer and the model's answer."""
 
     instruction: str
     input: str
@@ -34,7 +34,7 @@ class Answered:
 
 
 def demo(overrides: Sequence[str]) -> None:
-    """Trains (or goes on, or finds the run complete) and shows what the model learned.
+    """Trains (or resumes, or finds the run complete) and shows what the model learned.
 
     Args:
         overrides: ``KEY=VALUE`` on top of ``+experiment=demo``.
@@ -45,12 +45,12 @@ def demo(overrides: Sequence[str]) -> None:
 
     folder = train(config, resolved)
     trained, held_out = ask(folder)
-    _show(console, "asked in the words it was trained on", trained)
-    _show(console, "asked in words it has never seen", held_out)
+    _show(console, "questions worded as in training", trained)
+    _show(console, "questions in unseen wording", held_out)
     console.print(
         f"\nThe model is {folder.model}, its figures are {folder.metrics}, its card {folder.model}/README.md."
     )
-    console.print(f"To train it again: rm -r {folder.path}")
+    console.print(f"To start over: rm -r {folder.path}")
 
 
 def ask(folder: RunFolder, num_asked: int = NUM_ASKED) -> tuple[list[Answered], list[Answered]]:
@@ -83,10 +83,10 @@ def _records(name: str) -> list[dict[str, str]]:
 
 def _show(console: Console, title: str, answered: Sequence[Answered]) -> None:
     right = sum(item.right for item in answered)
-    console.print(f"\n[bold]{title}[/bold]: {right} of {len(answered)} answers equal the record's, word for word")
+    console.print(f"\n[bold]{title}[/bold]: {right} of {len(answered)} answers match the record exactly")
     for item in answered[:_NUM_SHOWN]:
         question = f"{item.instruction} {item.input}".strip()
         console.print(f"  {question}", style="cyan", markup=False)
         console.print(f"    {item.answer}", style="green" if item.right else "red", markup=False)
         if not item.right:
-            console.print(f"    (the record says: {item.expected})", markup=False)
+            console.print(f"    (expected: {item.expected})", markup=False)

@@ -1,4 +1,4 @@
-"""How commands begin and end: composition by Hydra, errors as text, exit codes."""
+"""How commands start and end: Hydra composition, error messages, exit codes."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _OF_ANOTHER_RANK = 1
 
 
 def guarded(command: Callable[[], object]) -> int:
-    """Runs a command and turns what it raises into a message and an exit code.
+    """Runs a command and turns its errors into a message and an exit code.
 
-    A job of SLURM that was warned by SIGUSR1, or is being preempted, goes back into the queue.
+    A SLURM job that was warned by SIGUSR1 or is being preempted is requeued.
 
     Returns:
-        0 done, 2 the user's mistake, 143 stopped by a signal, 1 anything else that ``galpaca`` foresees.
+        0 on success, 2 for a user error, 143 if stopped by a signal, 1 for any other foreseen error.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -89,9 +89,9 @@ def _let_rank_0_speak() -> None:
 
 def _told(error: OSError) -> GalpacaError:
     return GalpacaError(
-        f"nothing more can be written: {error.strerror}",
+        f"cannot write: {error.strerror}",
         where=error.filename or "",
-        fix="make room (or another run.root), and the same command goes on from the last checkpoint",
+        fix="free disk space (or set another run.root), then rerun the command to resume from the last checkpoint",
     )
 
 

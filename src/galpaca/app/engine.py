@@ -1,4 +1,4 @@
-"""What the configuration's ``_target_`` entries stand for, made and checked before anything is written."""
+"""Instantiates and checks the configuration's ``_target_`` entries before anything is written."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Engine:
-    """How the run computes."""
+    """Strategy, precision, callbacks and loggers of a run."""
 
     strategy: StepStrategy
     precision: Precision
@@ -52,9 +52,9 @@ def check_machine(config: Config) -> None:
     check_launch(asked)
     if config.strategy.get("sharding_strategy") == "HYBRID_SHARD" and asked.devices == 1 and asked.num_nodes > 1:
         raise InputError(
-            "HYBRID_SHARD shards within a node, and each node has one process",
+            "HYBRID_SHARD shards within a node, but each node has only one process",
             where="strategy.sharding_strategy",
-            fix="strategy=ddp keeps a copy on each; strategy.sharding_strategy=FULL_SHARD shards over all nodes",
+            fix="strategy=ddp (a copy per node), or strategy.sharding_strategy=FULL_SHARD (shards over all nodes)",
         )
     if asked.accelerator != "gpu":
         return
@@ -64,7 +64,7 @@ def check_machine(config: Config) -> None:
     if found < asked.devices:
         fewer = f"trainer.devices={found}, or " if found else ""
         raise InputError(
-            f"{asked.devices} {'GPU is' if asked.devices == 1 else 'GPUs are'} asked for and this machine has {found}",
+            f"the run needs {asked.devices} GPU(s), but this machine has {found}",
             where="trainer.devices",
             why="" if torch.version.cuda else f"torch {torch.__version__} is built without CUDA",
             fix=f"{fewer}trainer=cpu trainer.devices=1 strategy=single for a CPU, or a machine with GPUs (see slurm/)",
@@ -78,14 +78,14 @@ def _check_num_ranks(config: Config, strategy: StepStrategy) -> None:
     name = str(config.strategy["_target_"]).rpartition(".")[2]
     most = "one process" if strategy.max_ranks == 1 else f"{strategy.max_ranks} processes at most"
     raise InputError(
-        f"the strategy {name} takes {most}, and {num_ranks} are asked for",
+        f"strategy={name} supports {most}, got {num_ranks}",
         where="strategy",
         fix="strategy=fsdp or strategy=ddp, or trainer.devices=1 trainer.num_nodes=1",
     )
 
 
 def peak_flops(config: Config) -> float | None:
-    """Operations per second of all the run's GPUs together, if they are of a known kind."""
+    """Peak FLOP/s of all GPUs of the run together; None if the GPU is not listed."""
     if config.trainer.accelerator != "gpu":
         return None
     import torch

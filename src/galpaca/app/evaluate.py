@@ -1,4 +1,4 @@
-"""``galpaca evaluate``: a model's loss on records, or tasks of lm-eval; kept with the model and told in its card."""
+"""``galpaca evaluate``: loss on records, or lm-eval tasks; results are saved with the model and added to its card."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """Which model, and where its results go.
+    """Which model to evaluate, and where to save the results.
 
     Attributes:
         model: released folder, run folder, another model's folder, or Hub id.
-        out: folder of the results; None is the model's own, whose card then tells them.
+        out: results folder; None saves them with the model and adds them to its card.
         dtype, template: as for ``load_any``.
-        max_length: tokens after which a record is cut.
+        max_length: records are truncated to this many tokens.
     """
 
     model: str
@@ -52,15 +52,15 @@ class EvaluateOptions:
 
 @dataclass(frozen=True)
 class TaskOptions:
-    """Which tasks of lm-eval, and how they are run.
+    """Which lm-eval tasks to run, and how.
 
     Attributes:
-        names: of tasks or groups.
-        include_path: folder of further task files.
-        limit: examples of each at most.
-        batch_size: prompts at a time; None is 16 on a GPU and 8 on a CPU.
-        num_fewshot: solved examples in a prompt; None is what the task says.
-        instruct: ask in the model's template; None does so where the model writes its answers.
+        names: names of tasks or groups.
+        include_path: folder with additional task files.
+        limit: most examples per task.
+        batch_size: prompts per batch; None means 16 on a GPU and 8 on a CPU.
+        num_fewshot: few-shot examples per prompt; None uses the task's default.
+        instruct: use the model's prompt template; None does so for generative tasks only.
     """
 
     names: Sequence[str]
@@ -75,7 +75,7 @@ def evaluate_records(options: EvaluateOptions, records: Path) -> None:
     """Loss and perplexity over records, as training counts them, for all and for each category.
 
     Raises:
-        InputError: whatever is wrong with model, records or places.
+        InputError: invalid model, records or paths.
     """
     console = make_console()
     problems = Problems()
@@ -110,10 +110,10 @@ def _records_result(
     losses = losses_shown(loaded, held_out, options.max_length, console)
     if not any(loss.num_targets for loss in losses):
         raise InputError(
-            "there is no target token in any record",
+            "no record has a target token",
             where=held_out.source,
-            why="the prompts alone are longer than the model reads",
-            fix="a larger --max-length, or shorter records",
+            why="the prompts alone fill the context",
+            fix="use a larger --max-length, or shorter records",
         )
     measured = Measured(
         categories=held_out.categories,
@@ -157,38 +157,38 @@ def _show_losses(console: Console, result: Mapping[str, Any]) -> None:
     records = result["records"]
     rows = [(row["category"], _told_loss(row)) for row in result["rows"]]
     if records["cut"]:
-        rows.append(("cut", f"{records['cut']:,} of {records['count']:,} records, as in training"))
-    show_rows(console, "loss over target tokens, perplexity, and 95 % of its draws", rows)
+        rows.append(("truncated", f"{records['cut']:,} of {records['count']:,} records, as in training"))
+    show_rows(console, "loss per target token, perplexity, 95 % confidence interval of the loss", rows)
 
 
 def _told_loss(row: Mapping[str, Any]) -> str:
     loss, perplexity = row["loss"], row["perplexity"]
     interval = "" if loss["low"] is None else f"  [{loss['low']:.4f}, {loss['high']:.4f}]"
-    size = f"  {row['target_tokens']:,} tokens of {row['records']:,} records"
+    size = f"  {row['target_tokens']:,} tokens, {row['records']:,} records"
     return f"{loss['value']:.4f}  {'–' if perplexity is None else f'{perplexity:.4g}'}{interval}{size}"
 
 
 def evaluate_tasks(options: EvaluateOptions, tasks: TaskOptions) -> None:
-    """Runs tasks of lm-eval.
+    """Runs lm-eval tasks.
 
     Raises:
-        InputError: whatever is wrong with model, tasks or places, or lm-eval is not installed.
+        InputError: invalid model, tasks or paths, or lm-eval is not installed.
     """
     console = make_console()
     problems = Problems()
     one, place = _door(options, problems)
     for option, value in (("--limit", tasks.limit), ("--batch-size", tasks.batch_size)):
         if value is not None and value < 1:
-            problems.add(f"{value} is too few", where=option, fix="1 or more")
+            problems.add(f"must be at least 1, got {value}", where=option, fix=f"{option} 1 or more")
     if tasks.num_fewshot is not None and tasks.num_fewshot < 0:
-        problems.add(f"{tasks.num_fewshot} is too few", where="--num-fewshot", fix="0 or more")
+        problems.add(f"must be at least 0, got {tasks.num_fewshot}", where="--num-fewshot", fix="0 or more")
     if not tasks.names:
-        problems.add("no task is named", where="--tasks", fix="--tasks NAME[,NAME]")
+        problems.add("no task given", where="--tasks", fix="--tasks NAME[,NAME]")
     problems.raise_any()
     assert place is not None
     from galpaca.inference.harness import Tasks
 
-    with console.status("looking for the tasks"):
+    with console.status("loading the tasks"):
         to_be_had = Tasks(tasks.names, tasks.include_path)
         found = to_be_had.find()
     with told_in_own_options():
@@ -212,7 +212,9 @@ def _run_task(
 
     instruct = task.generates if options.instruct is None else options.instruct
     size = batch_size_of(loaded, options.batch_size)
-    console.print(f"{task.name}, {'in its template' if instruct else 'in plain text'}", style="bold", markup=False)
+    console.print(
+        f"{task.name}, {'with the prompt template' if instruct else 'as plain text'}", style="bold", markup=False
+    )
     results = tasks.run(
         loaded,
         [task.name],
@@ -236,7 +238,7 @@ def _run_task(
 
 
 def _file_name(task: str, instruct: bool, options: TaskOptions) -> str:
-    """Other settings are other results; the same ones replace what they gave before."""
+    """Each combination of settings has its own file; the same settings overwrite it."""
     parts = [
         re.sub(r"[^\w.-]+", "-", task),
         "template" if instruct else "plain",
@@ -254,7 +256,7 @@ def _told_task(row: Mapping[str, Any]) -> tuple[str, str]:
 
 def _door(options: EvaluateOptions, problems: Problems) -> tuple[Labelled, ResultsPlace | None]:
     if options.max_length is not None and options.max_length < 1:
-        problems.add(f"{options.max_length} is too few", where="--max-length", fix="1 or more")
+        problems.add(f"must be at least 1, got {options.max_length}", where="--max-length", fix="--max-length 512")
     if options.template:
         from galpaca.data.prompts import load_template
 

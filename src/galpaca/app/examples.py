@@ -1,4 +1,4 @@
-"""From the configuration to encoded examples and their steps: the doors at which bad input is refused."""
+"""From the configuration to encoded examples and planned steps, where bad input is rejected."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Examples, and what they were made with.
+    """Encoded examples, and what they were made with.
 
     Attributes:
-        train_indices, val_indices: which examples to train on and which to hold out.
+        train_indices, val_indices: examples for training and for validation.
         fingerprint: SHA-256 of everything that decides the examples.
     """
 
@@ -48,11 +48,11 @@ class PreparedData:
 
 @dataclass(frozen=True)
 class FoundData:
-    """Data at the door, before anything heavy is imported.
+    """Data that was found and checked before anything heavy is imported.
 
     Attributes:
-        records: read and checked; None where the same file has been encoded before.
-        checked: marks that these records have been encoded, and so are fine.
+        records: the checked records; None if the same file has been encoded before.
+        checked: marker file: these records have been encoded before, so they are valid.
     """
 
     template: Template
@@ -66,10 +66,10 @@ def find_data(spec: DataSpec, run_root: Path) -> FoundData:
     """Finds template and records, and checks records that have never been encoded.
 
     Args:
-        run_root: below which encoded data is kept, unless ``spec`` says where.
+        run_root: parent folder of the encoding cache, unless ``spec`` sets one.
 
     Raises:
-        InputError: anything wrong with template or records.
+        InputError: invalid template or records.
     """
     template = load_template(spec.template)
     source = open_source(spec, run_root)
@@ -83,7 +83,7 @@ def prepare_data(spec: DataSpec, found: FoundData, tokenizer_path: str, console:
     """Encodes the records, or finds them encoded already.
 
     Raises:
-        InputError: anything wrong with tokenizer, lengths or split.
+        InputError: invalid tokenizer, lengths or split.
     """
     source, template = found.source, found.template
     tokenizer = load_tokenizer(tokenizer_path)
@@ -128,7 +128,7 @@ class Steps:
         module: the data, planned.
         num_steps: optimizer steps of the whole run.
         per_epoch: optimizer steps of an epoch.
-        num_ranks: processes that share them.
+        num_ranks: number of ranks.
     """
 
     module: AlpacaDataModule
@@ -138,8 +138,10 @@ class Steps:
 
 
 def plan_steps(config: Config, data: PreparedData) -> Steps:
-    """Raises:
-    InputError: the micro-batch's budget is below the longest example.
+    """Plans every step of the run.
+
+    Raises:
+        InputError: the token budget of a micro-batch is below the longest example.
     """
     from galpaca.training.datamodule import AlpacaDataModule
 
@@ -168,9 +170,9 @@ def _check_count(examples: EncodedExamples, spec: DataSpec) -> None:
     records = examples.receipt.records
     if spec.expected_records is not None and records != spec.expected_records:
         raise InputError(
-            f"{records:,} records where {spec.expected_records:,} are expected",
+            f"expected {spec.expected_records:,} records, got {records:,}",
             where=examples.receipt.source,
-            why="the recipe is stated for that number",
+            why="the recipe is defined for that number",
             fix="data.expected_records=null accepts any number",
         )
 
@@ -179,10 +181,10 @@ def _check_split(
     spec: DataSpec, examples: EncodedExamples, train: npt.NDArray[np.int64], val: npt.NDArray[np.int64]
 ) -> None:
     if not examples.num_targets[train].sum():
-        raise InputError("no training example has a target token", where=spec.path or spec.hub_id, fix="more records")
+        raise InputError("no training example has a target token", where=spec.path or spec.hub_id, fix="add records")
     if spec.val_fraction and (not len(val) or not examples.num_targets[val].sum()):
         raise InputError(
-            f"{spec.val_fraction:.1%} of {len(examples):,} examples hold out no target token",
+            f"{spec.val_fraction:.1%} of {len(examples):,} examples has no target token to validate on",
             where="data.val_fraction",
-            fix="a larger share, or data.val_fraction=0",
+            fix="use a larger fraction, or data.val_fraction=0",
         )

@@ -1,4 +1,4 @@
-"""``galpaca export``: any checkpoint of a run as a Hugging Face folder, and on the Hub if that is asked for."""
+"""``galpaca export``: writes any checkpoint of a run as a Hugging Face folder, and optionally uploads it."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What the command line says.
+    """Options of ``galpaca export``.
 
     Attributes:
-        source: a run's folder, or one of its checkpoints.
-        out: the folder to be.
-        dtype: of the weights on disk; None takes the run's ``release.dtype``.
+        source: a run folder, or one of its checkpoints.
+        out: output folder.
+        dtype: dtype of the weights on disk; None takes the run's ``release.dtype``.
         max_new_tokens: default length of an answer; None takes the run's ``release.max_new_tokens``.
-        shard_gb: most gigabytes (10^9 bytes) of weights in a file; None is what the Hub's tools take.
-        overwrite: replace a model that is there.
-        push: repository on the Hub that the folder goes to, ``OWNER/NAME``.
-        public: let everyone see that repository.
+        shard_gb: maximum shard size in gigabytes (10^9 bytes); None uses the Hub's default.
+        overwrite: replace an existing model.
+        push: Hub repository to upload to, ``OWNER/NAME``.
+        public: make that repository public.
     """
 
     source: Path
@@ -47,11 +47,11 @@ class ExportOptions:
 
 
 def export_run(options: ExportOptions) -> None:
-    """Writes, verifies, and uploads if asked.
+    """Writes and verifies the folder, and uploads it if requested.
 
     Raises:
-        InputError: the user's mistake; nothing is written.
-        GalpacaError: what was written is not what was trained; the Hub refuses it.
+        InputError: a user error; nothing is written.
+        GalpacaError: what was written differs from what was trained, or the upload failed.
     """
     console = make_console()
     folder = find_run(options.source, recorded=True)
@@ -74,19 +74,19 @@ def export_run(options: ExportOptions) -> None:
     )
     release_checkpoint(folder, record, checkpoint, wanted, console)
     rows = [("checkpoint", str(checkpoint)), ("weights", dtype), ("model", str(options.out))]
-    show_rows(console, "exported; weights and logits are the checkpoint's", rows)
+    show_rows(console, "exported; weights and logits match the checkpoint", rows)
     if options.push:
         from galpaca.release.push import push
 
         console.print(f"uploading to {options.push}")
-        console.print(f"it is {push(out, options.push, public=options.public)}")
+        console.print(f"uploaded to {push(out, options.push, public=options.public)}")
 
 
 def choose_checkpoint(folder: RunFolder, source: Path, console: Console) -> Path:
-    """The checkpoint that is asked for, or a run's newest one that is whole.
+    """The requested checkpoint, or the newest intact one of a run.
 
     Raises:
-        InputError: it is damaged, or all of a run's are, or there is none.
+        InputError: it is damaged, all checkpoints are damaged, or there is none.
     """
     steps = folder.saved_steps()
     if source != folder.path:
@@ -104,33 +104,31 @@ def choose_checkpoint(folder: RunFolder, source: Path, console: Console) -> Path
         found = _damage(checkpoint, console)
         if not found:
             return checkpoint
-        problems.add("; ".join(found), where=checkpoint, fix="restore its files from a copy")
-        console.print(f"[yellow]warning:[/yellow] {checkpoint} is left out: {'; '.join(found)}")
+        problems.add("; ".join(found), where=checkpoint, fix="restore its files from a backup")
+        console.print(f"[yellow]warning:[/yellow] skipping damaged checkpoint {checkpoint}: {'; '.join(found)}")
     problems.raise_any()
-    raise InputError(
-        "the run has no checkpoint", where=folder.path, fix="the command that trains, given again, goes on to one"
-    )
+    raise InputError("the run has no checkpoint", where=folder.path, fix="rerun the training command to get one")
 
 
 def _damage(checkpoint: Path, console: Console) -> list[str]:
-    console.print(f"comparing {checkpoint.name} with its checksums")
+    console.print(f"verifying {checkpoint.name}")
     return damage(checkpoint)
 
 
 def _instead(folder: RunFolder, earlier: list[int]) -> str:
-    """Names the newest earlier checkpoint that is whole."""
+    """Names the newest earlier checkpoint that is intact."""
     for step in reversed(earlier):
         if not damage(folder.checkpoint(step)):
-            return f"the one before it is whole: {folder.checkpoint(step)}"
-    return "restore its files from a copy; no earlier checkpoint is whole"
+            return f"use the previous checkpoint, which is intact: {folder.checkpoint(step)}"
+    return "restore its files from a backup; no earlier checkpoint is intact"
 
 
 def _asked(folder: RunFolder, record: RunRecord) -> dict[str, Any]:
     if "release" not in record.content:
         raise InputError(
-            "the run was begun by a galpaca that kept nothing for a release",
+            "the run was started by a version of galpaca that did not save what a release needs",
             where=folder.record,
-            fix="the command that trains, given again, writes it unless the run is complete",
+            fix="rerun the training command to add it, unless the run is complete",
         )
     asked: dict[str, Any] = record.content["release"]
     return asked
@@ -139,11 +137,13 @@ def _asked(folder: RunFolder, record: RunRecord) -> dict[str, Any]:
 def _check(options: ExportOptions, folder: RunFolder) -> None:
     problems = Problems()
     if options.max_new_tokens is not None and options.max_new_tokens < 1:
-        problems.add(f"{options.max_new_tokens} is too few", where="--max-new-tokens", fix="--max-new-tokens 512")
+        problems.add(
+            f"must be at least 1, got {options.max_new_tokens}", where="--max-new-tokens", fix="--max-new-tokens 512"
+        )
     if options.shard_gb is not None and not 0 < options.shard_gb < float("inf"):
-        problems.add(f"{options.shard_gb} is no size", where="--shard-size", fix="--shard-size 5, in 10^9 bytes")
+        problems.add(f"must be > 0, got {options.shard_gb}", where="--shard-size", fix="--shard-size 5, in 10^9 bytes")
     if options.public and not options.push:
-        problems.add("nothing is to be uploaded", where="--public", fix="--push OWNER/NAME --public")
+        problems.add("--public requires --push", where="--public", fix="--push OWNER/NAME --public")
     if options.push:
         from galpaca.release.push import check_push
 
@@ -155,17 +155,17 @@ def _check(options: ExportOptions, folder: RunFolder) -> None:
 def _check_out(problems: Problems, options: ExportOptions, folder: RunFolder) -> None:
     out = options.out.resolve()
     if out == folder.base.resolve() or folder.checkpoints.resolve() in (out, *out.parents):
-        problems.add("the run needs what is there", where=options.out, fix="another folder")
+        problems.add("the run itself needs this folder", where=options.out, fix="choose another folder")
     elif not out.exists():
         return
     elif not options.overwrite:
-        problems.add("there is something already", where=options.out, fix="another folder, or --overwrite")
+        problems.add("already exists", where=options.out, fix="choose another folder, or use --overwrite")
     elif not (out / "config.json").is_file():
         problems.add(
-            "what is there is no model, and is not overwritten",
+            "exists but is not a model, so it is not overwritten",
             where=options.out,
             why="it has no config.json",
-            fix="another folder, or remove it yourself",
+            fix="choose another folder, or delete it yourself",
         )
 
 
@@ -178,5 +178,5 @@ def _check_room(checkpoint: Path, out: Path, dtype: str) -> None:
         raise InputError(
             f"the disk has {format_bytes(free)} free and the weights take {format_bytes(wanted)} in {dtype}",
             where=out,
-            fix="make room, or a folder on another disk" + ("; or --dtype float16" if dtype == "float32" else ""),
+            fix="free disk space, or export to another disk" + ("; or --dtype float16" if dtype == "float32" else ""),
         )

@@ -1,4 +1,4 @@
-"""What a person sees when a run is complete: its figures, where everything is, and what to type next."""
+"""The summary of a complete run: its metrics, where everything is, and what to run next."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def finish(folder: RunFolder, record: RunRecord, console: Console) -> None:
-    """Writes the report and sums up, on rank 0."""
+    """Writes the report and prints the summary, on rank 0."""
     if global_rank() != 0:
         return
     places = [("model", str(folder.model)), *_report_row(folder, console)]
@@ -26,20 +26,20 @@ def finish(folder: RunFolder, record: RunRecord, console: Console) -> None:
 
 
 def next_commands(folder: RunFolder) -> list[tuple[str, str]]:
-    """What one does with a released model, ready to be typed."""
+    """Commands to use the released model, ready to paste."""
     model, run = shlex.quote(str(folder.model)), shlex.quote(str(folder.path))
     return [
-        ("talk with it", f"galpaca chat {model}"),
-        ("ask it once", f'galpaca generate {model} --instruction "..."'),
-        ("its figures", f"galpaca report {run}"),
-        ("share it", f"galpaca export {run} {shlex.quote(folder.path.name + '-hub')} --push OWNER/NAME"),
+        ("chat", f"galpaca chat {model}"),
+        ("generate", f'galpaca generate {model} --instruction "..."'),
+        ("report", f"galpaca report {run}"),
+        ("publish", f"galpaca export {run} {shlex.quote(folder.path.name + '-hub')} --push OWNER/NAME"),
     ]
 
 
 def _report_row(folder: RunFolder, console: Console) -> list[tuple[str, str]]:
-    """A page that cannot be written must not make a failure of a run whose model is there, nor go unsaid."""
+    """A report that cannot be written is a warning: the run itself succeeded."""
     try:
         return [("report", str(write_report([folder.path])))]
     except Exception as error:
-        console.print(f"[yellow]warning:[/yellow] the report is not written: {error}", markup=True)
+        console.print(f"[yellow]warning:[/yellow] cannot write the report: {error}", markup=True)
         return []

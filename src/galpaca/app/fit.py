@@ -1,4 +1,4 @@
-"""Training under Lightning."""
+"""Runs training under Lightning."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ def fit(
     shutdown: Shutdown,
     console: Console,
 ) -> None:
-    """Trains from a checkpoint on, or from the start, and ends with a checkpoint of the last step.
+    """Trains from a checkpoint or from scratch, and ends with a checkpoint of the last step.
 
     Args:
         model: on the meta device.
-        begin: where.
-        loggers: kept open, for what comes after.
+        begin: where to start.
+        loggers: left open for what follows training.
 
     Raises:
-        StoppedBySignal: asked to stop, and saved.
+        StoppedBySignal: the run was asked to stop and has been saved.
     """
     from galpaca.training.checkpoints.store import CheckpointStore
     from galpaca.training.consensus import Consensus
@@ -100,15 +100,15 @@ def fit(
         shutdown.deferred = False
         stop = consensus.agreed_stop or (signal_of(shutdown.urgency) if shutdown.urgency else None)
         if stop and global_rank() == 0:  # others have nothing left to do
-            told = "stopped after the last step, which is saved; the same command releases it"
+            told = "stopped after the last step, which is saved; rerun the command to release the model"
             raise StoppedBySignal(told, stop, agreed=True)
 
 
 def _told_start(record: RunRecord, store: CheckpointStore, before: Sequence[L.Callback]) -> L.Callback:
-    """Writes down how long it took until the first step.
+    """Records how long startup took until the first step.
 
     Args:
-        before: what is done by then, such as the first answers to samples.
+        before: callbacks that run before it, such as the one that answers samples.
     """
     from lightning.pytorch.callbacks import LambdaCallback
 
@@ -127,7 +127,7 @@ def _told_start(record: RunRecord, store: CheckpointStore, before: Sequence[L.Ca
 
 @contextmanager
 def _children_of(trainer: L.Trainer, config: Config) -> Iterator[None]:
-    """Ends the processes that Lightning started along with this one, whichever way this one ends."""
+    """Ends the processes that Lightning launched from this one, however this one ends."""
     import torch
 
     try:
@@ -142,10 +142,10 @@ def _children_of(trainer: L.Trainer, config: Config) -> Iterator[None]:
         _kill_children(trainer)
         advice = memory_advice(config, is_sharded=cast("StepStrategy", trainer.strategy).is_sharded)
         told = GalpacaError(
-            "the GPU is out of memory",
+            "GPU out of memory",
             where=f"batch.max_tokens={config.batch.max_tokens}",
             why=str(error).splitlines()[0],
-            fix="one of these, what costs least first; all but the moments go on with this run:\n"
+            fix="try one of these, cheapest first (all but the moments' dtype can resume this run):\n"
             + "\n".join(f"  {number}. {one}" for number, one in enumerate(advice, start=1)),
         )
         told.of_one_rank = True  # its micro-batches are not those of the others

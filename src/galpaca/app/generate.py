@@ -1,4 +1,4 @@
-"""``galpaca generate``: answers to one instruction, or to a file of them."""
+"""``galpaca generate``: answers one instruction, or a file of them."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
     from galpaca.inference.answer import Answer
     from galpaca.inference.loading import Loaded
 
-# What a line of the answers has beside the columns of its prompt.
+# Keys that a line of answers adds to the columns of its prompt.
 RESERVED = ("index", "sample", "answer", "finish", "prompt_tokens", "answer_tokens")
 
 _FINISHES = {
     "end": "ended by the model",
-    "length": "cut after --max-new-tokens",
-    "positions": "cut where the model's positions end",
+    "length": "cut at --max-new-tokens",
+    "positions": "cut at the model's context length",
 }
 
 
 def generate_one(options: ModelOptions, instruction: str, input: str) -> None:
-    """Prints the answer to one instruction, or its samples with a line before each.
+    """Prints the answer to one instruction, or its samples with a separator line before each.
 
     Raises:
-        InputError: whatever is wrong with options, model or instruction.
+        InputError: invalid options, model or instruction.
     """
     if not instruction.strip():
         raise InputError("the instruction is empty", where="--instruction", fix='--instruction "Name a noble gas."')
@@ -61,19 +61,19 @@ def generate_one(options: ModelOptions, instruction: str, input: str) -> None:
 def generate_file(
     options: ModelOptions, file: Path, out: Path, *, fields: Sequence[str], batch_size: int | None
 ) -> None:
-    """Answers a file of prompts into a file of answers, or goes on where an earlier run stopped.
+    """Answers a file of prompts, resuming where an earlier run stopped.
 
     Args:
-        fields: ``FIELD=COLUMN`` for columns that have other names.
-        batch_size: prompts at a time; None is 16 on a GPU and 8 on a CPU.
+        fields: ``FIELD=COLUMN`` for columns with other names.
+        batch_size: prompts per batch; None means 16 on a GPU and 8 on a CPU.
 
     Raises:
-        InputError: whatever is wrong with options, model, prompts or the answers that are there; nothing is written.
+        InputError: invalid options, model, prompts or existing answers; nothing is written.
     """
     console = make_console()
     options.check()
     if batch_size is not None and batch_size < 1:
-        raise InputError(f"{batch_size} is too few", where="--batch-size", fix="1 or more")
+        raise InputError(f"must be at least 1, got {batch_size}", where="--batch-size", fix="--batch-size 1 or more")
     with told_in_own_options():
         columns = columns_of_options(fields, ("instruction", "input"))
         questions = load_questions(FileSource(file), columns, RESERVED)
@@ -101,10 +101,10 @@ def _answer_all(
     with answers.writing(begun, _notes(loaded)):
         left = [] if answers.complete else [one for one in every if not answers.answered(one.which)]
         if answers.complete:
-            console.print(f"All {len(every):,} answers are there already: {answers.out}", markup=False)
+            console.print(f"All {len(every):,} answers are already done: {answers.out}", markup=False)
             return
         if len(left) < len(every):
-            console.print(f"{len(every) - len(left):,} of {len(every):,} answers are there already")
+            console.print(f"{len(every) - len(left):,} of {len(every):,} answers are already done")
         size = batch_size or (8 if loaded.model.device.type == "cpu" else 16)
         try:
             with counting(console, f"answers ({loaded.place})", len(every)) as progress:
@@ -112,14 +112,14 @@ def _answer_all(
                     answers.append([_line(questions[one.which.prompt], one) for one in some])
                     progress(len(answers.lines))
         except (StoppedBySignal, KeyboardInterrupt):
-            console.print(f"{len(answers.lines):,} of {len(every):,} answers are kept; the same command goes on")
+            console.print(f"{len(answers.lines):,} of {len(every):,} answers are saved; rerun the command to resume")
             raise
         answers.finish()
     _summary(console, answers)
 
 
 def _given(options: ModelOptions, questions: Sequence[Question]) -> dict[str, Any]:
-    """What must be the same when a run goes on, as far as it is known before the model is loaded."""
+    """What must not change on resume, as far as it is known before the model is loaded."""
     rows = json.dumps([[one.instruction, one.input, one.row] for one in questions], sort_keys=True, default=str)
     settings = options.settings.to_dict()
     if options.max_new_tokens is None:

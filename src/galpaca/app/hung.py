@@ -1,4 +1,4 @@
-"""The end of a run that stands still."""
+"""Ends a run that hangs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from galpaca.runs.folder import RunFolder
 
 
 def end_hung(config: Config, folder: RunFolder) -> Callable[[str], None]:
-    """What the watch calls with its verdict, in one rank, from a thread: the main one hangs."""
+    """Builds what the hang watch calls with its verdict, on one rank, from a thread: the main thread hangs."""
 
     def end(verdict: str) -> None:
         error = GalpacaError(
             verdict,
             where=folder.path,
-            why=f"no step may take more than {config.hang.minutes:g} minutes; all ranks' stacks are in {folder.stacks}",
-            fix="the same command goes on from the last checkpoint; hang.minutes=N allows for more",
+            why=f"a step may take {config.hang.minutes:g} minutes at most; all ranks' stacks are in {folder.stacks}",
+            fix="rerun the command to resume from the last checkpoint; hang.minutes=N raises the limit",
         )
         print(f"error: {error}", file=sys.stderr, flush=True)
         if config.hang.requeue and (told := requeue(decide(signal.SIGUSR1))):

@@ -1,4 +1,4 @@
-"""Hydra's errors, told as ours: the key or file, what is wrong with it, what there is instead."""
+"""Turns Hydra's errors into ours: the key or file, what is wrong with it, and the valid choices."""
 
 from __future__ import annotations
 
@@ -21,31 +21,29 @@ from galpaca.errors import InputError, Problems
 # What composition raises for a person's mistake. ValueError: a number or null as the choice of a group.
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
 
-_QUOTE = (
-    "quote a value that holds other signs than letters, digits and _-./:+% , for instance 'data.path=\"a, b.json\"'"
-)
+_QUOTE = "quote values with characters other than letters, digits and _-./:+% , e.g. 'data.path=\"a, b.json\"'"
 
 
 def config_error(error: Exception, overrides: Sequence[str]) -> InputError:
-    """What to tell instead of what Hydra raised while it composed ``overrides``."""
+    """The error to show instead of what Hydra raised while composing ``overrides``."""
     if isinstance(error, yaml.YAMLError):
         return yaml_error(error)
     if isinstance(error, OverrideParseException):
         reason = str(error).splitlines()[1:2]
-        return InputError("Hydra cannot read this override", where=error.override, why="".join(reason), fix=_QUOTE)
+        return InputError("Hydra cannot parse this override", where=error.override, why="".join(reason), fix=_QUOTE)
     lines = str(error).strip().splitlines() or [type(error).__name__]
     if match := re.match(r"Ambiguous value for argument '(.+)'", lines[0]):
-        return InputError("Hydra reads a list of choices here", where=match.group(1), fix=_QUOTE)
+        return InputError("Hydra parses this value as a list of choices", where=match.group(1), fix=_QUOTE)
     if match := re.match(r"Could not override '([^']+)'", lines[0]):
         return _unknown_keys(match.group(1), overrides)
     if match := re.match(r"In '([^']*)': Could not override '([^']+)'", lines[0]):
         place, group = match.groups()
-        return InputError(f"there is no group {group!r} to override", where=place, fix=_near(group, _groups()))
+        return InputError(f"no config group {group!r} to override", where=place, fix=_near(group, _groups()))
     if match := re.match(r"In '([^']*)': Could not find '([^']+)'", lines[0]):
         place, choice = match.groups()
         group, _, name = choice.partition("/")
         where = group if place in ("train", "") else place
-        return InputError(f"there is no {name!r} in the group {group!r}", where=where, fix=_choices(lines, group))
+        return InputError(f"config group {group!r} has no {name!r}", where=where, fix=_choices(lines, group))
     if "group override must be" in lines[0]:
         return _no_choice(overrides)
     rest = " ".join(line.strip() for line in lines[1:])
@@ -53,15 +51,15 @@ def config_error(error: Exception, overrides: Sequence[str]) -> InputError:
 
 
 def yaml_error(error: yaml.YAMLError, path: object = "") -> InputError:
-    """A file that is no YAML, with the line at which that shows."""
+    """The error for a file that is not valid YAML, with its line."""
     mark = getattr(error, "problem_mark", None)
     where = f"{path or mark.name}, line {mark.line + 1}" if mark else str(path or "configuration")
-    what = f"not valid YAML: {getattr(error, 'problem', None) or error}"
-    return InputError(what, where=where, fix="mend the file there: spaces for indentation, brackets and quotes closed")
+    what = f"invalid YAML: {getattr(error, 'problem', None) or error}"
+    return InputError(what, where=where, fix="fix the file there: indent with spaces, close brackets and quotes")
 
 
 def _unknown_keys(first: str, overrides: Sequence[str]) -> InputError:
-    """Hydra stops at the first key that there is not; this tells all of them."""
+    """Hydra stops at the first unknown key; this reports all of them."""
     with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
         known = sorted(_keys_of(hydra.compose("train", overrides=["+experiment=demo"])))
     plain = [item for item in OverridesParser.create().parse_overrides(list(overrides)) if item.type.name == "CHANGE"]
@@ -72,13 +70,13 @@ def _unknown_keys(first: str, overrides: Sequence[str]) -> InputError:
             value = next(
                 (override.partition("=")[2] for override in overrides if override.startswith(f"{key}=")), "NAME"
             )
-            fix = f"+experiment={value} adds one" if key == "experiment" else _near(key, known)
+            fix = f"use +experiment={value}, with a plus" if key == "experiment" else _near(key, known)
             problems.add("unknown configuration key", where=key, fix=fix)
     try:
         problems.raise_any()
     except InputError as told:
         return told
-    raise AssertionError("the first key is always told")
+    raise AssertionError("the first key is always reported")
 
 
 def _keys_of(node: Any, prefix: str = "") -> Iterator[str]:
@@ -96,12 +94,14 @@ def _no_choice(overrides: Sequence[str]) -> InputError:
         group, value = item.key_or_group, item.value()
         if group in _groups() and not isinstance(value, str | list):
             names = sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
-            problems.add(f"{value!r} is no file of the group", where=group, fix=f"{group}={' or '.join(names)}")
+            problems.add(f"config group {group!r} has no {value!r}", where=group, fix=f"{group}={' or '.join(names)}")
     try:
         problems.raise_any()
     except InputError as told:
         return told
-    return InputError("a group takes the name of one of its files", where="configuration", fix="see train.py --help")
+    return InputError(
+        "a config group takes the name of one of its files", where="configuration", fix="see train.py --help"
+    )
 
 
 def _groups() -> list[str]:

@@ -1,4 +1,4 @@
-"""``galpaca inspect``: records as the model will see them."""
+"""``galpaca inspect``: shows records as the model will see them."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ def inspect_file(
     fields: Sequence[str],
     as_json: bool,
 ) -> None:
-    """Encodes a file as training would and shows the outcome.
+    """Encodes a file as training would and shows the result.
 
     Args:
-        num_shown: records to show in colour.
-        fields: ``FIELD=COLUMN`` for columns that have other names.
+        num_shown: number of records to show in colour.
+        fields: ``FIELD=COLUMN`` for columns with other names.
         as_json: print ``{"index", "ids", "num_ignored"}`` for every record and ``{"receipt"}`` last, nothing else.
 
     Raises:
-        InputError: whatever training would refuse.
+        InputError: anything that training would reject.
     """
     console = make_console(quiet=as_json)
     if max_length < 2:
-        raise InputError(f"{max_length} tokens hold no prompt and answer", where="--max-length", fix="512, say")
+        raise InputError(f"must be at least 2, got {max_length}", where="--max-length", fix="--max-length 512")
     if num_shown < 0:
-        raise InputError(f"{num_shown} is too few", where="--records", fix="0 for none, or more")
+        raise InputError(f"must be at least 0, got {num_shown}", where="--records", fix="--records 0 shows none")
     with told_in_own_options():
         template = load_template(template_name)
         records = load_records(FileSource(Path(path)), columns_of_options(fields))
@@ -73,7 +73,7 @@ def _print_json(examples: EncodedExamples) -> None:
 
 
 def _coloured(examples: EncodedExamples, index: int, tokenizer: Tokenizer) -> Text:
-    """The example's text: what carries loss in green, the ignored prompt dim, every second token underlined."""
+    """The example's text: tokens with loss in green, the ignored prompt dim, every second token underlined."""
     ids, ignored = examples.ids(index).tolist(), int(examples.num_ignored[index])
     text = Text()
     for place, token in enumerate(tokenizer.pieces(ids)):
@@ -84,4 +84,4 @@ def _coloured(examples: EncodedExamples, index: int, tokenizer: Tokenizer) -> Te
 
 
 def _legend(console: Console) -> None:
-    console.print(Text.assemble(("prompt, without loss", "dim"), "   ", ("answer, with loss", "green"), "\n"))
+    console.print(Text.assemble(("prompt (no loss)", "dim"), "   ", ("answer (loss)", "green"), "\n"))

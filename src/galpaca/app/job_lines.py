@@ -1,4 +1,4 @@
-"""The command that submits a run: a script of ``slurm/``, and what differs from its own ``#SBATCH`` lines."""
+"""The ``sbatch`` command for a run: a script in ``slurm/``, and options that differ from its ``#SBATCH`` lines."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _DEFAULT = re.compile(r"^with_experiment (\S+)", re.MULTILINE)
 
 
 def job_line(overrides: Sequence[str], config: Config) -> str:
-    """What submits the run.
+    """The command that submits the run.
 
     Args:
-        overrides: those of ``train.py``.
-        config: what they compose to.
+        overrides: overrides for ``train.py``.
+        config: the configuration composed from them.
     """
     script = SCRIPTS / f"{_experiment(overrides)}.sbatch"
     if script.is_file():
@@ -34,14 +34,15 @@ def job_line(overrides: Sequence[str], config: Config) -> str:
 
 
 def rehearsal_line(overrides: Sequence[str], config: Config) -> str:
-    """What submits its rehearsal; arguments as of ``job_line``."""
+    """The command that submits its rehearsal; arguments as for ``job_line``."""
     return _line(SCRIPTS / "rehearse.sbatch", overrides, config)
 
 
 def _line(script: Path, overrides: Sequence[str], config: Config, *, explicit: bool = False) -> str:
-    """
+    """The command for one script.
+
     Args:
-        explicit: name the machine although the script would ask for the same.
+        explicit: state nodes and GPUs even if the script's own lines request the same.
     """
     text = script.read_text(encoding="utf-8")
     own = dict(_OPTION.findall(text))
@@ -51,10 +52,10 @@ def _line(script: Path, overrides: Sequence[str], config: Config, *, explicit: b
 
 
 def _machine(config: Config, own_gpus: str) -> Mapping[str, str]:
-    """What sbatch is asked for.
+    """The resources to request from sbatch.
 
     Args:
-        own_gpus: of the script, ``gpu:4`` or ``gpu:TYPE:4``.
+        own_gpus: the script's own request, ``gpu:4`` or ``gpu:TYPE:4``.
     """
     trainer = config.trainer
     # Left out, the script's own line would ask for GPUs all the same.
@@ -63,7 +64,7 @@ def _machine(config: Config, own_gpus: str) -> Mapping[str, str]:
 
 
 def _given(overrides: Sequence[str], default: str, config: Config) -> list[str]:
-    """Overrides of a script that takes ``default`` where none of them names an experiment."""
+    """Overrides for a script that runs ``default`` unless one of them names an experiment."""
     others = [word for word in overrides if not _EXPERIMENT.fullmatch(word)]
     experiments = [word for word in overrides if _EXPERIMENT.fullmatch(word)] or ["~experiment"]
     if experiments == [f"+experiment={default}"]:

@@ -1,4 +1,4 @@
-"""Whether as many processes were started as the run wants: else they would wait for each other."""
+"""Checks that as many processes were launched as the run needs: otherwise they would wait for each other."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from galpaca.errors import InputError
 
 
 def check_launch(asked: TrainerSpec, environment: Mapping[str, str] = os.environ) -> None:
-    """Compares what torchrun or SLURM has started with ``trainer.devices`` and ``trainer.num_nodes``.
+    """Compares what torchrun or SLURM launched with ``trainer.devices`` and ``trainer.num_nodes``.
 
     Raises:
-        InputError: another number; with the lines to change.
+        InputError: the numbers differ; shows the lines to change.
     """
     if "TORCHELASTIC_RUN_ID" in environment:
         _check_torchrun(asked, environment)
@@ -30,7 +30,7 @@ def _check_torchrun(asked: TrainerSpec, environment: Mapping[str, str]) -> None:
     if (per_node, total) == (asked.devices, asked.num_ranks):
         return
     raise InputError(
-        f"torchrun has started {total} processes, {per_node} on each node, and the run wants {_wanted(asked)}",
+        f"torchrun started {total} processes, {per_node} per node, but the run needs {_wanted(asked)}",
         where="trainer.devices and trainer.num_nodes",
         fix=f"torchrun --nnodes={asked.num_nodes} --nproc-per-node={asked.devices} ...; "
         f"or trainer.devices={per_node} trainer.num_nodes={max(1, total // per_node)}",
@@ -45,25 +45,25 @@ def _check_slurm(asked: TrainerSpec, environment: Mapping[str, str]) -> None:
     if in_step and tasks == 1 and asked.num_nodes == 1 and "SLURM_PTY_PORT" in environment:
         return  # a shell on a node, from which Lightning starts the other processes
     if not in_step:
-        raise _error(asked, "the command does not go through srun", "one process would wait for the others", "srun ")
+        raise _error(asked, "the command was not started with srun", "one process would wait for the others", "srun ")
     if (tasks, nodes) != (asked.num_ranks, asked.num_nodes):
-        found = f"SLURM has started {_count(tasks, 'task')} on {_count(nodes, 'node')}"
-        raise _error(asked, f"{found}, and the run wants {_wanted(asked)}", "each GPU has one task", "")
+        found = f"SLURM started {_count(tasks, 'task')} on {_count(nodes, 'node')}"
+        raise _error(asked, f"{found}, but the run needs {_wanted(asked)}", "each GPU needs one task", "")
     if per_node != str(asked.devices):
         given = f"--ntasks-per-node={per_node}" if per_node else "--ntasks alone"
-        raise _error(asked, f"{given} does not put {asked.devices} tasks on each node", "Lightning insists on it", "")
+        raise _error(asked, f"{given} does not put {asked.devices} tasks on each node", "Lightning requires it", "")
 
 
 def _error(asked: TrainerSpec, what: str, why: str, srun: str) -> InputError:
     lines = [f"#SBATCH --nodes={asked.num_nodes}", f"#SBATCH --ntasks-per-node={asked.devices}"]
     if asked.accelerator == "gpu":
         lines.append(f"#SBATCH --gres=gpu:{asked.devices}")
-    command = f"{srun}python train.py ..." if srun else "or trainer.devices=N trainer.num_nodes=M as the job has them"
+    command = f"{srun}python train.py ..." if srun else "or set trainer.devices=N trainer.num_nodes=M to match the job"
     return InputError(
         what,
         where="trainer.devices and trainer.num_nodes",
         why=why,
-        fix="\n".join(["in the job's script:", *(f"    {line}" for line in lines), f"    {command}"]),
+        fix="\n".join(["in the job script:", *(f"    {line}" for line in lines), f"    {command}"]),
     )
 
 

@@ -1,4 +1,4 @@
-"""The run's loggers, open until its record is complete."""
+"""The run's loggers, kept open until its record is complete."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def loggers_of(engine: Engine, folder: RunFolder, record: RunRecord, console: Console) -> Iterator[list[Logger]]:
-    """Makes the loggers, closes those that have ``close``, and tells the ``next_command`` of those that have one."""
+    """Creates the loggers, closes those with ``close``, and prints the ``next_command`` of those that have one."""
     loggers = engine.make_loggers(folder=folder, run_id=record.id)
     exit_code = 1
     try:
@@ -28,4 +28,4 @@ def loggers_of(engine: Engine, folder: RunFolder, record: RunRecord, console: Co
             if close := getattr(logger, "close", None):
                 close(exit_code)
             if command := getattr(logger, "next_command", None):
-                console.print(f"W&B: {command} uploads the run, where there is a network")
+                console.print(f"W&B: to upload the run, use {command} with network access")

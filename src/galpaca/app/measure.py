@@ -1,4 +1,4 @@
-"""One model on prompts and records; what it has done is kept on disk and found again."""
+"""Runs one model on prompts and records; results are cached on disk."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AskedPrompts:
-    """What all models are asked.
+    """The prompts that every model answers.
 
     Attributes:
         source: name of the file.
-        categories: one for each question.
+        categories: category of each question.
         fingerprint: SHA-256 of the file.
     """
 
@@ -46,11 +46,11 @@ class AskedPrompts:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Records that no model should know.
+    """Held-out records.
 
     Attributes:
         source: name of the file.
-        categories: one for each record.
+        categories: category of each record.
         fingerprint: SHA-256 of the file.
     """
 
@@ -62,7 +62,7 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Way:
-    """How each model is loaded and asked; see ``CompareOptions``."""
+    """How each model is loaded and evaluated; see ``CompareOptions``."""
 
     dtype: Dtype | None
     template: str | None
@@ -73,15 +73,15 @@ class Way:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What the page tells of a model.
+    """What the page shows about a model.
 
     Attributes:
-        label: what it is called.
-        name: as it was given.
-        parameters: each counted once.
-        template: how it was asked.
-        place: where its weights were, in which dtype, when it was asked.
-        batch_size: prompts at a time, which its times depend on.
+        label: its label on the page.
+        name: its name as given.
+        parameters: number of parameters, tied ones counted once.
+        template: prompt template it was asked with.
+        place: device and dtype of its weights.
+        batch_size: prompts per batch, which its times depend on.
         fingerprint, vocabulary: SHA-256 of the model, and of its tokens.
     """
 
@@ -105,8 +105,10 @@ class MeasuredModel:
 
 
 def read_records(path: Path) -> HeldOut:
-    """Raises:
-    InputError: anything wrong in the file, or no record has an output.
+    """Reads held-out records.
+
+    Raises:
+        InputError: an invalid file, or no record has an output.
     """
     source = FileSource(path)
     record_set = load_records(source)
@@ -114,8 +116,8 @@ def read_records(path: Path) -> HeldOut:
         raise InputError(
             f"none of {len(record_set):,} records has an output",
             where=path,
-            why="the loss is that of the outputs",
-            fix="records with outputs; prompts without any go to galpaca compare --prompts",
+            why="the loss is computed on the outputs",
+            fix="use records with outputs; for prompts alone, use galpaca compare --prompts",
         )
     return HeldOut(path.name, record_set.records, categories_of(source.rows()), source.fingerprint)
 
@@ -123,14 +125,14 @@ def read_records(path: Path) -> HeldOut:
 def measure(
     one: Labelled, prompts: AskedPrompts, held_out: HeldOut | None, way: Way, cache: Path, console: Console
 ) -> MeasuredModel:
-    """Asks a model, or finds its answers.
+    """Measures a model, or loads its cached results.
 
     Args:
-        cache: folder of what was measured before.
+        cache: folder of cached results.
 
     Raises:
-        InputError: the model cannot be had, or a prompt is too long for it.
-        GalpacaError: the memory does not hold it.
+        InputError: the model cannot be loaded, or a prompt is too long for it.
+        GalpacaError: out of memory.
     """
     loaded = load_shown(one.model, way.dtype, way.template, console)
     answers = _answers(one, loaded, prompts, way, cache, console)
@@ -139,7 +141,7 @@ def measure(
 
 
 def load_shown(model: str, dtype: Dtype | None, template: str | None, console: Console) -> Loaded:
-    """Loads a model of any origin, and tells so where somebody watches."""
+    """Loads any causal model, with a spinner in a terminal."""
     from contextlib import nullcontext
 
     with console.status(f"loading {model}") if console.is_terminal else nullcontext():
@@ -186,7 +188,7 @@ def _answers(
     check_lengths(ids, loaded.positions, [question.where for question in prompts.questions])
     with file.writing(begun, {"model": one.model}):
         if file.complete:
-            console.print(f"  {len(ids):,} answers are there already")
+            console.print(f"  {len(ids):,} answers are already done")
             with file.out.open(encoding="utf-8") as lines:
                 return [json.loads(line) for line in lines]
         left = [asked for asked in wanted(ids, 1) if not file.answered((asked.which.prompt,))]
@@ -225,7 +227,7 @@ def _losses(
     file = cache / f"{_name(one.label, begun)}.losses.json"
     if file.exists():
         found = _read_losses(file, len(held_out.records))
-        console.print(f"  losses of {len(found):,} records are there already")
+        console.print(f"  losses of {len(found):,} records are already done")
         return found
     found = losses_shown(loaded, held_out, max_length, console)
     replace_file(file, json.dumps({**begun, "losses": found}) + "\n")
@@ -248,11 +250,11 @@ def _read_losses(file: Path, num_records: int) -> list[RecordLoss]:
         if len(found) != num_records:
             raise ValueError(f"{len(found):,} records instead of {num_records:,}")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"the file is damaged: {error}", where=file, fix="remove it, and it is made anew") from None
+        raise InputError(f"the file is damaged: {error}", where=file, fix="delete it to measure again") from None
     return found
 
 
 def _name(label: str, begun: dict[str, Any]) -> str:
-    """The label is for people; the rest tells what was asked, of which weights, and how."""
+    """File name: the label for people, then a digest of the model, the inputs and the settings."""
     digest = hashlib.sha256(json.dumps(begun, sort_keys=True).encode()).hexdigest()
     return re.sub(r"[^\w.-]+", "-", label) + f"-{digest[:24]}"

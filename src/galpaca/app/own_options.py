@@ -1,4 +1,4 @@
-"""Options that stand for keys of ``train.py`` in commands that read records themselves."""
+"""Options of commands that stand for configuration keys of ``train.py``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OWN_OPTIONS = (
 
 @contextmanager
 def told_in_own_options() -> Iterator[None]:
-    """What the context raises names this command's options for the keys of ``train.py``."""
+    """Errors raised in the context name this command's options instead of configuration keys."""
     try:
         yield
     except InputErrors as error:
@@ -36,15 +36,17 @@ def _translated(problem: InputError) -> InputError:
 
 
 def columns_of_options(texts: Sequence[str], fields: Sequence[str] = FIELDS) -> dict[str, str | None]:
-    """The columns that options ``FIELD=COLUMN`` name.
+    """Parses ``FIELD=COLUMN`` options.
 
     Raises:
-        InputError: one that does not look like this.
+        InputError: an option of any other form.
     """
     columns: dict[str, str | None] = {}
     for text in texts:
         field, _, column = text.partition("=")
         if field not in fields or not column:
-            raise InputError(f"{text!r} is no FIELD=COLUMN", where="--field", fix=f"FIELD is {' or '.join(fields)}")
+            raise InputError(
+                f"expected FIELD=COLUMN, got {text!r}", where="--field", fix=f"FIELD is {' or '.join(fields)}"
+            )
         columns[field] = column
     return columns

@@ -1,4 +1,4 @@
-"""``galpaca prepare``: all that needs a network or one process alone, done before the job."""
+"""``galpaca prepare``: does everything that needs a network, or only one process, before the job."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
 
 
 def prepare(overrides: Sequence[str]) -> None:
-    """Fetches, converts, encodes and verifies what a run needs, and prints the commands that rehearse and start it.
+    """Downloads, converts, encodes and verifies what a run needs, and prints the commands to run next.
 
-    What is there already is verified and stays.
+    What already exists is verified and kept.
 
     Args:
-        overrides: those of ``train.py``.
+        overrides: overrides for ``train.py``.
 
     Raises:
-        InputError: whatever training would refuse but for the machine, or something that cannot be had.
+        InputError: anything that training would reject, except for the machine; or a failed download.
     """
     console = make_console()
     config, _ = compose(overrides)
@@ -56,7 +56,7 @@ def prepare(overrides: Sequence[str]) -> None:
     places += _make_model(config.model, root, console)
     local = local_model(config, console)
     if not any(place.what == "weights" for place in places) and local.folder:
-        note = "as it is; all checksums fit" if local.verify() else "as it is; no checksums to compare with"
+        note = "used as is; checksums verified" if local.verify() else "used as is; no checksums to verify"
         places.append(Place("weights", local.folder, note))
     check_model(local.spec, config.data.max_length)
     encoded_before = set(found.cache.iterdir()) if found.cache.is_dir() else set()
@@ -70,20 +70,20 @@ def prepare(overrides: Sequence[str]) -> None:
     show_rows(console, "data", data.examples.receipt.rows())
     weights = config.model.path or "random weights"
     model = ("model", f"{num_parameters:,} parameters, {weights}")
-    plan = ("steps", f"{steps.num_steps:,} of {config.batch.examples:,} examples")
+    plan = ("steps", f"{steps.num_steps:,}, {config.batch.examples:,} examples each")
     show_rows(console, "prepared", [model, plan, *(place.row() for place in places)])
     show_next(console, next_commands(overrides, config))
 
 
 def next_commands(overrides: Sequence[str], config: Config) -> list[str]:
-    """What to type next: where there are SLURM and its scripts, a rehearsal and the job; else the run itself."""
+    """The next commands: with SLURM and its scripts, a rehearsal and the job; otherwise the run itself."""
     if SCRIPTS.is_dir() and shutil.which("sbatch"):
         return [rehearsal_line(overrides, config), job_line(overrides, config)]
     return [shlex.join(["python", "train.py", *overrides])]
 
 
 def _make_model(spec: ModelSpec, root: Path, console: Console) -> list[Place]:
-    """What has to be fetched or converted of model and tokenizer; a folder with safetensors is taken as it is."""
+    """Downloads or converts model and tokenizer as needed; a folder with safetensors is used as is."""
     places = []
     if spec.path is not None:
         check_folder(spec.path, "model.path")
@@ -98,7 +98,7 @@ def _make_model(spec: ModelSpec, root: Path, console: Console) -> list[Place]:
 
 
 def _check_weights(config: Config, local: LocalModel, model_config: OPTConfig) -> int:
-    """Compares names and shapes of the weights with the model's.
+    """Checks names and shapes of the weights against the model.
 
     Returns:
         The model's number of parameters.

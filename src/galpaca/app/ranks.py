@@ -1,13 +1,13 @@
-"""Which of the run's processes this is, before there is a process group."""
+"""The rank of this process, before there is a process group."""
 
 import os
 from collections.abc import Mapping
 
 
 def global_rank() -> int:
-    """This process's rank by what its launcher set: torchrun, Lightning's own launcher, or srun.
+    """This process's rank, from the variables set by torchrun, Lightning's launcher or srun.
 
-    In that order, since the other two may work inside a shell that srun has started, and inherit its variables.
+    In that order, since the first two may run inside a shell started by srun and inherit its variables.
     """
     for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
         if name in os.environ:
@@ -16,12 +16,12 @@ def global_rank() -> int:
 
 
 def is_launched_child() -> bool:
-    """Whether Lightning in another process of this run started this one (and watches its exit code)."""
+    """Whether Lightning launched this process from another one of the run (and watches its exit code)."""
     return os.environ.get("LOCAL_RANK", "0") != "0" and "RANK" not in os.environ
 
 
 def num_launched() -> int:
-    """How many processes torchrun or srun has started for the run; 1 where Lightning starts the others itself."""
+    """How many processes torchrun or srun launched for the run; 1 if Lightning launches the others itself."""
     if "RANK" in os.environ:
         return int(os.environ["WORLD_SIZE"])
     return slurm_tasks(os.environ) if "SLURM_STEP_ID" in os.environ else 1

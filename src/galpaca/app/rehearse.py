@@ -1,4 +1,4 @@
-"""``galpaca rehearse``: the real run's life on the machine it will have, in minutes, before it takes hours."""
+"""``galpaca rehearse``: the real run from start to release, on its own machine, in minutes instead of hours."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from galpaca.runs.lock import locked
 
 @dataclass(frozen=True)
 class RehearseOptions:
-    """What the command line asks for.
+    """Options of ``galpaca rehearse``.
 
     Attributes:
-        overrides: those of ``train.py``.
-        num_steps: how many of the plan's longest to take.
-        keep: leave the rehearsal's folder.
-        limit_minutes: after which the rehearsal gives up.
-        as_json: one line of JSON instead of rows.
+        overrides: overrides for ``train.py``.
+        num_steps: how many of the longest steps of the plan to take.
+        keep: keep the rehearsal's folder.
+        limit_minutes: time limit of the rehearsal.
+        as_json: print one line of JSON instead of a table.
     """
 
     overrides: tuple[str, ...]
@@ -48,14 +48,14 @@ class RehearseOptions:
 
 
 def rehearse(options: RehearseOptions) -> None:
-    """Trains on the longest steps of the run's plan, is killed, goes on, exports and loads again; tells what it took.
+    """Trains on the plan's longest steps, gets killed, resumes, exports and reloads; reports the cost of each.
 
-    To be called on every rank, or by one process whose training starts the others. The real run's folder is left alone.
+    Call it on every rank, or in one process whose training launches the others. The real run folder is not touched.
 
     Raises:
-        InputError: what training would refuse.
-        GalpacaError: the run does not fit, or a phase failed; with what to change. The rehearsal's folder stays.
-        StoppedBySignal: a signal came; nothing stays.
+        InputError: anything that training would reject.
+        GalpacaError: the run does not fit, or a phase failed; the rehearsal's folder is kept.
+        StoppedBySignal: a signal came; everything is cleaned up.
     """
     config, _ = compose(options.overrides)
     _check(config, options)
@@ -74,14 +74,14 @@ def _check(config: Config, options: RehearseOptions) -> None:
     check_launch(config.trainer)
     problems = Problems()
     if options.num_steps < 2:
-        problems.add(f"{options.num_steps} steps", where="--steps", fix="--steps 2 or more; 20 by default")
+        problems.add(f"must be at least 2, got {options.num_steps}", where="--steps", fix="--steps 20, the default")
     if not options.limit_minutes > 0:
-        problems.add(f"{options.limit_minutes} minutes", where="--minutes", fix="above 0")
+        problems.add(f"must be > 0, got {options.limit_minutes}", where="--minutes", fix="--minutes 30, the default")
     if config.trainer.num_nodes > 1 and num_launched() == 1:
         problems.add(
-            f"a run on {config.trainer.num_nodes} nodes is rehearsed on all of them",
+            f"a run on {config.trainer.num_nodes} nodes must be rehearsed on all of them",
             where="trainer.num_nodes",
-            fix="srun galpaca rehearse ..., with one task for each GPU",
+            fix="srun galpaca rehearse ..., with one task per GPU",
         )
     problems.raise_any()
 
@@ -120,7 +120,7 @@ def _show(figures: Figures, console: Console, options: RehearseOptions, verdict:
 
 @contextmanager
 def _place(script: Script) -> Iterator[None]:
-    """Where rehearsals are; taken away again when nothing is left in it."""
+    """Creates the parent folder of rehearsals; removes it again if it is empty."""
     made = [path for path in (script.place, *script.place.parents) if not path.exists()] or [script.place]
     RunFolder(script.place.parent, script.place.name).create()
     try:
@@ -133,7 +133,7 @@ def _place(script: Script) -> Iterator[None]:
 
 @contextmanager
 def _led(crew: Crew) -> Iterator[None]:
-    """The others end as rank 0 does."""
+    """Ends the other ranks with the exit code of rank 0."""
     code = GalpacaError.exit_code
     try:
         yield
@@ -147,7 +147,7 @@ def _led(crew: Crew) -> Iterator[None]:
 
 @contextmanager
 def _lock(script: Script) -> Iterator[None]:
-    """One rehearsal of a run at a time."""
+    """Allows one rehearsal of a run at a time."""
     with locked(script.lock):
         try:
             yield
@@ -157,7 +157,7 @@ def _lock(script: Script) -> Iterator[None]:
 
 @contextmanager
 def _home(script: Script, crew: Crew, *, keep: bool) -> Iterator[None]:
-    """The rehearsal's folder: new, and removed again unless something failed."""
+    """The rehearsal's folder: created empty, and removed unless something failed."""
     if script.folder.lock.exists():
         with locked(script.folder.lock):  # a rehearsal that was killed may have left its run alive
             pass
@@ -177,7 +177,7 @@ def _home(script: Script, crew: Crew, *, keep: bool) -> Iterator[None]:
 
 
 def _end_as_told(code: int) -> None:
-    """Rank 0 has told the user why."""
+    """Ends with rank 0's exit code; rank 0 has reported why."""
     if code == StoppedBySignal.exit_code:
         raise StoppedBySignal("stopped with rank 0")
     if code:

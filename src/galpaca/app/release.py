@@ -1,4 +1,4 @@
-"""From a run folder to a released one: at the end of training and by ``galpaca export`` alike."""
+"""From a run folder to a released model, at the end of training and for ``galpaca export``."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Wanted:
-    """The released folder to be.
+    """What to release, and where.
 
     Attributes:
-        out: where.
-        model_path: how its card's snippet names it: the folder, or its name on the Hub.
-        dtype: of the weights on disk.
-        max_new_tokens: default length of an answer.
-        shard_bytes: most bytes of weights in a file; None is what the Hub's tools take.
+        out: output folder.
+        model_path: the folder or Hub id that the card's code snippet uses.
+        dtype: dtype of the weights on disk.
+        max_new_tokens: default ``max_new_tokens`` of the model.
+        shard_bytes: maximum shard size in bytes; None uses the Hub's default.
     """
 
     out: Path
@@ -50,7 +50,7 @@ class Wanted:
 def keep_for_release(
     folder: RunFolder, record: RunRecord, config: Config, data: PreparedData, model_config: OPTConfig
 ) -> None:
-    """Writes into the run folder, at a start, all that a release will need beside a checkpoint."""
+    """Saves in the run folder, at each start, everything that a release needs besides a checkpoint."""
     if global_rank() != 0:
         return
     from galpaca.release.base import Base, save_base
@@ -76,7 +76,7 @@ def keep_for_release(
 
 
 def release(folder: RunFolder, record: RunRecord, console: Console) -> None:
-    """Writes the final figures and the model folder, on rank 0."""
+    """Writes the final metrics and the model folder, on rank 0."""
     if global_rank() != 0:
         return
     final = figures_of(folder)
@@ -91,11 +91,11 @@ def release(folder: RunFolder, record: RunRecord, console: Console) -> None:
 def release_checkpoint(
     folder: RunFolder, record: RunRecord, checkpoint: Path, wanted: Wanted, console: Console
 ) -> None:
-    """Writes the released folder of a checkpoint that is whole.
+    """Writes the released folder of an intact checkpoint.
 
     Raises:
-        InputError: files that the run should hold are missing or damaged, or as ``release.export.export``.
-        GalpacaError: what was written is not what was trained.
+        InputError: files of the run are missing or damaged, or as ``release.export.export``.
+        GalpacaError: what was written differs from what was trained.
     """
     import torch
 
@@ -124,7 +124,7 @@ def release_checkpoint(
 
 @contextmanager
 def _progress(console: Console, num_values: int) -> Iterator[Callable[[int], None]]:
-    """A bar of values written and compared, in millions."""
+    """A progress bar of values written and compared, in millions."""
     with counting(console, "million values written and compared", 2 * num_values // 10**6) as progress:
         yield lambda values: progress(values // 10**6)
 
@@ -134,7 +134,7 @@ def _check_shapes(folder: RunFolder, base: Base, found: Shapes) -> None:
     from galpaca.model.tensors import check_shapes
 
     wanted = parameter_shapes(build_model(copy.deepcopy(base.config)))
-    check_shapes(found, wanted, folder.base, "restore the folder: its config.json is another model's")
+    check_shapes(found, wanted, folder.base, "restore the folder: its config.json belongs to another model")
 
 
 def _device(accelerator: str) -> str:
@@ -146,7 +146,7 @@ def _device(accelerator: str) -> str:
 
 
 def _memory_bytes(accelerator: str) -> int | None:
-    """Of one GPU, or of the machine."""
+    """Memory of one GPU, or of the machine."""
     if accelerator != "gpu":
         return total_memory_bytes()
     import torch
@@ -155,7 +155,7 @@ def _memory_bytes(accelerator: str) -> int | None:
 
 
 def _public_name(path: str | None) -> str | None:
-    """A Hub id as it is; of a file or folder the last part, since a card tells no one's paths."""
+    """A Hub id unchanged, or the last part of a path: a card must not reveal local paths."""
     if path is None:
         return None
     is_local = path.startswith(("/", ".", "~")) or path.count("/") != 1 or Path(path).exists()

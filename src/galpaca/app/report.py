@@ -1,4 +1,4 @@
-"""``galpaca report``: a run, or several drawn over each other, as one page."""
+"""``galpaca report``: one or several runs as one HTML page."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from galpaca.files.atomic import replace_file
 
 
 def report(runs: Sequence[Path], out: Path | None = None) -> None:
-    """Writes the page and says where.
+    """Writes the page and prints its path.
 
     Args:
-        runs: folders of runs, alive or not.
-        out: the file; by default ``report.html`` in the run's folder, or here for several runs.
+        runs: run folders, finished or not.
+        out: output file; default: ``report.html`` in the run folder, or in the working directory for several runs.
 
     Raises:
-        InputError: a folder is no run, or the file cannot be written, or is not a report.
+        InputError: a folder is not a run, or the file cannot be written or is not a report.
     """
     page = write_report(runs, out)
-    make_console().print(f"{page} ({page.stat().st_size / 1e6:.1f} MB) opens in any browser, and needs no network")
+    make_console().print(f"{page} ({page.stat().st_size / 1e6:.1f} MB) opens in any browser, without a network")
 
 
 def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
-    """The same, without a word.
+    """Writes the page, without printing.
 
     Returns:
-        The page.
+        Path of the page.
     """
     from galpaca.report.page import render
     from galpaca.report.run import load_runs
@@ -40,26 +40,26 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
     try:
         replace_file(page, content)
     except OSError as error:
-        raise InputError(
-            f"the page cannot be written: {error.strerror}", where=page, fix="--out FILE names another place"
-        ) from None
+        raise InputError(f"cannot write the page: {error.strerror}", where=page, fix="choose another --out") from None
     return page
 
 
 def check_replaceable(page: Path, generator: str) -> None:
-    """Args:
+    """Checks that a page may be written here, replacing only a page of the same command.
+
+    Args:
         generator: the command that writes such pages.
 
     Raises:
         InputError: something else is there.
     """
     if page.is_dir():
-        raise InputError("a folder, where the page is to be a file", where=page, fix=f"--out {page / 'report.html'}")
+        raise InputError("expected a file, found a folder", where=page, fix=f"--out {page / 'report.html'}")
     if page.is_file():
         with page.open(encoding="utf-8", errors="replace") as file:
             if f'content="{generator}"' not in file.read(2000):
                 raise InputError(
-                    f"the file is there and is no {generator.removeprefix('galpaca ')}",
+                    f"exists but was not written by {generator}",
                     where=page,
-                    fix="--out FILE names another, or remove it",
+                    fix="choose another --out, or delete the file",
                 )

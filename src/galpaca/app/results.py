@@ -1,4 +1,4 @@
-"""Where a model's results are kept: one file for each, and all of them in its card."""
+"""Saves evaluation results: one file each, and all of them in the model card."""
 
 from __future__ import annotations
 
@@ -20,44 +20,44 @@ _FOLDER = "evaluation"
 
 @dataclass(frozen=True)
 class ResultsPlace:
-    """Where results go, and the card that tells them, if there is one."""
+    """Folder of the results, and the model card to update, if any."""
 
     folder: Path
     card: Path | None
 
 
 def results_place(model: Path, out: Path | None) -> ResultsPlace:
-    """The model's own folder, or ``out``, in which case no card tells of them.
+    """The model's own folder, or ``out``; with ``out``, no card is updated.
 
     Raises:
-        InputError: results cannot be kept there.
+        InputError: results cannot be written there.
     """
     if out is None and not model.is_dir():
         raise InputError(
-            "the model is the Hub's, so no folder of yours holds it", where=model, fix="--out FOLDER for the results"
+            "results cannot be saved with a model on the Hub", where=model, fix="--out FOLDER for the results"
         )
     card = model / "README.md"
     place = ResultsPlace(out or model / _FOLDER, card if out is None and card.is_file() else None)
     above = next(folder for folder in (place.folder, *place.folder.absolute().parents) if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise InputError("results cannot be kept here", where=place.folder, fix="--out ANOTHER_FOLDER")
+        raise InputError("cannot write results here", where=place.folder, fix="--out ANOTHER_FOLDER")
     return place
 
 
 def keep_result(place: ResultsPlace, name: str, result: Mapping[str, Any], label: str, console: Console) -> None:
-    """Writes a result, and all of them into the card.
+    """Writes a result, and adds all results to the card.
 
     Raises:
-        InputError: it cannot be kept, or one that is there is damaged.
+        InputError: it cannot be written, or an existing result is damaged.
     """
     try:
         place.folder.mkdir(parents=True, exist_ok=True)
         _write(place, name, result, label)
     except OSError as error:
         raise InputError(
-            f"the result cannot be kept: {error.strerror or error}", where=place.folder, fix="--out ANOTHER_FOLDER"
+            f"cannot write the result: {error.strerror or error}", where=place.folder, fix="--out ANOTHER_FOLDER"
         ) from None
-    console.print(f"kept in {place.folder / name}", markup=False)
+    console.print(f"saved to {place.folder / name}", markup=False)
 
 
 def _write(place: ResultsPlace, name: str, result: Mapping[str, Any], label: str) -> None:
@@ -74,7 +74,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["kind"] not in ("records", "tasks") or not isinstance(content["rows"], list):
-            raise ValueError("no result of galpaca evaluate")
+            raise ValueError("not a result of galpaca evaluate")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"the file is damaged: {error}", where=path, fix="remove it, and measure again") from None
+        raise InputError(f"the file is damaged: {error}", where=path, fix="delete it and evaluate again") from None
     return dict(content)

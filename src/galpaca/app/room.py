@@ -1,4 +1,4 @@
-"""Whether the disk and the host's memory have room for what a run will keep, told before its first step."""
+"""Checks, before the first step, that disk and host memory have room for the run."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from galpaca.runs.host import available_memory_bytes
 
 @dataclass(frozen=True)
 class DiskNeed:
-    """What a run will still write and keep.
+    """Disk space that a run will still need.
 
     Attributes:
-        checkpoint_bytes: of one.
-        num_checkpoints: that stay, with the one being written.
-        num_saved: of them that are there already.
-        model_bytes: of the released weights; 0 where they are there already.
+        checkpoint_bytes: size of a checkpoint.
+        num_checkpoints: checkpoints that are kept, including the one being written.
+        num_saved: how many of them exist already.
+        model_bytes: size of the released weights; 0 if they exist already.
     """
 
     checkpoint_bytes: int
@@ -36,7 +36,7 @@ class DiskNeed:
 
 
 def disk_need(folder: RunFolder, config: Config, num_steps: int, num_parameters: int) -> DiskNeed:
-    """Room on the disk for the checkpoints that will stay, the one being written, and the model."""
+    """Disk space for the checkpoints that are kept, the one being written, and the model."""
     saving = config.checkpoint
     stay = saving.keep_last + 1 + saving.keep_best + (num_steps // saving.keep_every if saving.keep_every else 0)
     if saving.every_minutes is None and not saving.every_epoch:
@@ -46,9 +46,11 @@ def disk_need(folder: RunFolder, config: Config, num_steps: int, num_parameters:
 
 
 def check_room(folder: RunFolder, config: Config, num_steps: int, num_parameters: int) -> None:
-    """Raises:
-    InputError: the disk has no room for the checkpoints that will stay, the one being written, and the model; or the
-        host's memory none for the copy that is written beside the training.
+    """Checks disk space and host memory, on rank 0.
+
+    Raises:
+        InputError: not enough disk space for the checkpoints to keep, the one being written and the model; or not
+            enough host memory for the copy that a checkpoint is written from.
     """
     if global_rank() != 0:
         return
@@ -67,7 +69,7 @@ def _checkpoint_bytes(config: Config, num_parameters: int) -> int:
 
 
 def disk_lack(need: DiskNeed, free_bytes: int, where: Path) -> InputError | None:
-    """What to tell where the disk of ``where`` has less room than needed."""
+    """The error if the disk of ``where`` has less free space than needed."""
     if need.total_bytes <= free_bytes:
         return None
     return InputError(
@@ -75,18 +77,18 @@ def disk_lack(need: DiskNeed, free_bytes: int, where: Path) -> InputError | None
         where=where,
         why=f"{format_bytes(need.checkpoint_bytes)} a checkpoint, {need.num_checkpoints} of them with the one "
         f"being written, and {format_bytes(need.model_bytes)} for the model",
-        fix="make room; run.root=FOLDER on another disk; or a smaller checkpoint.keep_last",
+        fix="free disk space, set run.root=FOLDER on another disk, or lower checkpoint.keep_last",
     )
 
 
 def _check_memory(problems: Problems, config: Config, checkpoint: int) -> None:
-    """Ranks share a checkpoint, so that a node holds its ranks' part of it."""
+    """Ranks share a checkpoint, so a node needs memory for its ranks' part only."""
     available = available_memory_bytes()
     copies = checkpoint * config.trainer.devices // config.trainer.num_ranks
     if config.checkpoint.asynchronous and available is not None and copies > available:
         problems.add(
             f"{format_bytes(available)} of host memory are free and a checkpoint's copy takes {format_bytes(copies)}",
             where="checkpoint.asynchronous",
-            why="training goes on while a checkpoint is written, from a copy in host memory",
-            fix="checkpoint.asynchronous=false copies nothing, and training waits",
+            why="training continues while a checkpoint is written from a copy in host memory",
+            fix="checkpoint.asynchronous=false needs no copy, but training waits for each checkpoint",
         )

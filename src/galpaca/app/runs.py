@@ -1,4 +1,4 @@
-"""``galpaca runs``: runs side by side, with what they have in common left out."""
+"""``galpaca runs``: a table of runs with the configuration in which they differ."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ class Row:
     """One run.
 
     Attributes:
-        run: its name, as short as tells it from the others.
-        path: its folder.
+        run: the shortest name that distinguishes it from the others.
+        path: run folder.
         state: ``complete``, ``not begun``, or a kind of ``galpaca.runs.state`` with the place, as ``running at step 3
             of 9``; and what of its files cannot be read.
-        step, num_steps: done, and planned.
-        loss: of the last step.
-        val_loss: of the last validation.
-        tokens_per_second: over all steps.
-        hours: spent in steps.
-        config: of the configuration's keys that are not the same in all runs, this one's values.
+        step, num_steps: steps done, and planned.
+        loss: loss of the last step.
+        val_loss: loss of the last validation.
+        tokens_per_second: mean over all steps.
+        hours: time in training steps.
+        config: this run's values of the configuration keys that differ between the runs.
     """
 
     run: str
@@ -55,12 +55,12 @@ class Row:
 
 
 def show_runs(places: Sequence[str], *, as_json: bool, out: str | None) -> None:
-    """Prints the runs in these folders, the one with the lowest loss first.
+    """Prints the runs in these folders, lowest loss first.
 
     Args:
-        places: run folders, and folders with runs somewhere below them.
-        as_json: one line for each instead of a table.
-        out: file for the table, which is written whole or not at all.
+        places: run folders, or folders with runs anywhere below them.
+        as_json: print one line of JSON per run instead of a table.
+        out: file to write the table to, atomically.
 
     Raises:
         InputError: a folder without runs, or ``out`` cannot be written.
@@ -76,7 +76,7 @@ def find_runs(places: Sequence[Path]) -> list[RunFolder]:
     """All runs in these folders and below them, each once.
 
     Raises:
-        InputError: a folder that holds none; all of them at once.
+        InputError: folders without a run, all reported at once.
     """
     problems = Problems()
     found: dict[Path, RunFolder] = {}
@@ -84,9 +84,9 @@ def find_runs(places: Sequence[Path]) -> list[RunFolder]:
         here = {path: RunFolder(path.parent, path.name) for path in _runs_below(place.resolve())}
         if not here:
             problems.add(
-                "no run in it" if place.is_dir() else "there is no such folder",
+                "contains no run" if place.is_dir() else "no such folder",
                 where=place,
-                fix="the folder of a run, or one that holds such folders, for instance runs",
+                fix="pass a run folder, or a folder that contains run folders, e.g. runs",
             )
         found |= here
     problems.raise_any()
@@ -94,7 +94,7 @@ def find_runs(places: Sequence[Path]) -> list[RunFolder]:
 
 
 def compare(folders: Sequence[RunFolder]) -> list[Row]:
-    """The runs, by validation loss, those without one last, then by loss."""
+    """The runs, sorted by validation loss (runs without one last), then by loss."""
     stories = [_read(folder) for folder in folders]
     differing = _differing([story.config for story in stories if story.config])
     parent = Path(os.path.commonpath([folder.root for folder in folders]))
@@ -133,7 +133,7 @@ def _runs_below(place: Path) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class _Story:
-    """What a run's files tell so far."""
+    """A run as its files describe it so far."""
 
     config: Mapping[str, Any]
     num_steps: int | None
@@ -172,7 +172,7 @@ def _state(kind: Kind, step: int, num_steps: int | None) -> str:
     if kind == "complete":
         return kind
     if kind == "stopped" and step == 0:
-        return "not begun"
+        return "not started"
     return f"{kind} at step {step:,} of {num_steps:,}" if num_steps else f"{kind} at step {step:,}"
 
 
@@ -182,7 +182,7 @@ def _differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _table(rows: Sequence[Row]) -> str:
-    """In Markdown, its columns aligned, so that it can be read as it is."""
+    """A Markdown table with aligned columns."""
     keys = list(dict.fromkeys(key for row in rows for key in row.config))
     lines = [["run", "state", "steps", "loss", "val_loss", "tokens/s", "hours", *keys]]
     for row in rows:
@@ -217,5 +217,5 @@ def _write(path: Path, table: str) -> None:
         replace_file(path, table + "\n")
     except OSError as error:
         raise InputError(
-            f"the table cannot be written: {error.strerror}", where=path, fix="--out FILE in a folder that is there"
+            f"cannot write the table: {error.strerror}", where=path, fix="--out FILE in an existing folder"
         ) from None

@@ -1,4 +1,4 @@
-"""The questions that a model answers while it is trained."""
+"""The sample questions that a model answers during training."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Samples:
-    """Questions as the model sees them.
+    """Sample questions, tokenized.
 
     Attributes:
-        questions: as they stand in the file.
-        prompts: their ids.
-        tokenizer: of the model.
-        max_positions: of the model.
+        questions: the questions as in the file.
+        prompts: token ids of their prompts.
+        tokenizer: the model's tokenizer.
+        max_positions: the model's context length.
     """
 
     questions: Sequence[Question]
@@ -37,7 +37,7 @@ class Samples:
     max_positions: int
 
     def write(self, folder: RunFolder, loggers: Sequence[Logger], step: int, answers: Sequence[Sequence[int]]) -> None:
-        """Keeps all answers of a step, and hands them to loggers that have a table for them."""
+        """Saves all answers of a step, and passes them to loggers with ``log_samples``."""
         rows = [
             {
                 "step": step,
@@ -55,10 +55,10 @@ class Samples:
 
 
 def load_samples(config: Config, data: PreparedData, max_positions: int) -> Samples | None:
-    """The questions of ``samples.prompts``; None where there are none.
+    """Loads the questions of ``samples.prompts``; None if it is not set.
 
     Raises:
-        InputError: anything wrong in the file, or prompts that leave no room for an answer.
+        InputError: an invalid file, or prompts that leave no room for an answer.
     """
     if config.samples.prompts is None:
         return None
@@ -69,9 +69,9 @@ def load_samples(config: Config, data: PreparedData, max_positions: int) -> Samp
     for question, ids in zip(questions, prompts, strict=True):
         if len(ids) >= max_positions:
             problems.add(
-                f"the prompt has {len(ids)} tokens, and the model takes {max_positions} with the answer",
+                f"the prompt has {len(ids)} tokens, but the context length, answer included, is {max_positions}",
                 where=question.where,
-                fix="a shorter one, or samples.prompts=null for none",
+                fix="shorten it, or samples.prompts=null for no samples",
             )
     problems.raise_any()
     return Samples(questions, prompts, data.tokenizer, max_positions)

@@ -1,4 +1,4 @@
-"""The SLURM job that this process belongs to, and whether it goes back into the queue."""
+"""The SLURM job that this process belongs to, and whether it is requeued."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-# How often a job comes back before it is taken for one that never ends.
+# Requeues before a job is considered never-ending.
 _MAX_REQUEUES = 20
 _CAP = "GALPACA_MAX_REQUEUES"
 _ANSWER_SECONDS = 60
@@ -25,7 +25,7 @@ class SlurmJob:
 
     Attributes:
         number: of its own, for a task of an array too.
-        restarts: how often it has been requeued so far.
+        restarts: how often it has been requeued.
         task: ``ARRAY_TASK`` for a task of an array, whose number may be that of the whole array; empty for others.
     """
 
@@ -35,7 +35,7 @@ class SlurmJob:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> SlurmJob | None:
-        """By SLURM's variables; None outside a job."""
+        """The job from SLURM's environment variables; None outside a job."""
         number = environment.get("SLURM_JOB_ID")
         return cls(number, int(environment.get("SLURM_RESTART_COUNT") or 0)) if number else None
 
@@ -45,10 +45,10 @@ class SlurmJob:
         return self.task or self.number
 
     def facts(self) -> dict[str, str]:
-        """What ``scontrol show job`` tells.
+        """The fields of ``scontrol show job``.
 
         Raises:
-            ScontrolError: it tells nothing.
+            ScontrolError: it fails.
         """
         for line in _scontrol("show", "job", "-o", self.number).splitlines():  # one for each task of an array
             facts = dict(word.split("=", 1) for word in line.split() if "=" in word)
@@ -57,7 +57,7 @@ class SlurmJob:
         raise ScontrolError(f"scontrol does not list job {self.number}")
 
     def requeue(self) -> None:
-        """Puts the job back into the queue, which ends its processes.
+        """Requeues the job, which ends its processes.
 
         Raises:
             ScontrolError: SLURM refuses.
@@ -71,16 +71,16 @@ class SlurmJob:
 
 
 class ScontrolError(Exception):
-    """``scontrol`` is absent or refuses."""
+    """``scontrol`` is missing or failed."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether a job that was told to stop comes back.
+    """Whether a job that was asked to stop is requeued.
 
     Attributes:
-        job: the one to requeue; None where it stays away.
-        told: one line for the job's log; empty where there is nothing to say.
+        job: the job to requeue; None if it is not requeued.
+        told: one line for the job log; empty if there is nothing to report.
     """
 
     job: SlurmJob | None
@@ -88,7 +88,7 @@ class Decision:
 
 
 def decide(number: int, environment: Mapping[str, str] = os.environ) -> Decision:
-    """Whether a signal that ended a run in good order asks for a requeue.
+    """Decides whether a run that a signal stopped cleanly is requeued.
 
     SIGUSR1 is the scheduler's warning before the time limit or a preemption. SIGTERM alone also comes from ``scancel``
     and from ``scontrol requeue``; a job that is being preempted, or whose time is up, must be put back by hand, since
@@ -97,7 +97,7 @@ def decide(number: int, environment: Mapping[str, str] = os.environ) -> Decision
     job = SlurmJob.of(environment)
     if job is None or number == signal.SIGINT:
         return Decision(None)
-    again = "the command that submitted it goes on from the last checkpoint"
+    again = "submit it again to resume from the last checkpoint"
     try:
         facts = job.facts()
         # Not by SLURM's variables, which a job that was submitted from within another one's inherits.
@@ -112,18 +112,18 @@ def decide(number: int, environment: Mapping[str, str] = os.environ) -> Decision
     if not (preempted or out_of_time or warned):
         return Decision(None)  # somebody else decides
     if facts.get("BatchFlag") == "0":
-        return Decision(None, f"job {job.id} is interactive, which SLURM does not requeue; the same command goes on")
+        return Decision(None, f"job {job.id} is interactive, which SLURM does not requeue; rerun the command to resume")
     if job.restarts >= most:
-        told = f"job {job.id} is not requeued: it came back {job.restarts} times, and {_CAP} is {most}; {again}"
+        told = f"job {job.id} is not requeued: it was requeued {job.restarts} times, and {_CAP} is {most}; {again}"
         return Decision(None, told)
-    return Decision(job, f"job {job.id} goes back into the queue: restart {job.restarts + 1} of {most} at most")
+    return Decision(job, f"job {job.id} is requeued: restart {job.restarts + 1} of at most {most}")
 
 
 def requeue(decision: Decision) -> str:
-    """Does as decided.
+    """Carries out the decision.
 
     Returns:
-        One line for the job's log; empty where there is nothing to say.
+        One line for the job log; empty if there is nothing to report.
     """
     if decision.job is not None:
         try:
@@ -136,13 +136,13 @@ def requeue(decision: Decision) -> str:
 def _most_requeues(environment: Mapping[str, str]) -> int:
     given = environment.get(_CAP) or str(_MAX_REQUEUES)
     if not given.isdecimal():
-        raise ValueError(f"{_CAP}={given} is no number")
+        raise ValueError(f"{_CAP} must be a number, got {given!r}")
     return int(given)
 
 
 def _scontrol(*arguments: str) -> str:
     if shutil.which("scontrol") is None:
-        raise ScontrolError("there is no scontrol on PATH (in a container it has to be bound in)")
+        raise ScontrolError("scontrol is not on PATH (in a container, bind it in)")
     deadline, pause = time.monotonic() + _RETRY_SECONDS, 1.0
     while True:
         try:
@@ -166,8 +166,8 @@ def _ask_scontrol(*arguments: str) -> str:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise ScontrolError(f"scontrol does not answer ({error})") from None
+        raise ScontrolError(f"scontrol does not respond ({error})") from None
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines()
-        raise ScontrolError(f"scontrol {arguments[0]} says: {said[-1] if said else done.returncode}")
+        raise ScontrolError(f"scontrol {arguments[0]} failed: {said[-1] if said else done.returncode}")
     return done.stdout

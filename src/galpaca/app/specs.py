@@ -1,4 +1,4 @@
-"""Groups of the configuration that no floor below has: the step, the machine, checkpoints, the release, the run."""
+"""Configuration groups owned by ``app``: batch, trainer, checkpoint, hang, samples, release and run."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from galpaca.errors import InputError, Problems
 
 @dataclass(frozen=True)
 class BatchSpec:
-    """One optimizer step.
+    """Size of an optimizer step.
 
     Attributes:
-        examples: examples a step, whatever the number of GPUs.
-        max_tokens: budget of a micro-batch; a matter of memory, never of the recipe.
+        examples: examples per optimizer step, whatever the number of GPUs.
+        max_tokens: token budget of a micro-batch; affects memory and speed, never the recipe.
     """
 
     examples: int = 128
@@ -35,13 +35,13 @@ class TrainerSpec:
         devices: GPUs (or CPU processes) on each node.
         num_nodes: nodes.
         max_epochs: passes over the training examples.
-        max_steps: fewer optimizer steps than that, where given; the schedule spans the steps that are taken.
-        longest_steps: for rehearsals: train on so many steps of that plan, those that take longest.
-        val_every_steps: steps between validations; by default one at the end of each epoch. There is always one at
-            the end.
-        read_metrics_every_steps: most steps between two reads of the device's figures, which come about once a second.
-        data_workers: processes beside each rank that put its steps together ahead of time; 0 is fast enough, since a
-            step takes a millisecond.
+        max_steps: optional limit on optimizer steps; the learning-rate schedule spans the steps that are taken.
+        longest_steps: for rehearsals: train only on this many of the longest steps of the plan.
+        val_every_steps: steps between validations; default: at the end of each epoch. The last step is always
+            validated.
+        read_metrics_every_steps: most steps between two reads of metrics from the device, about once a second.
+        data_workers: data loading processes per rank; 0 is fast enough, since collating a step takes a
+            millisecond.
     """
 
     accelerator: str = "gpu"
@@ -60,7 +60,7 @@ class TrainerSpec:
         counts = {k: v for k, v in asdict(self).items() if k not in ("accelerator", "data_workers")}
         problems.check_at_least_one("trainer", counts)
         if self.data_workers < 0:
-            problems.add(f"{self.data_workers} is too few", where="trainer.data_workers", fix="0 or more")
+            problems.add(f"must be at least 0, got {self.data_workers}", where="trainer.data_workers", fix="0 or more")
         problems.raise_any()
 
     @property
@@ -70,16 +70,16 @@ class TrainerSpec:
 
 @dataclass(frozen=True)
 class CheckpointSpec:
-    """When to save (besides the end, and a stop by a signal), and which checkpoints stay.
+    """When to save (besides the last step and a stop by a signal), and which checkpoints to keep.
 
     Attributes:
-        every_steps: steps between two; null for none by steps.
-        every_minutes: also as soon as the last one is that old.
-        every_epoch: also at the end of each epoch.
-        keep_last: the newest so many stay.
-        keep_every: those of its multiples stay too.
-        keep_best: the one with the lowest validation loss stays too.
-        asynchronous: train on while a checkpoint is written, from a copy in host memory.
+        every_steps: steps between checkpoints; null disables saving by steps.
+        every_minutes: also save when the last checkpoint is this old.
+        every_epoch: also save at the end of each epoch.
+        keep_last: number of newest checkpoints to keep.
+        keep_every: also keep checkpoints whose step is a multiple of this.
+        keep_best: also keep the checkpoint with the lowest validation loss.
+        asynchronous: continue training while a checkpoint is written from a copy in host memory.
     """
 
     every_steps: int | None = 100
@@ -96,19 +96,21 @@ class CheckpointSpec:
         problems.check_at_least_one("checkpoint", counts)
         if self.every_minutes is not None and not 0 < self.every_minutes < math.inf:
             problems.add(
-                f"{self.every_minutes} minutes", where="checkpoint.every_minutes", fix="above 0, or null for none"
+                f"must be > 0, got {self.every_minutes}",
+                where="checkpoint.every_minutes",
+                fix="checkpoint.every_minutes=15, or null to disable it",
             )
         problems.raise_any()
 
 
 @dataclass(frozen=True)
 class HangSpec:
-    """A run that stands still.
+    """Detection of a run that hangs.
 
     Attributes:
-        minutes: most that a step may take, with what comes before the next one (a checkpoint, the next data) or
-            between two batches of a validation; then the run ends with all ranks' stacks. Null waits for ever.
-        requeue: put a job of SLURM back into the queue then, since the next node may do better.
+        minutes: time limit for a step (including a checkpoint and loading the next data) or a validation batch; then
+            the run ends and saves the stacks of all ranks. Null disables the limit.
+        requeue: requeue the SLURM job then, since another node may not hang.
     """
 
     minutes: float | None = 20.0
@@ -116,18 +118,20 @@ class HangSpec:
 
     def __post_init__(self) -> None:
         if self.minutes is not None and not 0 < self.minutes < math.inf:
-            raise InputError(f"{self.minutes} minutes", where="hang.minutes", fix="above 0, or null for no limit")
+            raise InputError(
+                f"must be > 0, got {self.minutes}", where="hang.minutes", fix="hang.minutes=20, or null to disable it"
+            )
 
 
 @dataclass(frozen=True)
 class SamplesSpec:
-    """Questions that the model answers greedily while it is trained, into ``samples.jsonl``.
+    """Sample questions that the model answers greedily during training, into ``samples.jsonl``.
 
     Attributes:
-        prompts: file of questions with the fields instruction, input and category; null for none.
-        every_steps: steps between two times; by default at the end of each epoch. Also before the first step and after
+        prompts: file of questions with the fields instruction, input and category; null disables samples.
+        every_steps: steps between samples; default: at the end of each epoch. Also before the first step and after
             the last.
-        max_new_tokens: most tokens of an answer; each takes a forward pass.
+        max_new_tokens: most tokens per answer; each takes a forward pass.
     """
 
     prompts: str | None = None
@@ -143,11 +147,11 @@ class SamplesSpec:
 
 @dataclass(frozen=True)
 class ReleaseSpec:
-    """The released folder.
+    """The released model folder.
 
     Attributes:
-        dtype: of the weights on disk: ``float32``, ``bfloat16`` or ``float16``.
-        max_new_tokens: default length of an answer.
+        dtype: dtype of the weights on disk: ``float32``, ``bfloat16`` or ``float16``.
+        max_new_tokens: default ``max_new_tokens`` of the released model.
     """
 
     dtype: str = "float32"

@@ -1,4 +1,4 @@
-"""The run folder at the start: claimed, compared with what was begun in it, written."""
+"""Starts a run: locks its folder, compares it with what was started there, and writes the record."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def claimed(folder: RunFolder) -> Iterator[None]:
-    """The run folder, made and locked by rank 0; taken away again if nothing came of it.
+    """Creates and locks the run folder on rank 0; removes it again if the run did not start.
 
     Raises:
-        InputError: it cannot be written, or another process is writing in it.
+        InputError: it cannot be written, or another process is using it.
     """
     if global_rank() != 0:
         yield
@@ -59,10 +59,10 @@ def claimed(folder: RunFolder) -> Iterator[None]:
 
 
 def open_record(folder: RunFolder, config: Config, data: PreparedData) -> tuple[RunRecord, list[str]]:
-    """The run's record, new or of the run that goes on, and what has changed in its recipe since.
+    """The run's record, new or existing, and the changes of its recipe since it was started.
 
     Raises:
-        InputError: that run was begun with another recipe or other data, and the change is not accepted.
+        InputError: the run was started with a different recipe or different data, and the change is not accepted.
     """
     record = RunRecord(folder.record)
     recipe = config.recipe() | {
@@ -82,12 +82,12 @@ def finished(folder: RunFolder, num_steps: int) -> bool:
 
 @dataclass(frozen=True)
 class Beginning:
-    """What a run begins from.
+    """What a run starts from.
 
     Attributes:
-        step: of the checkpoint; 0 for the first weights.
-        weights: the first weights, where there is no checkpoint.
-        shapes: of the model's parameters.
+        step: step of the checkpoint; 0 for the initial weights.
+        weights: the initial weights, if there is no checkpoint.
+        shapes: shapes of the model's parameters.
     """
 
     step: int
@@ -108,11 +108,11 @@ def choose_beginning(
     shapes: Shapes,
     console: Console,
 ) -> Beginning:
-    """The newest checkpoint that is whole, or the first weights.
+    """The newest intact checkpoint, or the initial weights.
 
     Raises:
-        InputError: all checkpoints are damaged, or the newest one is not this run's; weights that are damaged or
-            cannot be read.
+        InputError: all checkpoints are damaged, or the newest one belongs to another run; or the weights are damaged
+            or cannot be read.
     """
     step = _newest_whole(folder, record, config, console) if global_rank() == 0 else folder.last_saved_step()
     if not step and global_rank() == 0:
@@ -122,7 +122,7 @@ def choose_beginning(
 
 
 def _newest_whole(folder: RunFolder, record: RunRecord, config: Config, console: Console) -> int:
-    """Rank 0 reads all files and sets damaged checkpoints aside; other ranks are told later which one it took."""
+    """Rank 0 verifies all files and sets damaged checkpoints aside; other ranks later learn its choice."""
     folder.remove_partial()
     steps = folder.saved_steps()
     damaged: list[tuple[Path, list[str]]] = []
@@ -132,15 +132,17 @@ def _newest_whole(folder: RunFolder, record: RunRecord, config: Config, console:
             damaged.append((checkpoint, found))
             continue
         for path, reasons in damaged:
-            console.print(f"[yellow]warning:[/yellow] {set_aside(path)} is set aside: {'; '.join(reasons)}")
-            console.print(f"  the run goes on from the checkpoint before it, of step {step}")
+            console.print(
+                f"[yellow]warning:[/yellow] damaged checkpoint moved to {set_aside(path)}: {'; '.join(reasons)}"
+            )
+            console.print(f"  resuming from the previous checkpoint, step {step}")
         point_to(checkpoint)
         if not config.run.accept_changes:
             _check_belongs(folder, read_manifest(checkpoint), record)
         return step
     problems = Problems()
     for path, reasons in damaged:
-        problems.add("; ".join(reasons), where=path, fix=f"restore it, or rm -r {folder.checkpoints} to begin anew")
+        problems.add("; ".join(reasons), where=path, fix=f"restore it, or rm -r {folder.checkpoints} to start over")
     problems.raise_any()
     return 0
 
@@ -150,23 +152,23 @@ def _check_belongs(folder: RunFolder, manifest: Manifest, record: RunRecord) -> 
     ours = [record.content["recipe"], *record.content.get("former_recipes", [])]
     if manifest.recipe not in ours:
         problems.add(
-            "the checkpoint was taken under another recipe or with other data",
+            "the checkpoint was saved with a different recipe or different data",
             where=folder.checkpoint(manifest.step),
             why="; ".join(recipe_differences(manifest.recipe, ours[0])),
-            fix="move it away, and the one before is taken; run.accept_changes=true goes on with it",
+            fix="move it away to resume from the previous one, or accept it with run.accept_changes=true",
         )
     if _metrics_facts(folder, manifest) != manifest.metrics:
         problems.add(
-            f"the lines up to step {manifest.step} are not those that were there when its checkpoint was taken",
+            f"the lines up to step {manifest.step} have changed since that checkpoint was saved",
             where=folder.metrics,
-            why="a figure in it may be wrong",
+            why="its metrics may be wrong",
             fix="restore the file; run.accept_changes=true goes on without the lines that cannot be read",
         )
     problems.raise_any()
 
 
 def _metrics_facts(folder: RunFolder, manifest: Manifest) -> FileFacts | None:
-    """Of the lines that were there when the checkpoint was taken; None where the file is gone."""
+    """Checksum of the lines that the checkpoint covers; None if the file is gone."""
     return file_facts(folder.metrics, manifest.metrics.bytes) if folder.metrics.is_file() else None
 
 
@@ -181,11 +183,11 @@ def write_start(
     changes: Sequence[str],
     setup: Mapping[str, str],
 ) -> None:
-    """Writes what is known before the first step.
+    """Writes the record and configuration before the first step.
 
     Args:
         setup: how this start computes, as the terminal shows it: a fallback must not be on the terminal alone.
-        changes: of the recipe, that the user has accepted.
+        changes: recipe changes that the user accepted.
     """
     if global_rank() != 0:
         return
@@ -213,7 +215,7 @@ def write_start(
 
 @contextmanager
 def end_noted(record: RunRecord) -> Iterator[None]:
-    """Writes into ``run.json`` how the run ended, for those who watch it; what is raised goes on its way."""
+    """Records in ``run.json`` how the run ended; exceptions propagate."""
     try:
         yield
     except StoppedBySignal as stop:
@@ -232,7 +234,7 @@ def _note_end(record: RunRecord, how: str, why: str) -> None:
 
 
 def _whole_plan(steps: Steps) -> dict[str, Any]:
-    """That of the run which a rehearsal stands for."""
+    """The plan of the whole run that is being rehearsed, if any."""
     if steps.module.longest is None:
         return {}
     module = steps.module
@@ -240,24 +242,23 @@ def _whole_plan(steps: Steps) -> dict[str, Any]:
 
 
 def describe(config: Config, folder: RunFolder, steps: Steps, begin: Beginning) -> list[tuple[str, str]]:
-    """What the run is about to do, for the terminal."""
+    """Label and value of each line that describes the run, for the terminal."""
     machine = f"{config.trainer.num_ranks} x {config.trainer.accelerator}"
     strategy = str(config.strategy["_target_"]).rsplit(".", 1)[-1]
     weights = config.model.path or "random weights"
     return [
         ("folder", str(folder.path)),
         ("model", f"{begin.num_parameters:,} parameters, {weights}"),
-        ("steps", f"{steps.num_steps:,} of {config.batch.examples:,} examples, {steps.per_epoch:,} an epoch"),
-        *([("going on", f"after step {begin.step:,}")] if begin.step else []),
+        ("steps", f"{steps.num_steps:,}, {config.batch.examples:,} examples each, {steps.per_epoch:,} per epoch"),
+        *([("resuming", f"after step {begin.step:,}")] if begin.step else []),
         ("machine", f"{machine}, {strategy}, {config.precision.name}"),
-        ("dropout", f"{config.model.dropout}, of attention {config.model.attention_dropout}"),
-        ("attention", "all examples in one kernel" if config.fast_attention else "one example after the other"),
+        ("dropout", f"{config.model.dropout}, attention {config.model.attention_dropout}"),
+        ("attention", "all examples in one kernel" if config.fast_attention else "one example at a time"),
         ("layers", _layers(config)),
     ]
 
 
 def _layers(config: Config) -> str:
     compiled = config.compute.compiles(config.fast_attention)
-    how = {"none": "nothing is", "selective": "what is cheap is", "full": "whole layers are"}
-    recomputed = how[config.compute.activation_checkpointing]
-    return f"{'compiled' if compiled else 'not compiled'}; {recomputed} computed again in backward"
+    recomputed = config.compute.activation_checkpointing
+    return f"{'compiled' if compiled else 'not compiled'}; activation checkpointing: {recomputed}"

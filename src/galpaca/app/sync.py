@@ -1,4 +1,4 @@
-"""``galpaca sync``: what runs have logged to W&B while there was no network, uploaded."""
+"""``galpaca sync``: uploads to W&B what runs logged offline."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Logged:
-    """What a run has logged.
+    """The W&B logs of a run.
 
     Attributes:
-        place: how the run is called at W&B.
-        segments: its logs, oldest first.
-        lines: of ``metrics.jsonl``.
-        is_running: a process writes in the folder.
+        place: the run's name and project at W&B.
+        segments: its log files, oldest first.
+        lines: lines of ``metrics.jsonl``.
+        is_running: whether a process is writing in the folder.
     """
 
     folder: RunFolder
@@ -44,15 +44,15 @@ class Logged:
 
 
 def sync(runs: Sequence[str], *, dry_run: bool = False) -> None:
-    """Uploads what is not at W&B yet, run by run; one that fails does not keep the others from it.
+    """Uploads what is not at W&B yet, run by run; a failed run does not stop the others.
 
     Args:
-        runs: folders.
-        dry_run: list it and do no more, which takes no network and no key.
+        runs: run folders.
+        dry_run: only list it, which needs no network and no key.
 
     Raises:
-        InputError: no run's folder, nothing in it that W&B has written, no key.
-        GalpacaError: no network; or, at the end, the runs that are not or not wholly uploaded.
+        InputError: not a run folder, no W&B logs in it, or no API key.
+        GalpacaError: no network; or, at the end, the runs that are not completely uploaded.
     """
     from galpaca.training.tracking import service
 
@@ -72,7 +72,7 @@ def sync(runs: Sequence[str], *, dry_run: bool = False) -> None:
         except GalpacaError as error:
             failed.add(error.what, where=one.folder.path, why=error.why, fix=error.fix)
         else:
-            console.print(f"[green]{one.folder.path} is at W&B[/green]")
+            console.print(f"[green]{one.folder.path} is uploaded to W&B[/green]")
     if waiting:
         service.shut_down()
     _raise(failed)
@@ -99,15 +99,15 @@ def _read(path: Path) -> Logged:
     place = _place(folder, record.id, segments)
     if place is None:
         raise InputError(
-            "the run has logged nothing to W&B",
+            "the run logged nothing to W&B",
             where=path,
-            fix="logger=wandb with the command that trains; metrics.jsonl has all figures",
+            fix="train with logger=wandb; metrics.jsonl has all metrics",
         )
     return Logged(folder, place, segments, list(read_metrics(folder.metrics)), is_held(folder.lock))
 
 
 def _place(folder: RunFolder, run_id: str, segments: Sequence[Segment]) -> Run | None:
-    """By what the run was last started with, or, with another logger since, by its last log."""
+    """The run at W&B, from its configuration or, if the logger changed since, from its last log."""
     from galpaca.training.loggers import wandb
     from galpaca.training.tracking.service import Run
 
@@ -140,7 +140,7 @@ def _show(console: Console, logged: Logged) -> None:
     console.print(str(logged.folder.path), style="bold", markup=False)
     console.print(table)
     if missing := _missing(logged):
-        console.print(f"  {missing:,} lines of metrics.jsonl are in none of them, and are sent from there")
+        console.print(f"  {missing:,} lines of metrics.jsonl are in no log and will be sent from the file")
 
 
 def _missing(logged: Logged) -> int:
@@ -159,31 +159,33 @@ def _state(segment: Segment, *, is_running: bool) -> str:
         return "empty"
     if segment.uploaded:
         return "uploaded"
-    return "to be uploaded" if segment.offline else "to be checked"
+    return "not uploaded" if segment.offline else "not verified"
 
 
 def _check_ready() -> None:
-    """Raises:
-    InputError: no key.
-    GalpacaError: no network.
+    """Checks that W&B has a key and can be reached.
+
+    Raises:
+        InputError: no API key.
+        GalpacaError: no network.
     """
     os.environ["WANDB_MODE"] = "online"  # whoever asks for an upload means it
     from galpaca.training.tracking import service
 
     if not service.has_key():
-        raise InputError("W&B has no key", where="WANDB_API_KEY", fix="wandb login, or WANDB_API_KEY=...")
+        raise InputError("no W&B API key", where="WANDB_API_KEY", fix="wandb login, or WANDB_API_KEY=...")
     if not service.is_reachable():
         raise GalpacaError(
-            "W&B's server does not answer",
+            "the W&B server does not respond",
             where=service.server(),
-            fix="the same command where there is a network, such as a login node; nothing is lost",
+            fix="rerun the command with network access, e.g. on a login node; nothing is lost",
         )
 
 
 def _upload(logged: Logged) -> None:
     if logged.is_running:
         raise GalpacaError(
-            "the run is running, and is left out", fix="wait for it; online it uploads by itself what came before"
+            "the run is still running and was skipped", fix="wait for it; online, it uploads earlier logs itself"
         )
     from galpaca.training.tracking.upload import upload
 
@@ -191,7 +193,7 @@ def _upload(logged: Logged) -> None:
 
 
 def _raise(failed: Problems) -> None:
-    """Not as a mistake of the user's: the exit code is 1."""
+    """Raises the collected errors with exit code 1: they are not user errors."""
     try:
         failed.raise_any()
     except InputError as error:

@@ -32,15 +32,15 @@ from galpaca.runs.shutdown import Shutdown
 
 
 def train(config: Config, resolved_yaml: str) -> RunFolder:
-    """Trains and releases a model; goes on where an earlier run of the same name stopped.
+    """Trains and releases a model; resumes where an earlier run of the same name stopped.
 
     Args:
-        config: the whole run.
+        config: configuration of the run.
         resolved_yaml: the same as text, for the run folder.
 
     Raises:
-        InputError: the user's mistake, told before anything is written.
-        StoppedBySignal: the run was asked to stop, and is saved.
+        InputError: a user error, reported before anything is written.
+        StoppedBySignal: the run was asked to stop and has been saved.
     """
     shutdown = Shutdown()
     shutdown.listen()

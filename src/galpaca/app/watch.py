@@ -1,4 +1,4 @@
-"""``galpaca watch``: follows a run from its files alone, from another terminal or another machine."""
+"""``galpaca watch``: follows a run through its files, from another terminal or machine."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from galpaca.runs.state import RunState, run_state
 _COLOURS = {"complete": "green", "running": "cyan", "starting": "cyan", "failed": "red", "killed": "red"}
 _LINE_EVERY_SECONDS = 15.0
 _BARS = "▁▂▃▄▅▆▇█"
-_IN_A_LINE = ("loss", "validation loss", "tokens a second", "last line", "left")
-# Of recent steps, by which the rest is foretold.
+_IN_A_LINE = ("loss", "validation loss", "tokens/s", "last line", "left")
+# Recent steps that the remaining time is estimated from.
 _RECENT = 100
 
 
 @dataclass(frozen=True)
 class Sight:
-    """A run at one moment.
+    """The state of a run at one moment.
 
     Attributes:
-        record: the content of ``run.json``.
-        goes_on: nobody writes in it now, but its job will be started again.
+        record: content of ``run.json``.
+        goes_on: no process is writing now, but the job will be restarted.
     """
 
     folder: RunFolder
@@ -55,7 +55,7 @@ class Sight:
 
     @property
     def left_seconds(self) -> float | None:
-        """At the pace of the last steps, validations and checkpoints left out."""
+        """Estimated time left at the pace of recent steps, without validations and checkpoints."""
         recent = [line["step_seconds"] for line in self.history.steps[-_RECENT:] if line.get("step_seconds")]
         if not recent or self.num_steps is None or self.state.kind not in ("running", "stalled"):
             return None
@@ -67,10 +67,10 @@ class Sight:
 
 
 class Watcher:
-    """Reads a run again and again, and each time only what is new.
+    """Polls a run, reading only new lines each time.
 
     Args:
-        wait: a run that stopped or was killed will go on, whoever starts it again.
+        wait: keep waiting for a run that stopped or was killed to be restarted.
     """
 
     def __init__(self, folder: RunFolder, *, wait: bool = False) -> None:
@@ -94,13 +94,13 @@ def watch(run: Path, *, once: bool, wait: bool, every_seconds: float) -> None:
     """Follows a run until it ends.
 
     Args:
-        run: its folder.
-        once: look once instead.
-        wait: for a run that is not there yet, or that nobody goes on with yet.
-        every_seconds: between two looks.
+        run: run folder.
+        once: show the current state and return.
+        wait: wait for a run that has not started, or that has not been restarted yet.
+        every_seconds: polling interval.
 
     Raises:
-        InputError: no run folder.
+        InputError: not a run folder.
         GalpacaError: the run ended before it was complete.
     """
     console = make_console()
@@ -115,7 +115,7 @@ def watch(run: Path, *, once: bool, wait: bool, every_seconds: float) -> None:
             f"the run {_ENDED[sight.state.kind]} before it was complete",
             where=sight.folder.path,
             why=sight.state.told,
-            fix="the same training command goes on from its last checkpoint",
+            fix="rerun the training command to resume from its last checkpoint",
         )
 
 
@@ -150,7 +150,7 @@ def _follow(console: Console, watcher: Watcher, sight: Sight, every_seconds: flo
 
 
 class Lines:
-    """For a log file: a line when the state changes, and now and then in between."""
+    """For a log file: prints a line when the state changes, and occasionally in between."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -164,16 +164,16 @@ class Lines:
 
 
 def line_of(sight: Sight) -> str:
-    """The run in a line."""
+    """The run in one line."""
     parts = [f"{sight.state.kind} ({sight.state.told})", _progress(sight)]
     parts += [f"{label} {value}" for label, value in figures(sight) if label in _IN_A_LINE]
     if sight.goes_on and not sight.state.is_alive:
-        parts.append("waiting for it to go on")
+        parts.append("waiting for it to resume")
     return f"{sight.folder.name}: " + ", ".join(parts)
 
 
 def figures(sight: Sight) -> list[tuple[str, str]]:
-    """The last ones."""
+    """Label and value of the latest metrics."""
     history = sight.history
     last: Line = history.steps[-1] if history.steps else {}
     known = [line["val_loss"] for line in history.validations if line["val_loss"] is not None]
@@ -183,7 +183,7 @@ def figures(sight: Sight) -> list[tuple[str, str]]:
         ("validation loss", f"{known[-1]:.4f} (best {min(known):.4f})" if known else ""),
         ("learning rate", _number(last.get("lr"), ".3g")),
         ("gradient norm", _number(last.get("grad_norm"), ".3f")),
-        ("tokens a second", _number(last.get("tokens_per_second"), ",.0f")),
+        ("tokens/s", _number(last.get("tokens_per_second"), ",.0f")),
         ("MFU", _number(last.get("mfu"), ".1%")),
         ("peak memory", format_bytes(last["peak_memory_bytes"]) if last.get("peak_memory_bytes") else ""),
         ("skipped steps", _number(sum(bool(line.get("skipped")) for line in history.steps) or None, ",d")),
@@ -197,11 +197,11 @@ def figures(sight: Sight) -> list[tuple[str, str]]:
 
 
 def panel(sight: Sight, width: int = 48) -> Panel:
-    """The run for a terminal."""
+    """The run as a panel for a terminal."""
     state = sight.state
     head = Text.assemble((state.kind, f"bold {_COLOURS.get(state.kind, 'yellow')}"), f"  {state.told}")
     if sight.goes_on and not state.is_alive:
-        head.append("\nwaiting for it to go on; Ctrl-C ends the watch and nothing else", "dim")
+        head.append("\nwaiting for it to resume; Ctrl-C stops watching, not the run", "dim")
     done = Table.grid(padding=(0, 1))
     done.add_row(
         ProgressBar(total=sight.num_steps or 1, completed=sight.history.last_step, width=width), _progress(sight)
@@ -217,7 +217,7 @@ def panel(sight: Sight, width: int = 48) -> Panel:
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
-    """Means of equally long stretches as bars, the largest one the highest."""
+    """Means over equal intervals, as bars scaled to the largest."""
     if not values:
         return ""
     count = min(width, len(values))
@@ -238,11 +238,11 @@ def _number(value: float | None, how: str, unit: str = "") -> str:
 
 
 def _record(path: Path) -> dict[str, Any]:
-    """``run.json``, which is always whole; empty before it is there."""
+    """The content of ``run.json``, which is written atomically; empty if it does not exist yet."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise InputError(f"not valid JSON: {error}", where=path, fix="restore the file") from None
+        raise InputError(f"invalid JSON: {error}", where=path, fix="restore the file") from None
     return content if isinstance(content, dict) else {}

@@ -1,4 +1,4 @@
-"""The command ``galpaca``: a file for each group of commands, and what each imports is loaded when it is called."""
+"""The ``galpaca`` command: one file per group of commands; each command's imports are loaded when it runs."""
 
 import argparse
 import os
@@ -26,10 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="galpaca",
-        description="Instruction-tuning for GALACTICA: from Alpaca-format records to a released model.",
+        description="Instruction-tune GALACTICA: from Alpaca-format records to a released model.",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    commands.add_parser("train", help="train and release a model; the same as python train.py", add_help=False)
+    commands.add_parser("train", help="train and release a model (same as python train.py)", add_help=False)
     for add in (
         *(before.add_prepare, before.add_rehearse, before.add_inspect),
         *(runs.add_watch, runs.add_report, runs.add_runs, runs.add_checkpoints, runs.add_sync, runs.add_export),

@@ -1,4 +1,4 @@
-"""What a person does before a run, and with the demo."""
+"""Commands to run before training, and the demo."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ def add_prepare(commands: Commands) -> None:
     """``galpaca prepare``."""
     command = commands.add_parser(
         "prepare",
-        help="fetch, convert and encode all that a run needs, where there is a network",
-        description="Fetches the model and the records, writes the weights as safetensors, encodes the records and "
-        "verifies it all, so that the run itself needs no network. The last line starts or submits it.",
+        help="download, convert and encode everything a run needs",
+        description="Download the model and the records, convert the weights to safetensors, encode the records and "
+        "verify everything, so that the run needs no network. Prints the command that starts or submits the run.",
     )
     command.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="+experiment=NAME and all else, as for train"
+        "overrides", nargs="*", metavar="KEY=VALUE", help="configuration overrides as for train, e.g. +experiment=NAME"
     )
-    command.add_argument("--weights", metavar="FOLDER", help="convert the pytorch_model*.bin of this folder, no more")
-    command.add_argument("--out", metavar="FOLDER", help="where to (default: beside the .bin files)")
+    command.add_argument("--weights", metavar="FOLDER", help="only convert the pytorch_model*.bin files in FOLDER")
+    command.add_argument(
+        "--out", metavar="FOLDER", help="with --weights: output folder (default: beside the .bin files)"
+    )
 
     def run(options: argparse.Namespace) -> None:
         from galpaca.app.prepare import prepare
@@ -31,7 +33,7 @@ def add_prepare(commands: Commands) -> None:
         if options.weights is None and options.out is None:
             prepare(options.overrides)
         elif options.weights is None or options.overrides:
-            command.error("--weights FOLDER [--out FOLDER] stands alone; without them, KEY=VALUE as for train")
+            command.error("give either --weights FOLDER [--out FOLDER], or KEY=VALUE overrides as for train")
         else:
             convert_folder(Path(options.weights), Path(options.out) if options.out else None)
 
@@ -42,18 +44,18 @@ def add_rehearse(commands: Commands) -> None:
     """``galpaca rehearse``."""
     command = commands.add_parser(
         "rehearse",
-        help="try a run's life on its own machine: memory, speed, hours, and whether it fits",
-        description="Trains on the longest steps of the run's plan, is killed, goes on, exports and loads again, and "
-        "tells what the whole run will take. The run's own folder is left alone. Under srun or torchrun with one "
-        "process for each GPU, or alone in a terminal.",
+        help="test a run on its own machine: memory, speed, run time, and whether it fits",
+        description="Train on the longest steps of the run's plan, kill the run, resume, export and reload it, and "
+        "estimate what the whole run will take. The real run folder is not touched. Start it under srun or torchrun "
+        "with one process per GPU, or directly in a terminal.",
     )
     command.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="+experiment=NAME and all else, as for train"
+        "overrides", nargs="*", metavar="KEY=VALUE", help="configuration overrides as for train, e.g. +experiment=NAME"
     )
-    command.add_argument("--steps", type=int, default=20, metavar="N", help="how many to take (default: 20)")
-    command.add_argument("--minutes", type=float, default=30, metavar="M", help="give up after (default: 30)")
-    command.add_argument("--keep", action="store_true", help="leave the rehearsal's folder")
-    command.add_argument("--json", action="store_true", help="one line of JSON instead of rows")
+    command.add_argument("--steps", type=int, default=20, metavar="N", help="number of steps to train (default: 20)")
+    command.add_argument("--minutes", type=float, default=30, metavar="MINUTES", help="time limit (default: 30)")
+    command.add_argument("--keep", action="store_true", help="keep the rehearsal's folder")
+    command.add_argument("--json", action="store_true", help="print one line of JSON instead of a table")
 
     def run(options: argparse.Namespace) -> None:
         from galpaca.app.rehearse import RehearseOptions, rehearse
@@ -76,21 +78,25 @@ def add_inspect(commands: Commands) -> None:
     command = commands.add_parser(
         "inspect",
         help="show records as the model will see them",
-        description="Shows records as the model will see them, what carries loss in colour, with the receipt.",
+        description="Show records as the model will see them, tokens with loss in colour, and the receipt.",
     )
-    command.add_argument("file", metavar="FILE", help=".json, .jsonl, .csv, .tsv or .parquet")
-    command.add_argument("--tokenizer", required=True, metavar="DIR", help="folder or Hub id")
-    command.add_argument("--template", default="alpaca", help="a shipped template or a .yaml file (default: alpaca)")
-    command.add_argument("--max-length", type=int, default=512, metavar="TOKENS", help="default: 512")
-    command.add_argument("--records", type=int, default=3, metavar="N", help="how many to show (default: 3)")
+    command.add_argument("file", metavar="FILE", help="records: .json, .jsonl, .csv, .tsv or .parquet")
+    command.add_argument("--tokenizer", required=True, metavar="FOLDER_OR_ID", help="tokenizer folder or Hub id")
+    command.add_argument(
+        "--template", default="alpaca", help="prompt template: alpaca, science, or a .yaml file (default: alpaca)"
+    )
+    command.add_argument(
+        "--max-length", type=int, default=512, metavar="TOKENS", help="truncate examples to TOKENS (default: 512)"
+    )
+    command.add_argument("--records", type=int, default=3, metavar="N", help="number of records to show (default: 3)")
     command.add_argument(
         "--field",
         action="append",
         default=[],
         metavar="FIELD=COLUMN",
-        help="the file's column for instruction, input or output",
+        help="column for instruction, input or output, if named differently",
     )
-    command.add_argument("--json", action="store_true", help="one line of JSON for every record, the receipt last")
+    command.add_argument("--json", action="store_true", help="print one line of JSON per record, then the receipt")
 
     def run(options: argparse.Namespace) -> None:
         from galpaca.app.inspect import inspect_file
@@ -112,10 +118,10 @@ def add_demo(commands: Commands) -> None:
     """``galpaca demo``."""
     command = commands.add_parser(
         "demo",
-        help="train a small model of science facts and ask it (two minutes on two cores)",
-        description="Trains a small model of the GALACTICA shape on records that ship with the package, then asks it.",
+        help="train a small model on science facts and quiz it (two minutes on two cores)",
+        description="Train a small GALACTICA-style model on records that ship with the package, then quiz it.",
     )
-    command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train")
+    command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="configuration overrides as for train")
 
     def run(options: argparse.Namespace) -> None:
         from galpaca.app.demo import demo

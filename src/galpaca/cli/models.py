@@ -1,4 +1,4 @@
-"""What a person does with a model: ask it, compare it, measure it."""
+"""Commands that use a model: generate, chat, compare, evaluate."""
 
 from __future__ import annotations
 
@@ -16,19 +16,29 @@ def add_generate(commands: Commands) -> None:
     """``galpaca generate``."""
     command = commands.add_parser(
         "generate",
-        help="answer an instruction, or a file of them",
-        description="Answers as the model was trained: with its template, up to </s>. The answers to a file are kept "
-        "as they come, and the same command goes on where it was stopped.",
+        help="answer one instruction, or a file of them",
+        description="Generate answers with the prompt template that the model was trained with. Answers to a file are "
+        "saved as they are generated; rerun the command to resume after an interruption.",
     )
     _add_model_options(command)
-    command.add_argument("--instruction", metavar="TEXT", help="answer this one and print it")
-    command.add_argument("--input", default="", metavar="TEXT", help="what the instruction is about")
-    command.add_argument("--file", metavar="PROMPTS", help=".jsonl, .json, .csv, .tsv or .parquet: instruction, input")
-    command.add_argument("--out", metavar="ANSWERS", help="with --file: a .jsonl, in the order of the prompts")
-    command.add_argument("--samples", type=int, default=1, metavar="N", help="answers to each prompt (default: 1)")
-    command.add_argument("--batch-size", type=int, metavar="N", help="prompts at a time (default: 16; on a CPU 8)")
+    command.add_argument("--instruction", metavar="TEXT", help="instruction to answer on standard output")
+    command.add_argument("--input", default="", metavar="TEXT", help="optional input for the instruction")
     command.add_argument(
-        "--field", action="append", default=[], metavar="FIELD=COLUMN", help="the file's column for instruction, input"
+        "--file",
+        metavar="PROMPTS",
+        help="prompts file (.jsonl, .json, .csv, .tsv, .parquet) with columns instruction and input",
+    )
+    command.add_argument("--out", metavar="ANSWERS", help="with --file: output .jsonl file, in prompt order")
+    command.add_argument("--samples", type=int, default=1, metavar="N", help="answers per prompt (default: 1)")
+    command.add_argument(
+        "--batch-size", type=int, metavar="N", help="prompts per batch (default: 16 on a GPU, 8 on a CPU)"
+    )
+    command.add_argument(
+        "--field",
+        action="append",
+        default=[],
+        metavar="FIELD=COLUMN",
+        help="column for instruction or input, if named differently",
     )
 
     def run(options: argparse.Namespace) -> None:
@@ -52,16 +62,16 @@ def add_chat(commands: Commands) -> None:
     """``galpaca chat``."""
     command = commands.add_parser(
         "chat",
-        help="ask a model in the terminal, or on a page in the browser",
-        description="Asks a model in the terminal; its answer is shown while it is written.",
+        help="chat with a model in the terminal or in the browser",
+        description="Chat with a model in the terminal, or with --web in the browser; answers are streamed.",
     )
     _add_model_options(command)
-    command.add_argument("--web", action="store_true", help="a page that only this machine can open")
-    command.add_argument("--port", type=int, metavar="N", help="of the page (default: 7860)")
+    command.add_argument("--web", action="store_true", help="serve a web page on localhost")
+    command.add_argument("--port", type=int, metavar="PORT", help="with --web: port of the page (default: 7860)")
 
     def run(options: argparse.Namespace) -> None:
         if options.port is not None and not options.web:
-            command.error("--port goes with --web")
+            command.error("--port requires --web")
         model = _model_options(options, 1)
         if options.web:
             from galpaca.app.chat.page import DEFAULT_PORT, chat_page
@@ -79,26 +89,34 @@ def add_compare(commands: Commands) -> None:
     """``galpaca compare``."""
     command = commands.add_parser(
         "compare",
-        help="ask several models the same, and write their answers and losses side by side",
-        description="Asks several models the same prompts, one model after the other, measures their loss on held-out "
-        "records, and writes one HTML file that needs no network. The same command goes on where it was stopped.",
+        help="compare answers and losses of several models on one page",
+        description="Run several models on the same prompts, one model at a time, measure their loss on held-out "
+        "records, and write one self-contained HTML file. Rerun the command to resume after an interruption.",
     )
     command.add_argument(
         "models",
         nargs="+",
         metavar="MODEL",
-        help="a released folder, a run's folder, any causal model's folder, or a "
-        "name on the Hub; LABEL=MODEL calls it so; differences are to the first",
+        help="released folder, run folder, folder of any causal model, or Hub id; LABEL=MODEL sets its label; "
+        "differences are relative to the first",
     )
-    command.add_argument("--out", required=True, metavar="FILE", help="the page, for instance compare.html")
-    command.add_argument("--json", metavar="FILE", help="all figures and answers too")
+    command.add_argument("--out", required=True, metavar="FILE", help="output page, e.g. compare.html")
+    command.add_argument("--json", metavar="FILE", help="also write all metrics and answers as JSON")
     command.add_argument(
-        "--prompts", metavar="FILE", help="instruction, input, category (default: 64 that ship with it)"
+        "--prompts",
+        metavar="FILE",
+        help="prompts file with columns instruction, input, category (default: 64 built-in prompts)",
     )
-    command.add_argument("--records", metavar="FILE", help="held-out records: instruction, input, output, category")
-    command.add_argument("--max-new-tokens", type=int, default=256, metavar="N", help="of an answer (default: 256)")
-    command.add_argument("--batch-size", type=int, metavar="N", help="prompts at a time (default: 16; on a CPU 8)")
-    command.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
+    command.add_argument(
+        "--records", metavar="FILE", help="held-out records with columns instruction, input, output, category"
+    )
+    command.add_argument(
+        "--max-new-tokens", type=int, default=256, metavar="N", help="maximum length of an answer (default: 256)"
+    )
+    command.add_argument(
+        "--batch-size", type=int, metavar="N", help="prompts per batch (default: 16 on a GPU, 8 on a CPU)"
+    )
+    command.add_argument("--seed", type=int, default=0, metavar="SEED", help="bootstrap seed (default: 0)")
     _add_other_model_options(command)
 
     def run(options: argparse.Namespace) -> None:
@@ -127,23 +145,31 @@ def add_evaluate(commands: Commands) -> None:
     """``galpaca evaluate``."""
     command = commands.add_parser(
         "evaluate",
-        help="measure a model: its loss on records, or tasks of EleutherAI's lm-eval",
-        description="Measures a model's loss and perplexity on records, or runs tasks of EleutherAI's lm-eval (pip "
-        "install 'galpaca[evaluate]'). Results are kept in the model's folder evaluation/ and told in its card.",
+        help="evaluate a model: loss on records, or lm-eval tasks",
+        description="Measure a model's loss and perplexity on records, or run tasks of EleutherAI's lm-eval (pip "
+        "install 'galpaca[evaluate]'). Results are saved in the model's evaluation/ folder and added to its card.",
     )
-    command.add_argument("model", metavar="MODEL", help="a released folder, a run's folder, any causal model's folder")
-    command.add_argument("--records", metavar="FILE", help="records: instruction, input, output, category")
-    command.add_argument("--tasks", metavar="NAME[,NAME]", help="tasks of lm-eval")
-    command.add_argument("--include-path", metavar="FOLDER", help="with --tasks: your own task files")
-    command.add_argument("--limit", type=int, metavar="N", help="with --tasks: the first N examples of each")
-    command.add_argument("--batch-size", type=int, metavar="N", help="with --tasks (default: 16; on a CPU 8)")
-    command.add_argument("--num-fewshot", type=int, metavar="N", help="with --tasks: solved examples in the prompt")
+    command.add_argument(
+        "model", metavar="MODEL", help="released folder, run folder, folder of any causal model, or Hub id"
+    )
+    command.add_argument("--records", metavar="FILE", help="records with columns instruction, input, output, category")
+    command.add_argument("--tasks", metavar="NAME[,NAME]", help="lm-eval tasks or groups")
+    command.add_argument("--include-path", metavar="FOLDER", help="with --tasks: folder with your own task files")
+    command.add_argument(
+        "--limit", type=int, metavar="N", help="with --tasks: use only the first N examples of each task"
+    )
+    command.add_argument(
+        "--batch-size", type=int, metavar="N", help="with --tasks: prompts per batch (default: 16 on a GPU, 8 on a CPU)"
+    )
+    command.add_argument(
+        "--num-fewshot", type=int, metavar="N", help="with --tasks: number of few-shot examples (default: the task's)"
+    )
     command.add_argument(
         "--instruct",
         action=argparse.BooleanOptionalAction,
-        help="with --tasks: ask in the model's template (default: only tasks in which it writes an answer)",
+        help="with --tasks: use the model's prompt template (default: for generative tasks only)",
     )
-    command.add_argument("--out", metavar="FOLDER", help="of the results (default: the model's evaluation/)")
+    command.add_argument("--out", metavar="FOLDER", help="results folder (default: evaluation/ in the model's folder)")
     _add_other_model_options(command)
 
     def run(options: argparse.Namespace) -> None:
@@ -151,7 +177,7 @@ def add_evaluate(commands: Commands) -> None:
             command.error("give --records FILE or --tasks NAME[,NAME]")
         of_tasks = ("include_path", "limit", "batch_size", "num_fewshot", "instruct")
         for name in [name for name in of_tasks if options.tasks is None and getattr(options, name) is not None]:
-            command.error(f"--{name.replace('_', '-')} goes with --tasks")
+            command.error(f"--{name.replace('_', '-')} requires --tasks")
         from galpaca.app.evaluate import EvaluateOptions, evaluate_records, evaluate_tasks
 
         given = EvaluateOptions(
@@ -181,30 +207,53 @@ def add_evaluate(commands: Commands) -> None:
 
 def _add_other_model_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--dtype", choices=("float32", "bfloat16", "float16"), help="default: the folder's on a GPU, float32 on a CPU"
+        "--dtype",
+        choices=("float32", "bfloat16", "float16"),
+        help="dtype of the weights (default: the model's own on a GPU, float32 on a CPU)",
     )
-    command.add_argument("--template", metavar="NAME", help="for models that bring none (default: plain text)")
     command.add_argument(
-        "--max-length", type=int, metavar="TOKENS", help="of a record (default: as many as the model can read)"
+        "--template", metavar="NAME", help="prompt template for models without one (default: plain text)"
+    )
+    command.add_argument(
+        "--max-length",
+        type=int,
+        metavar="TOKENS",
+        help="maximum length of a record (default: the model's context length)",
     )
 
 
 def _add_model_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", metavar="MODEL", help="a released folder, a run's folder, or a name on the Hub")
-    command.add_argument("--max-new-tokens", type=int, metavar="N", help="of an answer (default: what the model says)")
+    command.add_argument("model", metavar="MODEL", help="released folder, run folder, or Hub id")
     command.add_argument(
-        "--temperature", type=float, default=0.0, metavar="T", help="default: 0, the likeliest token each time"
+        "--max-new-tokens", type=int, metavar="N", help="maximum length of an answer (default: the model's)"
     )
-    command.add_argument("--top-p", type=float, default=1.0, metavar="P", help="draw among the likeliest, of this sum")
-    command.add_argument("--top-k", type=int, default=0, metavar="K", help="draw among the K likeliest (default: all)")
-    command.add_argument("--repetition-penalty", type=float, default=1.0, metavar="X", help="default: 1, none")
-    command.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
+    command.add_argument(
+        "--temperature", type=float, default=0.0, metavar="T", help="sampling temperature (default: 0, greedy)"
+    )
+    command.add_argument(
+        "--top-p",
+        type=float,
+        default=1.0,
+        metavar="P",
+        help="nucleus sampling: smallest set of tokens with cumulative probability P (default: 1, off)",
+    )
+    command.add_argument(
+        "--top-k", type=int, default=0, metavar="K", help="sample from the K most likely tokens (default: 0, off)"
+    )
+    command.add_argument(
+        "--repetition-penalty",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="penalty for repeated tokens (default: 1, off)",
+    )
+    command.add_argument("--seed", type=int, default=0, metavar="SEED", help="sampling seed (default: 0)")
     command.add_argument(
         "--dtype",
         choices=("float32", "bfloat16", "float16"),
-        help="default: the folder's on a GPU, float32 on a CPU",
+        help="dtype of the weights (default: the model's own on a GPU, float32 on a CPU)",
     )
-    command.add_argument("--template", metavar="NAME", help="where the folder says none, or to ask otherwise")
+    command.add_argument("--template", metavar="NAME", help="prompt template (default: the model's own)")
 
 
 def _model_options(options: argparse.Namespace, num_samples: int) -> ModelOptions:

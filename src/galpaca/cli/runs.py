@@ -1,4 +1,4 @@
-"""What a person does with a run: see it, compare it, release it."""
+"""Commands for runs: watch, report, compare, verify, upload, export."""
 
 from __future__ import annotations
 
@@ -14,17 +14,30 @@ def add_export(commands: Commands) -> None:
     """``galpaca export``."""
     command = commands.add_parser(
         "export",
-        help="write a checkpoint as a Hugging Face folder, and upload it if asked",
-        description="Writes a checkpoint as a Hugging Face folder with its card, and compares it with the checkpoint.",
+        help="write a checkpoint as a Hugging Face folder, and optionally upload it",
+        description="Write a checkpoint as a Hugging Face folder with a model card, and verify it.",
     )
-    command.add_argument("source", metavar="RUN_OR_CHECKPOINT", help="a run's newest checkpoint, or the one named")
-    command.add_argument("out", metavar="OUT", help="the folder to be")
-    command.add_argument("--dtype", choices=("float16", "bfloat16", "float32"), help="default: the run's release.dtype")
-    command.add_argument("--max-new-tokens", type=int, metavar="N", help="length of an answer, unless asked otherwise")
-    command.add_argument("--shard-size", type=float, metavar="GB", help="of a file of weights at most (default: 5)")
-    command.add_argument("--overwrite", action="store_true", help="replace a model that is there")
-    command.add_argument("--push", metavar="OWNER/NAME", help="upload it to the Hub, where nobody else sees it")
-    command.add_argument("--public", action="store_true", help="with --push: everyone sees it")
+    command.add_argument(
+        "source", metavar="RUN_OR_CHECKPOINT", help="run folder (its newest checkpoint), or a checkpoint folder"
+    )
+    command.add_argument("out", metavar="OUT", help="output folder")
+    command.add_argument(
+        "--dtype",
+        choices=("float16", "bfloat16", "float32"),
+        help="dtype of the weights (default: the run's release.dtype)",
+    )
+    command.add_argument(
+        "--max-new-tokens",
+        type=int,
+        metavar="N",
+        help="default length of an answer (default: the run's release.max_new_tokens)",
+    )
+    command.add_argument(
+        "--shard-size", type=float, metavar="GB", help="maximum size of a weights file in GB (default: 5)"
+    )
+    command.add_argument("--overwrite", action="store_true", help="replace an existing model")
+    command.add_argument("--push", metavar="OWNER/NAME", help="upload to a private Hub repository")
+    command.add_argument("--public", action="store_true", help="with --push: make the repository public")
 
     def run(options: argparse.Namespace) -> None:
         from galpaca.app.export import ExportOptions, export_run
@@ -50,12 +63,12 @@ def add_checkpoints(commands: Commands) -> None:
     command = commands.add_parser(
         "checkpoints",
         help="list a run's checkpoints and verify them",
-        description="Lists a run's checkpoints with step, size, loss, and whether they are whole; exits with 1 if one "
-        "is not.",
+        description="List a run's checkpoints with step, size and loss, and verify their checksums; exit with 1 if one "
+        "is damaged.",
     )
-    command.add_argument("folder", metavar="RUN", help="run folder, for instance runs/galpaca67b")
-    command.add_argument("--quick", action="store_true", help="look at sizes only, read no file")
-    command.add_argument("--json", action="store_true", help="one line of JSON for every checkpoint")
+    command.add_argument("folder", metavar="RUN", help="run folder, e.g. runs/galpaca67b")
+    command.add_argument("--quick", action="store_true", help="check file sizes only, not checksums")
+    command.add_argument("--json", action="store_true", help="print one line of JSON per checkpoint")
 
     def run(options: argparse.Namespace) -> None:
         from galpaca.app.checkpoints import list_checkpoints
@@ -69,12 +82,14 @@ def add_runs(commands: Commands) -> None:
     """``galpaca runs``."""
     command = commands.add_parser(
         "runs",
-        help="compare runs: state, losses, speed, and the configuration that differs",
-        description="Shows runs in a table, the lowest loss first, with the keys of their configuration that differ.",
+        help="compare runs: state, losses, speed and configuration differences",
+        description="Show runs in a table, lowest loss first, with the configuration keys that differ.",
     )
-    command.add_argument("folders", nargs="+", metavar="RUN_OR_FOLDER", help="a run, or a folder with runs below it")
-    command.add_argument("--json", action="store_true", help="one line of JSON for every run")
-    command.add_argument("--out", metavar="FILE", help="write the table there too, in Markdown")
+    command.add_argument(
+        "folders", nargs="+", metavar="RUN_OR_FOLDER", help="run folder, or a folder with runs below it"
+    )
+    command.add_argument("--json", action="store_true", help="print one line of JSON per run")
+    command.add_argument("--out", metavar="FILE", help="also write the table to a Markdown file")
 
     def run(options: argparse.Namespace) -> None:
         from galpaca.app.runs import show_runs
@@ -89,19 +104,19 @@ def add_watch(commands: Commands) -> None:
     command = commands.add_parser(
         "watch",
         help="follow a run from another terminal or a login node",
-        description="Follows a run from its files alone until it ends; exits with 0 if it is complete then, else with "
-        "1. A job of SLURM that was stopped is waited for.",
+        description="Follow a run through its files until it ends; exit with 0 if it is complete, otherwise with 1. "
+        "Keeps waiting for a SLURM job that was stopped, since it is restarted.",
     )
-    command.add_argument("folder", metavar="RUN", help="run folder, for instance runs/galpaca67b")
-    command.add_argument("--once", action="store_true", help="show it as it is now, and end")
-    command.add_argument("--wait", action="store_true", help="wait for a run that has not begun, or is to go on")
-    command.add_argument("--every", type=float, default=1.0, metavar="SECONDS", help="between two looks (default: 1)")
+    command.add_argument("folder", metavar="RUN", help="run folder, e.g. runs/galpaca67b")
+    command.add_argument("--once", action="store_true", help="show the current state and exit")
+    command.add_argument("--wait", action="store_true", help="wait for a run that has not started or will be restarted")
+    command.add_argument("--every", type=float, default=1.0, metavar="SECONDS", help="polling interval (default: 1)")
 
     def run(options: argparse.Namespace) -> None:
         from galpaca.app.watch import watch
 
         if not 0.1 <= options.every <= 3600:
-            command.error("--every SECONDS is 0.1 to 3600")
+            command.error(f"--every must be in [0.1, 3600], got {options.every}")
         watch(Path(options.folder), once=options.once, wait=options.wait, every_seconds=options.every)
 
     command.set_defaults(run=run)
@@ -111,12 +126,14 @@ def add_report(commands: Commands) -> None:
     """``galpaca report``."""
     command = commands.add_parser(
         "report",
-        help="write a run, or several, as one page with plots",
-        description="Writes one HTML file with the plots, answers, data, checkpoints, provenance and configuration of "
-        "a run, finished or not; several runs are drawn over each other. It needs no network and no account.",
+        help="write one or several runs as one page with plots",
+        description="Write one self-contained HTML file with plots, answers, data, checkpoints, provenance and "
+        "configuration of a run, finished or not; several runs are overlaid.",
     )
-    command.add_argument("folders", nargs="+", metavar="RUN", help="run folders, for instance runs/galpaca67b")
-    command.add_argument("--out", metavar="FILE", help="default: RUN/report.html; of several runs report.html")
+    command.add_argument("folders", nargs="+", metavar="RUN", help="run folders, e.g. runs/galpaca67b")
+    command.add_argument(
+        "--out", metavar="FILE", help="output file (default: RUN/report.html; for several runs report.html)"
+    )
 
     def run(options: argparse.Namespace) -> None:
         from galpaca.app.report import report
@@ -130,12 +147,13 @@ def add_sync(commands: Commands) -> None:
     """``galpaca sync``."""
     command = commands.add_parser(
         "sync",
-        help="upload what runs have logged to W&B without a network",
-        description="Uploads to W&B what runs have logged without a network, each figure once. A run that is running "
-        "is left out.",
+        help="upload to W&B what runs logged offline",
+        description="Upload to W&B what runs logged offline, each metric once. Active runs are skipped.",
     )
-    command.add_argument("runs", nargs="+", metavar="RUN", help="run folder, for instance runs/galpaca67b")
-    command.add_argument("--dry-run", action="store_true", help="list it and do no more; takes no network and no key")
+    command.add_argument("runs", nargs="+", metavar="RUN", help="run folder, e.g. runs/galpaca67b")
+    command.add_argument(
+        "--dry-run", action="store_true", help="only list what would be uploaded; needs no network and no key"
+    )
 
     def run(options: argparse.Namespace) -> None:
         from galpaca.app.sync import sync

@@ -20,12 +20,12 @@ _META = "meta.json"
 
 
 def cache_key(**parts: object) -> str:
-    """SHA-256 over everything that decides the examples, and the version of the format."""
+    """SHA-256 over everything that determines the examples, and the format version."""
     return json_digest({**parts, "format_version": FORMAT_VERSION})
 
 
 def load_or_encode(root: Path, key: str, encode: Callable[[], EncodedExamples]) -> EncodedExamples:
-    """Loads the examples of ``key``, encoding them first where they are absent or damaged.
+    """Loads the examples of ``key``, encoding them first if they are missing or damaged.
 
     One process encodes while others that ask for the same key wait.
 
@@ -38,13 +38,13 @@ def load_or_encode(root: Path, key: str, encode: Callable[[], EncodedExamples]) 
     except FileNotFoundError:
         pass
     except _DamagedError as damage:
-        warnings.warn(f"the encoded data in {entry} is damaged ({damage}) and is encoded again", stacklevel=2)
+        warnings.warn(f"the encoded data in {entry} is damaged ({damage}); encoding it again", stacklevel=2)
     try:
         build_folder_once(entry, lambda folder: _save(folder, encode()), lambda: _is_whole(entry))
         return _load(entry)
     except OSError as error:
         raise InputError(
-            f"the encoded data cannot be saved: {error.strerror or error}", where=root, fix="data.cache_dir=FOLDER"
+            f"cannot save the encoded data: {error.strerror or error}", where=root, fix="data.cache_dir=FOLDER"
         ) from None
 
 

@@ -55,14 +55,14 @@ class MicroBatch:
 
 
 class StepBatch:
-    """One rank's share of one optimizer step.
+    """One rank's share of an optimizer step.
 
     A plain class, not a dataclass: Lightning rebuilds dataclasses field by field on their way to the device.
 
     Attributes:
-        planned: the whole step, over all ranks.
-        micro_batches: this rank's; as many as on every other rank.
-        num_padded_tokens: of the whole step, padding included.
+        planned: plan of the whole step, over all ranks.
+        micro_batches: this rank's micro-batches; every rank has the same number.
+        num_padded_tokens: tokens of the whole step, padding included.
     """
 
     def __init__(self, planned: PlannedStep, micro_batches: Sequence[MicroBatch], num_padded_tokens: int) -> None:
@@ -92,10 +92,10 @@ def collate(examples: EncodedExamples, indices: Sequence[int], pad_id: int, size
     other ranks' collectives, and its loss is a zero that depends on every parameter.
 
     Args:
-        examples: all of them.
+        examples: all encoded examples.
         indices: which to pack, in this order.
-        pad_id: token of the padding.
-        sizes: to pad to; None leaves the micro-batch as it is.
+        pad_id: id of the padding token.
+        sizes: sizes to pad to; None leaves the micro-batch unpadded.
     """
     parts = [np.asarray(examples.ids(i), np.int64) for i in indices]
     ignored = [max(1, int(examples.num_ignored[i])) for i in indices]
@@ -130,10 +130,10 @@ def collate(examples: EncodedExamples, indices: Sequence[int], pad_id: int, size
 
 
 def continued(texts: Sequence[Sequence[int]]) -> MicroBatch:
-    """A micro-batch whose target rows are the last ones of its texts: what a model would continue them with.
+    """Packs prompts whose next tokens are wanted: the target rows are their last tokens.
 
     Args:
-        texts: ids of each, at least one.
+        texts: token ids of each prompt, at least one id.
     """
     lengths = [len(text) for text in texts]
     starts = np.cumsum([0, *lengths])
@@ -154,10 +154,10 @@ class StepDataset(Dataset[StepBatch]):
     Args:
         examples: all encoded examples.
         indices: (N,) the plan's examples among them.
-        rank: whose share.
+        rank: rank whose share it is.
         num_steps: how many steps there are.
-        pad_id: token of the padding.
-        sizes: to which micro-batches are padded, if they are.
+        pad_id: id of the padding token.
+        sizes: sizes that micro-batches are padded to, if any.
     """
 
     def __init__(

@@ -26,7 +26,7 @@ _CHUNK_RECORDS = 2_000
 
 
 class Encoder(Protocol):
-    """What is asked of a tokenizer here; ``Tokenizer`` is one."""
+    """What encoding needs of a tokenizer; ``Tokenizer`` implements it."""
 
     eos_id: int
 
@@ -36,7 +36,7 @@ class Encoder(Protocol):
 
 
 class Prompting(Protocol):
-    """What is asked of a template here; ``Template`` is one."""
+    """What encoding needs of a template; ``Template`` implements it."""
 
     def prompt(self, instruction: str, input: str = "") -> str: ...
 
@@ -45,10 +45,10 @@ class Encoding(NamedTuple):
     """One record as the model sees it.
 
     Attributes:
-        ids: cut at ``max_length``.
-        num_ignored: leading tokens without loss: those of the prompt alone, at most all.
-        full_length: tokens before the cut.
-        full_prompt_length: tokens of the prompt before the cut.
+        ids: token ids, truncated to ``max_length``.
+        num_ignored: leading tokens without loss: those of the prompt.
+        full_length: tokens before truncation.
+        full_prompt_length: tokens of the prompt before truncation.
     """
 
     ids: list[int]
@@ -122,10 +122,10 @@ def encode(
     on_cut: Policy = "keep",
     progress: Callable[[int], None] = lambda _: None,
 ) -> EncodedExamples:
-    """Encodes a whole data set and counts what became of its records.
+    """Encodes a whole data set and counts what happened to its records.
 
     Args:
-        max_length: tokens after which an example is cut.
+        max_length: examples are truncated to this many tokens.
         on_empty: what to do with records whose output is empty.
         on_cut: what to do with records longer than ``max_length``.
         progress: called with the number of records done so far.
@@ -166,10 +166,10 @@ def encode(
     receipt.examples = len(kept)
     if not receipt.target_tokens:
         raise InputError(
-            "there is no target token in the whole data",
+            "the data has no target token",
             where=record_set.source,
             why=_why_no_target(receipt),
-            fix="raise data.max_length, or give records with outputs",
+            fix="raise data.max_length, or use records with outputs",
         )
     dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
     return EncodedExamples(
@@ -190,9 +190,9 @@ def content_hash(record: Record) -> int:
 
 def _why_no_target(receipt: Receipt) -> str:
     if receipt.examples:
-        return f"the prompts of all {receipt.examples:,} examples fill all {receipt.max_length:,} tokens"
+        return f"the prompts of all {receipt.examples:,} examples fill the context of {receipt.max_length:,} tokens"
     reasons = ", ".join(f"{reason} ({count:,})" for reason, count in receipt.dropped.items())
-    return f"all {receipt.records:,} records are dropped: {reasons}"
+    return f"all {receipt.records:,} records were dropped: {reasons}"
 
 
 class _Refusal(NamedTuple):
@@ -207,7 +207,7 @@ def _refusals(record: Record, encoding: Encoding, max_length: int, on_empty: Pol
     if not record.output:
         found.append(_Refusal(on_empty, "data.on_empty", "empty output", "the output is empty"))
     if encoding.full_length > max_length:
-        what = f"{encoding.full_length:,} tokens; the cut takes {encoding.lost_target_tokens:,} of its target tokens"
+        what = f"{encoding.full_length:,} tokens; truncation drops {encoding.lost_target_tokens:,} of its target tokens"
         found.append(_Refusal(on_cut, "data.on_cut", "longer than max_length", what))
     return found
 

@@ -1,4 +1,4 @@
-"""How long examples are, in few enough numbers to be kept with a run."""
+"""Histograms of example lengths, small enough to save with a run."""
 
 import math
 from typing import Any

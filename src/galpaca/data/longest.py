@@ -1,4 +1,4 @@
-"""The longest steps of a plan, to rehearse a run with: the worst that it will ask of the machine."""
+"""The longest steps of a plan, for rehearsals: the worst case for the machine."""
 
 from dataclasses import dataclass, replace
 
@@ -12,10 +12,10 @@ class _Weight:
     """How heavy a step is, in tokens.
 
     Attributes:
-        place: of the step in the plan.
-        time: of the fullest rank, summed over micro-batches, since ranks wait for each other in each of them.
-        fullest: of the fullest micro-batch.
-        targets: target tokens of the micro-batch that has most: the head's outputs take memory for these.
+        place: index of the step in the plan.
+        time: tokens of the fullest rank, summed over micro-batches, since ranks wait for each other in each of them.
+        fullest: tokens of the fullest micro-batch.
+        targets: most target tokens of a micro-batch, since the head's outputs take memory for these.
     """
 
     place: int
@@ -25,16 +25,16 @@ class _Weight:
 
 
 def longest_steps(plan: StepPlan, num_steps: int, num_chosen: int) -> StepPlan:
-    """The plan of the steps that take longest, all alike on every rank.
+    """The plan of the longest steps, the same on every rank.
 
     Those that decide the peak of memory are among them: the step with the fullest micro-batch, and the one whose
     micro-batch has most target tokens. The fullest come first, so that a GPU without room tells soon, but for the very
     first step, in which there are no moments yet: there stands the least full.
 
     Args:
-        plan: of the whole run.
-        num_steps: of the whole run.
-        num_chosen: how many to take; all where there are no more.
+        plan: plan of the whole run.
+        num_steps: number of steps of the whole run.
+        num_chosen: how many to take, at most all.
     """
     weights = [_weigh(plan, place) for place in range(num_steps)]
     by_time = sorted(weights, key=lambda w: (-w.time, w.place))

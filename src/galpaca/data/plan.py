@@ -64,9 +64,9 @@ class StepPlan:
         longest = int(self.lengths.max()) if len(self.lengths) else 0
         if longest > self.max_tokens:
             raise InputError(
-                f"the longest example has {longest:,} tokens and a micro-batch may hold {self.max_tokens:,}",
+                f"the longest example has {longest:,} tokens, but a micro-batch holds at most {self.max_tokens:,}",
                 where="batch.max_tokens",
-                fix=f"batch.max_tokens={longest} or more; or a smaller data.max_length",
+                fix=f"batch.max_tokens={longest} or more, or a smaller data.max_length",
             )
 
     @property
@@ -117,7 +117,7 @@ class StepPlan:
 
 
 def pack(lengths: npt.NDArray[np.int64], num_ranks: int, max_tokens: int) -> list[list[list[int]]]:
-    """Shares examples out to ranks and micro-batches.
+    """Distributes examples over ranks and micro-batches.
 
     Longest first, each example goes to the emptiest micro-batch (longest-processing-time rule, Graham 1969). The
     number of micro-batches a rank is the smallest for which that, best-fit decreasing, or a search stays within the
@@ -214,7 +214,7 @@ def _searched(sizes: list[int], num_bins: int, capacity: int) -> list[list[int]]
 
 
 def summarize(plan: StepPlan, num_steps: int) -> dict[str, Any]:
-    """What the plan asks of the machine: its size, its packing and how evenly ranks are loaded.
+    """Summary of a plan: its size, its packing efficiency and its load balance.
 
     Returns:
         JSON-ready figures. ``mean_imbalance`` is the mean over steps of (the fullest rank's tokens, summed over

@@ -22,7 +22,7 @@ _FIELDS = {
 
 @dataclass(frozen=True)
 class Template:
-    """How a record becomes a prompt; the answer follows its last character.
+    """A prompt template; the answer follows the last character of the prompt.
 
     Attributes:
         name: the shipped template's name, or the file's path.
@@ -65,7 +65,7 @@ def load_template(name_or_path: str) -> Template:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise InputError(
-            f"not valid YAML: {getattr(error, 'problem', None) or error}",
+            f"invalid YAML: {getattr(error, 'problem', None) or error}",
             where=f"{name_or_path}, line {mark.line + 1}" if mark else name_or_path,
             fix=_example(),
         ) from None
@@ -81,7 +81,7 @@ def load_template(name_or_path: str) -> Template:
 
 
 def read_prompt_file(folder: Path) -> tuple[Template, bool]:
-    """Reads how the model of a released folder was asked in training.
+    """Reads the prompt template that a released model was trained with.
 
     Returns:
         The template, and whether sequences are split.
@@ -97,7 +97,7 @@ def read_prompt_file(folder: Path) -> tuple[Template, bool]:
         template.prompt("instruction", "input"), template.prompt("instruction")
         return template, bool(content["splits_sequences"])
     except FileNotFoundError:
-        raise InputError(f"the folder holds no {PROMPT_FILE}", where=folder, fix="give a released folder") from None
+        raise InputError(f"the folder has no {PROMPT_FILE}", where=folder, fix="use a released model folder") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         told = f"the file is damaged: {type(error).__name__}: {error}"
         raise InputError(told, where=path, fix="copy or download the folder again") from None
@@ -110,11 +110,11 @@ def _read(name_or_path: str) -> str:
             return path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise InputError(f"the template cannot be read: {reason}", where=path, fix=_example()) from None
+            raise InputError(f"cannot read the template: {reason}", where=path, fix=_example()) from None
     if name_or_path in shipped_templates():
         return (resources.files("galpaca.data") / "templates" / f"{name_or_path}.yaml").read_text(encoding="utf-8")
     raise InputError(
-        f"there is no template {name_or_path!r}",
+        f"unknown template {name_or_path!r}",
         where="data.template",
         fix=f"one of {', '.join(shipped_templates())}, or the path of your own .yaml file",
     )
@@ -122,7 +122,7 @@ def _read(name_or_path: str) -> str:
 
 def _check_text(text: object, key: str, fields: set[str], where: str) -> list[InputError]:
     if not isinstance(text, str):
-        return [InputError(f"{key!r} is missing or is no text", where=where, fix=_example())]
+        return [InputError(f"{key!r} is missing or not a string", where=where, fix=_example())]
     try:
         found = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
     except ValueError as error:
@@ -130,7 +130,7 @@ def _check_text(text: object, key: str, fields: set[str], where: str) -> list[In
     if found != fields:
         return [
             InputError(
-                f"{key!r} has the placeholders {sorted(found)} where {sorted(fields)} belong",
+                f"{key!r} must have the placeholders {sorted(fields)}, got {sorted(found)}",
                 where=where,
                 fix="name each placeholder once, and double literal braces: {{ and }}",
             )

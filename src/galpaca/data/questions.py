@@ -11,13 +11,13 @@ from galpaca.errors import Problems
 
 @dataclass(frozen=True)
 class Question:
-    """What a model is asked.
+    """A question to a model.
 
     Attributes:
         instruction: what to do.
         input: what to do it with; empty where there is none.
         where: file, number and line, for messages.
-        row: all that stands in its row, as it stands there.
+        row: the complete row, unchanged.
     """
 
     instruction: str
@@ -47,10 +47,10 @@ def load_questions(
             continue
         where = place_of(source.name, index, row.line)
         if record.instruction == row.value.get(columns["instruction"]) and not record.instruction.strip():
-            problems.add("the instruction is empty", where=where, fix="write what to do, or remove the record")
+            problems.add("the instruction is empty", where=where, fix="write an instruction, or remove the record")
         for name in [name for name in reserved if name in row.value]:
             problems.add(
-                f"the column {name!r} is there already", where=where, fix=f"rename it: the answer has {name!r}"
+                f"column name {name!r} is reserved for the output", where=where, fix=f"rename the column {name!r}"
             )
         questions.append(Question(record.instruction, record.input, where, row.value))
     problems.raise_any()

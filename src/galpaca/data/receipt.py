@@ -1,4 +1,4 @@
-"""What became of the records: nothing dropped, cut or changed without a count."""
+"""Counts what happened to the records: everything dropped, truncated or changed."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -13,15 +13,15 @@ class Receipt:
         examples: kept for training and validation.
         dropped: reason to number of records.
         cut_answers: examples longer than ``max_length``.
-        lost_target_tokens: target tokens that the cut took from them.
+        lost_target_tokens: target tokens lost to that truncation.
         without_target: examples that keep no target token: the prompt fills the context.
         empty_outputs: records whose output is empty (their only target is ``</s>``).
-        duplicates: records whose content stood in an earlier one.
+        duplicates: records with the same content as an earlier one.
         tokens, target_tokens: over the examples.
         longest_tokens: length of the longest example.
         changed_by_normalization: records with characters that the tokenizer rewrites (``x²`` to ``x2``).
-        with_split_marker: records whose own text contains the split marker and loses it.
-        ignored_columns: columns of the source that nothing uses, with the records that have them.
+        with_split_marker: records whose text contains the split marker, which is lost.
+        ignored_columns: unused columns of the source, with the number of records that have them.
     """
 
     source: str
@@ -45,7 +45,7 @@ class Receipt:
         return asdict(self)
 
     def rows(self) -> list[tuple[str, str]]:
-        """Label and value of each line to show; counts of zero that promise nothing are left out."""
+        """Label and value of each line to show; uninformative zeros are left out."""
         mean = self.tokens / self.examples if self.examples else 0.0
         shown = [
             ("source", self.source),
@@ -54,14 +54,14 @@ class Receipt:
             *((f"dropped: {reason}", f"{count:,}") for reason, count in sorted(self.dropped.items())),
             ("tokens", f"{self.tokens:,} (mean {mean:.0f}, longest {self.longest_tokens:,})"),
             ("target tokens", f"{self.target_tokens:,}"),
-            ("cut answers", f"{self.cut_answers:,} (over {self.max_length:,} tokens)"),
-            ("target tokens lost to cuts", f"{self.lost_target_tokens:,}"),
+            ("truncated examples", f"{self.cut_answers:,} (over {self.max_length:,} tokens)"),
+            ("target tokens lost to truncation", f"{self.lost_target_tokens:,}"),
             ("examples without a target", f"{self.without_target:,}"),
             ("empty outputs", f"{self.empty_outputs:,}"),
             ("duplicates", f"{self.duplicates:,}"),
             ("changed by normalization", f"{self.changed_by_normalization:,}"),
         ]
         if self.with_split_marker:
-            shown.append(("losing a split marker of their own", f"{self.with_split_marker:,}"))
+            shown.append(("records with a literal split marker", f"{self.with_split_marker:,}"))
         shown += [(f"ignored column {name!r}", f"{count:,}") for name, count in self.ignored_columns.items()]
         return shown

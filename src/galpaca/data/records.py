@@ -37,7 +37,7 @@ class RecordSet:
 
     Attributes:
         source: name of the file or data set.
-        lines: for each record the line of its file on which it begins, or None.
+        lines: line of the file on which each record begins, or None.
         ignored_columns: columns that no field uses, with the number of records that have them.
     """
 
@@ -125,7 +125,7 @@ def _record(
 ) -> Record:
     where = place_of(source, index, row.line)
     if not isinstance(row.value, dict):
-        problems.add(f"{_kind(row.value)} where an object belongs", where=where, fix=_AN_OBJECT)
+        problems.add(f"expected an object, got {_kind(row.value)}", where=where, fix=_AN_OBJECT)
         return Record("", "", "")
     texts = dict.fromkeys(FIELDS, "")
     for field in checked:
@@ -145,9 +145,7 @@ def _record(
                 fix='write it as text in quotes ("" where there is none)',
             )
         elif not _is_text(value):
-            problems.add(
-                f"the field {column!r} holds half of a surrogate pair", where=where, fix="mend the escape \\uD..."
-            )
+            problems.add(f"the field {column!r} has an unpaired surrogate", where=where, fix="fix the escape \\uD...")
         else:
             texts[field] = value
     return Record(**texts)
@@ -180,5 +178,5 @@ def _nearest(column: str, names: Mapping[str, object]) -> str | None:
 
 
 def place_of(source: str, index: int, line: int | None) -> str:
-    """How messages name a row of a source."""
+    """Name of a row in error messages."""
     return f"{source}, record {index + 1}" + (f" (line {line})" if line is not None else "")

@@ -1,4 +1,4 @@
-"""Rows from files: JSON, JSON Lines, CSV, TSV, Parquet; and from data sets of the Hugging Face Hub."""
+"""Rows from files (JSON, JSON Lines, CSV, TSV, Parquet) and from Hugging Face Hub data sets."""
 
 import codecs
 import csv
@@ -58,19 +58,19 @@ class FileSource:
         self.path, self.name = path, str(path)
         read = _READERS.get(path.suffix.lower())
         if path.is_dir():
-            raise InputError("this is a folder, not a file", where=path, fix="name the file of records in it")
+            raise InputError("expected a file, found a folder", where=path, fix="name a file of records in it")
         if not path.exists():
-            raise InputError(
-                "there is no such file", where=path, why=f"looked in {path.parent.resolve()}", fix=_near(path)
-            )
+            raise InputError("no such file", where=path, why=f"looked in {path.parent.resolve()}", fix=_near(path))
         if read is None:
-            raise InputError(f"unknown kind of file: {path.suffix or 'no suffix'}", where=path, fix=_KINDS_FIX)
+            raise InputError(f"unsupported file type: {path.suffix or 'no suffix'}", where=path, fix=_KINDS_FIX)
         try:
             self._content = path.read_bytes()
         except OSError as error:
-            raise InputError(f"the file cannot be read: {error.strerror}", where=path, fix="check its rights") from None
+            raise InputError(
+                f"cannot read the file: {error.strerror}", where=path, fix="check its permissions"
+            ) from None
         if not self._content.strip():
-            raise InputError("the file is empty", where=path, fix="give a file with at least one record")
+            raise InputError("the file is empty", where=path, fix="use a file with at least one record")
         self._read = read
         self.fingerprint = hashlib.sha256(self._content).hexdigest()
 
@@ -79,7 +79,7 @@ class FileSource:
         rows = list(self._read(self._content, self.path, problems))
         problems.raise_any()
         if not rows:
-            raise InputError("the file has no records", where=self.path, fix="give a file with at least one record")
+            raise InputError("the file has no records", where=self.path, fix="use a file with at least one record")
         return rows
 
 
@@ -99,10 +99,10 @@ class HubSource:
         except Exception as error:  # the library raises a dozen unrelated kinds
             reason = str(error).splitlines()[0] if str(error) else ""
             raise InputError(
-                f"the data set cannot be loaded: {type(error).__name__}: {reason}",
+                f"cannot load the data set: {type(error).__name__}: {reason}",
                 where=f"{name} (split {split})",
-                why="it is neither prepared nor in the local cache nor to be had from the Hub",
-                fix="check the name, the split and the network; galpaca prepare +experiment=NAME where there is one; "
+                why="it is not prepared, not in the local cache, and not available from the Hub",
+                fix="check the name, split and network; run galpaca prepare +experiment=NAME with network access; "
                 "or download it and use data=local data.path=FILE",
             ) from None
         self._rows = [Row(None, row) for row in table]
@@ -110,7 +110,9 @@ class HubSource:
 
     def rows(self) -> list[Row]:
         if not self._rows:
-            raise InputError("the data set has no records", where=self.name, fix="name another split: data.hub_split")
+            raise InputError(
+                "the data set has no records", where=self.name, fix="choose another split with data.hub_split"
+            )
         return self._rows
 
     def lines(self) -> Iterator[str]:
@@ -122,10 +124,10 @@ class SavedSource:
     """A data set of the Hub whose ``lines`` were saved in a file; the fingerprint is the data set's.
 
     Args:
-        path: of the file.
-        name: of the data set.
-        fingerprint: that it had.
-        fix: what saves it again.
+        path: path of the file.
+        name: name of the data set.
+        fingerprint: fingerprint of the data set.
+        fix: command that saves it again.
 
     Raises:
         InputError: the file is not there, or not as it was saved.
@@ -136,9 +138,9 @@ class SavedSource:
         try:
             self._lines = path.read_text(encoding="ascii").splitlines()
         except (OSError, ValueError) as error:
-            raise InputError(f"the saved data set cannot be read: {error}", where=path, fix=fix) from None
+            raise InputError(f"cannot read the saved data set: {error}", where=path, fix=fix) from None
         if _digest_of(self._lines) != fingerprint:
-            raise InputError("the saved data set is damaged: its checksum does not fit", where=path, fix=fix)
+            raise InputError("the saved data set is damaged: checksum mismatch", where=path, fix=fix)
 
     def rows(self) -> list[Row]:
         return [Row(None, json.loads(line)) for line in self._lines]
@@ -177,15 +179,15 @@ def _json(content: bytes, path: Path, problems: Problems) -> Iterator[Row]:
             raise json.JSONDecodeError("Extra data after the list", text, at)
     except json.JSONDecodeError as error:
         cut_off = error.msg.startswith("Unterminated string") or not text[error.pos :].strip()
-        ends = "; the file ends before its list does" if cut_off else ""
+        ends = "; the file ends inside the list" if cut_off else ""
         problems.add(
             f"invalid JSON: {error.msg} (column {error.colno}){ends}",
             where=f"{path}, line {error.lineno}",
-            fix=f"mend the file there; `python -m json.tool {path}` checks it",
+            fix=f"fix the file there; `python -m json.tool {path}` checks it",
         )
     except (RecursionError, ValueError) as error:  # a hundred thousand brackets; a number of thousands of digits
         where = f"{path}, line {lines.at(at)}"
-        problems.add(f"no record can look like this: {error}", where=where, fix="mend the file there")
+        problems.add(f"invalid record: {error}", where=where, fix="fix the file there")
 
 
 def _not_a_list(text: str, path: Path, problems: Problems) -> Iterator[Row]:
@@ -193,8 +195,8 @@ def _not_a_list(text: str, path: Path, problems: Problems) -> Iterator[Row]:
         json.loads(text)
         fix = "put the records into a list: [{...}, {...}]"
     except json.JSONDecodeError:
-        fix = "a list [{...}, {...}] belongs here; one object a line goes into a .jsonl file"
-    problems.add("the file does not hold a list of records", where=f"{path}, line 1", fix=fix)
+        fix = "write a list [{...}, {...}]; one object per line needs the suffix .jsonl"
+    problems.add("the file is not a list of records", where=f"{path}, line 1", fix=fix)
     yield from ()
 
 
@@ -212,7 +214,7 @@ def _json_lines(content: bytes, path: Path, problems: Problems) -> Iterator[Row]
             )
         except (RecursionError, ValueError) as error:
             where = f"{path}, line {number}"
-            problems.add(f"no record can look like this: {error}", where=where, fix="mend the line")
+            problems.add(f"invalid record: {error}", where=where, fix="fix the line")
 
 
 def _csv(content: bytes, path: Path, problems: Problems) -> Iterator[Row]:
@@ -223,12 +225,14 @@ def _csv(content: bytes, path: Path, problems: Problems) -> Iterator[Row]:
     try:
         header = next(reader, [])
         for name in sorted({name for name in header if header.count(name) > 1}):
-            problems.add(f"the header has {name!r} twice", where=f"{path}, line 1", fix="rename one of the columns")
+            problems.add(
+                f"the header has {name!r} more than once", where=f"{path}, line 1", fix="rename one of the columns"
+            )
         begins = reader.line_num + 1
         for cells in reader:
             if cells and len(cells) != len(header):
                 problems.add(
-                    f"{len(cells)} cells where the header has {len(header)}",
+                    f"{len(cells)} cells, but the header has {len(header)}",
                     where=f"{path}, line {begins}",
                     fix='put text that holds a comma, a quote or a newline into "quotes", and double quotes inside it',
                 )

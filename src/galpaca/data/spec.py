@@ -1,4 +1,4 @@
-"""Which records to train on, and how they become examples."""
+"""Configuration of the training data."""
 
 from dataclasses import dataclass, field
 from typing import get_args
@@ -10,7 +10,7 @@ from galpaca.errors import Problems
 
 @dataclass(frozen=True)
 class DataSpec:
-    """Where the records are and what becomes of them.
+    """Where the records are and how they are encoded.
 
     Attributes:
         path: records file: .json, .jsonl, .csv, .tsv or .parquet.
@@ -24,9 +24,9 @@ class DataSpec:
         val_fraction: fraction of the records held out for validation, chosen by a hash of each record.
         on_empty: ``keep``, ``drop`` or ``error`` for records with an empty output.
         on_cut: the same for records longer than ``max_length``.
-        cache_dir: where encoded data is kept; by default ``.cache/encoded`` below ``run.root``.
-        license: of the data, for the model card.
-        terms: further terms that the data puts on a model, for the model card.
+        cache_dir: folder for encoded data; default: ``.cache/encoded`` below ``run.root``.
+        license: license of the data, for the model card.
+        terms: further terms that the data imposes on a model, for the model card.
     """
 
     path: str | None = None
@@ -47,15 +47,19 @@ class DataSpec:
     def __post_init__(self) -> None:
         problems = Problems()
         if self.path is None and self.hub_id is None:
-            problems.add("no data is named", where="data", fix="data=local data.path=FILE, or data.hub_id=NAME")
+            problems.add("no data given", where="data", fix="data=local data.path=FILE, or data.hub_id=NAME")
         for name in sorted(self.fields.keys() - set(FIELDS)):
             problems.add("unknown field", where=f"data.fields.{name}", fix=f"one of {', '.join(FIELDS)}")
         if self.max_length < 2:
-            problems.add(f"{self.max_length} tokens hold no prompt and answer", where="data.max_length", fix="512, say")
+            problems.add(
+                f"must be at least 2, got {self.max_length}", where="data.max_length", fix="e.g. data.max_length=512"
+            )
         problems.check_at_least_one("data", {"expected_records": self.expected_records})
         if not 0 <= self.val_fraction < 1:
             problems.add(
-                f"{self.val_fraction} is no share below 1", where="data.val_fraction", fix="0 for none, 0.05 for 5 %"
+                f"must be in [0, 1), got {self.val_fraction}",
+                where="data.val_fraction",
+                fix="e.g. data.val_fraction=0.05, or 0 for none",
             )
         for name in ("on_empty", "on_cut"):
             problems.check_choice(f"data.{name}", getattr(self, name), get_args(Policy))

@@ -31,7 +31,7 @@ class Tokenizer:
         self.hf, self.source = hf, source
         self._backend: Any = getattr(hf, "backend_tokenizer", None)
         if self._backend is None:
-            raise InputError("this tokenizer has no tokenizer.json", where=source, fix="save it as a fast tokenizer")
+            raise InputError("the tokenizer has no tokenizer.json", where=source, fix="save it as a fast tokenizer")
         self._backend.no_truncation()
         self._backend.no_padding()
         _name_special_tokens(hf, source)
@@ -85,16 +85,16 @@ def load_tokenizer(path: str) -> Tokenizer:
 
     folder = Path(path)
     if (path.startswith(("/", ".", "~")) or path.count("/") > 1) and not folder.is_dir():
-        raise InputError("there is no such folder", where=path, fix=_FIX)
+        raise InputError("no such folder", where=path, fix=_FIX)
     if folder.is_dir() and not (folder / "tokenizer.json").is_file() and not (folder / "vocab.json").is_file():
-        raise InputError("the folder holds no tokenizer.json", where=path, fix=_FIX)
+        raise InputError("the folder has no tokenizer.json", where=path, fix=_FIX)
     try:
         hf = AutoTokenizer.from_pretrained(path)
     except Exception as error:  # the library raises a dozen unrelated kinds
         raise InputError(
-            f"the tokenizer cannot be loaded: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            f"cannot load the tokenizer: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
             where=path,
-            fix=f"{_FIX}; without a network, a folder or a Hub id that is in the cache",
+            fix=f"{_FIX}; without a network, a folder or a cached Hub id",
         ) from None
     return Tokenizer(hf, path)
 
@@ -110,7 +110,7 @@ def _name_special_tokens(hf: Any, source: str) -> None:
         raise InputError(
             f"the vocabulary has no {' and no '.join(missing)}",
             where=source,
-            why="answers end with </s>; nothing is ever added to a vocabulary that the model was trained with",
+            why="answers end with </s>, and galpaca never adds tokens to a trained vocabulary",
             fix="use GALACTICA's or OPT's tokenizer",
         )
     if len(hf) != size:

@@ -1,4 +1,4 @@
-"""How sure a weighted mean is, and a difference of two: percentile intervals of the bootstrap over records.
+"""Confidence intervals of weighted means and their differences: percentile bootstrap over records.
 
 The measured things are drawn again, with replacement, as many as there are. Models that were measured on the same
 things are drawn together, so that what makes a record hard for all of them does not widen their difference.
@@ -23,7 +23,7 @@ Sign = Literal["lower", "higher", "open"]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and where it lies; no interval where a single thing was measured."""
+    """An estimate with its interval; no interval if only one item was measured."""
 
     value: float
     low: float | None
@@ -61,8 +61,8 @@ def paired_bootstrap(
     Args:
         sums: (M models, N records) such as summed negative log-likelihoods.
         weights: (M, N) such as target tokens; a mean is the sum of all sums by the sum of all weights.
-        seed: of the draws.
-        level: of the intervals.
+        seed: seed of the resampling.
+        level: confidence level of the intervals.
 
     Returns:
         None where a model's weights sum to nothing.

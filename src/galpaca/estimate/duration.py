@@ -17,9 +17,9 @@ class StepTime:
     """One measured step.
 
     Attributes:
-        tokens: over all ranks.
-        seconds: of the whole step.
-        backward_seconds: of forward and backward, the part that grows with the tokens.
+        tokens: tokens over all ranks.
+        seconds: duration of the whole step.
+        backward_seconds: duration of forward and backward, which grows with the tokens.
     """
 
     tokens: int
@@ -29,13 +29,13 @@ class StepTime:
 
 @dataclass(frozen=True)
 class Pace:
-    """What steps take, warm-up left out.
+    """Speed of training steps, without warm-up.
 
     Attributes:
-        tokens_per_second: of the steps measured.
-        token_seconds: of forward and backward, for each token.
-        update_seconds: of the rest, for each step.
-        warm_up_seconds: that the first steps of a start take on top of that.
+        tokens_per_second: throughput of the measured steps.
+        token_seconds: forward and backward time per token.
+        update_seconds: remaining time per step.
+        warm_up_seconds: extra time of the first steps after a start.
     """
 
     tokens_per_second: float
@@ -44,7 +44,7 @@ class Pace:
     warm_up_seconds: float
 
     def steps_seconds(self, num_steps: int, num_tokens: int) -> float:
-        """Of so many steps with so many tokens together."""
+        """Estimated time of this many steps with this many tokens in total."""
         return num_tokens * self.token_seconds + num_steps * self.update_seconds
 
 
@@ -88,21 +88,21 @@ class RunTime:
 def checkpoints_seconds(
     num_checkpoints: int, interval_seconds: float, *, stall: float, write: float, last: float
 ) -> float:
-    """What checkpoints hold training up.
+    """Time that training waits for checkpoints.
 
     Args:
-        num_checkpoints: with that of the last step.
-        interval_seconds: between two.
-        stall: for one that is written beside the training.
-        write: until that is written; the next one waits for it.
-        last: for that of the last step, which the run waits for.
+        num_checkpoints: number of checkpoints, including the last step's.
+        interval_seconds: time between two checkpoints.
+        stall: wait for an asynchronous checkpoint.
+        write: time until it is written; the next one waits for it.
+        last: time for the last step's checkpoint, which the run waits for.
     """
     waits = max(0.0, write - interval_seconds)
     return max(0, num_checkpoints - 1) * (stall + waits) + (last if num_checkpoints else 0.0)
 
 
 def time_to_ask(seconds: float) -> str:
-    """For SLURM's ``--time``: a quarter more and ten minutes, up to the next quarter of an hour, as HH:MM:SS."""
+    """SLURM's ``--time`` as HH:MM:SS: a quarter more plus ten minutes, rounded up to a quarter of an hour."""
     quarters = math.ceil(round((_MARGIN * seconds + _SPARE_SECONDS) / _QUARTER_SECONDS, 9))
     hours, minutes = divmod(15 * quarters, 60)
     return f"{hours:02d}:{minutes:02d}:00"

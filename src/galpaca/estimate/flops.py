@@ -33,7 +33,7 @@ def step_flops(architecture: Architecture, num_tokens: int, num_attention_pairs:
     """Operations of forward and backward over some examples.
 
     Args:
-        num_tokens: of all examples together, without padding.
+        num_tokens: tokens of all examples together, without padding.
         num_attention_pairs: sum over examples of their squared length; divided by ``num_tokens`` it is the mean
             context that a token has.
     """

@@ -17,11 +17,11 @@ _PARTIAL = ".partial-"
 def build_folder_once(folder: Path, fill: Callable[[Path], None], is_whole: Callable[[], bool]) -> bool:
     """Builds a folder, unless it is there.
 
-    One process works while others that ask for the same folder wait. It appears by a rename, so that it is whole or
+    One process works while others that need the same folder wait. The folder appears by a rename, so it is complete or
     absent even on file systems without locks.
 
     Args:
-        fill: writes the files into the folder that it is given.
+        fill: writes the files into the given folder.
         is_whole: whether the folder is there and can be used as it is; else it is replaced.
 
     Returns:
@@ -60,7 +60,7 @@ def file_lock(lock: Path) -> Iterator[None]:
 
 
 def fresh_partial(folder: Path) -> Path:
-    """An empty folder beside another, for its holder of the lock; those of killed processes are removed."""
+    """Creates an empty temporary folder beside ``folder``; leftovers of killed processes are removed."""
     for leftover in folder.parent.glob(f".{glob.escape(folder.name)}{_PARTIAL}*"):
         shutil.rmtree(leftover, ignore_errors=True)
     partial = folder.with_name(f".{folder.name}{_PARTIAL}{os.getpid()}")

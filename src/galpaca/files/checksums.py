@@ -1,4 +1,4 @@
-"""Files and their checksums: what is remembered of them, and whether they are still so."""
+"""Sizes and checksums of files, and their verification."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ class FileFacts:
 
 
 def file_facts(path: Path, stop: int | None = None) -> FileFacts:
-    """Of a whole file, or of its first ``stop`` bytes."""
+    """Size and checksum of a file, or of its first ``stop`` bytes."""
     digest, num_bytes = hashlib.sha256(), 0
     with path.open("rb") as file:
         while piece := file.read(_READ_BYTES if stop is None else min(_READ_BYTES, stop - num_bytes)):
@@ -31,18 +31,18 @@ def file_facts(path: Path, stop: int | None = None) -> FileFacts:
 
 
 def facts_of(paths: Iterable[Path]) -> dict[str, FileFacts]:
-    """Of files by name, several read at a time."""
+    """Size and checksum of files by name, read in parallel."""
     paths = list(paths)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         return {path.name: facts for path, facts in zip(paths, pool.map(file_facts, paths), strict=True)}
 
 
 def damages(folder: Path, files: Mapping[str, FileFacts], *, contents: bool = True) -> dict[str, str]:
-    """What is wrong with the files of a folder, by name; nothing for those that are as they were.
+    """What is wrong with the files of a folder, by name; intact files are left out.
 
     Args:
-        files: as they should be.
-        contents: read them too, several at a time; else only look at their sizes.
+        files: expected size and checksum.
+        contents: also read the files, in parallel, and compare checksums; otherwise only their sizes.
     """
     told = {name: _by_size(folder / name, facts) for name, facts in files.items()}
     unread = [name for name, damage in told.items() if not damage] if contents else []
@@ -65,20 +65,20 @@ def _by_content(path: Path, facts: FileFacts) -> str:
         found = file_facts(path).sha256
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-    return "" if found == facts.sha256 else "is damaged: its checksum is not the one that it had"
+    return "" if found == facts.sha256 else "is damaged: checksum mismatch"
 
 
 def sealed(content: Mapping[str, Any]) -> str:
-    """JSON with a checksum over all of it."""
+    """JSON text with a checksum over its content."""
     content = json.loads(json.dumps(content))
     return json.dumps({**content, "sha256": json_digest(content)}, indent=1) + "\n"
 
 
 def unsealed(text: str) -> dict[str, Any]:
-    """What was sealed.
+    """The content of a sealed text.
 
     Raises:
-        ValueError: the text is not to the byte what ``sealed`` has written.
+        ValueError: the text is not exactly what ``sealed`` wrote.
     """
     content = json.loads(text)
     if not isinstance(content, dict) or content.pop("sha256", None) != json_digest(content):

@@ -1,4 +1,4 @@
-"""Answers, a batch at a time, with the template and the sequence splitting of training."""
+"""Batched generation with the prompt template and sequence splitting of training."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ Finish = Literal["end", "length", "positions", "stopped"]
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model answered.
+    """A generated answer.
 
     Attributes:
-        which: of all the answers.
-        text: with its citations, molecules and ``<work>``; without the end and padding.
+        which: identifies the answer.
+        text: its text with citations, molecules and ``<work>``, without end and padding tokens.
         finish: ``end`` as the model meant it; ``length`` cut after ``max_new_tokens``; ``positions`` cut where the
             model's positions end; ``stopped`` by a person.
-        prompt_tokens: of the prompt.
-        answer_tokens: of the answer, its end not counted.
+        prompt_tokens: tokens of the prompt.
+        answer_tokens: tokens of the answer, without the end token.
     """
 
     which: Which
@@ -40,7 +40,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Asked:
-    """A prompt, and which of its answers is wanted."""
+    """A prompt, and which of its answers to generate."""
 
     which: Which
     ids: list[int]
@@ -48,7 +48,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Batch:
-    """Prompts that are answered together.
+    """Prompts that are batched together.
 
     Attributes:
         max_new_tokens: most tokens of their answers.
@@ -71,15 +71,15 @@ def answer(
     """Answers each (instruction, input).
 
     Args:
-        batch_size: prompts at a time; those of like length go together.
+        batch_size: prompts per batch; prompts of similar length are batched together.
         progress: called with the number of answers so far.
 
     Returns:
         In the order of the questions, ``settings.num_samples`` answers to each.
 
     Raises:
-        InputError: prompts that are longer than the model's positions; all of them at once.
-        GalpacaError: the GPU's memory does not hold a batch.
+        InputError: prompts longer than the model's context; all reported at once.
+        GalpacaError: GPU out of memory.
     """
     prompts = loaded.prompt_ids(questions)
     check_lengths(prompts, loaded.positions, [f"question {number}" for number in range(1, len(prompts) + 1)])
@@ -91,19 +91,21 @@ def answer(
 
 
 def wanted(prompts: Sequence[list[int]], num_samples: int) -> list[Asked]:
-    """Every answer that is wanted of these prompts."""
+    """Every answer to generate for these prompts."""
     return [Asked(Which(index, sample), ids) for index, ids in enumerate(prompts) for sample in range(num_samples)]
 
 
 def check_lengths(prompts: Sequence[list[int]], positions: int | None, places: Sequence[str]) -> None:
-    """Raises:
-    InputError: prompts that leave no position for an answer; all of them at once.
+    """Checks that every prompt leaves room for an answer.
+
+    Raises:
+        InputError: prompts that fill the model's context; all reported at once.
     """
     problems = Problems()
     for ids, place in zip(prompts, places, strict=True):
         if positions is not None and len(ids) >= positions:
             problems.add(
-                f"the prompt has {len(ids):,} tokens, and the model {positions:,} positions for prompt and answer",
+                f"the prompt has {len(ids):,} tokens, but the context length, answer included, is {positions:,}",
                 where=place,
                 fix=f"shorten the instruction or the input to {positions - 1:,} tokens or fewer",
             )
@@ -113,7 +115,7 @@ def check_lengths(prompts: Sequence[list[int]], positions: int | None, places: S
 def answer_batches(
     loaded: Loaded, asked: Sequence[Asked], settings: Settings, batch_size: int
 ) -> Iterator[list[Answer]]:
-    """Answers batch after batch, the longest prompts first: too large a batch shows at the start."""
+    """Answers batch by batch, longest prompts first, so that running out of memory shows at the start."""
     for batch in batches(asked, settings.max_new_tokens, loaded.positions, batch_size):
         yield answer_batch(loaded, batch, settings)
 
@@ -138,10 +140,10 @@ def answer_batch(loaded: Loaded, batch: Batch, settings: Settings, **further: An
     """Answers one batch.
 
     Args:
-        further: for ``generate``, such as a streamer.
+        further: further arguments of ``generate``, such as a streamer.
 
     Raises:
-        GalpacaError: the GPU's memory does not hold it.
+        GalpacaError: GPU out of memory.
     """
     model, tokenizer = loaded.model, loaded.tokenizer
     longest = max(len(one.ids) for one in batch.asked)
@@ -161,9 +163,9 @@ def answer_batch(loaded: Loaded, batch: Batch, settings: Settings, **further: An
         )
     except torch.OutOfMemoryError:
         raise GalpacaError(
-            f"the GPU's memory does not hold {len(batch.asked)} prompts of {longest:,} tokens and their answers",
+            f"GPU out of memory for {len(batch.asked)} prompts of {longest:,} tokens and their answers",
             where="--batch-size",
-            fix=f"--batch-size {max(1, len(batch.asked) // 2)}, or a smaller --max-new-tokens; what is answered stays",
+            fix=f"--batch-size {max(1, len(batch.asked) // 2)}, or a smaller --max-new-tokens; answers so far are kept",
         ) from None
     return [
         _answer(loaded, batch, one, row) for one, row in zip(batch.asked, output[:, longest:].tolist(), strict=True)

@@ -1,4 +1,4 @@
-"""Answers on disk: appended as they come, gone on with after a crash, in the order of the prompts at the end.
+"""Answers on disk: appended as they are generated, resumable after a crash, finally sorted in prompt order.
 
 Three files: ``OUT.settings.json`` says what was begun, ``OUT.partial`` takes the answers line by line, and ``OUT`` is
 there when all of them are.
@@ -17,7 +17,7 @@ from galpaca.errors import InputError, Problems
 from galpaca.files.atomic import replace_file, sync_entry
 from galpaca.runs.lock import locked
 
-_ANOTHER = "another --out; or remove it, its .settings.json and its .partial to begin anew"
+_ANOTHER = "choose another --out; or delete it, its .settings.json and its .partial to start over"
 
 Line = dict[str, Any]
 
@@ -26,8 +26,8 @@ class AnswersFile:
     """The answers of one set of prompts with one set of settings.
 
     Args:
-        out: the file to be.
-        fields: of each line, those that tell which answer it is.
+        out: output file.
+        fields: keys that identify the answer of a line.
     """
 
     def __init__(self, out: Path, fields: Sequence[str]) -> None:
@@ -56,24 +56,24 @@ class AnswersFile:
             InputError: others were begun with; all of them at once. Or files of another origin are in the way.
         """
         if not self.out.absolute().parent.is_dir():
-            raise InputError("there is no such folder", where=self.out.parent, fix="make it, or another --out")
+            raise InputError("no such folder", where=self.out.parent, fix="create it, or choose another --out")
         if not self.settings.exists():
             for path in (self.out, self.partial):
                 if path.exists():
                     raise InputError(
-                        "this file is there already, and what made it is not known",
+                        "the file already exists, and how it was made is unknown",
                         where=path,
-                        why="without its .settings.json nothing can be added to it",
-                        fix="another --out, or remove the file",
+                        why="without its .settings.json it cannot be resumed",
+                        fix="choose another --out, or delete the file",
                     )
             return
         before = self._begun()
         problems = Problems()
         for name in [name for name, value in begun.items() if before.get(name) != value]:
             problems.add(
-                f"{name} is {_shown(begun[name])}, and the answers were begun with {_shown(before.get(name))}",
+                f"{name} is {_shown(begun[name])}, but the answers were started with {_shown(before.get(name))}",
                 where=self.out,
-                fix=f"the same as before; or {_ANOTHER}",
+                fix=f"use the same value; or {_ANOTHER}",
             )
         problems.raise_any()
 
@@ -97,7 +97,9 @@ class AnswersFile:
                 stack.enter_context(locked(self._lock))
             except InputError as error:
                 told = "another process is writing these answers"
-                raise InputError(told, where=self.out, why=error.why, fix="wait for it; or another --out") from None
+                raise InputError(
+                    told, where=self.out, why=error.why, fix="wait for it, or choose another --out"
+                ) from None
             stack.callback(self._lock.unlink, missing_ok=True)
             if not self.settings.exists():
                 content = json.dumps({**begun, **notes}, indent=2, ensure_ascii=False, default=str)
@@ -145,7 +147,7 @@ class AnswersFile:
             try:
                 self._keep([json.loads(line)])
             except (ValueError, KeyError, TypeError) as error:
-                problems.add(f"no answer: {error}", where=f"{self.partial}, line {number}", fix="remove the line")
+                problems.add(f"not an answer: {error}", where=f"{self.partial}, line {number}", fix="remove the line")
         problems.raise_any()
 
 

@@ -1,4 +1,4 @@
-"""Models of other origin, so that they can be asked beside released ones: each in the way that it brings itself."""
+"""Models not trained with galpaca, prompted with their own chat template or as plain text."""
 
 from __future__ import annotations
 
@@ -61,18 +61,18 @@ class OtherReader:
 
     Attributes:
         hf: the tokenizer.
-        eos_id: ends an answer.
-        pad_id: of the padding; the end where the tokenizer has none.
+        eos_id: id of the token that ends an answer.
+        pad_id: id of the padding token; ``eos_id`` if the tokenizer has none.
 
     Raises:
-        InputError: it names no end of a text.
+        InputError: it has no ``eos_token``.
     """
 
     def __init__(self, hf: Any, source: str, *, with_first: bool, end_id: int | None = None) -> None:
         self.hf = hf
         if hf.eos_token_id is None:
             raise InputError(
-                "the tokenizer names no token that ends a text", where=source, fix="set eos_token in its configuration"
+                "the tokenizer has no eos_token", where=source, fix="set eos_token in its tokenizer_config.json"
             )
         self.eos_id: int = hf.eos_token_id if end_id is None else end_id
         self.pad_id: int = hf.eos_token_id if hf.pad_token_id is None else hf.pad_token_id
@@ -96,11 +96,11 @@ def load_any(name: str, *, dtype: Dtype | None = None, template: str | None = No
     Args:
         name: a released folder, the folder of a run, another model's folder, or a name on the Hub.
         dtype: as ``load``.
-        template: for models that bring none, instead of plain text.
+        template: template for models without one, instead of plain text.
 
     Raises:
-        InputError: the model or its tokenizer cannot be had, or it names no end.
-        GalpacaError: the memory does not hold it.
+        InputError: the model or its tokenizer cannot be loaded, or it has no ``eos_token``.
+        GalpacaError: out of memory.
     """
     path = find_model(name)
     if prompt_folder(path) is not None:
@@ -117,7 +117,7 @@ def _reading(path: str, template: str | None) -> tuple[Reader, Asking]:
         hf = AutoTokenizer.from_pretrained(path)
     except Exception as error:  # the library raises a dozen unrelated kinds
         told = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"the tokenizer cannot be loaded: {told}", where=path, fix=_TOKENIZER_FIX) from None
+        raise InputError(f"cannot load the tokenizer: {told}", where=path, fix=_TOKENIZER_FIX) from None
     if getattr(hf, "chat_template", None):
         asking, end_id = _checked(ChatTemplate(hf), path)
         return OtherReader(hf, path, with_first=False, end_id=end_id), asking
@@ -134,7 +134,7 @@ def _checked(asking: ChatTemplate, path: str) -> tuple[ChatTemplate, int | None]
         return asking, asking.end_id()
     except Exception as error:  # whatever the template raises
         raise InputError(
-            f"the tokenizer's chat template cannot be used: {error}", where=path, fix="mend or remove it"
+            f"cannot use the tokenizer's chat template: {error}", where=path, fix="fix or remove it"
         ) from None
 
 

@@ -38,7 +38,7 @@ def loss_rows(measured: Measured, *, seed: int = 0) -> list[dict[str, Any]]:
     """For all records and for each category: each model's loss a token and a byte, with its difference to the first.
 
     Args:
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
     """
     rows = []
     for category, chosen in _groups(measured.categories):
@@ -62,8 +62,8 @@ def answer_rows(categories: Sequence[str], answers: Sequence[Sequence[Mapping[st
     """For all prompts and for each category: what each model's answers are like, on average.
 
     Args:
-        categories: of the prompts.
-        answers: of each model, to each prompt, with ``tokens``, ``words``, ``seconds`` and ``finish``.
+        categories: category of each prompt.
+        answers: answers of each model to each prompt, with ``tokens``, ``words``, ``seconds`` and ``finish``.
     """
     rows = []
     for category, chosen in _groups(categories):

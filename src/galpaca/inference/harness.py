@@ -37,8 +37,8 @@ class Tasks:
     """The tasks that are to be had.
 
     Args:
-        names: of those that are asked for.
-        include_path: folder of further task files.
+        names: names of the requested tasks.
+        include_path: folder with additional task files.
 
     Raises:
         InputError: lm-eval is not installed; a task file cannot be read.
@@ -54,14 +54,14 @@ class Tasks:
         self._names = list(dict.fromkeys(names))
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
         if include_path is not None and not include_path.is_dir():
-            raise InputError("there is no such folder", where=include_path, fix="--include-path FOLDER of task files")
+            raise InputError("no such folder", where=include_path, fix="--include-path FOLDER of task files")
         try:
             self._manager = self._open(include_path, names)
         except Exception as error:  # whatever a task file provokes
             raise InputError(
-                f"the task files cannot be read: {_told(error)}",
+                f"cannot read the task files: {_told(error)}",
                 where=include_path or "lm-eval",
-                fix="mend the .yaml files in it",
+                fix="fix the .yaml files in it",
             ) from None
 
     @staticmethod
@@ -79,14 +79,14 @@ class Tasks:
         """Finds the tasks that are asked for and loads their data.
 
         Raises:
-            InputError: there is no such task, or its data cannot be had; all of them at once.
+            InputError: unknown tasks, or tasks whose data cannot be loaded; all reported at once.
         """
         problems = Problems()
         known = set(self._manager.all_tasks)
         for name in [name for name in self._names if name not in known]:
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
             problems.add(
-                f"there is no task {name!r}",
+                f"unknown task {name!r}",
                 where="--tasks",
                 fix=f"{' or '.join(near)}" if near else "lm-eval ls tasks shows all; --include-path FOLDER adds yours",
             )
@@ -97,10 +97,10 @@ class Tasks:
                 leaves = self._manager.load([name])["tasks"].values()
             except Exception as error:  # of the library, of datasets, of a task's own code
                 problems.add(
-                    f"the task cannot be loaded: {_told(error)}",
+                    f"cannot load the task: {_told(error)}",
                     where=name,
-                    why="its file, or its data, which come from the Hub or its cache unless the task names files",
-                    fix="mend the file; without a network, fetch the data first or name local data_files in the task",
+                    why="its file is invalid, or its data is neither local nor available from the Hub or its cache",
+                    fix="fix the file; without a network, download the data first or use local data_files in the task",
                 )
                 continue
             found.append(FoundTask(name, all(leaf.get_config("output_type") == _GENERATES for leaf in leaves)))
@@ -120,10 +120,10 @@ class Tasks:
         """What ``lm_eval.simple_evaluate`` returns.
 
         Args:
-            names: of tasks that were found.
-            instruct: put what a task asks into the model's template.
-            limit: examples of each task at most.
-            num_fewshot: solved examples in a prompt; None is what the task says.
+            names: names of tasks that were found.
+            instruct: use the model's prompt template.
+            limit: most examples per task.
+            num_fewshot: few-shot examples per prompt; None uses the task's default.
 
         Raises:
             InputError: the task and the model do not fit each other, such as a prompt beyond the model's positions.
@@ -144,9 +144,9 @@ class Tasks:
             )
         except (AssertionError, ValueError, KeyError) as error:
             raise InputError(
-                f"lm-eval stopped: {_told(error)}",
+                f"lm-eval failed: {_told(error)}",
                 where=" and ".join(names),
-                fix="a smaller max_gen_toks in the task, or --num-fewshot; or mend the task",
+                fix="a smaller max_gen_toks in the task, or --num-fewshot; or fix the task",
             ) from None
         return dict(results or {})
 

@@ -1,4 +1,4 @@
-"""A model to ask: released folder, run folder, or a name on the Hub; with its tokenizer and its template."""
+"""Loads a model with its tokenizer and prompt template from a released folder, a run folder or the Hub."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PIECES, _PIECE_BYTES = 256, 2**14
 
 
 class Reader(Protocol):
-    """What is asked of a tokenizer; ``galpaca.data.tokenizer.Tokenizer`` is one."""
+    """What inference needs of a tokenizer; ``galpaca.data.tokenizer.Tokenizer`` implements it."""
 
     eos_id: int
     pad_id: int
@@ -37,7 +37,7 @@ class Reader(Protocol):
 
 
 class Asking(Protocol):
-    """What is asked of a template; ``galpaca.data.prompts.Template`` is one."""
+    """What inference needs of a prompt template; ``galpaca.data.prompts.Template`` implements it."""
 
     @property
     def name(self) -> str: ...
@@ -47,16 +47,16 @@ class Asking(Protocol):
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model that can be asked.
+    """A loaded model, ready to generate.
 
     Attributes:
-        name: as it was given.
-        model: of ``transformers``, in eval mode.
-        positions: most tokens of prompt and answer; None where the model has no limit.
+        name: its name as given.
+        model: the ``transformers`` model, in eval mode.
+        positions: context length; None if the model has no limit.
         max_new_tokens: default length of an answer.
         fingerprint: SHA-256 over configuration, tokenizer and template, sizes of the weights and samples of them.
-        place: where its weights are, and in which dtype.
-        further_ends: ids that end an answer as ``</s>`` does; models of other origin have some.
+        place: device and dtype of its weights.
+        further_ends: further ids that end an answer; models not trained with galpaca may have some.
     """
 
     name: str
@@ -82,16 +82,20 @@ def load(name: str, *, dtype: Dtype | None = None, template: str | None = None) 
 
     Args:
         name: a released folder, the folder of a run, or a name on the Hub.
-        dtype: of the weights; by default the folder's on a GPU, and float32 on a CPU.
-        template: a shipped template or a .yaml file; by default what the folder says.
+        dtype: dtype of the weights; default: the folder's on a GPU, float32 on a CPU.
+        template: a shipped prompt template or a .yaml file; default: the folder's.
 
     Raises:
-        InputError: the model, its tokenizer or its template cannot be had.
-        GalpacaError: the memory does not hold it.
+        InputError: the model, its tokenizer or its template cannot be loaded.
+        GalpacaError: out of memory.
     """
     path = find_model(name)
     if dtype is not None and dtype not in get_args(Dtype):
-        raise InputError(f"{dtype!r} is none of its values", where="--dtype", fix=" or ".join(get_args(Dtype)))
+        raise InputError(
+            f"must be one of {', '.join(get_args(Dtype))}; got {dtype!r}",
+            where="--dtype",
+            fix=" or ".join(get_args(Dtype)),
+        )
     splits_sequences = None
     if template is not None:
         chosen = load_template(template)
@@ -100,9 +104,9 @@ def load(name: str, *, dtype: Dtype | None = None, template: str | None = None) 
     tokenizer = load_tokenizer(path)
     if splits_sequences not in (None, tokenizer.splits_sequences):
         raise InputError(
-            "the folder's tokenizer splits sequences otherwise than in training",
+            "the folder's tokenizer splits sequences differently than in training",
             where=name,
-            why="the model would read molecules and proteins in pieces that it does not know",
+            why="the model would see molecules and proteins in tokens that it was not trained on",
             fix="restore tokenizer.json and galpaca.json, which belong together",
         )
     return assembled(name, path, dtype, tokenizer, chosen, (tokenizer.fingerprint, chosen.fingerprint))
@@ -114,11 +118,11 @@ def assembled(
     """A model's weights, with what reads and asks for it.
 
     Args:
-        fingerprints: of ``reader`` and ``asking``.
+        fingerprints: fingerprints of ``reader`` and ``asking``.
 
     Raises:
-        InputError: the weights cannot be had.
-        GalpacaError: the memory does not hold them.
+        InputError: the weights cannot be loaded.
+        GalpacaError: out of memory.
     """
     model = load_weights(path, name, dtype)
     generation = model.generation_config
@@ -140,9 +144,9 @@ def _own_template(path: str) -> tuple[Template, bool]:
     folder = prompt_folder(path)
     if folder is None:
         raise InputError(
-            f"it does not say how it is asked: there is no {PROMPT_FILE}",
+            f"the folder has no prompt template: {PROMPT_FILE} is missing",
             where=path,
-            why="asked in other words than those of its training, a model answers badly",
+            why="a model answers badly when it is prompted differently than in training",
             fix="--template alpaca, or science, or a .yaml file",
         )
     return read_prompt_file(folder)
@@ -160,12 +164,15 @@ def load_weights(path: str, name: str, dtype: Dtype | None) -> Any:
         model = AutoModelForCausalLM.from_pretrained(path, dtype=wanted, **where)
     except torch.OutOfMemoryError as error:
         raise GalpacaError(
-            "the GPU's memory does not hold the model", where=name, why=str(error), fix="--dtype bfloat16; or more GPUs"
+            "GPU out of memory: the model does not fit",
+            where=name,
+            why=str(error),
+            fix="--dtype bfloat16, or more GPUs",
         ) from None
     except Exception as error:  # the library raises a dozen unrelated kinds
         told = str(error).strip().splitlines()
         raise InputError(
-            f"the model cannot be loaded: {type(error).__name__}: {told[0] if told else ''}", where=name, fix=FOLDER_FIX
+            f"cannot load the model: {type(error).__name__}: {told[0] if told else ''}", where=name, fix=FOLDER_FIX
         ) from None
     return model.eval()
 

@@ -19,12 +19,12 @@ BATCH_TOKENS = 4_096
 
 
 class RecordLoss(NamedTuple):
-    """What a model makes of one record.
+    """The loss of a model on one record.
 
     Attributes:
         nll: negative log-likelihood, summed over the target tokens, in nats.
         num_targets: target tokens, the end of the answer among them.
-        is_cut: tokens of it were cut off.
+        is_cut: whether it was truncated.
     """
 
     nll: float
@@ -43,8 +43,8 @@ def record_losses(
     """The loss of each record, encoded as for training, with the model's own tokenizer and template.
 
     Args:
-        max_length: tokens after which a record is cut; the model's positions cut it too.
-        batch_tokens: of a forward pass, at most, unless a single record has more.
+        max_length: records are truncated to this many tokens, and to the model's context length.
+        batch_tokens: most tokens of a forward pass, unless a single record has more.
         progress: called with the number of records done so far.
 
     Raises:
@@ -61,7 +61,7 @@ def record_losses(
         raise GalpacaError(
             f"{bad:,} of {len(found):,} records have no finite loss in {dtype}",
             where=loaded.name,
-            why="numbers were too large for it, or weights are not finite",
+            why="values overflow in this dtype, or weights are not finite",
             fix="--dtype bfloat16, or float32",
         )
     return [RecordLoss(found[i], num_targets(one), one.full_length > len(one.ids)) for i, one in enumerate(encodings)]
@@ -91,9 +91,9 @@ def _sums(loaded: Loaded, encodings: Sequence[Encoding]) -> list[float]:
     except torch.OutOfMemoryError:
         if len(encodings) == 1:
             raise GalpacaError(
-                f"the GPU's memory does not hold a record of {len(encodings[0].ids):,} tokens",
+                f"GPU out of memory for a record of {len(encodings[0].ids):,} tokens",
                 where=loaded.name,
-                fix="--dtype bfloat16; or a smaller --max-length",
+                fix="--dtype bfloat16, or a smaller --max-length",
             ) from None
     half = len(encodings) // 2
     return _sums(loaded, encodings[:half]) + _sums(loaded, encodings[half:])

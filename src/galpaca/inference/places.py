@@ -6,7 +6,7 @@ from galpaca.data.prompts import PROMPT_FILE
 from galpaca.errors import InputError
 from galpaca.runs.folder import step_of
 
-FOLDER_FIX = "a released folder (runs/NAME/model), a run's folder, or a name on the Hub (OWNER/NAME)"
+FOLDER_FIX = "a released folder (runs/NAME/model), a run folder, or a Hub id (OWNER/NAME)"
 
 
 def find_model(name: str) -> str:
@@ -18,27 +18,27 @@ def find_model(name: str) -> str:
     path = Path(name)
     if not path.exists():
         if name.startswith(("/", ".", "~")) or name.count("/") > 1 or (path.parent.is_dir() and name.count("/") != 1):
-            raise InputError("there is no such folder", where=name, fix=FOLDER_FIX)
+            raise InputError("no such folder", where=name, fix=FOLDER_FIX)
         return name
     if not path.is_dir():
-        raise InputError("this is a file, not a folder", where=name, fix=FOLDER_FIX)
+        raise InputError("expected a folder, found a file", where=name, fix=FOLDER_FIX)
     if (path / "run.json").is_file() and not (path / "config.json").is_file():
         if not (path / "model" / "config.json").is_file():
             raise InputError(
                 "this run has no model yet",
                 where=name,
-                why="training writes it at its end",
-                fix=f"galpaca export {name} FOLDER makes one of its newest checkpoint",
+                why="training writes it at the end",
+                fix=f"galpaca export {name} FOLDER makes one from its newest checkpoint",
             )
         return str(path / "model")
     if step_of(path.resolve().name) is not None and path.resolve().parent.name == "checkpoints":
         raise InputError(
             "this is a checkpoint, not a model",
             where=name,
-            fix=f"galpaca export {name} FOLDER makes a model of it, and FOLDER is what to give here",
+            fix=f"run galpaca export {name} FOLDER, then use FOLDER here",
         )
     if not (path / "config.json").is_file():
-        raise InputError("the folder holds no model: there is no config.json", where=name, fix=FOLDER_FIX)
+        raise InputError("the folder has no model: config.json is missing", where=name, fix=FOLDER_FIX)
     return name
 
 
@@ -65,11 +65,11 @@ def prompt_folder(path: str) -> Path | None:
         if try_to_load_from_cache(path, PROMPT_FILE) is not None:  # it was asked before, and there is none
             return None
         raise InputError(
-            f"whether the model brings its own template cannot be told: {str(error).splitlines()[0]}",
+            f"cannot tell whether the model has its own prompt template: {str(error).splitlines()[0]}",
             where=path,
-            why=f"asked in other words than those of its training, a model answers badly, and its {PROMPT_FILE} is not "
+            why=f"a model answers badly when it is prompted differently than in training, and its {PROMPT_FILE} is not "
             "in the cache",
-            fix="once with a network; or download the repository and name its folder",
+            fix="run it once with network access, or download the repository and use its folder",
         ) from None
     except (EntryNotFoundError, RepositoryNotFoundError):  # the latter is told along with the weights
         return None

@@ -29,11 +29,11 @@ _DRAW_BITS = 32
 
 
 class Which(NamedTuple):
-    """One answer among all.
+    """Identifies one answer among all.
 
     Attributes:
-        prompt: its number.
-        sample: its number among the prompt's answers.
+        prompt: index of the prompt.
+        sample: index of the sample among the prompt's answers.
     """
 
     prompt: int
@@ -41,10 +41,10 @@ class Which(NamedTuple):
 
 
 def processors(settings: Settings, asked: Sequence[Which], num_padding: Tensor) -> LogitsProcessorList:
-    """What turns logits into choices.
+    """The logits processors that apply the sampling settings.
 
     Args:
-        asked: of each row of the batch.
+        asked: the answer that each row of the batch generates.
         num_padding: (rows,) tokens of padding at its left.
     """
     found = LogitsProcessorList()
@@ -75,7 +75,7 @@ class RepetitionPenalty(LogitsProcessor):
 
 
 class Draw(LogitsProcessor):
-    """Leaves each row the one token that is drawn."""
+    """Samples one token per row and masks all others."""
 
     def __init__(self, seed: int, asked: Sequence[Which]) -> None:
         # Of a text the generator makes the same stream on every machine.

@@ -1,4 +1,4 @@
-"""How an answer is made of a model's logits: greedily, or by a draw that its seed decides."""
+"""Sampling settings: greedy decoding, or sampling with a seed."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from galpaca.errors import Problems
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of answers.
+    """Sampling settings.
 
     Attributes:
-        max_new_tokens: after which an answer is cut.
-        temperature: 0 is greedy; else logits are divided by it before the draw.
-        top_p: draw among the likeliest tokens that together have this probability.
-        top_k: draw among this many likeliest tokens; 0 is all.
-        repetition_penalty: above 1, tokens of the prompt and of the answer so far become less likely.
-        seed: of all draws.
-        num_samples: answers to every prompt.
+        max_new_tokens: most tokens of an answer.
+        temperature: sampling temperature; 0 is greedy.
+        top_p: nucleus sampling: smallest set of tokens with this cumulative probability.
+        top_k: sample from this many most likely tokens; 0 is off.
+        repetition_penalty: above 1, tokens of the prompt and of the answer so far become less likely; 1 is off.
+        seed: sampling seed.
+        num_samples: answers per prompt.
     """
 
     max_new_tokens: int = 256
@@ -33,12 +33,14 @@ class Settings:
 
     @property
     def samples(self) -> bool:
-        """Whether tokens are drawn."""
+        """Whether tokens are sampled rather than chosen greedily."""
         return self.temperature > 0
 
     def check(self) -> None:
-        """Raises:
-        InputError: values that make no sense, or change nothing; all problems at once.
+        """Checks all values.
+
+        Raises:
+            InputError: invalid values, or values without an effect; all reported at once.
         """
         problems = Problems()
         self._check_ranges(problems)
@@ -46,27 +48,25 @@ class Settings:
             drawn = {"--top-p": self.top_p < 1, "--top-k": self.top_k > 0, "--samples": self.num_samples > 1}
             for option in [option for option, given in drawn.items() if given]:
                 problems.add(
-                    "it changes nothing: at temperature 0 the likeliest token is taken",
+                    "has no effect: temperature 0 is greedy",
                     where=option,
-                    fix="--temperature 0.7, say",
+                    fix="e.g. --temperature 0.7",
                 )
         problems.raise_any()
 
     def _check_ranges(self, problems: Problems) -> None:
         if self.max_new_tokens < 1:
-            problems.add(f"{self.max_new_tokens} is too few", where="--max-new-tokens", fix="1 or more")
+            problems.add(f"must be at least 1, got {self.max_new_tokens}", where="--max-new-tokens", fix="e.g. 512")
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            problems.add(f"{self.temperature} is no temperature", where="--temperature", fix="0 for greedy, or more")
+            problems.add(f"must be >= 0, got {self.temperature}", where="--temperature", fix="0 is greedy")
         if not 0 < self.top_p <= 1:
-            problems.add(f"{self.top_p} is no probability", where="--top-p", fix="above 0, and 1 at most")
+            problems.add(f"must be in (0, 1], got {self.top_p}", where="--top-p", fix="1 is off")
         if self.top_k < 0:
-            problems.add(f"{self.top_k} is too few", where="--top-k", fix="0 for all tokens, or more")
+            problems.add(f"must be at least 0, got {self.top_k}", where="--top-k", fix="0 is off")
         if not (math.isfinite(self.repetition_penalty) and self.repetition_penalty > 0):
-            problems.add(
-                f"{self.repetition_penalty} is no penalty", where="--repetition-penalty", fix="1 for none, or 1.1, say"
-            )
+            problems.add(f"must be > 0, got {self.repetition_penalty}", where="--repetition-penalty", fix="1 is off")
         if self.num_samples < 1:
-            problems.add(f"{self.num_samples} is too few", where="--samples", fix="1 or more")
+            problems.add(f"must be at least 1, got {self.num_samples}", where="--samples", fix="--samples 1 or more")
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

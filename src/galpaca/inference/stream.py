@@ -18,14 +18,14 @@ class Stream:
     """Pieces of an answer; iterate over it once.
 
     Args:
-        number: of the question in its talk: drawn again, an answer to the same question is another one.
-        stop: set, it ends the answer at the next token.
+        number: index of the question in its chat, so that asking again gives another sample.
+        stop: when set, ends the answer at the next token.
 
     Attributes:
-        answer: the whole of it, once the iteration is over.
+        answer: the complete answer, after the iteration.
 
     Raises:
-        InputError: the prompt is longer than the model's positions.
+        InputError: the prompt exceeds the model's context length.
     """
 
     def __init__(

@@ -25,8 +25,8 @@ class Boundaries:
 
     Attributes:
         cu_seqlens: (N + 1,) int32 on the model's device; may end with empty examples.
-        lengths: on the host, without the empty ones.
-        longest_tokens: a bound of the lengths.
+        lengths: lengths on the host, without the empty ones.
+        longest_tokens: upper bound of the lengths.
     """
 
     cu_seqlens: Tensor
@@ -50,15 +50,15 @@ def packed_attention(
 
     Args:
         query, key, value: (1, H, T, D).
-        boundaries: of the examples in the row.
-        dropout: of the attention weights; only the path over single examples has it.
-        scaling: of the scores; 1.0 from OPT, which scales the query itself.
+        boundaries: boundaries of the examples in the row.
+        dropout: dropout probability of the attention weights; only the per-example path supports it.
+        scaling: scale of the scores; 1.0 for OPT, which scales the query itself.
 
     Returns:
         (1, T, H, D), and no weights.
     """
     if boundaries is None:
-        raise ValueError("packed attention needs the examples' boundaries")
+        raise ValueError("packed attention requires the boundaries of the examples")
     if _can_use_varlen(query, dropout):
         return _varlen(query, key, value, boundaries, scaling), None
     return _one_by_one(query, key, value, boundaries, dropout, scaling), None

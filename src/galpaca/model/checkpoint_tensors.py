@@ -72,5 +72,5 @@ class CheckpointTensors:
             for start, stop, *_ in pieces:
                 reached = stop if start == reached else -1
             if reached != math.prod(self.shapes[name]):
-                problems.add(f"{kind} {name} is there in part only", where=checkpoint)
+                problems.add(f"{kind} {name} is incomplete", where=checkpoint)
         problems.raise_any()

@@ -15,14 +15,14 @@ RECOMPUTATIONS = ("none", "selective", "full")
 
 @dataclass(frozen=True)
 class ComputeSpec:
-    """A matter of speed and memory, never of the recipe: results differ by rounding at most.
+    """Speed and memory options that never change the recipe: results differ by rounding at most.
 
     Attributes:
-        compile: decoder layers by ``torch.compile``; by default wherever the fast attention is.
-        compile_backend: its back end.
+        compile: compile decoder layers with ``torch.compile``; default: wherever the fast attention is used.
+        compile_backend: back end of ``torch.compile``.
         activation_checkpointing: ``none`` keeps all activations for backward; ``selective`` keeps the results of
-            matrix products and attention and computes the cheap rest again; ``full`` keeps each layer's input only
-            and runs its forward twice.
+            matrix products and attention and recomputes the cheap rest; ``full`` keeps only each layer's input and
+            recomputes its forward.
     """
 
     compile: bool | None = None
@@ -38,8 +38,10 @@ class ComputeSpec:
         return fast_attention if self.compile is None else self.compile
 
     def check(self, fast_attention: bool) -> None:
-        """Raises:
-        InputError: asked to compile what the compiler would leave alone without a word, or by an unknown back end.
+        """Checks that the layers can be compiled as requested.
+
+        Raises:
+            InputError: the compiler would silently skip the layers, or the back end is unknown.
         """
         import torch
 
@@ -50,9 +52,9 @@ class ComputeSpec:
         problems.check_choice("compute.compile_backend", self.compile_backend, tuple(backends))
         if self.activation_checkpointing != "none" and not fast_attention:
             problems.add(
-                "layers that are computed again cannot be compiled with the attention over single examples",
+                "activation checkpointing cannot be combined with compilation and per-example attention",
                 where="compute.compile",
-                why="the fast attention takes a GPU, a 16-bit precision and model.attention_dropout=0",
+                why="the fast attention needs a GPU, a 16-bit precision and model.attention_dropout=0",
                 fix="compute.compile=false, or compute.activation_checkpointing=none",
             )
         problems.raise_any()

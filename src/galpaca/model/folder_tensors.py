@@ -29,11 +29,11 @@ class FolderTensors:
     understood.
 
     Args:
-        folder: with safetensors files.
-        tied_head: the head shares the embedding, so that a copy of it in the files is not counted.
+        folder: folder with safetensors files.
+        tied_head: the head shares the embedding, so a copy of it in the files is ignored.
 
     Raises:
-        InputError: files missing, truncated or unreadable; a weight that is there twice; a copy of a tied head that
+        InputError: files missing, truncated or unreadable; a duplicate weight; a copy of a tied head that
             differs from the embedding.
     """
 
@@ -46,7 +46,7 @@ class FolderTensors:
             for key in file.keys():  # noqa: SIM118 - no mapping
                 name = _full_name(key)
                 if name in self._places:
-                    problems.add(f"the weight {name} is there twice", where=path, why="which one?", fix=_AGAIN)
+                    problems.add(f"duplicate weight {name}", where=path, fix=_AGAIN)
                 if not name.endswith(_IGNORED):
                     self._places[name] = (file, key)
         problems.raise_any()
@@ -70,10 +70,10 @@ class FolderTensors:
         ours, theirs = (file.get_tensor(key) for file, key in (self._places[head], self._places[embedding]))
         if ours.shape != theirs.shape or not _equal(ours.view(-1), theirs.view(-1)):
             raise InputError(
-                "the head differs from the embedding, and the configuration says that they are one",
+                "lm_head differs from the embedding, but the configuration ties them",
                 where=self.folder,
-                why="one of the two would be lost without a word",
-                fix="tie_word_embeddings=false in its config.json, if the model has a head of its own",
+                why="one of the two would be lost silently",
+                fix="set tie_word_embeddings=false in its config.json if the model has a separate head",
             )
         del self._places[head]
 
@@ -90,11 +90,11 @@ def weight_files(folder: Path) -> list[Path]:
     if not index.is_file():
         if any(folder.glob("pytorch_model*.bin")):
             raise InputError(
-                "the weights are in PyTorch's own format, which is a program that runs when it is read",
+                "the weights are in PyTorch's pickle format, which can run code when it is loaded",
                 where=folder,
-                fix=f"galpaca prepare --weights {folder} writes them as safetensors, once",
+                fix=f"convert them once with galpaca prepare --weights {folder}",
             )
-        raise InputError("the folder holds no weights", where=folder, why=f"no {SINGLE_FILE}", fix=_AGAIN)
+        raise InputError("the folder has no weights", where=folder, why=f"no {SINGLE_FILE}", fix=_AGAIN)
     return indexed_files(index)
 
 
@@ -107,11 +107,11 @@ def indexed_files(index: Path) -> list[Path]:
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"the index is no JSON with a weight_map: {error}", where=index, fix=_AGAIN) from None
+        raise InputError(f"the index is not JSON with a weight_map: {error}", where=index, fix=_AGAIN) from None
     problems = Problems()
     for name in names:
         if Path(name).name != name:
-            problems.add(f"the index names {name!r}, which is outside of the folder", where=index, fix=_AGAIN)
+            problems.add(f"the index names {name!r}, which is outside the folder", where=index, fix=_AGAIN)
         elif not (index.parent / name).is_file():
             problems.add("the weight file is missing", where=index.parent / name, why="the index names it", fix=_AGAIN)
     problems.raise_any()

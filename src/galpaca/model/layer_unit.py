@@ -19,10 +19,10 @@ class LayerUnit(ActivationWrapper):
     """Runs a decoder layer as ``ComputeSpec`` says; torch's base class keeps itself out of the state dict's names.
 
     Args:
-        layer: from (1, T, C) to (1, T, C), or for the last one to (1, K, C).
+        layer: layer that maps (1, T, C) to (1, T, C), or, for the last one, to (1, K, C).
         spec: how to compute it.
-        compiled: whether to.
-        fullgraph: refuse to compile in pieces.
+        compiled: whether to compile it.
+        fullgraph: fail on graph breaks.
     """
 
     def __init__(self, layer: nn.Module, spec: ComputeSpec, *, compiled: bool, fullgraph: bool) -> None:
@@ -59,7 +59,7 @@ def _recomputation(how: str) -> Callable[..., Tensor] | None:
 
 
 def _dear_operations() -> list[Any]:
-    """What is dear to compute again: matrix products and attention, on whichever device."""
+    """Operations that are expensive to recompute: matrix products and attention, on any device."""
     return [
         torch.ops.aten.mm.default,
         torch.ops.aten.addmm.default,

@@ -34,7 +34,7 @@ def target_logits(model: OPTForCausalLM, examples: PackedExamples) -> Tensor:
     """(K, V) logits of the rows whose next token carries loss; the head runs on no other row.
 
     Args:
-        model: after ``prepare_layers``.
+        model: model after ``prepare_layers``.
         examples: the micro-batch.
     """
     output = model(

@@ -1,4 +1,4 @@
-"""OPT models: GALACTICA's sizes, configurations read and checked, weights in."""
+"""OPT models: GALACTICA's sizes, configuration, checks and initial weights."""
 
 from __future__ import annotations
 
@@ -51,23 +51,27 @@ class ModelSpec:
         problems = Problems()
         for name in ("dropout", "attention_dropout"):
             if not 0 <= getattr(self, name) < 1:
-                problems.add(f"{getattr(self, name)} is no probability below 1", where=f"model.{name}", fix="0 to 0.99")
+                problems.add(
+                    f"must be in [0, 1), got {getattr(self, name)}", where=f"model.{name}", fix=f"model.{name}=0"
+                )
         if self.path is None:
             for name in ("num_layers", "hidden_size", "num_heads", "ffn_size", "max_positions"):
                 size = getattr(self, name)
                 if size is None:
-                    problems.add("a model without a path needs a size", where=f"model.{name}", fix=f"model.{name}=N")
+                    problems.add("required when model.path is not set", where=f"model.{name}", fix=f"model.{name}=N")
                 elif size < 1:
-                    problems.add(f"{size} is too few", where=f"model.{name}", fix=f"model.{name}=1 or more")
+                    problems.add(
+                        f"must be at least 1, got {size}", where=f"model.{name}", fix=f"model.{name}=1 or more"
+                    )
             if self.hidden_size and self.num_heads and self.hidden_size % self.num_heads:
                 problems.add(
-                    f"{self.hidden_size} is no multiple of the {self.num_heads} heads",
+                    f"must be a multiple of model.num_heads={self.num_heads}, got {self.hidden_size}",
                     where="model.hidden_size",
-                    fix="choose a multiple of model.num_heads",
+                    fix="change model.hidden_size or model.num_heads",
                 )
         if self.path is None and self.tokenizer is None:
             problems.add(
-                "no tokenizer is named", where="model.tokenizer", fix="model.tokenizer=FOLDER_OR_HUB_ID, or model.path"
+                "no tokenizer given", where="model.tokenizer", fix="model.tokenizer=FOLDER_OR_HUB_ID, or model.path"
             )
         problems.raise_any()
 
@@ -77,22 +81,22 @@ class ModelSpec:
 
 
 def check_model(spec: ModelSpec, max_length: int) -> None:
-    """What can be told of a model before there is a tokenizer: its kind and its positions.
+    """Checks a model's architecture and context length, before there is a tokenizer.
 
     Raises:
-        InputError: no such model, not OPT, too few positions.
+        InputError: no such model, not an OPT model, or its context length is too short.
     """
     positions = _config_of(spec).max_position_embeddings if spec.path else spec.max_positions or 0
     if max_length > positions:
         raise InputError(
-            f"{max_length:,} tokens, and the model has {positions:,} positions",
+            f"must not exceed the model's context length of {positions:,}, got {max_length:,}",
             where="data.max_length",
             fix=f"data.max_length={positions} or less",
         )
 
 
 def read_config(spec: ModelSpec, tokenizer: Tokenizer) -> OPTConfig:
-    """The model's configuration, from its folder or made of the spec, checked against the tokenizer.
+    """The model's configuration, from its folder or from the spec, checked against the tokenizer.
 
     Raises:
         InputError: a tokenizer larger than the vocabulary.
@@ -102,10 +106,10 @@ def read_config(spec: ModelSpec, tokenizer: Tokenizer) -> OPTConfig:
     problems = Problems()
     if tokenizer.vocab_size > config.vocab_size:
         problems.add(
-            f"the tokenizer has {tokenizer.vocab_size:,} ids and the model's vocabulary {config.vocab_size:,}",
+            f"the tokenizer has {tokenizer.vocab_size:,} ids, but the model's vocabulary has {config.vocab_size:,}",
             where="model.tokenizer",
-            why=f"{tokenizer.source} and {spec.path} do not belong together",
-            fix="model.tokenizer=null takes the model's own tokenizer",
+            why=f"{tokenizer.source} and {spec.path} do not match",
+            fix="model.tokenizer=null uses the model's own tokenizer",
         )
     problems.raise_any()
     return config
@@ -134,14 +138,14 @@ def parameter_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def open_weights(spec: ModelSpec, config: OPTConfig, shapes: Shapes, seed: int) -> TensorSource:
-    """Where the run's first weights come from.
+    """Opens the run's initial weights.
 
     Args:
-        shapes: what the model wants.
-        seed: of random weights.
+        shapes: parameter shapes that the model expects.
+        seed: seed of random weights.
 
     Raises:
-        InputError: weights missing, unexpected, misshapen, truncated or unreadable; all that can be told at once.
+        InputError: weights that are missing, unexpected, of the wrong shape, truncated or unreadable.
     """
     from galpaca.model.folder_tensors import FolderTensors
     from galpaca.model.random_tensors import RandomTensors
@@ -155,13 +159,13 @@ def open_weights(spec: ModelSpec, config: OPTConfig, shapes: Shapes, seed: int) 
 
 
 def check_weights(folder: Path) -> int:
-    """Compares the weights of a folder with its own configuration.
+    """Checks the weights of a folder against its own configuration.
 
     Returns:
         The model's number of parameters.
 
     Raises:
-        InputError: as ``open_weights``; no configuration of an OPT model.
+        InputError: as ``open_weights``; or not the configuration of an OPT model.
     """
     spec = ModelSpec(path=str(folder))
     config = _config_of(spec)
@@ -171,7 +175,7 @@ def check_weights(folder: Path) -> int:
 
 
 def architecture_of(config: OPTConfig) -> Architecture:
-    """The sizes that decide the model's operations."""
+    """The sizes that determine the model's FLOPs."""
     return Architecture(config.num_hidden_layers, config.hidden_size, config.ffn_dim, config.vocab_size)
 
 
@@ -204,27 +208,29 @@ def _config_of(spec: ModelSpec) -> OPTConfig:
         config: Any = AutoConfig.from_pretrained(str(spec.path), revision=spec.revision)
     except Exception as error:  # the library raises a dozen unrelated kinds
         raise InputError(
-            f"the model's configuration cannot be read: {_first_line(error)}",
+            f"cannot read the model's configuration: {_first_line(error)}",
             where=spec.path,
-            fix="model.path=FOLDER_OR_HUB_ID; without a network, a folder or a Hub id that is in the cache",
+            fix="model.path=FOLDER_OR_HUB_ID; without a network, a folder or a cached Hub id",
         ) from None
     if not isinstance(config, OPTConfig):
         raise InputError(
-            f"a model of the kind {config.model_type!r}, not OPT",
+            f"must be an OPT model, got {config.model_type!r}",
             where=spec.path,
-            why="packed attention and the recipe are those of OPT",
+            why="packed attention and the recipe support OPT only",
             fix="use GALACTICA or another OPT model",
         )
     return config
 
 
 def check_folder(path: str, key: str) -> None:
-    """Raises:
-    InputError: a path, not a Hub id, and there is no such folder.
+    """Checks that a path, if it is not a Hub id, is a folder.
+
+    Raises:
+        InputError: no such folder.
     """
     looks_like_a_path = path.startswith(("/", ".", "~")) or path.count("/") > 1
     if looks_like_a_path and not Path(path).is_dir():
-        raise InputError("there is no such folder", where=path, fix=f"{key}=FOLDER_OR_HUB_ID")
+        raise InputError("no such folder", where=path, fix=f"{key}=FOLDER_OR_HUB_ID")
 
 
 def _first_line(error: Exception) -> str:

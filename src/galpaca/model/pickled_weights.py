@@ -1,4 +1,4 @@
-"""Weights in PyTorch's own format, read without running what they bring along, and written as safetensors."""
+"""Reads weights in PyTorch's pickle format without running any code in them, and writes them as safetensors."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def convert(folder: Path, out: Path, progress: Callable[[int], None] = lambda do
     Names and dtypes stay. A head that is the embedding itself is left out where the configuration ties the two.
 
     Args:
-        folder: with the ``.bin`` files and ``config.json``.
+        folder: folder with the ``.bin`` files and ``config.json``.
         out: an existing folder that holds no weights.
         progress: told how many files are done.
 
@@ -77,8 +77,10 @@ def convert(folder: Path, out: Path, progress: Callable[[int], None] = lambda do
 
 
 def _check(files: list[Path]) -> None:
-    """Raises:
-    InputError: whatever is wrong with any of the files.
+    """Checks all files before anything is written.
+
+    Raises:
+        InputError: problems of any of the files.
     """
     problems, seen = Problems(), dict[str, Path]()
     with ThreadPoolExecutor(_CHECKED_AT_ONCE) as pool:
@@ -107,7 +109,7 @@ def _damage(path: Path) -> str:
             bad = archive.testzip()
     except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
         return str(error)
-    return f"the checksum of {bad} does not fit" if bad else ""
+    return f"checksum mismatch in {bad}" if bad else ""
 
 
 def _begins_as_archive(path: Path) -> bool:
@@ -123,7 +125,7 @@ def _load(path: Path) -> dict[str, Tensor]:
     """
     if not _begins_as_archive(path):
         raise InputError(
-            "no weights of PyTorch 1.6 or later",
+            "not a weights file of PyTorch 1.6 or later",
             where=path,
             why="older files cannot be mapped into memory; a Git LFS pointer or an error page looks like this too",
             fix=_AGAIN,
@@ -138,7 +140,9 @@ def _load(path: Path) -> dict[str, Tensor]:
         raise InputError(f"the weight file is truncated or damaged: {reason}", where=path, fix=_AGAIN) from None
     odd = _oddities(content)
     if odd:
-        raise InputError(f"the file holds more than named weights: {odd}", where=path, fix="a state dict of the model")
+        raise InputError(
+            f"the file contains more than named weights: {odd}", where=path, fix="a state dict of the model"
+        )
     return dict(content)
 
 
@@ -147,8 +151,8 @@ def _wants_more(path: Path, error: Exception) -> InputError:
     return InputError(
         f"the file wants to run {wanted.group(1) if wanted else 'something'} when it is read, and is refused",
         where=path,
-        why="weights need nothing of the kind; nothing of it was run",
-        fix="do not use this file; take the model from a source that you trust, as safetensors if it has them",
+        why="weights never need that; nothing was run",
+        fix="do not use this file; get the model from a trusted source, as safetensors if available",
     )
 
 
@@ -191,8 +195,10 @@ def _is_same_memory(one: Tensor, other: Tensor) -> bool:
 
 
 def _compare(path: Path, tensors: dict[str, Tensor], source: Path) -> None:
-    """Raises:
-    InputError: what is on disk is not what was read, by the bits.
+    """Compares written tensors bitwise with their source.
+
+    Raises:
+        InputError: what is on disk differs from what was read.
     """
     file = safe_open(path, "pt")
     problems = Problems()
@@ -201,7 +207,7 @@ def _compare(path: Path, tensors: dict[str, Tensor], source: Path) -> None:
     for name in sorted(tensors.keys() & set(file.keys())):
         wanted, found = tensors[name], file.get_tensor(name)
         if (wanted.dtype, wanted.shape) != (found.dtype, found.shape) or not _same_bits(wanted, found):
-            problems.add(f"{name} is not as it is in {source.name}", where=path, fix="check the disk, and try again")
+            problems.add(f"{name} differs from {source.name}", where=path, fix="check the disk, and try again")
     problems.raise_any()
 
 

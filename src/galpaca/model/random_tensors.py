@@ -22,10 +22,10 @@ class RandomTensors:
     embedding of the padding token is 0.
 
     Args:
-        shapes: of the model's parameters.
-        seed: of the run.
-        std: of the normal distribution.
-        pad_id: padding token.
+        shapes: shapes of the model's parameters.
+        seed: seed of the run.
+        std: standard deviation of the normal distribution.
+        pad_id: id of the padding token.
     """
 
     def __init__(self, shapes: Shapes, *, seed: int, std: float, pad_id: int | None) -> None:

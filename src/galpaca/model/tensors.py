@@ -54,7 +54,7 @@ def check_shapes(found: Shapes, wanted: Shapes, where: object, fix: str) -> None
     for name in sorted(found.keys() & wanted.keys()):
         if tuple(found[name]) != tuple(wanted[name]):
             problems.add(
-                f"mismatched weight: {name} is {_written(found[name])} and the model wants {_written(wanted[name])}",
+                f"mismatched weight: {name} is {_written(found[name])}, expected {_written(wanted[name])}",
                 where=where,
                 fix=fix,
             )

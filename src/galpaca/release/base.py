@@ -17,7 +17,7 @@ from galpaca.data.tokenizer import Tokenizer, load_tokenizer
 from galpaca.errors import InputError
 from galpaca.files.atomic import sync_folder
 
-_FIX = "restore the folder; the command that trains, given again, writes it too unless the run is complete"
+_FIX = "restore the folder, or rerun the training command to write it again unless the run is complete"
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Base:
         """Writes the files into a folder that is there.
 
         Args:
-            dtype: of the weights that will stand beside them, where there will be any.
+            dtype: dtype of the weights to be saved with it, if any.
 
         Raises:
             OSError: the disk is full.
@@ -63,14 +63,14 @@ def load_base(folder: Path, tokenizer_fingerprint: str) -> Base:
     """Reads what ``save_base`` wrote; no network is asked.
 
     Args:
-        tokenizer_fingerprint: of the run's tokenizer.
+        tokenizer_fingerprint: fingerprint of the run's tokenizer.
 
     Raises:
         InputError: a file is missing or damaged, or the tokenizer is not the one of the training.
     """
     if not folder.is_dir():
         raise InputError(
-            "the model's configuration and tokenizer are not there", where=folder, why="a run keeps them", fix=_FIX
+            "the model's configuration and tokenizer are missing", where=folder, why="a run keeps them", fix=_FIX
         )
     try:
         content = json.loads((folder / PROMPT_FILE).read_text(encoding="utf-8"))

@@ -48,17 +48,17 @@ class CardFacts:
     """What the card tells of one model.
 
     Attributes:
-        name: of the run.
-        model_path: where the folder stands, for the snippet.
+        name: name of the run.
+        model_path: folder or Hub id, for the code snippet.
         base_model: Hub id of the weights it began from, or their folder's name; None for random weights.
-        num_parameters: with tied head counted once.
+        num_parameters: number of parameters, a tied head counted once.
         dataset: Hub id of the data, or its file's name.
-        model_license, data_license: where known.
+        model_license, data_license: licences, if known.
         terms: further terms of the data.
         recipe: rows of setting and value.
         receipt: rows of the data's fingerprint and of what became of the records.
         results: rows of losses, hours and hardware, as measured.
-        template: how it was asked in training.
+        template: prompt template of training.
         splits_sequences: whether molecules and proteins go in one token a character.
     """
 

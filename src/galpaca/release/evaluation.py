@@ -20,7 +20,7 @@ def card_with_results(card: str, name: str, results: Sequence[Result]) -> str:
 
     Args:
         card: text of README.md.
-        name: of the model, for the metadata.
+        name: name of the model, for the metadata.
         results: contents of the files in ``evaluation/``.
     """
     return _with_metadata(_with_table(card, results), name, results)
@@ -58,7 +58,7 @@ def _of_records(result: Result, row: Result) -> list[list[str]]:
     source = result["records"]["source"]
     place = source if row["category"] == "all" else f"{source}: {row['category']}"
     low, high = row["loss"]["low"], row["loss"]["high"]
-    how = "asked in its template" if result["model"]["template"] != "plain text" else "asked in plain text"
+    how = "with prompt template" if result["model"]["template"] != "plain text" else "plain text"
     perplexity = row["perplexity"]
     return [
         [
@@ -76,7 +76,7 @@ def _of_task(result: Result, row: Result) -> list[str]:
     settings = result["settings"]
     how = [
         f"{row['shots']} shots" if row["shots"] is not None else "",
-        "in its template" if settings["instruct"] else "in plain text",
+        "with prompt template" if settings["instruct"] else "plain text",
         f"first {settings['limit']:,} only" if settings["limit"] else "",
         f"lm-eval {settings['lm_eval']}",
     ]

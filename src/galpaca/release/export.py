@@ -46,14 +46,14 @@ def export(
         base: the model's, as trained.
         card: text of README.md.
         out: the folder; one that is there is replaced.
-        dtype: of the weights on disk.
+        dtype: dtype of the weights on disk.
         max_new_tokens: default length of an answer; without it ``generate`` stops after 20 tokens.
         shard_bytes: most bytes of weights in a file.
         progress: told how many values have been written, and then compared, so far: at the end each counts twice.
 
     Raises:
-        InputError: a weight that ``dtype`` cannot hold; a folder that cannot be written; a full disk.
-        GalpacaError: what was written is not what was trained.
+        InputError: a weight that ``dtype`` cannot represent; a folder that cannot be written; a full disk.
+        GalpacaError: what was written differs from what was trained.
     """
     made = [parent for parent in out.absolute().parents if not parent.exists()]
     partial = out.with_name(f".{out.name}.partial")
@@ -80,10 +80,10 @@ def export(
 
 def _unwritable(out: Path, error: OSError) -> InputError:
     return InputError(
-        f"the folder cannot be written: {error.strerror or error}",
+        f"cannot write the folder: {error.strerror or error}",
         where=out,
-        why="nothing of it was left behind",
-        fix="make room, or make the folder writable, or another folder",
+        why="nothing was left behind",
+        fix="free disk space, make the folder writable, or choose another folder",
     )
 
 
@@ -128,9 +128,9 @@ def _values(source: TensorSource, entries: list[TensorEntry], progress: Progress
             source.read(entry.name, start, piece)
             if not piece.isfinite().all():
                 raise InputError(
-                    f"{entry.name} holds a number that {name_of(entry.dtype)} cannot, or none at all",
+                    f"{entry.name} has a value that {name_of(entry.dtype)} cannot represent, or one that is not finite",
                     where="dtype",
-                    why="it would be infinite, and the model's answers nonsense",
+                    why="it would become infinite, and the model's answers nonsense",
                     fix="bfloat16 or float32; if those are refused too, an earlier checkpoint",
                 )
             yield piece

@@ -23,9 +23,9 @@ def check_push(problems: Problems, repo: str) -> None:
     except HFValidationError:
         well_formed = False
     if not well_formed:
-        problems.add(f"{repo!r} is no name of a repository", where="--push", fix="--push OWNER/NAME")
+        problems.add(f"must be OWNER/NAME, got {repo!r}", where="--push", fix="--push OWNER/NAME")
     if get_token() is None:
-        problems.add("nobody is logged in to the Hub", where="--push", fix=_LOGIN)
+        problems.add("not logged in to the Hub", where="--push", fix=_LOGIN)
     if os.environ.get("HF_HUB_OFFLINE", "0").upper() in {"1", "ON", "YES", "TRUE"}:
         problems.add("HF_HUB_OFFLINE is set", where="--push", fix="HF_HUB_OFFLINE=0")
 
@@ -60,10 +60,10 @@ def push(folder: Path, repo: str, *, public: bool) -> str:
         raise _told(error, folder, repo) from None
     if is_public and not public:
         raise GalpacaError(
-            f"{repo} is there already and public; nothing was uploaded",
+            f"{repo} already exists and is public; nothing was uploaded",
             where="--push",
-            why=f"without --public nothing goes where everyone sees it; the model is in {folder}",
-            fix="--public as well, or another name",
+            why=f"uploading to a public repository needs --public; the model is in {folder}",
+            fix="add --public, or choose another name",
         )
     return address
 
@@ -74,13 +74,13 @@ def _told(error: Exception, folder: Path, repo: str) -> GalpacaError:
     again = f"then: hf upload {repo} {folder} --private"
     match status:
         case 401:
-            what, fix = "the Hub does not know the token", _LOGIN
+            what, fix = "the Hub rejected the token", _LOGIN
         case 403:
             what, fix = f"the token may not write to {repo}", f"{_LOGIN}; or another OWNER"
         case None if not isinstance(error, ValueError):
-            what, fix = f"the Hub cannot be reached: {_one_line(error)}", "a machine with a network"
+            what, fix = f"cannot reach the Hub: {_one_line(error)}", "use a machine with network access"
         case _:
-            what, fix = f"the Hub refuses: {_one_line(error)}", "what it says, or try again later"
+            what, fix = f"the Hub refused the upload: {_one_line(error)}", "see the message, or try again later"
     return GalpacaError(what, where="--push", why=f"the model is complete in {folder}", fix=f"{fix}; {again}")
 
 

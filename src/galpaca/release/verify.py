@@ -69,7 +69,7 @@ def check_logits(source: TensorSource, folder: Path, dtype: torch.dtype) -> None
         raise InputError(
             f"in {name_of(dtype)} the model's logits are not finite",
             where="dtype",
-            why="every weight is, but what is computed from them is too large: its answers would be nonsense",
+            why="every weight is finite, but activations overflow: its answers would be nonsense",
             fix="bfloat16 or float32; if those are refused too, an earlier checkpoint",
         )
 
@@ -113,7 +113,7 @@ def name_of(dtype: torch.dtype) -> str:
 
 def _differs(folder: Path, what: str) -> GalpacaError:
     return GalpacaError(
-        f"the written model is not the trained one: {what}",
+        f"the written model differs from the trained one: {what}",
         where=folder,
         why="a damaged disk, or a defect of galpaca",
         fix="export again; if it fails again, please report it",

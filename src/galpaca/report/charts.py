@@ -21,7 +21,7 @@ class Line:
 
     Attributes:
         run: its place among the runs.
-        label: beside the run's name.
+        label: label, shown after the run's name.
         look: ``raw`` is faint where ``smooth`` is drawn over it; ``line``, ``points``, ``marks`` (points
             that no line joins), ``area`` (on top of the one
             before) and ``bars``.
@@ -39,7 +39,7 @@ class Chart:
 
     Attributes:
         id: also its anchor in the page.
-        unit: of the values.
+        unit: unit of the values.
         x: ``step``, which the reader may turn into tokens or hours, or ``tokens``, which stays.
         can_log: a logarithmic axis makes sense.
         note: a sentence below the title.
@@ -96,13 +96,15 @@ class _Figure:
 _FIGURES = (
     _Figure("lr", "Learning rate", ""),
     _Figure("grad_norm", "Gradient norm", "", note="Before clipping.", can_log=True, smooth=True),
-    _Figure("tokens_per_second", "Tokens per second", "tokens/s", note="All ranks, padding left out.", smooth=True),
-    _Figure("mfu", "Model FLOPs utilization", "%", 100.0, note="Of the dense peak, padding left out.", smooth=True),
-    _Figure("peak_memory_bytes", "Peak memory", "GiB", 2.0**-30, note="The largest over ranks, so far."),
+    _Figure("tokens_per_second", "Tokens per second", "tokens/s", note="All ranks, without padding.", smooth=True),
     _Figure(
-        "step_seconds", "Time of a step", "s", note="Validations and checkpoints left out.", can_log=True, smooth=True
+        "mfu", "Model FLOPs utilization", "%", 100.0, note="Relative to the dense peak, without padding.", smooth=True
     ),
-    _Figure("loss_scale", "Loss scale", "", note="Of 16-bit floats.", can_log=True),
+    _Figure("peak_memory_bytes", "Peak memory", "GiB", 2.0**-30, note="Maximum over ranks so far."),
+    _Figure(
+        "step_seconds", "Time of a step", "s", note="Without validations and checkpoints.", can_log=True, smooth=True
+    ),
+    _Figure("loss_scale", "Loss scale", "", note="For 16-bit floats.", can_log=True),
 )
 # Drawn elsewhere, or of no interest over steps.
 _NOT_FURTHER = {"step", "epoch", "loss", "skipped", "data_seconds", "forward_backward_seconds", "optimizer_seconds"}
@@ -142,7 +144,7 @@ def _loss(runs: Sequence[ReportedRun]) -> Chart:
         for key in keys:
             label = "validation" + key.removeprefix("val_loss").replace("_", " ")
             lines.append(Line(place, label, "points", read_series(run.history.validations, key)))
-    return Chart("loss", "Loss", "nats a token", lines, can_log=True, note=_smoothing_note(runs))
+    return Chart("loss", "Loss", "nats per token", lines, can_log=True, note=_smoothing_note(runs))
 
 
 def _smoothing_note(runs: Sequence[ReportedRun]) -> str:

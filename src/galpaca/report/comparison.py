@@ -13,7 +13,7 @@ from galpaca.report.page import fill
 # By it one knows the file again, and may replace it.
 GENERATOR = "galpaca compare"
 
-MEASURES = {"nats_a_token": "nats a token", "bits_a_byte": "bits a byte"}
+MEASURES = {"nats_a_token": "nats per token", "bits_a_byte": "bits per byte"}
 _FEW_RECORDS = 10
 _MARGIN = 0.04
 _TICKS = 6
@@ -27,9 +27,9 @@ class Mark:
 
     Attributes:
         model: its place among the models.
-        at: of the figure.
-        left, width: of its interval.
-        told: in words.
+        at: position of the value.
+        left, width: position and width of its interval.
+        told: description in words.
     """
 
     model: int
@@ -91,7 +91,7 @@ def summary(content: Content) -> list[tuple[str, str]]:
 
 
 _VERDICTS = {"lower": "lower: better", "higher": "higher: worse", "open": "no difference shown"}
-_FINISHES = {"length": "cut after its most tokens", "positions": "cut where its positions end"}
+_FINISHES = {"length": "cut at the token limit", "positions": "cut at the context length"}
 
 
 def _measures(records: Content) -> list[str]:
@@ -104,7 +104,7 @@ def _cards(content: Content) -> list[dict[str, Any]]:
     if not records:
         of_all = content["answer_figures"][0]["models"]
         return [
-            {"label": one["label"], "value": f"{given['mean_words']:,.0f}", "unit": "words an answer", "more": ""}
+            {"label": one["label"], "value": f"{given['mean_words']:,.0f}", "unit": "words per answer", "more": ""}
             for one, given in zip(content["models"], of_all, strict=True)
         ]
     measure = _measures(records)[0]

@@ -51,7 +51,7 @@ def smoothed(series: Series, weights: Array, window: float) -> Series:
     """A running mean that forgets, without a bias at its start.
 
     Args:
-        weights: of each value, such as the target tokens that a loss is the mean of.
+        weights: weight of each value, such as the number of target tokens that a loss averages.
         window: steps over which a value keeps counting, roughly.
     """
     keep = 1 - 2 / (window + 1)

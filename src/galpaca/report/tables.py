@@ -20,7 +20,7 @@ class Card:
 
     Attributes:
         more: a few words below it.
-        share: of a whole, from 0 to 1, shown as a bar.
+        share: fraction from 0 to 1, shown as a bar.
     """
 
     label: str
@@ -34,7 +34,7 @@ def cards(run: ReportedRun) -> list[Card]:
     of_all = f"of {run.num_steps:,}" if run.num_steps else ""
     shown = [
         Card("steps", f"{run.history.last_step:,}", of_all, run.history.last_step / (run.num_steps or 1) or None),
-        Card("time in steps", format_duration(final["train_seconds"]), _left(run)),
+        Card("time in training steps", format_duration(final["train_seconds"]), _left(run)),
         Card("tokens", format_count(final["tokens"]), f"{format_count(final['target_tokens'])} with loss"),
         Card("loss", format_figure(_round(final["loss"])), f"from {format_figure(_round(final['first_loss']))}"),
     ]
@@ -43,13 +43,13 @@ def cards(run: ReportedRun) -> list[Card]:
         best = min(known, key=lambda line: float(line["val_loss"]))
         more = f"best at step {best['step']:,}"
         shown.append(Card("validation loss", format_figure(_round(final["val_loss"])), more))
-    shown.append(Card("tokens a second", format_count(final["tokens_per_second"] or 0), "mean"))
+    shown.append(Card("tokens/s", format_count(final["tokens_per_second"] or 0), "mean"))
     if last.get("mfu") is not None:
         utilized = [line["mfu"] for line in run.history.steps if line.get("mfu") is not None]
         shown.append(Card("MFU", f"{sum(utilized) / len(utilized):.1%}", "mean over steps"))
-    shown.append(Card("peak memory", format_bytes(final["peak_memory_bytes"] or 0), "a process"))
+    shown.append(Card("peak memory", format_bytes(final["peak_memory_bytes"] or 0), "per process"))
     if final["skipped_steps"]:
-        shown.append(Card("steps skipped", f"{final['skipped_steps']:,}", "their update was left out"))
+        shown.append(Card("steps skipped", f"{final['skipped_steps']:,}", "their updates were left out"))
     return shown
 
 
@@ -150,8 +150,8 @@ def _end(run: ReportedRun, start: Mapping[str, Any]) -> str:
     if ended:
         return ": ".join(filter(None, [ended.get("how", ""), ended.get("why", "")]))
     if start is run.starts[-1] or start == run.starts[-1]:
-        return run.state.kind if run.state.kind != "stopped" else "no word of it"
-    return "killed, or no word of it"
+        return run.state.kind if run.state.kind != "stopped" else "not recorded"
+    return "killed, or not recorded"
 
 
 def versions_rows(run: ReportedRun) -> list[tuple[str, str]]:
@@ -198,7 +198,7 @@ def checkpoints_table(run: ReportedRun) -> Table:
         ]
         for manifest in run.checkpoints
     ]
-    headers = ["step", "taken", "size", "ranks", "loss", "validation loss", "stood still, written in"]
+    headers = ["step", "taken", "size", "ranks", "loss", "validation loss", "stall, write"]
     return Table(headers, rows, frozenset([0, 2, 3, 4, 5, 6]))
 
 
@@ -244,15 +244,15 @@ def notes(run: ReportedRun) -> list[str]:
     """What a reader should know before trusting the plots."""
     told = []
     if run.history.unreadable:
-        told.append(f"Lines of metrics.jsonl that cannot be read and are left out: {run.history.unreadable}.")
+        told.append(f"Unreadable lines of metrics.jsonl, left out: {run.history.unreadable}.")
     if not run.history.steps:
         told.append("No step has been taken yet, so there is nothing to plot.")
     if run.state.is_alive:
-        told.append(f"The run was going on when this was written, {format_moment(run.read_at)}.")
+        told.append(f"The run was still in progress when this was written, {format_moment(run.read_at)}.")
     told += _of_non_finite(run)
     gaps = _missing_steps(run)
     if gaps:
-        told.append(f"Steps that are missing from metrics.jsonl: {gaps:,}.")
+        told.append(f"Steps missing from metrics.jsonl: {gaps:,}.")
     return told
 
 
@@ -263,8 +263,8 @@ def _of_non_finite(run: ReportedRun) -> list[str]:
     back = sum(line.get("rolled_back_to") is not None for line in lines)
     told = f"Steps whose loss or gradient was not finite: {', '.join(str(line['step']) for line in lines[:10])}"
     more = f" and {len(lines) - 10} more" if len(lines) > 10 else ""
-    rolled = f" The weights went back to a checkpoint {back} times." if back else ""
-    return [f"{told}{more}; their updates were left out.{rolled} See non_finite.jsonl."]
+    rolled = f" The weights were restored from a checkpoint {back} times." if back else ""
+    return [f"{told}{more}; their updates were skipped.{rolled} See non_finite.jsonl."]
 
 
 def _missing_steps(run: ReportedRun) -> int:

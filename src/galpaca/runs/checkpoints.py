@@ -1,4 +1,4 @@
-"""Checkpoints as files: their manifest, their one moment of becoming, whether they are whole, and which stay.
+"""Checkpoint files: manifest, atomic commit, verification and retention.
 
 A checkpoint is a folder ``step-NNNNNNNN``. It is written under another name, and exists from the moment of its rename
 on, when all its files and their manifest are on disk::
@@ -32,18 +32,18 @@ _REPORT = ".report"
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a checkpoint says of itself.
+    """The manifest of a checkpoint.
 
     Attributes:
-        step: after which it was taken.
-        num_ranks: that wrote it.
+        step: optimizer step after which it was saved.
+        num_ranks: number of ranks that wrote it.
         parameters: shape of every parameter of the model by name.
         recipe: the run's, as in ``run.json``: seed, data, tokenizer and all else that decides the weights.
-        metrics: of ``metrics.jsonl`` as it was, up to this step.
-        files: all others in the folder.
-        time: when it was taken, UTC.
-        seconds: how long training stood still for it (``stall``) and how long it was being written (``write``).
-        format: of the folder.
+        metrics: size and checksum of ``metrics.jsonl`` up to this step.
+        files: all other files in the folder.
+        time: when it was saved, UTC.
+        seconds: how long training waited for it (``stall``) and how long writing took (``write``).
+        format: version of the folder's format.
     """
 
     step: int
@@ -61,37 +61,39 @@ class Manifest:
         return sum(facts.bytes or 0 for facts in self.files.values())
 
     def to_json(self) -> str:
-        """With a checksum over all of it, since the manifest vouches for the other files."""
+        """JSON with its own checksum, since the manifest vouches for the other files."""
         return sealed(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "Manifest":
-        """Raises:
-        ValueError: not what ``to_json`` has written.
+        """Parses a manifest.
+
+        Raises:
+            ValueError: not what ``to_json`` wrote.
         """
         content = unsealed(text)
         if content["format"] != FORMAT:
-            raise ValueError(f"format {content['format']}, and this version reads {FORMAT}")
+            raise ValueError(f"format {content['format']}, but this version reads {FORMAT}")
         files = {name: FileFacts(**facts) for name, facts in content.pop("files").items()}
         return cls(files=files, metrics=FileFacts(**content.pop("metrics")), **content)
 
 
 def partial_of(checkpoint: Path) -> Path:
-    """Where a checkpoint is while it is written or removed."""
+    """Temporary folder of a checkpoint while it is written or removed."""
     return checkpoint.with_name(f".{checkpoint.name}.partial")
 
 
 def write_report(partial: Path, file: str, facts: FileFacts) -> None:
-    """A rank's word that its file is on disk, in the folder that it is for."""
+    """Records, in the checkpoint folder, that a rank's file is on disk."""
     replace_file(partial / f"{file}{_REPORT}", json.dumps(asdict(facts)))
 
 
 def commit(checkpoint: Path, manifest: Manifest, seconds: Mapping[str, float]) -> Manifest:
-    """Makes a checkpoint exist. All its files must be on disk, each with its rank's report.
+    """Commits a checkpoint. All its files must be on disk, each with its rank's report.
 
     Args:
-        manifest: without ``files``, which are those of the reports.
-        seconds: that it took.
+        manifest: the manifest without ``files``, which come from the reports.
+        seconds: how long it took.
 
     Returns:
         The manifest as it is on disk.
@@ -123,7 +125,7 @@ def rank_file(rank: int) -> str:
 
 
 def expected_files(num_ranks: int) -> list[str]:
-    """All files of a checkpoint beside its manifest."""
+    """All files of a checkpoint except its manifest."""
     return [*map(rank_file, range(num_ranks)), TRAINER]
 
 
@@ -134,25 +136,29 @@ def point_to(checkpoint: Path) -> None:
 
 
 def read_manifest(checkpoint: Path) -> Manifest:
-    """Raises:
-    InputError: there is none, or it is damaged.
+    """Reads the manifest of a checkpoint.
+
+    Raises:
+        InputError: it is missing or damaged.
     """
     path = checkpoint / MANIFEST
     try:
         return Manifest.from_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(
-            "no checkpoint: it has no manifest", where=checkpoint, why="it was never committed, or copied in part"
+            "not a checkpoint: it has no manifest",
+            where=checkpoint,
+            why="it was never committed, or only partly copied",
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"the manifest is damaged: {error}", where=path) from None
 
 
 def damage(checkpoint: Path, *, contents: bool = True) -> list[str]:
-    """What is wrong with a checkpoint, nothing if it is whole.
+    """What is wrong with a checkpoint; empty if it is intact.
 
     Args:
-        contents: also read all files and compare their checksums; several at a time.
+        contents: also read all files, in parallel, and compare their checksums.
     """
     try:
         manifest = read_manifest(checkpoint)
@@ -164,10 +170,10 @@ def damage(checkpoint: Path, *, contents: bool = True) -> list[str]:
 
 
 def set_aside(checkpoint: Path) -> Path:
-    """Renames a damaged checkpoint, so that it counts no more and nothing of it is lost.
+    """Renames a damaged checkpoint, so that it is no longer used but nothing is lost.
 
     Returns:
-        Its new place.
+        Its new path.
     """
     place = checkpoint.with_name(f"damaged-{checkpoint.name}")
     number = 1
@@ -180,12 +186,12 @@ def set_aside(checkpoint: Path) -> Path:
 
 @dataclass(frozen=True)
 class Retention:
-    """Which checkpoints stay.
+    """Which checkpoints to keep.
 
     Attributes:
-        keep_last: the newest so many.
-        keep_every: also those whose step is a multiple of it.
-        keep_best: also the one with the lowest validation loss.
+        keep_last: number of newest checkpoints to keep.
+        keep_every: also keep checkpoints whose step is a multiple of this.
+        keep_best: also keep the one with the lowest validation loss.
     """
 
     keep_last: int
@@ -193,10 +199,10 @@ class Retention:
     keep_best: bool = False
 
     def kept(self, steps: Collection[int], val_losses: Mapping[int, float]) -> set[int]:
-        """Of these steps, those that stay.
+        """The steps whose checkpoints are kept.
 
         Args:
-            val_losses: by the step after which they were taken.
+            val_losses: validation losses by step.
         """
         kept = set(sorted(steps)[-self.keep_last :])
         if self.keep_every is not None:
@@ -208,7 +214,7 @@ class Retention:
 
 
 def retire(folder: RunFolder, retention: Retention, val_losses: Mapping[int, float]) -> None:
-    """Removes those that do not stay. A half-removed one has no checkpoint's name."""
+    """Removes checkpoints that are not kept. A partly removed one no longer has a checkpoint's name."""
     steps = folder.saved_steps()
     for step in sorted(set(steps) - retention.kept(steps, val_losses)):
         old = folder.checkpoint(step)

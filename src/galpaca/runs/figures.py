@@ -1,11 +1,11 @@
-"""A run in a few numbers."""
+"""Summary metrics of a run."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 
 def final_figures(steps: Sequence[Mapping[str, Any]], validations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The run in a few numbers, over all its starts.
+    """Summary metrics of a run over all its starts.
 
     Args:
         steps: lines of optimizer steps, in order.

@@ -1,4 +1,4 @@
-"""Where a run keeps its things. The folder is named by the run and not by the time, so that a run can come back."""
+"""The files of a run. Its folder is named by the run, not by the time, so that a run can be resumed."""
 
 import os
 import re
@@ -14,7 +14,7 @@ _STEP_NAME = re.compile(r"step-(\d{8})")
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths of one run: ``<root>/<name>/`` and what stands in it."""
+    """Paths of one run: ``<root>/<name>/`` and its content."""
 
     root: Path
     name: str
@@ -22,9 +22,9 @@ class RunFolder:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w][\w.=+-]*(/[\w][\w.=+-]*)*", self.name):
             raise InputError(
-                f"{self.name!r} is no name for a folder",
+                f"must be a valid folder name, got {self.name!r}",
                 where="run.name",
-                fix="letters, digits and . _ - = +, for instance run.name=galpaca67b-lr1e-5",
+                fix="use letters, digits and . _ - = +, e.g. run.name=galpaca67b-lr1e-5",
             )
 
     @property
@@ -43,22 +43,22 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """One line a step, and one a validation."""
+        """One line per step, and one per validation."""
         return self.path / "metrics.jsonl"
 
     @property
     def samples(self) -> Path:
-        """The model's answers to the same questions while it was trained: a line for each step and question."""
+        """Sample answers during training: a line for each step and question."""
         return self.path / "samples.jsonl"
 
     @property
     def non_finite(self) -> Path:
-        """One line for every step whose loss or gradient was not finite: where, and with which examples."""
+        """One line for every step whose loss or gradient was not finite: where, and for which examples."""
         return self.path / "non_finite.jsonl"
 
     @property
     def report(self) -> Path:
-        """The run as a page."""
+        """The HTML report."""
         return self.path / "report.html"
 
     @property
@@ -71,7 +71,7 @@ class RunFolder:
 
     @property
     def stacks(self) -> Path:
-        """Where each rank was when the run stood still; a folder for each start."""
+        """Stack traces of each rank when the run hung; a folder for each start."""
         return self.path / "stacks"
 
     @property
@@ -93,20 +93,20 @@ class RunFolder:
         return sorted(step for step in map(step_of, names) if step is not None)
 
     def last_saved_step(self) -> int:
-        """Step of the newest checkpoint; 0 where there is none."""
+        """Step of the newest checkpoint; 0 if there is none."""
         return (self.saved_steps() or [0])[-1]
 
     def discard(self) -> None:
-        """Removes a folder in which nothing but the lock came to be."""
+        """Removes the folder if it contains nothing but the lock."""
         self.lock.unlink(missing_ok=True)
         with suppress(OSError):  # it holds something else after all
             self.path.rmdir()
 
     def create(self) -> None:
-        """Makes the folder and proves that it can be written.
+        """Creates the folder and checks that it is writable.
 
         Raises:
-            InputError: it cannot.
+            InputError: it is not.
         """
         probe = self.path / f".probe-{os.getpid()}"
         try:
@@ -115,13 +115,13 @@ class RunFolder:
             probe.unlink()
         except OSError as error:
             raise InputError(
-                f"the run folder cannot be written: {error.strerror}",
+                f"cannot write to the run folder: {error.strerror}",
                 where=self.path,
                 fix="run.root=ANOTHER_FOLDER, or make this one writable",
             ) from None
 
     def remove_partial(self) -> None:
-        """Removes what a killed process left half-written."""
+        """Removes partial files of killed processes."""
         for leftover in (*self.path.glob(".*.partial*"), *self.path.glob("*/.*.partial*")):
             if leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
@@ -130,7 +130,7 @@ class RunFolder:
 
 
 def step_of(name: str) -> int | None:
-    """The step of a checkpoint's folder, None for any other name."""
+    """The step in the name of a checkpoint folder; None for any other name."""
     match = _STEP_NAME.fullmatch(name)
     return int(match.group(1)) if match else None
 
@@ -154,7 +154,7 @@ def find_run(path: Path, *, recorded: bool = False) -> RunFolder:
     raise InputError(
         "not a run folder",
         where=path,
-        why=lacks if path.is_dir() else "there is no such folder",
+        why=lacks if path.is_dir() else "no such folder",
         fix="name the folder that a run prints at its start, such as runs/demo, or a checkpoint in it, "
         "such as runs/demo/checkpoints/step-00000100",
     )

@@ -1,4 +1,4 @@
-"""What a run has told so far, whether it goes on, ended or was killed in the middle of a line."""
+"""Reads the metrics of a run, whether it is running, has ended or was killed in the middle of a line."""
 
 import os
 from collections.abc import Iterator
@@ -16,9 +16,9 @@ class History:
     """The lines of ``metrics.jsonl`` by kind.
 
     Attributes:
-        steps: those of optimizer steps, in order.
-        validations: those of validations, in order.
-        unreadable: whole lines that are no JSON object with a step.
+        steps: lines of optimizer steps, in order.
+        validations: lines of validations, in order.
+        unreadable: number of complete lines that are not a JSON object with a step.
     """
 
     steps: list[Line] = field(default_factory=list)
@@ -27,11 +27,11 @@ class History:
 
     @property
     def last_step(self) -> int:
-        """0 before the first."""
+        """The last step; 0 before the first."""
         return int(self.steps[-1]["step"]) if self.steps else 0
 
     def add(self, text: str) -> None:
-        """Takes a whole line of the file."""
+        """Parses a complete line of the file."""
         line = parse_line(text)
         if line is None:
             self.unreadable += 1
@@ -42,7 +42,7 @@ class History:
 
 
 class Tail:
-    """Follows a growing ``metrics.jsonl`` and reads what is new, from the start again where lines were taken back."""
+    """Follows a growing ``metrics.jsonl``; rereads it from the start if lines were removed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -50,7 +50,7 @@ class Tail:
         self._inode, self._position = 0, 0
 
     def read(self) -> History:
-        """All lines so far; a last line that is not whole yet is left for the next time."""
+        """All lines so far; an incomplete last line is left for the next read."""
         try:
             with self.path.open("rb") as file:
                 self._read(file)
@@ -71,12 +71,12 @@ class Tail:
 
 
 def read_history(path: Path) -> History:
-    """All whole lines of a ``metrics.jsonl``; none where there is no file."""
+    """All complete lines of a ``metrics.jsonl``; none if there is no file."""
     return Tail(path).read()
 
 
 def read_samples(path: Path) -> Iterator[Line]:
-    """Lines of ``samples.jsonl`` that are whole."""
+    """The complete lines of ``samples.jsonl``."""
     for text in whole_lines(path):
         line = parse_line(text)
         if line is not None and "answer" in line:

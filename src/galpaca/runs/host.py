@@ -53,13 +53,13 @@ def _fields(path: Path) -> dict[str, int]:
 
 
 def process_age_seconds(pid: int | None = None) -> float | None:
-    """Since a process was started, interpreter and imports included.
+    """Seconds since a process was started, including interpreter startup and imports.
 
     Args:
-        pid: of this machine; by default this process.
+        pid: process id on this machine; default: this process.
 
     Returns:
-        None where there is none, or it is dead and nobody has asked for its exit code yet.
+        None if there is no such process, or if it is a zombie.
     """
     fields = _stat(pid)
     if not fields or fields[0] == "Z":
@@ -68,12 +68,12 @@ def process_age_seconds(pid: int | None = None) -> float | None:
 
 
 def process_state(pid: int) -> str:
-    """The letter of a process's state on this machine (``man proc``); empty where there is none."""
+    """State letter of a process on this machine (``man proc``); empty if there is no such process."""
     return (_stat(pid) or [""])[0]
 
 
 def _stat(pid: int | None) -> list[str]:
-    """What follows the name of the program, which may hold anything."""
+    """The fields after the program name, which may contain any character."""
     try:
         text = Path(f"/proc/{pid or 'self'}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -82,7 +82,7 @@ def _stat(pid: int | None) -> list[str]:
 
 
 def total_memory_bytes() -> int | None:
-    """Of the whole machine; None where the system does not say."""
+    """Total host memory; None if the system does not report it."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError):

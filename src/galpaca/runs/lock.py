@@ -1,4 +1,4 @@
-"""One writer in a run folder. The lock dies with its process, so a crash leaves none behind."""
+"""A lock that allows one writer in a run folder. It ends with its process, so a crash leaves no lock behind."""
 
 import errno
 import fcntl
@@ -21,7 +21,7 @@ _AGAIN_SECONDS = 0.1
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds the lock file ``path`` for as long as the context lasts.
+    """Holds the lock file ``path`` while the context lasts.
 
     Raises:
         InputError: another process holds it.
@@ -32,16 +32,16 @@ def locked(path: Path) -> Iterator[None]:
         except OSError as error:
             if error.errno not in _HELD:
                 raise InputError(
-                    f"the file system gives no lock: {error.strerror}",
+                    f"the file system does not support locks: {error.strerror}",
                     where=path,
-                    why="without it two processes could write in one run folder",
+                    why="without locks, two processes could write to one run folder",
                     fix="run.root=FOLDER on another file system, or mount this one with locks (Lustre: -o flock)",
                 ) from None
             raise InputError(
                 "another process is writing in this run folder",
                 where=path.parent,
                 why=_owner(path),
-                fix="wait for it or stop it; or run.name=ANOTHER",
+                fix="wait for it, stop it, or choose run.name=ANOTHER",
             ) from None
         file.truncate(0)
         file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
@@ -53,9 +53,9 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds the lock, as far as the file system tells: not all of them tell of other machines.
+    """Whether a process holds the lock; not every file system reports locks of other machines.
 
-    An owner that has left in good order has emptied the file, which is then not touched.
+    An owner that released the lock has emptied the file, which is then not touched.
     """
     try:
         with path.open(encoding="utf-8") as file:

@@ -13,23 +13,23 @@ from galpaca.files.checksums import FileFacts, file_facts
 
 
 class MetricsFile:
-    """Appends lines and makes them durable on request."""
+    """Appends lines and syncs them to disk on request."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        """Appends lines, visible to readers at once. NaN and infinity, which JSON has not, become null."""
+        """Appends lines, visible to readers at once. NaN and infinity, which JSON lacks, become null."""
         self._file.write("".join(json.dumps(_finite(line)) + "\n" for line in lines))
         self._file.flush()
 
     def sync(self) -> None:
-        """Returns when everything written is on disk."""
+        """Syncs everything written so far to disk."""
         os.fsync(self._file.fileno())
 
     def facts(self) -> FileFacts:
-        """Size and checksum of all that was written so far, in this start and those before."""
+        """Size and checksum of everything written so far, in this start and earlier ones."""
         return file_facts(self.path)
 
     def close(self) -> None:
@@ -37,7 +37,7 @@ class MetricsFile:
 
 
 def append_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    """Appends to a file of lines and returns when they are on disk."""
+    """Appends lines to a file and syncs it to disk."""
     with path.open("a", encoding="utf-8") as file:
         file.write("".join(json.dumps(_finite(line), ensure_ascii=False) + "\n" for line in lines))
         file.flush()
@@ -90,12 +90,12 @@ def whole_lines(path: Path) -> Iterator[str]:
 
 
 def validation_losses(path: Path) -> dict[int, float]:
-    """Validation loss by step, where it is a number."""
+    """Validation losses by step, if finite."""
     return {line["step"]: line["val_loss"] for line in read_metrics(path) if line.get("val_loss") is not None}
 
 
 def training_losses(path: Path) -> list[float]:
-    """Of all steps so far that have one, in order."""
+    """Finite losses of all steps so far, in order."""
     return [line["loss"] for line in read_metrics(path) if line.get("loss") is not None]
 
 

@@ -1,4 +1,4 @@
-"""``run.json``: what a run was made of and what came of it."""
+"""``run.json``: what a run was made from, and its results."""
 
 import json
 import platform
@@ -22,7 +22,7 @@ class RunRecord:
     """The content of ``run.json``, written whole after every change.
 
     Keys: ``id`` (also the W&B run's), ``created``, ``starts`` (one entry for each time the run was started),
-    ``recipe`` (what must not change when the run goes on), ``weights`` (which ones it began with), ``receipt``,
+    ``recipe`` (what must not change on resume), ``weights`` (which ones it began with), ``receipt``,
     ``plan``, ``release`` (what the model card tells beside these), ``final``.
     """
 
@@ -42,23 +42,23 @@ class RunRecord:
         self.update(starts=[*self.content.get("starts", []), {"time": _now(), **facts}])
 
     def add_seconds(self, **seconds: float) -> None:
-        """Adds to the newest start how long parts of it took."""
+        """Adds durations of phases to the newest start."""
         start = self.content["starts"][-1]
         start["seconds"] = {**start.get("seconds", {}), **{name: round(value, 2) for name, value in seconds.items()}}
         self.update()
 
     def end_start(self, how: str, why: str) -> None:
-        """Notes how the last start ended: ``complete``, ``stopped`` or ``failed``. A killed one leaves no note."""
+        """Records how the last start ended: ``complete``, ``stopped`` or ``failed``. A killed run records nothing."""
         starts = self.content.get("starts", [])
         if starts:
             starts[-1]["ended"] = {"time": _now(), "how": how, "why": why}
             self.update(starts=starts)
 
     def check_recipe(self, recipe: Mapping[str, Any], *, accept_changes: bool = False) -> list[str]:
-        """Compares with the recipe that the run was begun with.
+        """Compares a recipe with the one that the run was started with.
 
         Args:
-            accept_changes: go on all the same.
+            accept_changes: accept differences.
 
         Returns:
             The differences, where they are accepted.
@@ -72,17 +72,17 @@ class RunRecord:
         differences = recipe_differences(begun, recipe)
         if differences and not accept_changes:
             raise InputError(
-                "the run was begun with another recipe or other data",
+                "the run was started with a different recipe or different data",
                 where=self.path.parent,
                 why="; ".join(differences),
-                fix="run.name=ANOTHER begins a new run; the old values go on with this one; "
-                "run.accept_changes=true goes on with the new ones, and run.json says so",
+                fix="start a new run with run.name=ANOTHER, restore the old values to resume this one, or accept the "
+                "new values with run.accept_changes=true (recorded in run.json)",
             )
         return differences
 
 
 def recipe_differences(begun: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """Every key whose value is another one, with both values."""
+    """Every key whose value differs, with both values."""
     asked = json.loads(json.dumps(asked))  # as it would be read back
     return [
         f"{key}: {_short(begun.get(key, 'absent'))} -> {_short(asked.get(key, 'absent'))}"
@@ -92,7 +92,7 @@ def recipe_differences(begun: Mapping[str, Any], asked: Mapping[str, Any]) -> li
 
 
 def _short(value: Any) -> str:
-    """A fingerprint's first digits are enough to tell it from another."""
+    """Shortens fingerprints: their first digits suffice to tell them apart."""
     text = str(value)
     return text[:12] if re.fullmatch(r"[0-9a-f]{64}", text) else text
 
@@ -108,7 +108,7 @@ def versions() -> dict[str, str]:
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """Commit of the code's checkout and whether it had changes; None where it is no checkout."""
+    """Commit of the source checkout and whether it has changes; None if it is not a checkout."""
     try:
         commit = _git(folder, "rev-parse", "HEAD")
         return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain"))}
@@ -117,7 +117,7 @@ def git_state(folder: Path) -> dict[str, Any] | None:
 
 
 def processor_name() -> str:
-    """The CPU as its maker calls it."""
+    """Model name of the CPU."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -147,7 +147,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(f"not valid JSON: {error}", where=path, fix="restore the file, or run.name=ANOTHER") from None
+        raise InputError(f"invalid JSON: {error}", where=path, fix="restore the file, or run.name=ANOTHER") from None
     if not isinstance(content, dict):
         raise InputError("not a JSON object", where=path, fix="restore the file, or run.name=ANOTHER")
     return content

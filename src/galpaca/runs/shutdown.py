@@ -1,4 +1,4 @@
-"""The shutdown flag: signals ask, and the run stops where it can do so in good order."""
+"""The shutdown flag: signals request a stop, and the run stops at a safe point."""
 
 import os
 import signal
@@ -38,7 +38,7 @@ class Shutdown:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Listens for as long as the context lasts."""
+        """Listens while the context lasts."""
         before = {number: signal.getsignal(number) for number in _SIGNALS}
         self.listen()
         try:
@@ -62,6 +62,6 @@ def signal_of(urgency: float) -> signal.Signals:
 
 
 def ignore_signals() -> None:
-    """For helpers of a process that decides for them: they end when it does."""
+    """Ignores signals, in processes that end when the process they follow does."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Losses that jump."""
+"""Detection of loss spikes."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -12,8 +12,8 @@ class LossSpikes:
     """Tells which losses are spikes, by the median of those just before.
 
     Args:
-        factor: how many times the median is one; None for none.
-        before: losses of the steps so far, so that a run that goes on flags the same ones.
+        factor: a loss above this many times the median is a spike; None disables detection.
+        before: losses of earlier steps, so that a resumed run flags the same ones.
     """
 
     def __init__(self, factor: float | None, before: Iterable[float] = ()) -> None:

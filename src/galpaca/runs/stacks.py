@@ -1,4 +1,4 @@
-"""What ranks of a run that stands still tell: where each is, with its Python stack, and which of them is late."""
+"""Reports of a hanging run: where each rank is, its Python stack, and which rank is late."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class StackReport:
     Attributes:
         rank, host, pid: which process.
         passed: how many places of the run it has passed; all ranks pass the same ones in the same order.
-        place: in words.
+        place: the place in words.
         frame: innermost function of the main thread, with file and line.
         seconds: since the step at hand began.
     """
@@ -53,22 +53,22 @@ def write_report(folder: Path, report: StackReport) -> None:
 
 
 def read_reports(folder: Path) -> list[StackReport]:
-    """Those that are there, by rank."""
+    """The reports written so far, by rank."""
     return [_read(path) for path in sorted(folder.glob("rank-*.txt"))]
 
 
 def note_stopped(folder: Path, rank: int) -> None:
-    """Leaves word that a rank's process was stopped by a signal, for whoever tells the verdict."""
+    """Records that a rank's process was stopped by a signal, for the verdict."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"rank-{rank:05d}.stopped").touch()
 
 
 def verdict(reports: Sequence[StackReport], silent: Mapping[int, str], folder: Path) -> str:
-    """Which ranks are late, in a sentence.
+    """One sentence that says which ranks are late.
 
     Args:
-        reports: of the ranks that have told where they are.
-        silent: what is known of each of the others.
+        reports: reports of the ranks that responded.
+        silent: what is known about each of the others.
     """
     stopped = {int(path.stem.split("-")[1]) for path in folder.glob("rank-*.stopped")}
     told = [f"rank {rank} was stopped (SIGSTOP)" for rank in sorted(stopped - silent.keys())]
@@ -88,7 +88,7 @@ def verdict(reports: Sequence[StackReport], silent: Mapping[int, str], folder: P
 
 
 def _late(moving: Sequence[StackReport]) -> list[StackReport]:
-    """Those that have passed the fewest places; among equals, those that do not wait for the others."""
+    """Ranks that have passed the fewest places; among equals, those not waiting in a collective."""
     fewest = min((report.passed for report in moving), default=0)
     if any(report.passed > fewest for report in moving):
         return [report for report in moving if report.passed == fewest]

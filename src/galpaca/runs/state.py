@@ -1,4 +1,4 @@
-"""Whether a run goes on, from its files alone: from another terminal, or from another machine."""
+"""The state of a run, from its files alone: also from another terminal or machine."""
 
 import json
 import socket
@@ -23,12 +23,12 @@ _PATIENCE_AT_START_SECONDS = 1800.0
 
 @dataclass(frozen=True)
 class RunState:
-    """How a run is.
+    """The state of a run.
 
     Attributes:
-        kind: in a word.
-        told: in a few more.
-        silent_seconds: since the run last wrote a line, or began; None where it does not go on.
+        kind: the state in one word.
+        told: a short explanation.
+        silent_seconds: time since the run last wrote a line, or started; None if it is not running.
     """
 
     kind: Kind
@@ -37,20 +37,20 @@ class RunState:
 
     @property
     def is_alive(self) -> bool:
-        """As far as one can tell."""
+        """Whether the run is alive, as far as its files tell."""
         return self.kind in ("starting", "running", "stalled")
 
 
 @dataclass(frozen=True)
 class Holder:
-    """The process that has written itself into a run's lock."""
+    """The process recorded in a run's lock file."""
 
     host: str
     pid: int
     since: float
 
     def is_alive(self) -> bool | None:
-        """None where it runs on another machine, since a lock there need not be seen here."""
+        """Whether the process is alive; None if it is on another machine, whose locks may not be visible here."""
         if self.host != socket.gethostname():
             return None
         age = process_age_seconds(self.pid)
@@ -59,7 +59,7 @@ class Holder:
 
 
 def read_holder(lock: Path) -> Holder | None:
-    """Who holds a run's lock, or held it when it was killed; None where the last holder left in good order."""
+    """The process that holds a run's lock, or held it when it was killed; None if it was released."""
     try:
         owner = json.loads(lock.read_text(encoding="utf-8"))
         return Holder(str(owner["host"]), int(owner["pid"]), lock.stat().st_mtime)
@@ -68,7 +68,7 @@ def read_holder(lock: Path) -> Holder | None:
 
 
 def run_state(folder: RunFolder, record: Mapping[str, Any], history: History, now: float | None = None) -> RunState:
-    """How a run is at this moment.
+    """The current state of a run.
 
     Args:
         record: the content of its ``run.json``.
@@ -80,14 +80,14 @@ def run_state(folder: RunFolder, record: Mapping[str, Any], history: History, no
     alive = holder.is_alive()
     place = f"process {holder.pid} on {holder.host}"
     if alive is False:
-        return RunState("killed", f"{place} is gone without a word, {_saved(folder, history)}")
+        return RunState("killed", f"{place} ended without recording why, {_saved(folder, history)}")
     now = time.time() if now is None else now
     last_line = _modified(folder.metrics)
     begins = last_line is None or last_line < holder.since
     silent = max(0.0, now - (holder.since if begins or last_line is None else last_line))
     if silent > (_PATIENCE_AT_START_SECONDS if begins else _patience(history)):
         lost = "" if alive else ", or the process is gone"
-        return RunState("stalled", f"{place} writes nothing: it hangs{lost}", silent)
+        return RunState("stalled", f"{place} has stopped writing: it hangs{lost}", silent)
     if begins:
         return RunState("starting", f"{place}, before its first step", silent)
     return RunState("running", place, silent)
@@ -101,7 +101,7 @@ def _ended(folder: RunFolder, record: Mapping[str, Any], history: History) -> Ru
     if ended.get("how") == "failed":
         return RunState("failed", f"{ended.get('why')}; {_saved(folder, history)}")
     # A run that was asked to stop says itself up to where it is saved.
-    return RunState("stopped", ended.get("why") or f"no process writes in it; {_saved(folder, history)}")
+    return RunState("stopped", ended.get("why") or f"no process is writing; {_saved(folder, history)}")
 
 
 def _saved(folder: RunFolder, history: History) -> str:

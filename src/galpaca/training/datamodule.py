@@ -56,15 +56,15 @@ class AlpacaDataModule(L.LightningDataModule):
     Args:
         examples: all encoded examples.
         train_indices, val_indices: which of them to train on and to hold out.
-        batch_examples: examples a step.
+        batch_examples: examples per step.
         max_tokens: token budget of a micro-batch.
-        seed: of the shuffle.
-        pad_id: token of an empty micro-batch.
+        seed: seed of the shuffle.
+        pad_id: id of the token that fills an empty micro-batch.
         max_epochs: passes over the training examples.
-        max_steps: fewer training steps than that, where given.
-        longest: train on so many of these steps, those that take longest; None takes all.
+        max_steps: optional limit on training steps.
+        longest: train only on this many of the longest steps; None takes all.
         pad: whether micro-batches are padded to a few sizes, for a compiled model.
-        workers: processes that put training steps together ahead of time.
+        workers: data loading processes that collate steps ahead of time.
     """
 
     def __init__(

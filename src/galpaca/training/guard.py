@@ -100,7 +100,7 @@ class NonFinitePolicy:
         self._overflows = self._overflows + 1 if overflowed else 0
         if self._overflows > self.spec.max_skips:
             raise GalpacaError(
-                f"gradients overflowed in {self._overflows} steps in a row",
+                f"gradients overflowed in {self._overflows} consecutive steps",
                 where=f"step {step.index + 1}",
                 why=f"the loss scale is down to {scale:g}; weights or data are at fault, and no update was made since",
                 fix="precision=bf16-mixed, or a smaller optim.lr, with a new run.name; guard.max_skips=N allows more",
@@ -119,7 +119,7 @@ class NonFinitePolicy:
         return GalpacaError(
             f"loss or gradient is not finite (loss {loss:g}, gradient norm {grad_norm:g})",
             where=f"step {step.index + 1}",
-            why="; ".join(places) or "all modules' outputs are finite, so it came up in the gradients",
-            fix="look at the examples (non_finite.jsonl names them); a smaller optim.lr with a new run.name; or "
-            "guard.on_non_finite=skip (or rollback) goes on from the last checkpoint without the step",
+            why="; ".join(places) or "all module outputs are finite, so it arose in the gradients",
+            fix="check the examples listed in non_finite.jsonl; a smaller optim.lr with a new run.name; or "
+            "guard.on_non_finite=skip (or rollback) continues without the step",
         )

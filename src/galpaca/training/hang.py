@@ -1,4 +1,4 @@
-"""A run that stands still is ended, with the stacks of all ranks and the name of the one that is late."""
+"""Ends a run that hangs, with the stacks of all ranks and the name of the late one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _STATES = {
     "Z": "is dead",
     "T": "is stopped (SIGSTOP)",
     "t": "is held by a debugger",
-    "D": "waits for a disk or a driver",
+    "D": "is blocked on a disk or a driver",
 }
 
 
@@ -52,9 +52,9 @@ class HangWatch(L.Callback):
     Ranks go through the same places in the same order, so the one that has passed the fewest is late.
 
     Args:
-        folder: for the stacks.
-        limit_seconds: for a step, with what comes before the next one.
-        end: ends the job; called in one rank, the first that has reported, with the verdict.
+        folder: folder for the stacks.
+        limit_seconds: time limit for a step, including what follows before the next one.
+        end: ends the job; called with the verdict on one rank, the first to report.
     """
 
     def __init__(self, folder: Path, limit_seconds: float, end: Callable[[str], None]) -> None:
@@ -157,5 +157,5 @@ class HangWatch(L.Callback):
 
     def _silent(self, peer: Peer) -> str:
         if peer.host != self._peers[self._rank].host:
-            return f"on {peer.host} gives no sign"
-        return f"on {peer.host} (process {peer.pid}) {_STATES.get(process_state(peer.pid), 'gives no sign')}"
+            return f"on {peer.host} does not respond"
+        return f"on {peer.host} (process {peer.pid}) {_STATES.get(process_state(peer.pid), 'does not respond')}"

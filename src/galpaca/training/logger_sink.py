@@ -37,18 +37,18 @@ class LoggerSink:
             logger.log_metrics(figures, step=step)
         except Exception as error:  # such as a service that a scheduler's signals have reached, too
             self.loggers.remove(logger)
-            told = f"{type(logger).__name__} gets no figures from step {step} on ({type(error).__name__}: {error})"
+            told = f"{type(logger).__name__} gets no metrics from step {step} on ({type(error).__name__}: {error})"
             warnings.warn(f"{told}; metrics.jsonl has them all", stacklevel=2)
 
     def _watch(self, line: Mapping[str, Any]) -> None:
         if _is_bad(line):
             self._alert(
                 "The loss is not finite",
-                f"Step {line['step']}: loss {line['loss']}, gradient norm {line['grad_norm']}. Its update is left out.",
+                f"Step {line['step']}: loss {line['loss']}, gradient norm {line['grad_norm']}. Its update was skipped.",
             )
         if seconds := line.get("step_seconds"):
             if is_stall(seconds, list(self._seconds)):
-                self._alert("A step took very long", f"Step {line['step']}: {seconds:.1f} s.")
+                self._alert("A step took unusually long", f"Step {line['step']}: {seconds:.1f} s.")
             self._seconds.append(seconds)
 
     def _alert(self, title: str, text: str) -> None:

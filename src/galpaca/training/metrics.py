@@ -33,12 +33,12 @@ class StepMetrics(L.Callback):
     """Collects a step's figures on the device and reads them back about once a second.
 
     Args:
-        sinks: who gets the lines.
+        sinks: receivers of the lines.
         consensus: of the ranks, whose answers are read along with the figures.
-        steps_per_epoch: to tell the epoch of a step.
-        speed: tells a step's speed.
-        policy: for steps that are not finite.
-        spikes: tells which losses are flagged.
+        steps_per_epoch: steps of an epoch.
+        speed: computes the speed of a step.
+        policy: policy for non-finite steps.
+        spikes: flags loss spikes.
     """
 
     def __init__(

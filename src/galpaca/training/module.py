@@ -30,10 +30,10 @@ class StepOutcome:
     """What came of a step, still on the device.
 
     Attributes:
-        nll_sum: of this rank's target tokens.
-        grad_norm: before clipping.
+        nll_sum: summed negative log-likelihood of this rank's target tokens.
+        grad_norm: gradient norm before clipping.
         lr: learning rate.
-        begin, backward_end, end: when the step began, when its gradients were there, when its update was.
+        begin, backward_end, end: times of the step's start, of the end of backward, and of the end of the update.
     """
 
     nll_sum: Tensor
@@ -48,11 +48,11 @@ class InstructionTuner(L.LightningModule):
     """OPT under instruction tuning.
 
     Args:
-        model: with float32 weights, in training mode.
+        model: model with float32 weights, in training mode.
         optimizer: AdamW and its schedule.
-        num_steps: of the whole run; the schedule spans them.
-        seed: of dropout.
-        guard: leaves out updates that are not finite, where no loss scaler does.
+        num_steps: steps of the whole run, which the schedule spans.
+        seed: base seed for dropout.
+        guard: skips non-finite updates, if no loss scaler does.
     """
 
     def __init__(

@@ -34,8 +34,10 @@ class UpdateGuard:
         self._held: Tensor | None = None
 
     def before_update(self, optimizer: Optimizer, is_bad: Tensor) -> None:
-        """Args:
-        is_bad: scalar bool on the device, the same on all ranks.
+        """Makes the next update a no-op if the step is not finite.
+
+        Args:
+            is_bad: scalar bool on the device, the same on all ranks.
         """
         if self.holds:
             is_bad = is_bad if self._held is None else is_bad | self._held

@@ -24,8 +24,8 @@ def learning_rate(spec: OptimizerSpec, step: int, num_steps: int) -> float:
     As there, the first step of a warm-up has the rate 0.
 
     Args:
-        step: from 0.
-        num_steps: of the whole run.
+        step: step, counted from 0.
+        num_steps: steps of the whole run.
     """
     warmup_steps = math.ceil(num_steps * spec.warmup_ratio)
     if step < warmup_steps:
@@ -62,9 +62,9 @@ def begin_moments(optimizer: Optimizer, parameter: nn.Parameter, updates: int) -
     """Gives a parameter the state it would have after some updates, its moments 0 until they are filled.
 
     Args:
-        optimizer: of ``make_adamw``; has no state for the parameter yet.
-        parameter: one of its.
-        updates: how many have been made.
+        optimizer: optimizer from ``make_adamw``, without state for the parameter.
+        parameter: one of its parameters.
+        updates: number of updates made.
     """
     # A fused update reads the number on its own device.
     counted_on = parameter.device if optimizer.param_groups[0].get("fused") else torch.device("cpu")

@@ -21,7 +21,7 @@ class Part:
 
     Attributes:
         name: the parameter's in ``OPTForCausalLM``.
-        shape: of the whole parameter.
+        shape: shape of the whole parameter.
         start: place of the first value in the whole parameter, flattened.
         stop: one past the last.
         parameter: as this rank has it; its values are those from ``held_from`` on.
@@ -88,8 +88,8 @@ def materialize(module: nn.Module, device: torch.device, made: dict[nn.Parameter
     """Gives a module's own meta parameters memory on a device, uninitialized; tied ones stay tied.
 
     Args:
-        module: whose children are left alone.
-        made: what has been made so far of which meta parameter.
+        module: module whose own parameters are materialized, not its children's.
+        made: parameters created so far, by meta parameter.
     """
     for name, parameter in module._parameters.items():
         if parameter is not None and parameter.is_meta:

@@ -54,7 +54,7 @@ def device_type(accelerator: str) -> str:
 
 def refused(strategy: str, name: str, names: tuple[str, ...]) -> InputError:
     return InputError(
-        f"the strategy {strategy} refuses the precision {name!r}",
+        f"strategy {strategy} does not support precision {name!r}",
         where="precision",
         fix=f"precision={' or '.join(names)}, or another strategy",
     )

@@ -25,12 +25,12 @@ class SampleAnswers(L.Callback):
         prompts: ids of each question as the model is to see it.
         end_id: token that ends an answer.
         max_new_tokens: most tokens of an answer.
-        max_positions: of the model.
-        every_steps: steps between two times; also before the first step and after the last.
-        num_steps: of the whole run.
+        max_positions: context length of the model.
+        every_steps: steps between samples; also before the first step and after the last.
+        num_steps: steps of the whole run.
         known: steps whose answers are on disk already.
-        metrics: whose clock leaves out the time that this takes.
-        tell: takes the step and each question's answer, on rank 0.
+        metrics: step metrics, whose clock excludes the time this takes.
+        tell: receives the step and each question's answer, on rank 0.
     """
 
     def __init__(

@@ -15,8 +15,8 @@ class StepSpeed:
     """Turns a step's times into figures.
 
     Attributes:
-        architecture: of the model.
-        peak_flops: operations per second of all GPUs of the run together, if they are known.
+        architecture: architecture of the model.
+        peak_flops: peak FLOP/s of all GPUs of the run together, if known.
     """
 
     architecture: Architecture

@@ -14,8 +14,8 @@ def is_stall(step_seconds: float, earlier_seconds: Sequence[float]) -> bool:
     """Whether a step took ten times the median of the last fifty, and long enough for a person to care.
 
     Args:
-        step_seconds: of the step.
-        earlier_seconds: of all steps before it, or of the last fifty.
+        step_seconds: duration of the step.
+        earlier_seconds: durations of all earlier steps, or of the last fifty.
     """
     recent = earlier_seconds[-MOST:]
     return len(recent) >= FEWEST and step_seconds >= max(LEAST_SECONDS, FACTOR * median(recent))

@@ -48,10 +48,10 @@ def test_what_fits_passes(asked: dict[str, Any], environment: dict[str, str]) ->
 @pytest.mark.parametrize(
     ("asked", "environment", "told"),
     [
-        ({"devices": 4}, slurm(2, 1, "2") | STEP, "SLURM has started 2 tasks on 1 node, and the run wants 4 processes"),
+        ({"devices": 4}, slurm(2, 1, "2") | STEP, "SLURM started 2 tasks on 1 node, but the run needs 4 processes"),
         ({"devices": 2, "num_nodes": 2}, slurm(4, 1, "4") | STEP, "--nodes=2"),
         ({"devices": 2}, slurm(2, 1) | STEP, "--ntasks alone does not put 2 tasks on each node"),
-        ({"devices": 1}, slurm(4, 1, "4") | STEP, "SLURM has started 4 tasks on 1 node, and the run wants 1 process"),
+        ({"devices": 1}, slurm(4, 1, "4") | STEP, "SLURM started 4 tasks on 1 node, but the run needs 1 process"),
         ({"devices": 4}, slurm(4, 1, "4"), "srun python train.py"),
         ({"devices": 4}, slurm(1, 1) | STEP, "--ntasks-per-node=4"),
         ({"devices": 4}, torchrun(2, 2), "torchrun --nnodes=1 --nproc-per-node=4"),

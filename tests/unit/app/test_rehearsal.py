@@ -169,7 +169,7 @@ def test_the_folder_goes_only_when_nobody_writes_in_it(tmp_path: Path, reason: B
 
 
 OUT_OF_MEMORY = GalpacaError(
-    "the GPU is out of memory",
+    "GPU out of memory",
     where="batch.max_tokens=4096",
     why="tried to allocate",
     fix="one of these:\n  1. batch.max_tokens=2048\n  2. more GPUs",
@@ -194,7 +194,7 @@ class TestFailures:
         script.log(1).write_text(f"--- phase 1\nnoise\nerror on rank 1: {OUT_OF_MEMORY}\nmore noise\n")
         error = failure(script, "phase 1 of 3: load", {0: 1, 1: 1})
         assert type(error) is GalpacaError
-        assert error.what == "does not fit: batch.max_tokens=4096: the GPU is out of memory"
+        assert error.what == "does not fit: batch.max_tokens=4096: GPU out of memory"
         assert error.why.startswith("tried to allocate")
         assert "phase 1 of 3: load, on rank 1" in error.why
         assert error.fix == OUT_OF_MEMORY.fix
@@ -216,7 +216,7 @@ class TestFailures:
 
     def test_a_process_that_was_killed(self, script: Script) -> None:
         script.log(0).write_text("--- phase 1\n")
-        assert "ended by SIGKILL" in str(failure(script, "phase 1", {0: -9}))
+        assert "terminated by SIGKILL" in str(failure(script, "phase 1", {0: -9}))
 
     def test_a_process_that_was_told_to_stop(self, script: Script) -> None:
         assert isinstance(failure(script, "phase 1", {0: 143}), StoppedBySignal)

@@ -95,6 +95,6 @@ def test_all_of_it_is_json_and_rows(tmp_path: Path) -> None:
     assert content["run_seconds"]["total"] == pytest.approx(figures.run_seconds.total, abs=0.001)
     assert content["time"] == figures.time == "00:45:00"
     rows = dict(figures.rows())
-    assert rows["peak memory"] == "20.0 GiB of 80.0 GiB, the fullest of 4"
+    assert rows["peak memory"] == "20.0 GiB of 80.0 GiB, highest over ranks"
     assert rows["MFU"] == "50.0%"
-    assert rows["ask for"] == "--time=00:45:00"
+    assert rows["request"] == "--time=00:45:00"

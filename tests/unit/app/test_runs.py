@@ -91,7 +91,7 @@ def test_states(tmp_path: Path) -> None:
             "complete": "complete",
             "stopped": "stopped at step 3 of 4",
             "not-released": "stopped at step 4 of 4",
-            "not-begun": "not begun",
+            "not-begun": "not started",
             "running": "starting at step 3 of 4",
             "preparing": "starting at step 0",
         }
@@ -167,8 +167,8 @@ def test_a_folder_without_runs_is_refused_and_nothing_is_written(tmp_path: Path)
     places = [str(tmp_path / name) for name in ("a", "empty", "nowhere")]
     with pytest.raises(InputError) as caught:
         show_runs(places, as_json=False, out=str(tmp_path / "runs.md"))
-    assert f"{tmp_path / 'empty'}: no run in it" in str(caught.value)
-    assert f"{tmp_path / 'nowhere'}: there is no such folder" in str(caught.value)
+    assert f"{tmp_path / 'empty'}: contains no run" in str(caught.value)
+    assert f"{tmp_path / 'nowhere'}: no such folder" in str(caught.value)
     assert not (tmp_path / "runs.md").exists()
 
 

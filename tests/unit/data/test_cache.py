@@ -214,7 +214,7 @@ class TestFailures:
     @pytest.mark.parametrize("below", ["file", "file/cache"])
     def test_a_folder_that_cannot_be_made(self, tmp_path: Path, encoder: Encoder, below: str) -> None:
         (tmp_path / "file").write_text("in the way")
-        with pytest.raises(InputError, match="cannot be saved") as caught:
+        with pytest.raises(InputError, match="cannot save") as caught:
             load_or_encode(tmp_path / below, KEY, encoder)
         assert caught.value.where == str(tmp_path / below)
         assert "data.cache_dir=" in caught.value.fix
@@ -224,7 +224,7 @@ class TestFailures:
     def test_a_folder_without_the_right_to_write(self, tmp_path: Path, encoder: Encoder) -> None:
         tmp_path.chmod(0o500)
         try:
-            with pytest.raises(InputError, match="cannot be saved"):
+            with pytest.raises(InputError, match="cannot save"):
                 load_or_encode(tmp_path, KEY, encoder)
         finally:
             tmp_path.chmod(0o700)
@@ -327,7 +327,7 @@ STOPPED = ASKER.replace(
 
 @pytest.mark.parametrize("error", ["KeyboardInterrupt", "ValueError('bad records')"])
 def test_who_waits_goes_on_where_the_first_is_stopped(tmp_path: Path, asker: Asker, error: str) -> None:
-    """The first took the folder away in which the second waited for its lock: "the encoded data cannot be saved: No
+    """The first took the folder away in which the second waited for its lock: "the encoded data cannot save: No
     such file or directory". Where ranks read the same bad data, that is what rank 0 told instead of the problems.
     """
     first, second = asker(STOPPED.format(error)), asker()

@@ -143,9 +143,9 @@ def test_the_policy_error_tells_all_records_at_once() -> None:
         encoded(*ALL, on_empty="error", on_cut="error")
     assert [(problem.where, problem.what, problem.fix) for problem in caught.value.problems] == [
         ("a.json, record 4 (line 5)", "the output is empty", "data.on_empty=keep or drop"),
-        ("a.json, record 5 (line 6)", "13 tokens; the cut takes 1 of its target tokens", "data.on_cut=keep or drop"),
-        ("a.json, record 6 (line 7)", "15 tokens; the cut takes 3 of its target tokens", "data.on_cut=keep or drop"),
-        ("a.json, record 7 (line 8)", "23 tokens; the cut takes 2 of its target tokens", "data.on_cut=keep or drop"),
+        ("a.json, record 5 (line 6)", "13 tokens; truncation drops 1 of its target tokens", "data.on_cut=keep or drop"),
+        ("a.json, record 6 (line 7)", "15 tokens; truncation drops 3 of its target tokens", "data.on_cut=keep or drop"),
+        ("a.json, record 7 (line 8)", "23 tokens; truncation drops 2 of its target tokens", "data.on_cut=keep or drop"),
     ]
 
 
@@ -263,8 +263,8 @@ class TestReceiptRows:
         assert rows["records"] == rows["examples"] == "1,234"
         assert rows["tokens"].startswith("2,468 (mean 2")
         losses = (
-            "cut answers",
-            "target tokens lost to cuts",
+            "truncated examples",
+            "target tokens lost to truncation",
             "examples without a target",
             "empty outputs",
             "duplicates",
@@ -280,7 +280,7 @@ class TestReceiptRows:
     def test_ignored_columns_and_lost_markers_have_a_line(self) -> None:
         rows = self.rows(ignored_columns={"id": 7}, with_split_marker=2)
         assert rows["ignored column 'id'"] == "7"
-        assert rows["losing a split marker of their own"] == "2"
+        assert rows["records with a literal split marker"] == "2"
 
     def test_no_examples_are_no_error(self) -> None:
         assert "mean 0" in self.rows()["tokens"]

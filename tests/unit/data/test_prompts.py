@@ -63,10 +63,13 @@ def test_doubled_braces_in_a_template_are_literal(tmp_path: Path) -> None:
     ("content", "told"),
     [
         ("with_input: '{instruction} {input}'\n", "'without_input' is missing"),
-        ("with_input: 3\nwithout_input: '{instruction}'\n", "'with_input' is missing or is no text"),
+        ("with_input: 3\nwithout_input: '{instruction}'\n", "'with_input' is missing or not a string"),
         (GOOD + "with_inputs: x\n", "unknown key 'with_inputs'"),
-        (GOOD.replace(" | {input}", ""), "['instruction'] where ['input', 'instruction'] belong"),
-        (GOOD.replace("without_input: '{instruction}", "without_input: '{input}"), "['input'] where ['instruction']"),
+        (GOOD.replace(" | {input}", ""), "must have the placeholders ['input', 'instruction'], got ['instruction']"),
+        (
+            GOOD.replace("without_input: '{instruction}", "without_input: '{input}"),
+            "must have the placeholders ['instruction'], got ['input']",
+        ),
         (GOOD.replace("{instruction} >'\n", "{instruction} {other} >'\n"), "'other'"),
         (GOOD.replace(" >'", " {}>'"), "['', 'instruction']"),
         (GOOD.replace(" >'", " {>'"), "'without_input'"),
@@ -74,8 +77,8 @@ def test_doubled_braces_in_a_template_are_literal(tmp_path: Path) -> None:
         ("- a\n- b\n", "not a mapping"),
         ("just text", "not a mapping"),
         ("", "not a mapping"),
-        ("a: [", "not valid YAML"),
-        (b"with_input: caf\xe9\n", "cannot be read"),
+        ("a: [", "invalid YAML"),
+        (b"with_input: caf\xe9\n", "cannot read the template"),
     ],
 )
 def test_a_mistake_is_told_with_the_files_name(tmp_path: Path, content: str | bytes, told: str) -> None:
@@ -92,13 +95,13 @@ def test_all_mistakes_at_once(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_lists_the_known(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there is no template 'alpacca'") as caught:
+    with pytest.raises(InputError, match="unknown template 'alpacca'") as caught:
         load_template("alpacca")
     assert "alpaca" in caught.value.fix
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="cannot read the template"):
         load_template(str(tmp_path / "none.yaml"))
 
 

@@ -63,7 +63,7 @@ def test_a_field_that_is_no_text(tmp_path: Path, field: str, value: Any, kind: s
 @pytest.mark.parametrize("value", ["just text", None, 7, ["a"]])
 def test_a_record_that_is_no_object(tmp_path: Path, value: Any) -> None:
     error = refusal(tmp_path, [record(), value])
-    assert "where an object belongs" in error.what
+    assert "expected an object, got" in error.what
     assert '"instruction": ...' in error.fix
     assert error.where.endswith("record 2 (line 3)")
 
@@ -73,7 +73,7 @@ def test_a_record_that_is_no_object(tmp_path: Path, value: Any) -> None:
 def test_half_of_a_surrogate_pair(tmp_path: Path, field: str, half: str) -> None:
     """JSON may escape it, UTF-8 cannot hold it: the tokenizer failed deep inside, without a record's number."""
     error = refusal(tmp_path, [record(), record(**{field: f"x{half}"})])
-    assert error.what == f"the field {field!r} holds half of a surrogate pair"
+    assert error.what == f"the field {field!r} has an unpaired surrogate"
     assert error.where.endswith("record 2 (line 3)")
 
 
@@ -172,7 +172,7 @@ def test_all_problems_at_once_the_first_20_shown_and_all_counted(tmp_path: Path)
     assert error.count == 5 + 40
     text = str(error)
     assert "record 2 (line 3): the field 'output' is null" in text
-    assert "record 3 (line 4): a string where an object belongs" in text
+    assert "record 3 (line 4): expected an object, got a string" in text
     assert "record 5 (line 6): the field 'output' is a number" in text
     assert "... and 25 more" in text
 

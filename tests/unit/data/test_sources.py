@@ -128,12 +128,12 @@ class TestInvalidJson:
 
     def test_one_object_a_line_belongs_into_another_file(self, tmp_path: Path) -> None:
         error = refusal(tmp_path, "a.json", '{"a": 1}\n{"a": 2}\n')
-        assert "does not hold a list" in error.what
+        assert "is not a list of records" in error.what
         assert ".jsonl" in error.fix
 
     def test_one_object_is_no_list(self, tmp_path: Path) -> None:
         error = refusal(tmp_path, "a.json", '{"data": [{"a": 1}]}')
-        assert "does not hold a list" in error.what
+        assert "is not a list of records" in error.what
         assert "into a list" in error.fix
 
     def test_all_bad_lines_at_once(self, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ class TestInvalidCsv:
     @pytest.mark.parametrize("content", [b"\xef\xbb\xbf", b"a,b\n", b"a,b"])
     def test_no_record(self, tmp_path: Path, content: bytes) -> None:
         """A file of a byte order mark alone ended in ``generator raised StopIteration``."""
-        assert "give a file with at least one record" in refusal(tmp_path, "a.csv", content).fix
+        assert "use a file with at least one record" in refusal(tmp_path, "a.csv", content).fix
 
     def test_an_answer_may_be_long(self, tmp_path: Path) -> None:
         """Python's CSV reader refuses fields beyond 128 KiB by default."""
@@ -245,7 +245,7 @@ class TestFilesThatAreNone:
     @pytest.mark.parametrize("name", ["records.xml", "records"])
     def test_of_an_unknown_kind(self, tmp_path: Path, name: str) -> None:
         error = refusal(tmp_path, name, "<records/>")
-        assert "unknown kind" in error.what
+        assert "unsupported file type" in error.what
         assert ".parquet" in error.fix
 
     @pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.csv", "a.tsv", "a.parquet"])
@@ -269,7 +269,7 @@ class TestFilesThatAreNone:
     def test_not_readable(self, tmp_path: Path) -> None:
         path = file_with(tmp_path, "a.json", "[{}]")
         path.chmod(0)
-        with pytest.raises(InputError, match="cannot be read"):
+        with pytest.raises(InputError, match="cannot read"):
             FileSource(path)
 
 

@@ -222,7 +222,7 @@ class TestRefusals:
 
     def test_a_tokenizer_that_cannot_be_read(self, tmp_path: Path) -> None:
         (tmp_path / "tokenizer.json").write_text("{")
-        assert "cannot be loaded" in self.refusal(tmp_path).what
+        assert "cannot load the tokenizer" in self.refusal(tmp_path).what
 
     def test_a_name_that_is_neither_a_folder_nor_in_the_cache(self) -> None:
         assert "model.tokenizer=" in self.refusal("nobody/has-this-tokenizer").fix

@@ -186,7 +186,7 @@ def test_prompts_without_room_are_told_all_at_once(loaded: Loaded) -> None:
     lengths = [len(ids) for ids in loaded.prompt_ids(QUESTIONS)]
     assert [where for where, _ in told] == [f"question {i}" for i, n in enumerate(lengths, start=1) if n >= 60]
     assert len(told) > 1
-    assert "60 positions for prompt and answer" in told[0][1]
+    assert "the context length, answer included, is 60" in told[0][1]
 
 
 def test_a_template_comes_from_the_folder(train: Train, tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_everyone_sees_it_only_if_told(server: hub.Hub, folder: Path) -> None:
 
 def test_a_public_repository_is_not_filled_unawares(server: hub.Hub, folder: Path) -> None:
     server.repos["ada/open"] = "public"
-    with pytest.raises(GalpacaError, match="there already and public; nothing was uploaded"):
+    with pytest.raises(GalpacaError, match="already exists and is public; nothing was uploaded"):
         push(folder, "ada/open", public=False)
     assert server.files == {}
     push(folder, "ada/open", public=True)
@@ -101,9 +101,9 @@ def test_weights_of_an_earlier_upload_go(server: hub.Hub, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("status", "what", "fix"),
     [
-        (401, "the Hub does not know the token", "hf auth login, or HF_TOKEN=TOKEN"),
+        (401, "the Hub rejected the token", "hf auth login, or HF_TOKEN=TOKEN"),
         (403, "the token may not write to ada/galpaca", "or another OWNER"),
-        (500, "the Hub refuses", "try again later"),
+        (500, "the Hub refused the upload", "try again later"),
     ],
 )
 def test_what_the_hub_says(server: hub.Hub, folder: Path, status: int, what: str, fix: str) -> None:
@@ -119,7 +119,7 @@ def test_what_the_hub_says(server: hub.Hub, folder: Path, status: int, what: str
 
 def test_no_network(server: hub.Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(push_module, "HfApi", lambda: HfApi(endpoint="http://127.0.0.1:9", token=hub.TOKEN))
-    with pytest.raises(GalpacaError, match="the Hub cannot be reached"):
+    with pytest.raises(GalpacaError, match="cannot reach the Hub"):
         push(folder, "ada/galpaca", public=False)
 
 
@@ -129,7 +129,7 @@ def test_the_hub_takes_the_card(server: hub.Hub, folder: Path) -> None:
     assert server.asked == ["POST /api/validate-yaml"]
     path = folder / "README.md"
     path.write_text(path.read_text(encoding="utf-8").replace("license: ", "license: 7 #"), encoding="utf-8")
-    with pytest.raises(GalpacaError, match=r'the Hub refuses: Invalid metadata.*"license" must be a string'):
+    with pytest.raises(GalpacaError, match=r'the Hub refused the upload: Invalid metadata.*"license" must be a string'):
         push(folder, "ada/galpaca", public=False)
     assert server.files == {}
 
@@ -140,4 +140,4 @@ def test_a_name_that_the_hub_would_refuse(repo: str) -> None:
     check_push(problems, repo)
     with pytest.raises(GalpacaError) as told:
         problems.raise_any()
-    assert "is no name of a repository" in str(told.value)
+    assert "must be OWNER/NAME" in str(told.value)

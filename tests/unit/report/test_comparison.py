@@ -66,7 +66,8 @@ def test_what_is_better_and_worse_is_said() -> None:
         assert told in page
     assert summary(content())[1] == (
         "tuned",
-        "1.500 nats a token  −0.500 [−0.625, −0.375] against base; of 3 categories better in 1, worse in 1, open in 1",
+        "1.500 nats per token  −0.500 [−0.625, −0.375] against base; "
+        "of 3 categories better in 1, worse in 1, open in 1",
     )
 
 
@@ -77,7 +78,7 @@ def test_losses_of_other_tokens_are_not_compared_a_token() -> None:
     assert "lower: better" in bytes_part
     assert "lower: better" not in tokens_part.split("</section>")[0]
     assert "hidden" in tokens_part[:20]
-    assert summary(content(comparable=False))[0][1].startswith("2.000 bits a byte")
+    assert summary(content(comparable=False))[0][1].startswith("2.000 bits per byte")
 
 
 def test_whatever_a_text_holds_is_shown_as_text() -> None:
@@ -96,7 +97,7 @@ def test_without_records_there_is_no_loss() -> None:
     page = render_comparison(content(records=None))
     assert 'id="loss"' not in page
     assert "bootstrap" not in page
-    assert summary(content(records=None))[0] == ("base", "2 words an answer")
+    assert summary(content(records=None))[0] == ("base", "2 words per answer")
 
 
 def test_one_record_is_shown_without_an_interval() -> None:

@@ -77,7 +77,7 @@ def test_lines_that_cannot_be_read_are_counted_and_told(tmp_path: Path) -> None:
     with (run / "metrics.jsonl").open("a") as file:
         file.write("\0\0\0\n")
     text = write_report([run]).read_text()
-    assert "cannot be read and are left out: 1." in text
+    assert "Unreadable lines of metrics.jsonl, left out: 1." in text
     assert "missing from metrics.jsonl: 2." in text
 
 
@@ -128,7 +128,7 @@ def test_a_report_is_replaced_and_nothing_else_is(tmp_path: Path) -> None:
     assert write_report([run]).read_text()[:500] == first[:500]
     other = tmp_path / "notes.html"
     other.write_text("mine")
-    with pytest.raises(InputError, match="is no report"):
+    with pytest.raises(InputError, match="was not written by galpaca report"):
         report([run], other)
     assert other.read_text() == "mine"
     with pytest.raises(InputError, match="a folder"):
@@ -137,14 +137,14 @@ def test_a_report_is_replaced_and_nothing_else_is(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", [line(1)])
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(InputError, match="cannot write the page"):
         report([run], tmp_path / "none" / "page.html")
 
 
 def test_damaged_run_json_is_one_clear_error(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", [line(1)])
     (run / "run.json").write_text('{"id":')
-    with pytest.raises(InputError, match="not valid JSON"):
+    with pytest.raises(InputError, match="invalid JSON"):
         write_report([run])
     assert not (run / "report.html").exists()
 
@@ -164,7 +164,8 @@ def test_spikes_and_steps_that_were_not_finite_are_told(tmp_path: Path) -> None:
     marks = next(one for one in data_of(page)["charts"][0]["lines"] if one["look"] == "marks")
     assert marks["x"] == [2]
     assert (
-        "not finite: 3; their updates were left out. The weights went back to a checkpoint 1 times." in page.read_text()
+        "not finite: 3; their updates were skipped. The weights were restored from a checkpoint 1 times."
+        in page.read_text()
     )
     assert not [chart for chart in charts_of(page) if chart.startswith("further")]
 

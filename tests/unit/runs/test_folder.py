@@ -29,7 +29,7 @@ def test_names_that_are_folders(tmp_path: Path, name: str) -> None:
     "name", ["", ".", "..", "../a", "a/../b", "/a", "a/", "a//b", ".hidden", "a/.b", "a b", "a\n", "-a", "a\0"]
 )
 def test_names_that_lead_elsewhere(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match="no name for a folder") as caught:
+    with pytest.raises(InputError, match="must be a valid folder name") as caught:
         RunFolder(tmp_path, name)
     assert caught.value.where == "run.name"
 
@@ -68,7 +68,7 @@ class TestCreate:
     def test_a_file_in_the_way(self, tmp_path: Path, in_the_way: str) -> None:
         (tmp_path / in_the_way).parent.mkdir(exist_ok=True)
         (tmp_path / in_the_way).write_text("")
-        with pytest.raises(InputError, match="cannot be written") as caught:
+        with pytest.raises(InputError, match="cannot write to the run folder") as caught:
             RunFolder(tmp_path / "runs", "test").create()
         assert caught.value.where == str(tmp_path / "runs" / "test")
 
@@ -77,7 +77,7 @@ class TestCreate:
         """``mkdir(exist_ok=True)`` succeeds there, and the first checkpoint failed hours later."""
         folder.path.chmod(0o500)
         try:
-            with pytest.raises(InputError, match="cannot be written"):
+            with pytest.raises(InputError, match="cannot write to the run folder"):
                 folder.create()
         finally:
             folder.path.chmod(0o700)
@@ -144,5 +144,5 @@ def test_a_run_is_found_by_its_folder_and_by_a_checkpoint(folder: RunFolder) -> 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"neither run\.json nor metrics\.jsonl in it"):
         find_run(tmp_path)
-    with pytest.raises(InputError, match="there is no such folder"):
+    with pytest.raises(InputError, match="no such folder"):
         find_run(tmp_path / "none")

@@ -25,7 +25,7 @@ def report(rank: int, passed: int = 5, place: str = "step 2: backward", frame: s
         ([report(0), report(1)], {}, "no rank is late, all 2 wait at 'step 2: backward'"),
         ([report(0, frame="a (b.py:1)"), report(1, frame="a (b.py:1)")], {}, "no rank is late"),
         ([report(0)], {}, "it is at 'step 2: backward'"),
-        ([report(0)], {1: "on node2 gives no sign"}, "rank 1 on node2 gives no sign"),
+        ([report(0)], {1: "on node2 does not respond"}, "rank 1 on node2 does not respond"),
     ],
 )
 def test_the_verdict(reports: list[StackReport], silent: dict[int, str], told: str, tmp_path: Path) -> None:

@@ -47,5 +47,5 @@ def test_a_loss_that_is_not_finite_is_told(more: dict[str, Any], is_bad: bool) -
 def test_a_step_that_takes_very_long_is_told_once() -> None:
     logger = Listening()
     LoggerSink([logger]).write([line(n, step_seconds=30.0 if n == 12 else 1.0) for n in range(1, 20)])  # type: ignore[list-item]
-    assert logger.alerts == [("A step took very long", "Step 12: 30.0 s.")]
+    assert logger.alerts == [("A step took unusually long", "Step 12: 30.0 s.")]
     assert len(logger.rows) == 19

@@ -39,7 +39,7 @@ def test_one_that_fails_is_left_out_from_then_on_and_told_once() -> None:
     """Under ``proctrack/linuxproc`` SLURM's SIGTERM ends W&B's service, too; the run died before its checkpoint."""
     alive = Alive()
     sink = LoggerSink([Dead("/nowhere"), alive])
-    with pytest.warns(UserWarning, match=r"Dead gets no figures from step 3 on \(ConnectionResetError.*metrics.jsonl"):
+    with pytest.warns(UserWarning, match=r"Dead gets no metrics from step 3 on \(ConnectionResetError.*metrics.jsonl"):
         sink.write([{"step": 3, "loss": 1.0}])
     sink.write([{"step": 4, "loss": 1.0}])
     assert alive.steps == [3, 4]

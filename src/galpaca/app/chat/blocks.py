@@ -1,4 +1,4 @@
-"""The layout of the chat's page."""
+"""The layout of the chat page."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +16,7 @@ _LATEX: list[dict[str, str | bool]] = [
     {"left": "$", "right": "$", "display": False},
 ]
 
-# Of the machine's own; the theme's are fetched from another host.
+# System fonts: the theme's own would be fetched from another host.
 _SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif")
 _MONO = ("ui-monospace", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace")
 
@@ -30,10 +30,10 @@ footer, #talk .icon-button-wrapper { display: none !important; }
 
 
 def build_page(loaded: Loaded, settings: Settings) -> gradio.Blocks:
-    """The page; nothing is served yet.
+    """Builds the page without serving it.
 
     Args:
-        settings: as the page first shows them.
+        settings: initial values of the controls.
     """
     talks = Talks(loaded, settings)
     with gradio.Blocks(title=f"galpaca: {loaded.name}", analytics_enabled=False) as page:
@@ -41,9 +41,9 @@ def build_page(loaded: Loaded, settings: Settings) -> gradio.Blocks:
         with gradio.Row(equal_height=False):
             with gradio.Column(scale=3, min_width=320):
                 talk, note, instruction, input, ask, stop, clear = _talk()
-            with gradio.Column(scale=1, min_width=260), gradio.Accordion("How it answers", open=True):
+            with gradio.Column(scale=1, min_width=260), gradio.Accordion("Sampling settings", open=True):
                 values = _values(settings, loaded.positions)
-        with gradio.Accordion("What the model sees", open=False, elem_id="seen"):
+        with gradio.Accordion("Prompt as the model sees it", open=False, elem_id="seen"):
             prompt = gradio.Textbox(
                 lines=6,
                 max_lines=30,
@@ -52,7 +52,7 @@ def build_page(loaded: Loaded, settings: Settings) -> gradio.Blocks:
                 interactive=False,
                 elem_id="prompt",
                 buttons=["copy"],
-                placeholder="The prompt of the last instruction, as its tokens read, and the answer as it was written.",
+                placeholder="The last prompt as the model sees it, and the answer as generated.",
             )
 
         def answer(
@@ -90,7 +90,7 @@ def build_page(loaded: Loaded, settings: Settings) -> gradio.Blocks:
 
 
 def _head(loaded: Loaded) -> str:
-    alone = "The model sees each instruction alone, as in its training: no earlier question or answer."
+    alone = "Each instruction is answered on its own, as in training: the model sees no earlier turns."
     return f"### {loaded.name.rstrip('/')}\n{loaded.place}. {alone}"
 
 
@@ -112,10 +112,15 @@ def _talk() -> tuple[Any, ...]:
     )
     note = gradio.Markdown("", elem_id="told")
     instruction = gradio.Textbox(
-        label="Instruction", lines=1, max_lines=10, autofocus=True, elem_id="instruction", placeholder="Enter asks"
+        label="Instruction",
+        lines=1,
+        max_lines=10,
+        autofocus=True,
+        elem_id="instruction",
+        placeholder="Press Enter to ask",
     )
     input = gradio.Textbox(
-        label="Input", lines=1, max_lines=10, elem_id="input", placeholder="optional: what the instruction is about"
+        label="Input", lines=1, max_lines=10, elem_id="input", placeholder="optional context for the instruction"
     )
     with gradio.Row():
         ask = gradio.Button("Ask", variant="primary", elem_id="ask", min_width=80)
@@ -129,22 +134,20 @@ def _values(settings: Settings, positions: int | None) -> dict[str, Any]:
     most = positions or 4096
     return {
         "max_new_tokens": gradio.Slider(
-            1, max(most, settings.max_new_tokens), settings.max_new_tokens, step=1, label="Tokens at most"
+            1, max(most, settings.max_new_tokens), settings.max_new_tokens, step=1, label="Max new tokens"
         ),
-        "temperature": gradio.Slider(
-            0, 2, settings.temperature, step=0.05, label="Temperature", info="0: the likeliest token"
-        ),
+        "temperature": gradio.Slider(0, 2, settings.temperature, step=0.05, label="Temperature", info="0: greedy"),
         "top_p": gradio.Slider(0.05, 1, settings.top_p, step=0.01, label="Top-p"),
-        "top_k": gradio.Slider(0, 200, settings.top_k, step=1, label="Top-k", info="0: all tokens"),
+        "top_k": gradio.Slider(0, 200, settings.top_k, step=1, label="Top-k", info="0: off"),
         "repetition_penalty": gradio.Slider(
-            0.5, 2, settings.repetition_penalty, step=0.01, label="Repetition penalty", info="1: none"
+            0.5, 2, settings.repetition_penalty, step=0.01, label="Repetition penalty", info="1: off"
         ),
         "seed": gradio.Number(settings.seed, precision=0, label="Seed"),
     }
 
 
 def theme() -> gradio.themes.Base:
-    """Its fonts are the machine's own."""
+    """A theme with system fonts."""
     return gradio.themes.Default(
         primary_hue="teal", neutral_hue="slate", radius_size="md", spacing_size="sm", font=_SANS, font_mono=_MONO
     )

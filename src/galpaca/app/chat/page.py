@@ -1,7 +1,8 @@
-"""``galpaca chat --web``: asks a model on a page that this machine alone can open, and that needs no other."""
+"""``galpaca chat --web``: a chat page on localhost that loads nothing from other hosts."""
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import threading
@@ -18,7 +19,7 @@ def chat_page(options: ModelOptions, port: int) -> None:
     """Serves the page until Ctrl-C.
 
     Raises:
-        InputError: Gradio is not installed, the port is taken, or whatever is wrong with the options or the model.
+        InputError: Gradio is not installed, the port is in use, or the options or the model are invalid.
     """
     options.check()
     check_port(port)
@@ -27,7 +28,7 @@ def chat_page(options: ModelOptions, port: int) -> None:
         from galpaca.app.chat.blocks import CSS, build_page, theme
     except ImportError as error:
         raise InputError(
-            "Gradio is not installed, which makes the page",
+            "Gradio is not installed",
             where="--web",
             why=str(error),
             fix="pip install 'galpaca[web]'",
@@ -48,30 +49,32 @@ def chat_page(options: ModelOptions, port: int) -> None:
             css=CSS,
         )
     except OSError as error:
-        raise InputError(f"the page cannot be served: {error}", where=f"--port {port}", fix=_another_port()) from None
-    console.print(f"http://{HOST}:{port} asks {loaded.name} ({loaded.place}); Ctrl-C ends it", markup=False)
+        raise InputError(f"cannot serve the page: {error}", where=f"--port {port}", fix=_another_port()) from None
+    console.print(f"http://{HOST}:{port} serves {loaded.name} ({loaded.place}); press Ctrl-C to stop", markup=False)
     try:
         threading.Event().wait()
     except (StoppedBySignal, KeyboardInterrupt):
-        console.print("ended")
+        console.print("stopped")
     finally:
         page.close(verbose=False)
 
 
 def check_port(port: int) -> None:
-    """Raises:
-    InputError: no such port, or another program has it; a free one is named.
+    """Checks that the page can be served on this port.
+
+    Raises:
+        InputError: not a valid port, or in use; the message names a free one.
     """
     if not 1 <= port <= 65535:
-        raise InputError(f"{port} is no port", where="--port", fix="1024 to 65535")
+        raise InputError(f"must be in [1, 65535], got {port}", where="--port", fix="--port 1024 to 65535")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that was just given back is free
         try:
             probe.bind((HOST, port))
         except OSError as error:
-            raise InputError(
-                f"the port cannot be had: {error.strerror}", where=f"--port {port}", fix=_another_port()
-            ) from None
+            taken = error.errno == errno.EADDRINUSE
+            what = f"port {port} is already in use" if taken else f"cannot bind port {port}: {error.strerror}"
+            raise InputError(what, where="--port", fix=_another_port()) from None
 
 
 def _another_port() -> str:

@@ -1,4 +1,4 @@
-"""What the buttons of the chat's page do."""
+"""The event handlers of the chat page."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Shown:
     """What the page shows.
 
     Attributes:
-        talk: questions and answers.
-        note: the line below them.
-        prompt: as the model sees it, and the answer as the model wrote it.
+        talk: history of questions and answers.
+        note: status line below the history.
+        prompt: the prompt as the model sees it, followed by the answer as generated.
     """
 
     talk: list[Turn]
@@ -43,7 +43,7 @@ class Shown:
 
 
 class Talks:
-    """One talk for every open page. The model answers one question at a time."""
+    """One conversation per open page. The model answers one question at a time."""
 
     def __init__(self, loaded: Loaded, settings: Settings) -> None:
         self._loaded, self._settings = loaded, settings
@@ -51,15 +51,15 @@ class Talks:
         self._numbers: dict[str, int] = {}
 
     def ask(self, page: str, question: tuple[str, str], talk: list[Turn], values: dict[str, Any]) -> Iterator[Shown]:
-        """Yields what is shown, as the answer grows.
+        """Yields what the page shows while the answer is generated.
 
         Args:
-            page: which of the open ones asks.
-            talk: questions and answers before.
-            values: of the settings, as they stand on the page.
+            page: id of the open page.
+            talk: earlier questions and answers.
+            values: values of the page's controls, by setting.
         """
         if not question[0]:
-            yield Shown(talk, "Write an instruction first.", "")
+            yield Shown(talk, "Enter an instruction first.", "")
             return
         stop = self._stops[page] = threading.Event()
         number = self._numbers[page] = self._numbers.get(page, -1) + 1
@@ -69,10 +69,10 @@ class Talks:
         try:
             stream = Stream(self._loaded, question, self._chosen(values), number=number, stop=stop)
             prompt = self.prompt(question)
-            yield Shown(asked, "The model reads …", prompt)
+            yield Shown(asked, "Reading the prompt …", prompt)
             for piece in stream:
                 text += piece
-                yield Shown([*asked[:-1], _turn("assistant", text)], "The model writes …", prompt + text)
+                yield Shown([*asked[:-1], _turn("assistant", text)], "Generating …", prompt + text)
         except GalpacaError as error:
             yield Shown(asked[:-1] if text else talk, _sentence(error), prompt + text)
             return
@@ -86,13 +86,13 @@ class Talks:
             stop.set()
 
     def leave(self, page: str) -> None:
-        """The page was closed: nobody reads the rest of its answer."""
+        """Stops the answer of a page that was closed."""
         self.stop(page)
         self._stops.pop(page, None)
         self._numbers.pop(page, None)
 
     def prompt(self, question: tuple[str, str]) -> str:
-        """As the model sees it: what the tokenizer's normalization changes is changed here too."""
+        """The prompt as the model sees it, after the tokenizer's normalization."""
         return self._loaded.tokenizer.decode(self._loaded.prompt_ids([question])[0])
 
     def _chosen(self, values: dict[str, Any]) -> Settings:

@@ -1,4 +1,4 @@
-"""``galpaca chat``: asks a model in the terminal, and shows its answer while it is written."""
+"""``galpaca chat``: an interactive chat in the terminal with streamed answers."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ if TYPE_CHECKING:
     from galpaca.inference.settings import Settings
 
 HELP = """\
-Type an instruction; a line that ends with \\ goes on in the next one.
-The model sees each instruction alone: it was trained on single ones and remembers no earlier turn.
+Type an instruction; end a line with \\ to continue on the next one.
+Each instruction is answered on its own: the model was trained on single turns and sees no earlier ones.
 
-  /input TEXT   goes along with every instruction from now on, until /input alone takes it away
-  /template     the last prompt, or the one to come, as the model sees it
-  /reset        forget input and answers so far
-  /save FILE    write the questions and answers so far as JSON Lines
-  /help         this
-  /quit         end; so does Ctrl-D
+  /input TEXT   add this input to every instruction from now on; /input alone clears it
+  /template     show the last prompt, or the next one, as the model sees it
+  /reset        clear the input and the history
+  /save FILE    save questions and answers as JSON Lines
+  /help         show this help
+  /quit         quit; so does Ctrl-D
 
-Ctrl-C stops an answer, the arrows bring back what was typed."""
+Ctrl-C stops an answer; the arrow keys recall earlier lines."""
 
 
 @dataclass
 class Chat:
-    """A talk in the terminal.
+    """An interactive chat in the terminal.
 
     Attributes:
-        input: that goes along with every instruction.
-        turns: questions and answers so far.
-        number: of questions so far, also of those that were forgotten.
-        stop: ends the answer that is being written; None where none is.
+        input: added to every instruction.
+        turns: the history of questions and answers.
+        number: how many questions were asked, including those cleared by ``/reset``.
+        stop: stops the answer being generated; None when there is none.
     """
 
     loaded: Loaded
@@ -59,7 +59,7 @@ class Chat:
     stop: threading.Event | None = None
 
     def run(self) -> None:
-        """Until the person leaves."""
+        """Reads and answers lines until the user quits."""
         with self._interrupts():
             while True:
                 try:
@@ -69,7 +69,7 @@ class Chat:
                     if line:
                         self._do(line)
                 except KeyboardInterrupt:  # also between a line and its answer
-                    self._tell("\n(Ctrl-D or /quit ends)")
+                    self._tell("\n(Ctrl-D or /quit to quit)")
                 except EOFError:
                     self._tell("")
                     return
@@ -82,7 +82,7 @@ class Chat:
             elif command in _COMMANDS:
                 _COMMANDS[command](self, rest.strip())
             else:
-                self._tell(f"There is no {command}; /help tells what there is.")
+                self._tell(f"Unknown command {command}; see /help.")
         except GalpacaError as error:  # no room on the GPU for this question, for instance
             self._tell(f"error: {error}")
 
@@ -124,7 +124,7 @@ class Chat:
 
     def set_input(self, text: str) -> None:
         self.input = text
-        self._tell(f"This input goes along: {text}" if text else "No input goes along.")
+        self._tell(f"Input for every instruction: {text}" if text else "Input cleared.")
 
     def show_template(self, _: str) -> None:
         last = self.turns[-1] if self.turns else {"instruction": "(your instruction)", "input": self.input}
@@ -134,19 +134,19 @@ class Chat:
 
     def reset(self, _: str) -> None:
         self.turns, self.input = [], ""
-        self._tell("Forgotten.")
+        self._tell("Input and history cleared.")
 
     def save(self, name: str) -> None:
         path = Path(name).expanduser()
         if not name or path.exists():
             raise InputError(
-                "the file is there already" if name else "it needs a name", where=name or "/save", fix="/save FILE"
+                "the file already exists" if name else "no file name given", where=name or "/save", fix="/save FILE"
             )
         try:
             replace_file(path, "".join(json.dumps(turn, ensure_ascii=False) + "\n" for turn in self.turns))
         except OSError as error:
-            raise InputError(f"it cannot be written: {error.strerror}", where=name, fix="/save ANOTHER") from None
-        self._tell(f"{len(self.turns):,} questions and answers are in {path}")
+            raise InputError(f"cannot write the file: {error.strerror}", where=name, fix="/save ANOTHER") from None
+        self._tell(f"Saved {len(self.turns):,} questions and answers to {path}")
 
     def help(self, _: str) -> None:
         self._tell(HELP)
@@ -156,7 +156,7 @@ class Chat:
 
     @contextmanager
     def _interrupts(self) -> Iterator[None]:
-        """Ctrl-C stops an answer, or takes back what is being typed, and never ends the program."""
+        """Ctrl-C stops an answer or clears the line being typed, and never ends the program."""
 
         def interrupted(number: int, frame: object) -> None:
             if self.stop is None:
@@ -180,22 +180,22 @@ _COMMANDS = {
 
 
 def told(answer: Answer, seconds: float) -> str:
-    """One line on how an answer came to be."""
-    ends = {"end": "", "length": ", cut after --max-new-tokens", "positions": ", cut: no position is left"}
+    """One line about an answer: tokens, speed, and why it ended."""
+    ends = {"end": "", "length": ", cut at --max-new-tokens", "positions": ", cut at the context length"}
     rate = answer.answer_tokens / max(seconds, 1e-9)
-    return f"({answer.answer_tokens:,} tokens, {rate:.0f} a second{ends.get(answer.finish, ', stopped')})"
+    return f"({answer.answer_tokens:,} tokens, {rate:.0f} tokens/s{ends.get(answer.finish, ', stopped')})"
 
 
 def chat(options: ModelOptions) -> None:
-    """Talks in the terminal until the person leaves.
+    """Runs the interactive chat until the user quits.
 
     Raises:
-        InputError: whatever is wrong with the options or the model.
+        InputError: invalid options or model.
     """
     import readline  # noqa: F401 - input() then knows arrows and history
 
     options.check()
     console = make_console()
     loaded, settings = options.load(console)
-    console.print(f"{loaded.name} ({loaded.place}); /help tells what there is", style="dim", markup=False)
+    console.print(f"{loaded.name} ({loaded.place}); type /help for commands", style="dim", markup=False)
     Chat(loaded, settings, console).run()

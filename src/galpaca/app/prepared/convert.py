@@ -1,4 +1,4 @@
-"""``galpaca prepare --weights``: a folder of PyTorch's own format, written as safetensors."""
+"""``galpaca prepare --weights``: converts a folder of PyTorch ``.bin`` weights to safetensors."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 
 def convert_folder(folder: Path, out: Path | None) -> None:
-    """Writes the ``.bin`` weights of a folder as safetensors: beside them, or in a prepared folder elsewhere.
+    """Converts the ``.bin`` weights of a folder to safetensors, in place or into another folder.
 
     Raises:
-        InputError: there are none, they are damaged or more than weights, they do not fit ``config.json``; ``out``
-            holds something else.
+        InputError: no ``.bin`` files; they are damaged, contain more than weights, or do not match ``config.json``;
+            ``out`` contains something else.
     """
     console = make_console()
     if not folder.is_dir():
-        raise InputError("there is no such folder", where=folder, fix="--weights FOLDER with pytorch_model*.bin files")
+        raise InputError("no such folder", where=folder, fix="--weights FOLDER with pytorch_model*.bin files")
     source = pickled_source(folder)
     if not source["files"]:
-        has_what = "it has safetensors, and can be used as it is" if has_safetensors(folder) else ""
+        has_what = "it already has safetensors and can be used as is" if has_safetensors(folder) else ""
         raise InputError("the folder has no pytorch_model*.bin", where=folder, why=has_what, fix="--weights FOLDER")
     if out is None or out.resolve() == folder.resolve():
         out, is_new = folder, _convert_in_place(folder, console)
@@ -84,9 +84,9 @@ def _refuse_foreign_weights(folder: Path) -> None:
     """Safetensors that this command did not make are not to be overwritten."""
     if has_safetensors(folder) and not (folder / CHECKSUMS).exists():
         raise InputError(
-            "the folder has safetensors already, and can be used as it is",
+            "the folder already has safetensors and can be used as is",
             where=folder,
-            fix="model.path=FOLDER; --out FOLDER converts the .bin files all the same",
+            fix="model.path=FOLDER; to convert the .bin files anyway, use --out FOLDER",
         )
 
 
@@ -98,7 +98,7 @@ def _refuse_foreign_files(out: Path, folder: Path) -> None:
     foreign = sorted(path.name for path in out.iterdir() if path.name not in known) if out.exists() else []
     if foreign:
         raise InputError(
-            f"the folder holds something else: {', '.join(foreign[:3])}", where=out, fix="--out with a new folder"
+            f"the folder contains other files: {', '.join(foreign[:3])}", where=out, fix="choose a new folder for --out"
         )
 
 

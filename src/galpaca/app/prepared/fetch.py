@@ -1,4 +1,4 @@
-"""Prepared folders of models and tokenizers: fetched from the Hub, or converted, once and verified."""
+"""Prepared folders of models and tokenizers: downloaded or converted once, and verified."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def model_folder(spec: ModelSpec, root: Path) -> Path:
-    """Where the prepared model of a Hub id or of a folder of ``.bin`` files is, or would be."""
+    """The prepared folder of a Hub id or of a folder of ``.bin`` files, whether or not it exists."""
     assert spec.path is not None
     if is_hub_id(spec.path):
         return root / ".cache" / "models" / hub_name(spec.path, spec.revision)
@@ -43,16 +43,16 @@ def tokenizer_folder(hub_id: str, root: Path) -> Path:
 
 
 def make_model(spec: ModelSpec, root: Path, console: Console, *, thorough: bool = False) -> bool:
-    """Makes the prepared folder of a model, unless it is there.
+    """Creates the prepared folder of a model unless it exists.
 
     Args:
-        thorough: read all files of one that is there.
+        thorough: verify every file of an existing one.
 
     Returns:
-        Whether it was made now.
+        Whether it was created by this call.
 
     Raises:
-        InputError: it cannot be had, or its weights are damaged or more than weights.
+        InputError: it cannot be obtained, or its weights are damaged or contain more than weights.
     """
     assert spec.path is not None
     path = spec.path
@@ -73,14 +73,14 @@ def make_model(spec: ModelSpec, root: Path, console: Console, *, thorough: bool 
 
 
 def make_tokenizer(hub_id: str, root: Path, *, thorough: bool = False) -> bool:
-    """The same for a tokenizer of its own."""
+    """The same for a separate tokenizer."""
     return make_folder(
         tokenizer_folder(hub_id, root), lambda partial: _fill_tokenizer(partial, hub_id), thorough=thorough
     )
 
 
 def pickled_source(folder: Path) -> dict[str, Any]:
-    """A folder of ``.bin`` files as it is now, by what changes when they do."""
+    """Identifies the current state of a folder of ``.bin`` files by their sizes and modification times."""
     from galpaca.model.pickled_weights import pickled_files
 
     files = {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in pickled_files(folder)}
@@ -88,7 +88,7 @@ def pickled_source(folder: Path) -> dict[str, Any]:
 
 
 def fill_from_pickled(partial: Path, folder: Path, console: Console, *, weights_only: bool = False) -> Filled:
-    """Converts a folder of ``.bin`` files; its configuration and tokenizer go along unless told otherwise."""
+    """Converts a folder of ``.bin`` files; copies its configuration and tokenizer unless ``weights_only``."""
     if not weights_only:
         copy_small_files(folder, partial)
     source = pickled_source(folder)
@@ -109,13 +109,13 @@ def _fill_from_hub(partial: Path, hub_id: str, revision: str | None, needs_token
 def _whole_snapshot(
     hub_id: str, revision: str | None, needs_tokenizer: bool, console: Console
 ) -> tuple[Path, dict[str, FileFacts]]:
-    """A model in the Hub's cache with all its files, each read and compared with the checksum that the Hub gave.
+    """A complete model in the Hub cache, every file verified against the Hub's checksum.
 
     Returns:
-        Its folder, and what was found of its weight files.
+        Its folder, and size and checksum of its weight files.
 
     Raises:
-        InputError: it cannot be downloaded, or arrives damaged.
+        InputError: the download fails or is corrupted.
     """
     snapshot = cached_snapshot(hub_id, revision)
     if snapshot and can_be_prepared(snapshot, needs_tokenizer):
@@ -123,20 +123,20 @@ def _whole_snapshot(
         if not damaged:
             return snapshot, facts
         for path in damaged:
-            console.print(f"[yellow]warning:[/yellow] {path} is damaged and is downloaded again")
+            console.print(f"[yellow]warning:[/yellow] {path} is damaged; downloading it again")
         drop_from_cache(damaged)
     snapshot = download(hub_id, revision, weights=True)
     if not can_be_prepared(snapshot, needs_tokenizer):
         raise InputError(
-            "it lacks weights, a configuration or a tokenizer",
+            "weights, config.json or tokenizer missing",
             where=hub_id,
             why=f"{snapshot} has {', '.join(sorted(path.name for path in snapshot.iterdir())) or 'nothing'}",
-            fix="name a model of the kind OPT; model.tokenizer=FOLDER_OR_HUB_ID if it has no tokenizer",
+            fix="use an OPT model; set model.tokenizer=FOLDER_OR_HUB_ID if it has no tokenizer",
         )
     facts, damaged = _read_weights(snapshot)
     problems = Problems()
     for path in damaged:
-        problems.add("the file arrived damaged", where=path, fix="try again")
+        problems.add("the downloaded file is corrupted", where=path, fix="try again")
     drop_from_cache(damaged)
     problems.raise_any()
     return snapshot, facts
@@ -149,7 +149,7 @@ def can_be_prepared(snapshot: Path, needs_tokenizer: bool) -> bool:
 
 
 def _read_weights(snapshot: Path) -> tuple[dict[str, FileFacts], list[Path]]:
-    """What is found of the weight files, and which of them are not what the Hub gave."""
+    """Size and checksum of the weight files, and those that differ from the Hub's checksum."""
     paths = _weight_paths(snapshot)
     facts = facts_of(paths)
     return facts, [path for path in paths if known_sha256(path) not in (None, facts[path.name].sha256)]
@@ -178,5 +178,5 @@ def _convert(folder: Path, partial: Path, console: Console) -> dict[str, FileFac
     from galpaca.model.pickled_weights import convert, pickled_files
 
     num_files = len(pickled_files(folder))
-    with counting(console, "writing the weights as safetensors", num_files) as progress:
+    with counting(console, "converting weights to safetensors", num_files) as progress:
         return convert(folder, partial, progress)

@@ -1,4 +1,4 @@
-"""Prepared folders: made once by one process, whole or absent, with a checksum of every file."""
+"""Prepared folders: created once by one process, complete or absent, with a checksum of every file."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ CHECKSUMS = "checksums.json"
 
 @dataclass(frozen=True)
 class Checksums:
-    """What ``checksums.json`` says.
+    """The content of ``checksums.json``.
 
     Attributes:
-        files: size and SHA-256 by name.
-        source: where they come from.
+        files: size and SHA-256 of each file, by name.
+        source: where the files come from.
     """
 
     files: Mapping[str, FileFacts]
@@ -37,7 +37,7 @@ class Checksums:
 
 
 def read_checksums(folder: Path) -> Checksums | None:
-    """None where there are none, or where they are damaged themselves."""
+    """Reads ``checksums.json``; None if it is missing or damaged."""
     try:
         content = unsealed((folder / CHECKSUMS).read_text(encoding="utf-8"))
         return Checksums({name: FileFacts(**facts) for name, facts in content["files"].items()}, content["source"])
@@ -50,8 +50,8 @@ class Filled:
     """What a folder was filled with.
 
     Attributes:
-        source: where it came from.
-        facts: of files that have been read in full already; the others are read for it.
+        source: where the files come from.
+        facts: size and checksum of files already read in full; the others are read for it.
     """
 
     source: Mapping[str, Any]
@@ -65,21 +65,21 @@ def make_folder(
     thorough: bool = False,
     still_right: Callable[[Checksums], bool] = lambda found: True,
 ) -> bool:
-    """Makes a prepared folder, unless it is there.
+    """Creates a prepared folder unless it exists.
 
-    One process works while others that ask for the same folder wait. It appears by a rename, so that it is whole or
+    One process works while others that need the same folder wait. The folder appears by a rename, so it is complete or
     absent even on file systems without locks.
 
     Args:
-        fill: writes the files into the folder that it is given.
-        thorough: read all files of a folder that is there, and make it again if one is damaged.
-        still_right: whether a folder that is there is of the source as it is now.
+        fill: writes the files into the given folder.
+        thorough: verify every file of an existing folder, and create it again if one is damaged.
+        still_right: whether an existing folder matches the current source.
 
     Returns:
-        Whether it was made now.
+        Whether it was created by this call.
 
     Raises:
-        InputError: it cannot be written; or whatever ``fill`` refuses.
+        InputError: it cannot be written, or ``fill`` raises one.
     """
 
     def is_there() -> bool:
@@ -94,15 +94,15 @@ def make_folder(
 
 def cannot_make(folder: Path, error: OSError) -> InputError:
     return InputError(
-        f"the folder cannot be made: {error.strerror or error}",
+        f"cannot create the folder: {error.strerror or error}",
         where=folder,
         why=str(error.filename or ""),
-        fix="make room or make it writable; run.root=FOLDER (or --out FOLDER) takes another place",
+        fix="free disk space or make it writable; or choose another place with run.root=FOLDER (or --out FOLDER)",
     )
 
 
 def write_checksums(folder: Path, filled: Filled) -> None:
-    """Of all files in the folder."""
+    """Writes ``checksums.json`` for all files in the folder."""
     unread = [path for path in sorted(folder.iterdir()) if path.name not in filled.facts]
     files = {**filled.facts, **facts_of(unread)}
     replace_file(folder / CHECKSUMS, Checksums(dict(sorted(files.items())), filled.source).to_json())

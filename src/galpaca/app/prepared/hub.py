@@ -1,4 +1,4 @@
-"""What of the Hugging Face Hub is on this machine, and what is fetched from there."""
+"""Files from the Hugging Face Hub: those in the local cache, and those to download."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def is_hub_id(path: str) -> bool:
-    """As everywhere: a folder of that name comes first."""
+    """Whether a path is a Hub id; a folder of that name takes precedence."""
     return not Path(path).is_dir() and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) is not None and path[0] not in ".~"
 
 
@@ -39,19 +39,19 @@ def hub_name(hub_id: str, revision: str | None) -> str:
 
 
 def prepare_command() -> str:
-    """What prepares a run with the overrides of this process's command."""
+    """The ``galpaca prepare`` command with the overrides of this process."""
     return shlex.join(["galpaca", "prepare", *(given for given in sys.argv[1:] if "=" in given and given[0] != "-")])
 
 
 def is_offline() -> bool:
-    """Whether the environment forbids to ask the Hub."""
+    """Whether the environment disables access to the Hub."""
     from huggingface_hub.constants import is_offline_mode
 
     return is_offline_mode()
 
 
 def cached_snapshot(hub_id: str, revision: str | None) -> Path | None:
-    """The folder of a model or tokenizer in the Hub's cache, complete or not; nobody is asked."""
+    """The folder of a model or tokenizer in the Hub cache, complete or not; makes no request."""
     from huggingface_hub import try_to_load_from_cache
 
     for name in ("config.json", "tokenizer.json", "vocab.json"):
@@ -62,16 +62,16 @@ def cached_snapshot(hub_id: str, revision: str | None) -> Path | None:
 
 
 def download(hub_id: str, revision: str | None, *, weights: bool) -> Path:
-    """Downloads what is missing of a model, or of a tokenizer alone, into the Hub's cache.
+    """Downloads the missing files of a model, or of a tokenizer alone, into the Hub cache.
 
     Args:
         weights: also the configuration and the weights, as safetensors if the Hub has them.
 
     Returns:
-        Its folder there.
+        Its folder in the cache.
 
     Raises:
-        InputError: there is no such model, no right to it, or no network.
+        InputError: no such model, no access to it, or no network.
     """
     from huggingface_hub import HfApi, snapshot_download
 
@@ -85,9 +85,9 @@ def download(hub_id: str, revision: str | None, *, weights: bool) -> Path:
     except Exception as error:  # the library raises a dozen unrelated kinds
         reason = str(error).splitlines()[0] if str(error) else ""
         raise InputError(
-            f"it cannot be downloaded: {type(error).__name__}: {reason}",
+            f"download failed: {type(error).__name__}: {reason}",
             where=hub_id + (f" (revision {revision})" if revision else ""),
-            fix=f"check the name, the revision and the network; or {prepare_command()} where there is one",
+            fix=f"check the name, revision and network; or run {prepare_command()} with network access",
         ) from None
 
 
@@ -119,23 +119,23 @@ def small_files(folder: Path) -> list[Path]:
 
 
 def known_sha256(path: Path) -> str | None:
-    """What the Hub's cache says of a file in it, if it says anything."""
+    """The SHA-256 that the Hub cache records for a file, if any."""
     name = path.resolve().name
     return name if path.is_symlink() and _SHA256.fullmatch(name) else None
 
 
 def drop_from_cache(paths: Sequence[Path]) -> None:
-    """Removes files of the Hub's cache, so that they are downloaded again."""
+    """Removes files from the Hub cache, so that they are downloaded again."""
     for path in paths:
         path.resolve().unlink(missing_ok=True)
         path.unlink(missing_ok=True)
 
 
 def link_or_symlink(source: Path, place: Path) -> None:
-    """Gives a file of the Hub's cache a second name, at no cost of disk.
+    """Links to a file in the Hub cache, using no extra disk space.
 
-    A hard link stays when the cache is emptied. On another file system a symbolic link takes its place: a copy would
-    double what may be a quarter of a terabyte, and a cache that was emptied is told by the file's name.
+    A hard link survives when the cache is cleared. On another file system it is a symbolic link: a copy would double
+    what may be a quarter of a terabyte, and if the cache is cleared, the error names the file.
     """
     blob = source.resolve()
     try:

@@ -1,4 +1,4 @@
-"""What was prepared, where it is and since when, and what to type next."""
+"""What was prepared and where it is, and what to run next."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from galpaca.formatting import format_bytes
 if TYPE_CHECKING:
     from rich.console import Console
 
-_NEW, _WAS_THERE = "made now", "was there, and is whole"
+_NEW, _WAS_THERE = "created", "already there, verified"
 
 
 @dataclass(frozen=True)
 class Place:
-    """One thing that a run needs, where it is, and since when."""
+    """One thing that a run needs, its folder, and whether it was already there."""
 
     what: str
     folder: Path

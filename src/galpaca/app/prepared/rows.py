@@ -1,4 +1,4 @@
-"""Where the run's records come from: a file, a data set of the Hub as it was saved, or the Hub."""
+"""Where the run's records come from: a file, a saved Hub data set, or the Hub."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _ROWS = "rows.jsonl"
 
 
 def open_source(spec: DataSpec, root: Path) -> Source:
-    """Opens the records; nobody is asked about a data set that was saved.
+    """Opens the records; a saved data set needs no request to the Hub.
 
     Args:
-        root: below which data sets are saved.
+        root: folder that data sets are saved under.
 
     Raises:
-        InputError: they cannot be had.
+        InputError: they cannot be loaded.
     """
     if spec.path:
         return FileSource(Path(spec.path))
@@ -31,18 +31,18 @@ def open_source(spec: DataSpec, root: Path) -> Source:
 
 
 def rows_folder(spec: DataSpec, root: Path) -> Path:
-    """Where a data set of the Hub is saved, or would be."""
+    """The folder of a saved Hub data set, whether or not it exists."""
     return root / ".cache" / "rows" / f"{hub_name(str(spec.hub_id), spec.hub_revision)}--{spec.hub_split}"
 
 
 def make_rows(spec: DataSpec, root: Path) -> bool:
-    """Saves a data set of the Hub, unless it is there and whole.
+    """Saves a Hub data set unless an intact copy exists.
 
     Returns:
-        Whether it was saved now.
+        Whether it was saved by this call.
 
     Raises:
-        InputError: it cannot be had.
+        InputError: it cannot be loaded.
     """
 
     def fill(partial: Path) -> Filled:

@@ -1,4 +1,4 @@
-"""Where the run's model and tokenizer are on this machine, so that a run with all in its place asks nobody."""
+"""Finds the run's model and tokenizer on this machine; if they are there, no network is used."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LocalModel:
-    """The run's model as it is on this machine.
+    """The run's model on this machine.
 
     Attributes:
-        spec: the configuration's, with folders where that has Hub ids.
-        asked: the configuration's own.
-        commit: of the Hub, where known.
+        spec: the model configuration with Hub ids replaced by local folders.
+        asked: the model configuration as given.
+        commit: commit on the Hub, if known.
     """
 
     spec: ModelSpec
@@ -53,7 +53,7 @@ class LocalModel:
         return None if self.spec.path is None else Path(self.spec.path)
 
     def facts(self) -> dict[str, Any]:
-        """For ``run.json``: which weights these are, as far as is known without reading them."""
+        """Identifies the weights for ``run.json``, as far as possible without reading them."""
         from galpaca.model.folder_tensors import weight_files
 
         if self.folder is None:
@@ -72,36 +72,36 @@ class LocalModel:
         }
 
     def verify(self) -> int:
-        """Reads the files whose checksums are known, several at a time.
+        """Verifies the files whose checksums are known, several in parallel.
 
         Returns:
-            How many were read.
+            Number of files verified.
 
         Raises:
-            InputError: all that are missing, truncated or damaged, by name.
+            InputError: names all files that are missing, truncated or damaged.
         """
         if self.folder is None:
             return 0
         known, problems = _known_files(self.folder), Problems()
         for name, told in damages(self.folder, known).items():
-            why = "its size and checksum are known"
+            why = "its recorded size or checksum differs"
             problems.add(f"the file {told}", where=self.folder / name, why=why, fix=self._mended_by())
         problems.raise_any()
         return len(known)
 
     def _mended_by(self) -> str:
         if self.spec.path != self.asked.path:
-            return f"{prepare_command()} makes it again"
-        return f"galpaca prepare --weights {self.folder} makes it again from the .bin files, or copy the folder again"
+            return f"recreate it with {prepare_command()}"
+        return f"recreate it from the .bin files with galpaca prepare --weights {self.folder}, or copy the folder again"
 
 
 def local_model(config: Config, console: Console) -> LocalModel:
-    """Finds model and tokenizer: folders as they are, Hub ids prepared, or in the Hub's cache, or else fetched now.
+    """Finds model and tokenizer: local folders, prepared Hub ids, the Hub cache, or else downloads them.
 
-    One process fetches while the others wait. Nobody is asked about what is there.
+    One process downloads while the others wait. What is there needs no request to the Hub.
 
     Raises:
-        InputError: it is not there, and cannot be fetched.
+        InputError: it is not there and cannot be downloaded.
     """
     asked, store = config.model, Path(config.run.root)
     path, tokenizer, commit = asked.path, asked.tokenizer, None
@@ -114,7 +114,7 @@ def local_model(config: Config, console: Console) -> LocalModel:
 
 
 def _model(spec: ModelSpec, root: Path, console: Console) -> tuple[Path, str | None]:
-    """The model's folder, and its commit if it is the Hub's."""
+    """The model's folder, and its commit if it comes from the Hub."""
     assert spec.path is not None
     prepared, is_there = model_folder(spec, root), read_checksums(model_folder(spec, root))
     if not is_hub_id(spec.path):
@@ -150,9 +150,9 @@ def _tokenizer(hub_id: str, root: Path) -> Path:
 def _check_online(hub_id: str, key: str, what: str) -> None:
     if is_offline():
         raise InputError(
-            f"the {what} is not on this machine, and HF_HUB_OFFLINE forbids to fetch it",
+            f"the {what} is not on this machine, and HF_HUB_OFFLINE is set",
             where=hub_id,
-            fix=f"{prepare_command()} where there is a network (with HF_HUB_OFFLINE=0); or {key}=FOLDER",
+            fix=f"run {prepare_command()} with network access (and HF_HUB_OFFLINE=0); or {key}=FOLDER",
         )
 
 
@@ -161,7 +161,7 @@ def _commit(checksums: Checksums | None) -> str | None:
 
 
 def _known_files(folder: Path) -> Mapping[str, FileFacts]:
-    """What is known of files by name: of all files of a prepared folder, of weight files in the Hub's cache."""
+    """Known sizes and checksums by name: all files of a prepared folder, weight files of the Hub cache."""
     checksums = read_checksums(folder)
     if checksums is not None:
         return checksums.files

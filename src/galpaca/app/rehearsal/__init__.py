@@ -1,1 +1,1 @@
-"""``galpaca rehearse``: a run's life on its own machine, in minutes."""
+"""``galpaca rehearse``: a run from start to release on its own machine, in minutes."""

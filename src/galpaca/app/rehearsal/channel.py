@@ -1,6 +1,6 @@
-"""How the rehearsal's processes on all ranks tell each other what to do: files in a folder that all of them see.
+"""How the rehearsal's processes on all ranks communicate: files in a shared folder.
 
-The run folder is on such a file system anyway, and a process that only starts others needs no torch for it.
+The run folder is on a shared file system anyway, and a process that only launches others then needs no torch.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _ORDER = "order.json"
 
 @dataclass(frozen=True)
 class Order:
-    """What rank 0 tells the others to do.
+    """A command from rank 0 to the other ranks.
 
     Attributes:
-        number: from 1; a later one takes the place of those before.
-        to: the ids of those it is for, by rank. A file that an earlier rehearsal left behind names others.
+        number: counts from 1; a later order replaces earlier ones.
+        to: ids of the receivers, by rank; a file left by an earlier rehearsal names other ids.
         do: ``wait``, ``start``, ``kill`` or ``end``.
-        phase: to start.
-        code: to end with.
+        phase: the phase to start.
+        code: the exit code to end with.
     """
 
     number: int
@@ -41,13 +41,13 @@ class Order:
 
 @dataclass(frozen=True)
 class Report:
-    """What another rank answers.
+    """The reply of another rank.
 
     Attributes:
-        number: of the last order it has carried out.
-        code: of its process of the phase, once that has ended.
-        stopped: by a signal; it is gone.
-        id: of the sender.
+        number: number of the last order it carried out.
+        code: exit code of its process in this phase, once it has ended.
+        stopped: it was stopped by a signal and is gone.
+        id: id of the sender.
     """
 
     number: int = 0
@@ -57,18 +57,18 @@ class Report:
 
 
 class Channel:
-    """One rehearsal's folder.
+    """The communication folder of one rehearsal.
 
     Args:
-        place: where all rehearsals are.
-        launch: what tells this start by its launcher from others.
+        place: parent folder of all rehearsals.
+        launch: identifies this launch among others.
     """
 
     def __init__(self, place: Path, launch: str) -> None:
         self.folder = place / f".ranks-{launch}"
 
     def open(self) -> None:
-        """Makes the folder, on rank 0. What an earlier rehearsal has left is moved away first."""
+        """Creates the folder, on rank 0, after removing what an earlier rehearsal left."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         if self.folder.exists():
             self.close()
@@ -85,18 +85,18 @@ class Channel:
         replace_file(self.folder / _ORDER, json.dumps(asdict(order)))
 
     def order(self, receiver: str) -> Order | None:
-        """The newest order, if it is for this one."""
+        """The newest order, if it is addressed to this receiver."""
         content = self._read(_ORDER)
         if content is None or receiver not in content["to"].values():
             return None
         return Order(**content)
 
     def report(self, rank: int, report: Report) -> None:
-        with suppress(FileNotFoundError):  # rank 0 has not opened the folder yet, and this is told again
+        with suppress(FileNotFoundError):  # rank 0 has not opened the folder yet; the report is sent again
             replace_file(self.folder / _name(rank), json.dumps(asdict(report)))
 
     def told(self, rank: int) -> Report | None:
-        """What a rank has reported last."""
+        """The last report of a rank."""
         content = self._read(_name(rank))
         return None if content is None else Report(**content)
 
@@ -114,7 +114,7 @@ def _name(rank: int) -> str:
 
 
 def launch_of(environment: Mapping[str, str]) -> str:
-    """The same on all ranks that one srun or torchrun has started."""
+    """An id of this launch, the same on all ranks that one srun or torchrun started."""
     slurm = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
     others = ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "MASTER_ADDR", "MASTER_PORT")
     names = slurm if slurm[0] in environment and "RANK" not in environment else others

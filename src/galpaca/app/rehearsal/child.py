@@ -1,4 +1,4 @@
-"""A rank's training as a process of its own, with all that it starts."""
+"""A rank's training as a separate process, with every process it starts."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _GONE_SECONDS = 30.0
 
 
 class Child:
-    """A process in a session of its own, so that it and those that Lightning starts along with it end together.
+    """A process in its own session, so that it ends together with the processes that Lightning launches.
 
     Args:
-        command: what to run.
-        environment: all of it.
-        log: what it says goes to the end of this file.
+        command: command line to run.
+        environment: its complete environment.
+        log: file that its output is appended to.
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
@@ -35,11 +35,11 @@ class Child:
             )
 
     def poll(self) -> int | None:
-        """Its exit code, negative where a signal ended it; None while it runs."""
+        """Its exit code, negative if a signal ended it; None while it runs."""
         return self._process.poll()
 
     def kill(self) -> None:
-        """Returns when it and all that it started are gone, and their memory with them."""
+        """Kills it and every process it started; returns when all are gone and their memory is free."""
         group = self._process.pid
         with suppress(ProcessLookupError):
             os.killpg(group, signal.SIGKILL)
@@ -50,7 +50,7 @@ class Child:
 
 
 def _has_members(group: int) -> bool:
-    """Whether a process of the group is alive; a zombie, whose parent has not asked for it yet, is not."""
+    """Whether a process of the group is alive; zombies do not count."""
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, _, its_group = entry.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[:3]

@@ -1,4 +1,4 @@
-"""The rehearsal's processes, one a rank, acting as one: rank 0 decides, the others follow."""
+"""Coordinates the rehearsal's processes, one per rank: rank 0 decides, the others follow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ANSWER_SECONDS = 60.0
 
 
 class Hand:
-    """One rank's process of the phase under way."""
+    """Runs one rank's process in the current phase."""
 
     def __init__(self, script: Script, rank: int) -> None:
         self.script, self.rank = script, rank
@@ -43,13 +43,13 @@ class Hand:
 
 
 class Crew:
-    """All ranks, as rank 0 sees them.
+    """Controls all ranks from rank 0.
 
     Args:
-        hand: of rank 0.
-        num_ranks: processes that were started as one rehearsal.
-        channel: to the others, if there are any.
-        interrupts: looked at while waiting.
+        hand: runs the process of rank 0.
+        num_ranks: number of processes launched as one rehearsal.
+        channel: channel to the other ranks.
+        interrupts: checked while waiting.
     """
 
     def __init__(self, hand: Hand, num_ranks: int, channel: Channel, interrupts: Interrupts) -> None:
@@ -60,7 +60,7 @@ class Crew:
 
     @property
     def poll_seconds(self) -> float:
-        """To sleep between two looks."""
+        """Seconds to sleep between two polls."""
         return _POLL_SECONDS if self.others else _POLL_SECONDS_ALONE
 
     @property
@@ -68,10 +68,10 @@ class Crew:
         return 1 + len(self.others)
 
     def gather(self) -> None:
-        """Returns when all are there.
+        """Waits for all ranks to arrive.
 
         Raises:
-            InputError: some do not come.
+            InputError: some ranks do not arrive in time.
         """
         if not self.others:
             return
@@ -82,9 +82,9 @@ class Crew:
             self.interrupts.check()
             if time.monotonic() > deadline:
                 raise InputError(
-                    f"{1 + len(found)} of {self.num_ranks} processes have come",
+                    f"only {1 + len(found)} of {self.num_ranks} processes arrived",
                     where=self.channel.folder,
-                    fix="srun galpaca rehearse ..., with one task for each GPU, and run.root where all nodes see it",
+                    fix="srun galpaca rehearse ..., with one task per GPU and run.root on a shared file system",
                 )
             time.sleep(_POLL_SECONDS)
         self._ids = {str(rank): report.id for rank, report in found.items()}
@@ -94,25 +94,25 @@ class Crew:
         self.hand.start(phase)
 
     def kill(self) -> None:
-        """Returns when no rank has a process any more."""
+        """Kills the processes of all ranks and waits until they are gone."""
         self._order("kill")
         self.hand.kill()
         self._wait_for_others()
 
     def codes(self) -> dict[int, int]:
-        """Exit codes of the phase's processes that have ended, by rank.
+        """Exit codes, by rank, of the processes that have ended in this phase.
 
         Raises:
             StoppedBySignal: another rank was stopped.
         """
         reports = self._reports()
         if any(report.stopped for report in reports.values()):
-            raise StoppedBySignal("the rehearsal is stopped: another of its processes got a signal")
+            raise StoppedBySignal("rehearsal stopped: another of its processes received a signal")
         told = {rank: report.code for rank, report in reports.items() if report.number == self._number}
         return {rank: code for rank, code in {0: self.hand.code(), **told}.items() if code is not None}
 
     def end(self, code: int) -> None:
-        """Lets all others end with this code, and returns when they have nothing here any more."""
+        """Ends all other ranks with this exit code, waits for them, and removes the channel."""
         self.hand.kill()
         if self._ids:
             self._order("end", code=code)
@@ -130,7 +130,7 @@ class Crew:
         return {rank: report for rank, report in found.items() if report is not None}
 
     def _wait_for_others(self) -> None:
-        """A rank that does not answer is lost with its node, and nobody waits for it for long."""
+        """Waits until every rank has answered or is stopped; gives up on ranks lost with their node."""
         deadline = time.monotonic() + _ANSWER_SECONDS
         while time.monotonic() < deadline:
             done = [r for r in self._reports().values() if r.stopped or r.number == self._number]
@@ -140,16 +140,16 @@ class Crew:
 
 
 def follow(hand: Hand, channel: Channel, interrupts: Interrupts, seconds: float) -> int:
-    """Does what rank 0 says until the end.
+    """Carries out the orders of rank 0 until the end.
 
     Args:
-        hand: of this rank.
-        channel: to rank 0.
-        interrupts: looked at all the time.
-        seconds: that the rehearsal may take; after some more, rank 0 is taken for lost.
+        hand: runs this rank's process.
+        channel: channel to rank 0.
+        interrupts: checked while waiting.
+        seconds: time limit of the rehearsal; some time after it, rank 0 is considered lost.
 
     Returns:
-        The exit code that rank 0 gives.
+        The exit code ordered by rank 0.
     """
     report = Report()
     deadline = time.monotonic() + _GATHER_SECONDS + seconds + _ANSWER_SECONDS
@@ -184,6 +184,6 @@ _DO: dict[str, Callable[[Hand, Order], None]] = {
 
 
 def _lost() -> GalpacaError:
-    error = GalpacaError("rank 0 of the rehearsal does not answer", fix="look at what its node says; try again")
+    error = GalpacaError("rank 0 of the rehearsal does not respond", fix="check the logs of its node; try again")
     error.of_one_rank = True
     return error

@@ -1,4 +1,4 @@
-"""Why a phase of a rehearsal has failed, from what its processes have said."""
+"""Why a phase of a rehearsal failed, from the logs of its processes."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class _Told:
 
 
 def failure(script: Script, phase: str, codes: Mapping[int, int]) -> BaseException:
-    """What to raise for a phase whose processes ended with these codes, not all of them 0.
+    """The error for a phase whose processes ended with these codes, at least one of them nonzero.
 
     Args:
-        phase: what was under way.
-        codes: by rank.
+        phase: description of the phase.
+        codes: exit codes by rank.
     """
     logs = {rank: script.log(rank) for rank in codes}
     texts = {rank: path.read_text(encoding="utf-8", errors="replace") for rank, path in logs.items() if path.is_file()}
@@ -33,7 +33,7 @@ def failure(script: Script, phase: str, codes: Mapping[int, int]) -> BaseExcepti
     rank = next(iter([*told, *(rank for rank, code in codes.items() if code)]))
     code = codes[rank] or next(code for code in codes.values() if code)
     if StoppedBySignal.exit_code in codes.values():
-        return StoppedBySignal(f"the rehearsal is stopped: {phase} got a signal")
+        return StoppedBySignal(f"rehearsal stopped: {phase} received a signal")
     if rank in told:
         kind = InputError if code == InputError.exit_code else GalpacaError
         prefix = "" if kind is InputError else "does not fit: "
@@ -41,10 +41,10 @@ def failure(script: Script, phase: str, codes: Mapping[int, int]) -> BaseExcepti
         return kind(f"{prefix}{told[rank].what}", where=logs[rank], why=why, fix=told[rank].fix)
     if code < 0:
         return GalpacaError(
-            f"does not fit: rank {rank} was ended by {signal.Signals(-code).name}",
+            f"does not fit: rank {rank} was terminated by {signal.Signals(-code).name}",
             where=logs[rank],
-            why=f"{phase}; the system does that where the host's memory is not enough",
-            fix="more memory for the job; checkpoint.asynchronous=false takes no copy in host memory",
+            why=f"{phase}; the system does that when host memory runs out",
+            fix="request more memory for the job, or checkpoint.asynchronous=false, which needs no copy in host memory",
         )
     last = "\n    ".join(_last_phase(texts.get(rank, "")).splitlines()[-_LAST_LINES:])
     return GalpacaError(f"failed: {phase} ended with code {code} on rank {rank}", where=logs[rank], why=last)
@@ -55,7 +55,7 @@ def _last_phase(log: str) -> str:
 
 
 def _told(text: str) -> _Told | None:
-    """The last error that a run has told, as ``GalpacaError`` writes them."""
+    """The last error in a log, as ``GalpacaError`` prints them."""
     lines = text.splitlines()
     begins = [i for i, line in enumerate(lines) if line.startswith(("error: ", "error on rank "))]
     if not begins:

@@ -1,4 +1,4 @@
-"""A rehearsal's figures, from the files that its run has written."""
+"""The measurements of a rehearsal, from the files of its run."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ Line = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured, and what follows for the whole run.
+    """What was measured, and the estimate for the whole run.
 
     Attributes:
-        device: by its maker's name.
-        ranks: processes that trained.
-        steps: taken.
-        peak_memory_bytes: the largest over ranks and steps.
-        device_memory_bytes: of one GPU, or of the machine.
-        tokens_per_second, mfu: over all ranks, warm-up left out; the latter only for GPUs whose peak is known.
-        start_seconds: from the command to the first step; None where the system does not tell.
-        load_seconds: of it, until the weights were in place.
-        resume_seconds: the same as ``start_seconds`` from the checkpoint; None where nothing was killed.
-        killed_after_step: None where the run ended before it could be killed.
-        checkpoint_bytes: of one.
-        stall_seconds, write_seconds: that training stood still for a checkpoint, and that it was being written.
-        last_checkpoint_seconds: for that of the last step, which the run waits for.
-        export_seconds, reload_seconds: of the released folder.
-        answer: of the model as it was loaded again; nonsense after so few steps.
-        disk_bytes, free_bytes: that the whole run will write and keep; free where it will.
-        num_steps, num_tokens: of the whole run.
-        run_seconds: of the whole run, by its parts.
+        device: device name.
+        ranks: number of ranks.
+        steps: steps taken.
+        peak_memory_bytes: peak memory, the maximum over ranks and steps.
+        device_memory_bytes: memory of one GPU, or of the machine.
+        tokens_per_second, mfu: over all ranks, without warm-up; MFU only for GPUs whose peak is known.
+        start_seconds: from the command to the first step; None if the system does not report it.
+        load_seconds: part of it spent loading weights.
+        resume_seconds: like ``start_seconds``, resuming from the checkpoint; None if nothing was killed.
+        killed_after_step: last step before the kill; None if the run ended before it could be killed.
+        checkpoint_bytes: size of a checkpoint.
+        stall_seconds, write_seconds: how long training waited for a checkpoint, and how long writing took.
+        last_checkpoint_seconds: time for the last step's checkpoint, which the run waits for.
+        export_seconds, reload_seconds: time to export and to reload the released folder.
+        answer: an answer of the reloaded model; nonsense after so few steps.
+        disk_bytes, free_bytes: disk space that the whole run will need, and free space there.
+        num_steps, num_tokens: steps and tokens of the whole run.
+        run_seconds: estimated time of the whole run, by part.
     """
 
     device: str
@@ -81,7 +81,7 @@ class Figures:
 
     @property
     def time(self) -> str:
-        """To ask SLURM for."""
+        """The time limit to request from SLURM."""
         return time_to_ask(self.run_seconds.total)
 
     def rows(self) -> list[tuple[str, str]]:
@@ -90,32 +90,32 @@ class Figures:
         hours = self.run_seconds.total / 3600
         return [
             ("machine", f"{self.ranks} x {self.device}"),
-            ("peak memory", f"{format_bytes(self.peak_memory_bytes)}{memory}, the fullest of {self.ranks}"),
-            ("speed", f"{self.tokens_per_second:,.0f} tokens a second"),
-            ("MFU", "not known for this machine" if self.mfu is None else f"{self.mfu:.1%}"),
-            ("start", f"{_seconds(self.start_seconds)} to the first step, {load} of it loading"),
-            ("save", self._save()),
-            ("kill", self._kill()),
-            ("export", f"{export}, loaded again in {again}"),
+            ("peak memory", f"{format_bytes(self.peak_memory_bytes)}{memory}, highest over ranks"),
+            ("speed", f"{self.tokens_per_second:,.0f} tokens/s"),
+            ("MFU", "unknown for this device" if self.mfu is None else f"{self.mfu:.1%}"),
+            ("start", f"{_seconds(self.start_seconds)} to the first step, of which {load} loading"),
+            ("checkpoint", self._save()),
+            ("kill and resume", self._kill()),
+            ("export", f"{export}, reloaded in {again}"),
             ("answer", repr(self.answer)),
             ("disk", f"the run will add {format_bytes(self.disk_bytes)}, {format_bytes(self.free_bytes)} are free"),
-            ("whole run", f"{hours:.2f} h for {self.num_steps:,} steps with {self.num_tokens:,} tokens"),
-            ("ask for", f"--time={self.time}"),
+            ("whole run", f"{hours:.2f} h for {self.num_steps:,} steps, {self.num_tokens:,} tokens"),
+            ("request", f"--time={self.time}"),
         ]
 
     def _save(self) -> str:
         waits, written = _seconds(self.stall_seconds), _seconds(self.write_seconds)
         size, last = format_bytes(self.checkpoint_bytes), _seconds(self.last_checkpoint_seconds)
-        return f"{size}: training waits {waits}, written in {written}; {last} for the last"
+        return f"{size}: training waits {waits}, writing takes {written}; {last} for the last one"
 
     def _kill(self) -> str:
         if self.killed_after_step is None:
-            return "not: it ended before"
-        return f"after step {self.killed_after_step}; going on took {_seconds(self.resume_seconds)} to the first step"
+            return "skipped: the run ended first"
+        return f"after step {self.killed_after_step}; {_seconds(self.resume_seconds)} to the first step after resuming"
 
 
 def read_figures(script: Script, lived: Lived) -> tuple[Figures, DiskNeed]:
-    """The figures of a rehearsal that has reached its end, and what the real run needs of the disk."""
+    """The measurements of a finished rehearsal, and the disk space that the real run needs."""
     folder, config = script.folder, script.config
     content = RunRecord(folder.record).content
     lines = list(read_metrics(folder.metrics))
@@ -158,7 +158,7 @@ def read_figures(script: Script, lived: Lived) -> tuple[Figures, DiskNeed]:
 
 
 def to_json(figures: Figures) -> dict[str, Any]:
-    """All figures, seconds of the whole run by its parts."""
+    """All measurements, with the seconds of the whole run by part."""
     content = {name: value for name, value in vars(figures).items() if name != "run_seconds"}
     whole = {**vars(figures.run_seconds), "total": figures.run_seconds.total}
     return {**content, "run_seconds": {name: round(value, 3) for name, value in whole.items()}, "time": figures.time}
@@ -196,7 +196,7 @@ def _run_time(
 
 
 def _times(every_steps: int | None, whole: Mapping[str, Any]) -> int:
-    """How often something is done after so many steps (by default at the ends of epochs), and after the last."""
+    """How often something happens every so many steps (default: each epoch), including after the last step."""
     return math.ceil(whole["steps"] / (every_steps or whole["steps_per_epoch"]))
 
 
@@ -210,7 +210,7 @@ def _num_checkpoints(config: Config, num_steps: int, steps_per_epoch: int, in_st
 
 
 def _by_start(steps: Sequence[Line], begins: Sequence[int]) -> list[list[Line]]:
-    """Steps by the start that made them; of those that were made twice, the later."""
+    """Steps grouped by the start that took them; of steps taken twice, the later one."""
     ends = [*begins[1:], len(steps) + 1]
     return [[line for line in steps if begin < line["step"] <= end] for begin, end in zip(begins, ends, strict=True)]
 
@@ -229,4 +229,4 @@ def _mfu(starts: Sequence[Sequence[Line]]) -> float | None:
 
 
 def _seconds(value: float | None) -> str:
-    return "not known" if value is None else f"{value:,.1f} s" if value >= 1 else f"{value:.2f} s"
+    return "unknown" if value is None else f"{value:,.1f} s" if value >= 1 else f"{value:.2f} s"

@@ -1,4 +1,4 @@
-"""Signals while a rehearsal has processes and files to take away."""
+"""Signal handling while a rehearsal has processes and files to clean up."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
 
 class Interrupts:
-    """Signals only set a flag, which the rehearsal looks at between two waits; so nothing is taken away in part."""
+    """Signals only set a flag that the rehearsal polls, so cleanup is never interrupted."""
 
     def __init__(self) -> None:
         self._asked: int | None = None
@@ -28,11 +28,13 @@ class Interrupts:
                 signal.signal(number, handler)
 
     def check(self) -> None:
-        """Raises:
-        StoppedBySignal: a signal came.
+        """Raises if a signal came.
+
+        Raises:
+            StoppedBySignal: a signal came.
         """
         if self._asked is not None:
-            told = f"the rehearsal is stopped by {signal.Signals(self._asked).name}"
+            told = f"rehearsal stopped by {signal.Signals(self._asked).name}"
             raise StoppedBySignal(told, self._asked)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

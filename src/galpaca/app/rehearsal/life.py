@@ -1,4 +1,4 @@
-"""The phases of a rehearsal: trained and killed, gone on to the end, loaded again."""
+"""The phases of a rehearsal: train and kill, resume to the end, reload."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _SETTLE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Lived:
-    """What the run's own files will not tell any more when it is over.
+    """Results of the phases that the run's own files do not keep.
 
     Attributes:
-        killed_after_step: that was the last in its metrics; None where it ended before it could be killed.
-        first_checkpoint: written beside the training; None in that case.
-        reload_seconds, answer: of the released folder.
+        killed_after_step: last step in the metrics at the kill; None if the run ended before it could be killed.
+        first_checkpoint: manifest of the checkpoint written during training; None in that case.
+        reload_seconds, answer: load time and an answer of the released folder.
     """
 
     killed_after_step: int | None
@@ -38,14 +38,14 @@ class Lived:
 
 
 class Life:
-    """The run, from its first start to its released folder.
+    """Runs all phases, from the first start to the released folder.
 
     Args:
         script: what to run.
-        crew: the processes that run it.
-        interrupts: looked at while waiting.
-        limit_seconds: after which a phase is taken for stuck, all of them together.
-        tell: takes a line for each phase.
+        crew: controls the processes of all ranks.
+        interrupts: checked while waiting.
+        limit_seconds: time limit of all phases together.
+        tell: receives a line for each phase.
     """
 
     def __init__(
@@ -55,9 +55,11 @@ class Life:
         self.limit_seconds, self._deadline = limit_seconds, time.monotonic() + limit_seconds
 
     def live(self) -> Lived:
-        """Raises:
-        InputError, GalpacaError: a phase failed; told with what its processes said.
-        StoppedBySignal: a signal came.
+        """Runs the phases.
+
+        Raises:
+            InputError, GalpacaError: a phase failed; shows what its processes logged.
+            StoppedBySignal: a signal came.
         """
         folder = self.script.folder
         first = f"phase 1 of 3: load, train on the {self.script.num_steps} longest steps, save after "
@@ -69,13 +71,13 @@ class Life:
             self.crew.kill()
             step = self._last_step()
             manifest = read_manifest(folder.checkpoint(folder.last_saved_step()))
-            self.tell(f"phase 2 of 3: killed after step {step}; go on from step {manifest.step}, save, export")
+            self.tell(f"phase 2 of 3: killed after step {step}; resume from step {manifest.step}, save, export")
             self.crew.start(2)
-            self._wait("phase 2 of 3: go on, save, export", lambda: False)
+            self._wait("phase 2 of 3: resume, save, export", lambda: False)
         else:
-            self.tell("phase 2 of 3: left out, since the run ended before it could be killed")
-        self.tell("phase 3 of 3: load the released folder and ask it")
-        seconds, answer = self._reload("phase 3 of 3: load the released folder and ask it")
+            self.tell("phase 2 of 3: skipped, because the run ended before it could be killed")
+        self.tell("phase 3 of 3: load the released folder and generate")
+        seconds, answer = self._reload("phase 3 of 3: load the released folder and generate")
         return Lived(step, manifest, seconds, answer)
 
     def _may_be_killed(self) -> bool:
@@ -86,10 +88,10 @@ class Life:
         return max((line["step"] for line in read_metrics(self.script.folder.metrics)), default=0)
 
     def _wait(self, phase: str, until: Callable[[], bool]) -> bool:
-        """Waits for a condition, or for the end of all ranks' processes.
+        """Waits for a condition, or until the processes of all ranks have ended.
 
         Returns:
-            Whether the condition came first.
+            Whether the condition was met first.
         """
         while len(codes := self.crew.codes()) < self.crew.num_ranks:
             self._check(phase)
@@ -113,10 +115,10 @@ class Life:
         self.interrupts.check()
         if time.monotonic() > self._deadline:
             raise GalpacaError(
-                f"failed: the rehearsal takes longer than {self.limit_seconds / 60:g} minutes",
+                f"failed: the rehearsal took longer than {self.limit_seconds / 60:g} minutes",
                 where=self.script.log(0),
-                why=f"{phase} is under way",
-                fix="see what its log says last; --minutes gives it more",
+                why=f"it was in {phase}",
+                fix="check the end of its log; raise the limit with --minutes",
             )
 
     def _reload(self, phase: str) -> tuple[float, str]:
@@ -132,6 +134,6 @@ class Life:
         finally:
             child.kill()
         if code:
-            raise failure(script, phase, {0: min(code, GalpacaError.exit_code)})  # no mistake of the user's
+            raise failure(script, phase, {0: min(code, GalpacaError.exit_code)})  # not a user error
         content = json.loads(out.read_text(encoding="utf-8"))
         return content["seconds"], content["answer"]

@@ -1,4 +1,4 @@
-"""The released folder loaded as its users will, and asked: a process of its own, since it needs the memory."""
+"""Loads the released folder as users will, and generates an answer: a separate process, for its memory."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _MAX_NEW_TOKENS = 16
 
 
 def command(model: Path, out: Path) -> list[str]:
-    """What to run.
+    """The command to run.
 
     Args:
         model: the released folder.
-        out: a JSON file to be, with ``seconds`` and ``answer``.
+        out: output JSON file, with ``seconds`` and ``answer``.
     """
     return [sys.executable, "-m", __name__, str(model), str(out)]
 

@@ -1,4 +1,4 @@
-"""What a rehearsal runs: the run's own command, a few keys changed."""
+"""What a rehearsal runs: the run's own command with a few keys changed."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _FIRST_PORT = 15000
 
 @dataclass(frozen=True)
 class Script:
-    """The rehearsal of one run.
+    """The plan of one run's rehearsal.
 
     Attributes:
-        config: of the real run.
-        overrides: that it is composed of.
-        num_steps: to take.
+        config: configuration of the real run.
+        overrides: overrides that it was composed from.
+        num_steps: number of steps to take.
     """
 
     config: Config
@@ -35,12 +35,12 @@ class Script:
 
     @property
     def place(self) -> Path:
-        """Where all rehearsals are."""
+        """Parent folder of all rehearsals."""
         return Path(self.config.run.root) / _PLACE
 
     @property
     def home(self) -> Path:
-        """What the rehearsal writes, and removes in the end."""
+        """The rehearsal's own folder, removed at the end."""
         return self.place / self._flat_name
 
     @property
@@ -49,7 +49,7 @@ class Script:
 
     @property
     def folder(self) -> RunFolder:
-        """The rehearsal's run."""
+        """Run folder of the rehearsal."""
         return RunFolder(Path(self.config.run.root), f"{_PLACE}/{self._flat_name}/run")
 
     @property
@@ -63,7 +63,7 @@ class Script:
 
     @property
     def command(self) -> list[str]:
-        """The same for all phases: the second goes on where the first was killed."""
+        """The training command, the same in all phases: the second resumes where the first was killed."""
         kept = [override for override in self.overrides if not re.match(r"[+~]*logger[.=]", override)]
         changed = [
             f"run.name='{self.folder.name}'",
@@ -88,16 +88,18 @@ class Script:
 
 
 def check_name(config: Config) -> None:
-    """Raises:
-    InputError: the real run's folder would be that of rehearsals, or is no name.
+    """Checks that the real run does not use the folder of rehearsals.
+
+    Raises:
+        InputError: it does, or its name is invalid.
     """
     name = RunFolder(Path(config.run.root), config.run.name).name
     if name.partition("/")[0] == _PLACE:
-        raise InputError(f"{_PLACE}/ is for rehearsals", where="run.name", fix="run.name=ANOTHER")
+        raise InputError(f"{_PLACE}/ is reserved for rehearsals", where="run.name", fix="run.name=ANOTHER")
 
 
 def environment_of(phase: int, environment: Mapping[str, str]) -> dict[str, str]:
-    """The launcher's variables, with a port of this phase's own: that of a killed process may still be taken."""
+    """The launcher's variables with a separate port per phase: a killed process's port may still be in use."""
     found = {**environment, "GALPACA_MAX_REQUEUES": "0"}  # a rehearsal's run does not bring its job back
     port = found.get("MASTER_PORT")
     if port is None and "SLURM_JOB_ID" in found:
@@ -115,5 +117,5 @@ _OF_LAUNCHERS = re.compile(r"(RANK|WORLD_SIZE|LOCAL_|GROUP_|ROLE_|NODE_RANK|MAST
 
 
 def environment_alone() -> dict[str, str]:
-    """For a process that is no rank."""
+    """The environment of a process that is not a rank."""
     return {name: value for name, value in os.environ.items() if not _OF_LAUNCHERS.match(name)}

@@ -1,4 +1,4 @@
-"""When checkpoints are taken, and when they count."""
+"""When checkpoints are taken, and when they are committed."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from galpaca.training.strategies import StepStrategy
 
 @dataclass(frozen=True)
 class Cadence:
-    """After which steps a checkpoint is taken, beside the last one and that of a stop.
+    """After which steps to take a checkpoint, besides the last step and a stop.
 
     Attributes:
-        every_steps: steps between two.
-        every_minutes: or as soon as the last one is that old.
-        every_epoch_steps: or at the end of an epoch, which has so many steps.
+        every_steps: steps between checkpoints.
+        every_minutes: also when the last checkpoint is this old.
+        every_epoch_steps: steps of an epoch, if checkpoints are also taken at the end of each.
     """
 
     every_steps: int | None
@@ -45,23 +45,23 @@ class Cadence:
 
 
 class Checkpointer(L.Callback):
-    """Takes checkpoints, lets them be written beside the training, and makes them count when all ranks have written.
+    """Takes checkpoints, has them written asynchronously, and commits them when all ranks have written.
 
     Ranks tell each other along with the figures of their steps, which costs no collective of its own.
 
     Args:
-        folder: the run's.
+        folder: run folder.
         store: this rank's side of the writing.
         consensus: of the ranks: whether they stop, and whether all have written.
         metrics: whose lines must be on disk before a checkpoint counts.
-        file: where those lines go; None on ranks other than 0.
-        num_steps: of the whole run.
-        cadence: when.
-        retention: which stay.
-        asynchronous: train on while a checkpoint is written.
-        recipe: the run's, for the manifest.
-        shapes: of the model's parameters, for the manifest.
-        tell: takes figures of a checkpoint that counts, on rank 0.
+        file: file of those lines; None on ranks other than 0.
+        num_steps: steps of the whole run.
+        cadence: when to take checkpoints.
+        retention: which checkpoints to keep.
+        asynchronous: continue training while a checkpoint is written.
+        recipe: recipe of the run, for the manifest.
+        shapes: shapes of the model's parameters, for the manifest.
+        tell: receives metrics of each committed checkpoint, on rank 0.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Checkpointer(L.Callback):
             self.finish(trainer)
         else:
             self.save(trainer, step, wait=True)
-        told = f"stopped in the validation after step {step}, which is saved; going on begins with that validation"
+        told = f"stopped in the validation after step {step}, which is saved; resuming starts with that validation"
         raise StoppedBySignal(told, stop, agreed=True)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
@@ -128,8 +128,8 @@ class Checkpointer(L.Callback):
         """Takes a checkpoint on all ranks together.
 
         Args:
-            step: that has just been made.
-            wait: until it counts.
+            step: step that was just taken.
+            wait: wait until it is committed.
         """
         began = time.perf_counter()
         self.store.background.wait()  # where the one before is still being written
@@ -155,17 +155,17 @@ class Checkpointer(L.Callback):
         self.metrics.restart_clock(trainer)
 
     def finish(self, trainer: L.Trainer) -> None:
-        """Returns when the checkpoint under way counts."""
+        """Waits until the checkpoint in progress is committed."""
         for _ in ("the ranks' files", "the commit"):
             self.store.background.wait()
             self.metrics.flush(trainer, share=True)
             self._settle(trainer)
 
     def go_back(self, trainer: L.Trainer) -> int:
-        """Puts weights and moments of the newest checkpoint in their places, on all ranks together.
+        """Restores weights and moments of the newest checkpoint, on all ranks together.
 
         Returns:
-            Its step; 0 where there is none, and nothing is changed.
+            Its step; 0 if there is none, in which case nothing changes.
         """
         strategy = cast(StepStrategy, trainer.strategy)
         step = int(strategy.broadcast(self.folder.last_saved_step()))
@@ -204,16 +204,16 @@ class Checkpointer(L.Callback):
         failed = next(rank for rank, has_failed in enumerate(self._failed.ranks) if has_failed)
         reason, full = trainer.strategy.broadcast(_reason(self.store.background.error), src=failed)
         steps = self.folder.saved_steps()
-        mend = "make room" if full else "see to the disk"
+        mend = "free disk space" if full else "check the disk"
         if trainer.is_global_zero:
             self.folder.remove_partial()
         raise GalpacaError(
-            f"a checkpoint cannot be written: {reason}",
+            f"cannot write a checkpoint: {reason}",
             where=self.folder.checkpoints,
-            why=f"the last one that counts is that of step {steps[-1]}" if steps else "there is none before it",
-            fix=f"{mend}, and the same command goes on from there"
+            why=f"the last complete checkpoint is step {steps[-1]}" if steps else "there is no earlier checkpoint",
+            fix=f"{mend}, then rerun the command to resume from it"
             if steps
-            else f"{mend}, and start again; or run.root=FOLDER on another disk",
+            else f"{mend} and start again, or set run.root=FOLDER on another disk",
         )
 
     def _is_time_up(self) -> bool:
@@ -225,6 +225,6 @@ class Checkpointer(L.Callback):
 
 
 def _reason(error: Exception | None) -> tuple[str, bool]:
-    """In words, and whether there is no room."""
+    """The reason in words, and whether the disk is full."""
     told = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
     return told, getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)

@@ -42,8 +42,8 @@ class Snapshot:
     """A rank's file to be: tensors and their values in the same order.
 
     Args:
-        parts: of this rank.
-        optimizer: whose moments are saved too, if it has updated anything yet.
+        parts: parameter parts of this rank.
+        optimizer: optimizer whose moments are saved too, if it has made an update.
     """
 
     def __init__(self, parts: Sequence[Part], optimizer: Optimizer) -> None:
@@ -63,7 +63,7 @@ class Snapshot:
         """Copies all values to the host and returns when they are there: what comes after does not show.
 
         Args:
-            buffer: of the snapshot before, which is used again where it fits.
+            buffer: buffer of the previous snapshot, reused if it fits.
         """
         num_bytes = sum(entry.num_bytes for entry in self.entries)
         on_gpu = any(values.is_cuda for _, values in self._tensors)

@@ -34,8 +34,8 @@ class CheckpointStore:
     """Writes and reads this rank's files.
 
     Args:
-        weights: what a run begins from that has no checkpoint yet; None where it has one.
-        shapes: of the model's parameters.
+        weights: initial weights of a run without a checkpoint; None if it has one.
+        shapes: shapes of the model's parameters.
     """
 
     def __init__(self, weights: TensorSource | None, shapes: Shapes) -> None:
@@ -57,17 +57,17 @@ class CheckpointStore:
         *,
         beside: bool,
     ) -> None:
-        """Begins to write what this rank holds.
+        """Starts writing what this rank holds.
 
         Args:
-            folder: for the files of all ranks; made where it is not there yet.
-            step: after which they are taken.
+            folder: folder for the files of all ranks; created if missing.
+            step: step after which they are saved.
             state: what else Lightning keeps; rank 0 writes it.
-            parts: of this rank.
-            optimizer: whose moments are saved.
-            rank: this one.
-            beside: training goes on meanwhile, so that all is copied to host memory first. Else it is written from
-                where it is, and the caller waits.
+            parts: parameter parts of this rank.
+            optimizer: optimizer whose moments are saved.
+            rank: this rank.
+            beside: training continues meanwhile, so everything is first copied to host memory. Otherwise it is
+                written from where it is, and the caller waits.
         """
         self.background.wait()  # it writes from the buffer
         snapshot = Snapshot(parts, optimizer)
@@ -77,11 +77,11 @@ class CheckpointStore:
         self.background.start(partial(self._write, folder, step, snapshot, rank, text if rank == 0 else None))
 
     def load(self, checkpoint: Path, parts: Sequence[Part], optimizer: Optimizer) -> dict[str, Any]:
-        """Puts weights and moments in their places.
+        """Restores weights and moments.
 
         Args:
-            checkpoint: of step 0 stands for the first weights, which no checkpoint holds.
-            parts: of this rank.
+            checkpoint: checkpoint folder; that of step 0 stands for the initial weights, which no checkpoint contains.
+            parts: parameter parts of this rank.
             optimizer: has made no update yet.
 
         Returns:
@@ -105,7 +105,7 @@ class CheckpointStore:
             {name: tuple(shape) for name, shape in manifest.parameters.items()},
             self.shapes,
             checkpoint,
-            "it is another model's checkpoint: move it away, and the one before is taken",
+            "it belongs to another model: move it away to resume from the previous one",
         )
         fill(parts, CheckpointTensors(checkpoint, manifest, WEIGHT))
         state: dict[str, Any] = json.loads((checkpoint / TRAINER).read_text(encoding="utf-8"))
@@ -124,7 +124,7 @@ class CheckpointStore:
         self._buffer = None
 
     def refusal(self, folder: Path, rank: int) -> str:
-        """Why this rank cannot write in a folder; empty if it can."""
+        """Why this rank cannot write to a folder; empty if it can."""
         probe = folder / f".probe-{rank}-{os.getpid()}"
         try:
             folder.mkdir(exist_ok=True)
@@ -154,8 +154,8 @@ def _state_text(state: Mapping[str, Any], optimizer: Optimizer) -> str:
         return json.dumps(kept, indent=1) + "\n"
     except TypeError as error:
         raise GalpacaError(
-            f"a callback or logger keeps a state that is not JSON: {error}",
+            f"the state of a callback or logger is not JSON: {error}",
             where="callbacks",
-            why="a checkpoint holds tensors of the model and the optimizer, and JSON",
+            why="a checkpoint contains only tensors of the model and optimizer, and JSON",
             fix="return numbers, text, lists and mappings from its state_dict",
         ) from None

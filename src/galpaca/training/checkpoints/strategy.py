@@ -67,7 +67,7 @@ class CheckpointingStrategy(Strategy):
         """Puts in place what the run begins from.
 
         Args:
-            checkpoint_path: that of rank 0 counts, which has looked whether it is whole.
+            checkpoint_path: rank 0's value counts, since rank 0 has verified it.
             weights_only: not used.
         """
         assert self.store is not None
@@ -93,7 +93,7 @@ class CheckpointingStrategy(Strategy):
             failure.of_one_rank = True
             raise failure
         if count:
-            raise InputError(f"{count} of the run's processes cannot read it", where=path, why="see what they say")
+            raise InputError(f"{count} of the run's processes cannot read it", where=path, why="check their logs")
         return state
 
     def _sum(self, number: int) -> int:
@@ -109,7 +109,7 @@ class CheckpointingStrategy(Strategy):
             raise InputError(
                 f"{count} of the run's processes cannot write checkpoints",
                 where=f"{folder} on {socket.gethostname()}",
-                why=refusal or "another node does not see the folder, or may not write in it",
+                why=refusal or "another node cannot see the folder or has no write permission",
                 fix="run.root=FOLDER on a file system that all nodes share",
             )
 
@@ -121,8 +121,8 @@ class CheckpointingStrategy(Strategy):
         expected = sum(math.prod(shape) for shape in self.store.shapes.values())
         if total != expected:
             raise GalpacaError(
-                f"the ranks hold {total:,} parameters of {expected:,}",
+                f"the ranks hold {total:,} of {expected:,} parameters",
                 where="strategy",
-                why="this version of torch shards models in a way that galpaca does not know",
-                fix="a version of torch from pyproject.toml, or strategy=ddp",
+                why="this version of torch shards models in a way that galpaca does not support",
+                fix="use a torch version from pyproject.toml, or strategy=ddp",
             )

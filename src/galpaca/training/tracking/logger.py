@@ -77,7 +77,7 @@ class WandbLogger(Logger):
         """Logs a table of sample answers, unless W&B has one of this step or a later one.
 
         Args:
-            rows: with ``instruction``, ``answer``, and perhaps ``input`` and ``category``.
+            rows: rows with ``instruction``, ``answer``, and optionally ``input`` and ``category``.
         """
         table = self._tables.table(step, rows)
         self._try("sample answers", lambda session: session.send_samples(step, table))
@@ -105,7 +105,7 @@ class WandbLogger(Logger):
 
         Args:
             exit_code: other than 0 for a run that has failed or comes back.
-            seconds: to wait for, some less than a minute by default.
+            seconds: how long to wait; default: somewhat less than a minute.
         """
         if self._closed:
             return
@@ -115,7 +115,7 @@ class WandbLogger(Logger):
         if seconds is None:
             seconds = service.FINISH_SECONDS + _QUEUE_SECONDS
         if not self._worker.close(seconds):
-            self._lost(TimeoutError(f"no answer for {seconds:.0f} s"))
+            self._lost(TimeoutError(f"no response for {seconds:.0f} s"))
             kill_service()
             self._worker.close(_QUEUE_SECONDS)
 
@@ -132,7 +132,7 @@ class WandbLogger(Logger):
             except OSError:  # W&B's process is gone
                 raise
             except Exception as error:
-                _say(f"W&B does not take {what} ({_told(error)})")
+                _say(f"W&B rejected {what} ({_told(error)})")
 
         self._worker.do(tried)
 
@@ -145,7 +145,7 @@ class WandbLogger(Logger):
     def _lost(self, error: Exception) -> None:
         if not self._failed:
             self._failed = True
-            _say(f"W&B does not go on ({_told(error)}); the run does, and galpaca sync sends what is left")
+            _say(f"W&B logging stopped ({_told(error)}); training continues, and galpaca sync uploads the rest")
 
 
 def _told(error: Exception) -> str:

@@ -19,7 +19,7 @@ class SampleTables:
         """Rows of ``COLUMNS``.
 
         Args:
-            rows: with ``instruction``, ``answer``, and perhaps ``input`` and ``category``.
+            rows: rows with ``instruction``, ``answer``, and optionally ``input`` and ``category``.
         """
         made = []
         for row in rows:

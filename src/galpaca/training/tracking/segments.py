@@ -31,10 +31,10 @@ class Segment:
     Attributes:
         file: ``run-<id>.wandb``.
         offline: nothing was uploaded while it was written.
-        entity, project: where it goes; empty where it was not said.
+        entity, project: where it is uploaded; empty if not given.
         started: when, as W&B writes it; empty in a log without a run.
-        rows: of history, in order.
-        ended: it was closed in good order.
+        rows: rows of history, in order.
+        ended: whether it was closed cleanly.
     """
 
     file: Path
@@ -129,7 +129,7 @@ def _records(file: Path) -> Iterator[dict[str, Any]]:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise GalpacaError(
-            "W&B's own reader does not read its log", where=file, why=str(error), fix="pip install -U 'wandb>=0.31'"
+            "W&B's reader cannot read its own log", where=file, why=str(error), fix="pip install -U 'wandb>=0.31'"
         ) from None
     # A log that is damaged from its first byte on has no lines.
     for text in done.stdout.splitlines():

@@ -83,7 +83,7 @@ def begin(run: Run, mode: Mode) -> wandb.Run:
     """Goes on with the run, or begins it.
 
     Raises:
-        Exception: of many kinds, where W&B does not answer or refuses.
+        Exception: of many kinds, if W&B does not respond or rejects the run.
     """
     wandb = library()
     # Where copies of an artifact's files wait for an upload: a home directory may be another one, or full.

@@ -63,8 +63,10 @@ class Session:
         self.send({service.SAMPLES: table, service.SAMPLES_STEP: step, STEP: step})
 
     def finish(self, exit_code: int) -> None:
-        """Raises:
-        TimeoutError: not all of it could be uploaded in time.
+        """Uploads the rest and ends the run at W&B.
+
+        Raises:
+            TimeoutError: not everything could be uploaded in time.
         """
         file = Path(self.wandb.dir).parent / f"run-{self._run.id}.wandb"
         service.finish(self.wandb, exit_code)
@@ -74,16 +76,16 @@ class Session:
 
     def _go_online(self, earlier: Lines) -> service.Mode:
         if not service.is_reachable():
-            self._say("W&B does not answer, and the run is logged offline")
+            self._say("W&B does not respond; logging offline")
             return "offline"
         try:
             if any(one.offline and one.started and not one.uploaded for one in self._segments):
                 upload(self._run, self._segments, earlier)
             self.wandb = service.begin(self._run, "online")
         except GalpacaError as error:  # else this start's lines would come before earlier ones
-            self._say(f"earlier starts cannot be uploaded, and the run is logged offline: {error.why}")
+            self._say(f"cannot upload earlier starts; logging offline: {error.why}")
         except Exception as error:  # of many kinds
-            self._say(f"W&B does not take the run, which is logged offline: {_first_line(error)}")
+            self._say(f"W&B rejected the run; logging offline: {_first_line(error)}")
         else:
             return "online"
         service.shut_down()  # it would not let a run begin twice

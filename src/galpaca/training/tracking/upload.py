@@ -35,7 +35,7 @@ def upload(run: service.Run, segments: Sequence[Segment], lines: Lines) -> None:
 
     Args:
         segments: all of the run, oldest first.
-        lines: of ``metrics.jsonl``.
+        lines: lines of ``metrics.jsonl``.
 
     Raises:
         GalpacaError: not all of it arrived.
@@ -91,7 +91,7 @@ def _sync(file: Path) -> str:
             env=environment,
         )
     except subprocess.TimeoutExpired:
-        raise _not_arrived(f"no end of it after {seconds:.0f} s") from None
+        raise _not_arrived(f"not finished after {seconds:.0f} s") from None
     return done.stdout + done.stderr
 
 
@@ -100,7 +100,7 @@ def _send_lines(run: service.Run, lines: Lines, *, synced: int | None = None, to
 
     Args:
         synced: number of the last line of the log that was just sent.
-        told: by what has sent it.
+        told: output of the command that sent it.
 
     Returns:
         Number of the last line that it has now.
@@ -134,7 +134,7 @@ def _begin(run: service.Run) -> Any:
 
 def _not_arrived(why: str) -> GalpacaError:
     return GalpacaError(
-        "not all of the run is at W&B",
+        "the run is not completely uploaded to W&B",
         why=" ".join(why.split()),
-        fix="galpaca sync again, where there is a network; it sends what is missing",
+        fix="run galpaca sync again with network access; it uploads what is missing",
     )

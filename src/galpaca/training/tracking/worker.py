@@ -39,7 +39,7 @@ class Worker:
         """Waits for all calls.
 
         Args:
-            seconds: at most.
+            seconds: maximum time to wait.
 
         Returns:
             Whether they are done.

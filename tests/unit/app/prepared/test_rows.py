@@ -71,7 +71,7 @@ def test_a_damaged_row_is_refused_and_saved_again(asked: list[str], tmp_path: Pa
 def test_a_lost_file_is_refused(asked: list[str], tmp_path: Path) -> None:
     make_rows(SPEC, tmp_path)
     (rows_folder(SPEC, tmp_path) / "rows.jsonl").unlink()
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="cannot read"):
         open_source(SPEC, tmp_path)
 
 
