@@ -2,7 +2,7 @@
 
 import sys
 
-from galpaca.app.doors import train_with_hydra
+from galpaca.app.entrypoint import train_with_hydra
 
 if __name__ == "__main__":
     sys.exit(train_with_hydra())

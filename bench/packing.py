@@ -42,13 +42,13 @@ def main() -> int:
         row = _row(StepPlan(lengths, targets, examples, max_tokens, ranks, seed=0))
         ok = bar is None or row[bar[0]] <= bar[1]
         if row["tokens_per_rank"] >= _FEWEST_TOKENS:
-            ok = ok and row["real_token_share"] >= LEAST_REAL_TOKEN_SHARE
+            ok = ok and row["non_padding_fraction"] >= LEAST_REAL_TOKEN_SHARE
         passed = passed and ok
         rows.append(row)
         print(
             f"{examples:>5} examples {ranks:>3} ranks {max_tokens:>6,} tokens: "
             f"imbalance {row['mean_imbalance']:.3%}, over what is forced {row['over_the_forced']:.3%}, "
-            f"real tokens {row['real_token_share']:.2%} in {row['distinct_sizes']} sizes, "
+            f"real tokens {row['non_padding_fraction']:.2%} in {row['distinct_sizes']} sizes, "
             f"{row['micro_batches_beyond_the_bound']} steps beyond the bound  {'ok' if ok else 'MISSED'}"
         )
     print(f"written: {save('packing', {'rows': rows}, given.out)}")
@@ -76,7 +76,7 @@ def _row(plan: StepPlan) -> dict[str, Any]:
         "tokens_per_rank": plan.lengths.sum() / plan.steps_per_epoch / plan.num_ranks,
         "mean_imbalance": summarize(plan, plan.steps_per_epoch)["mean_imbalance"],
         "over_the_forced": over / plan.steps_per_epoch,
-        "real_token_share": real / padded,
+        "non_padding_fraction": real / padded,
         "multiple_tokens": sizes.multiple_tokens,
         "distinct_sizes": len(distinct),
         "micro_batches_beyond_the_bound": int(beyond),

@@ -138,8 +138,8 @@ def _row(case: Case, lines: list[dict[str, Any]]) -> dict[str, Any]:
         "mfu": median(line["mfu"] for line in timed) if "mfu" in timed[0] else None,
         "peak_memory_bytes": timed[-1]["peak_memory_bytes"],
         "step_seconds": step_seconds,
-        "real_token_share": sum(line["tokens"] for line in timed)
-        / sum(line["tokens"] / line["real_token_share"] for line in timed),
+        "non_padding_fraction": sum(line["tokens"] for line in timed)
+        / sum(line["tokens"] / line["non_padding_fraction"] for line in timed),
         "warm_up_seconds": sum(line["step_seconds"] for line in warm_up) - WARM_UP_STEPS * step_seconds,
         "recompilations": timed[-1].get("compiled_graphs", 0) - warm_up[-1].get("compiled_graphs", 0),
         "skipped_steps": sum(bool(line.get("skipped")) for line in lines),

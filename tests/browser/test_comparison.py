@@ -81,7 +81,7 @@ def _first_weights(run: Path, out: Path) -> None:
 def test_intervals_on_held_out_records_tell_the_three_apart(compared: Compared) -> None:
     [row] = compared.figures["records"]["loss"]
     assert row["records"] == 140
-    for measure in ("nats_a_token", "bits_a_byte"):
+    for measure in ("nats_per_token", "bits_per_byte"):
         untrained, half, trained = (one[measure] for one in row["models"])
         assert trained["high"] < half["low"] < half["high"] < untrained["low"]
         assert half["difference"]["sign"] == trained["difference"]["sign"] == "lower"
@@ -107,8 +107,8 @@ def test_measures_and_categories_are_chosen(compared: Compared, open_page: Open)
     visit = open_page(compared.page)
     page = visit.page
     page.get_by_text("bits per byte", exact=True).first.click()
-    assert page.locator("[data-measure=bits_a_byte]").is_visible()
-    assert page.locator("[data-measure=nats_a_token]").is_hidden()
+    assert page.locator("[data-measure=bits_per_byte]").is_visible()
+    assert page.locator("[data-measure=nats_per_token]").is_hidden()
     page.locator(".chips label", has_text="text").click()
     assert page.locator(".asked:visible").count() == 1
     assert page.locator("#shown").inner_text() == "1 of 3 prompts"

@@ -26,7 +26,7 @@ def packing(examples: int, ranks: int, max_tokens: int, key: str) -> Callable[[C
     def of(content: Content) -> float:
         wanted = {"examples": examples, "ranks": ranks, "max_tokens": max_tokens}
         (row,) = (row for row in content["rows"] if wanted.items() <= row.items())
-        return 100 * (1 - row["real_token_share"]) if key == "padding" else 100 * row[key]
+        return 100 * (1 - row["non_padding_fraction"]) if key == "padding" else 100 * row[key]
 
     return of
 

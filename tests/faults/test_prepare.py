@@ -122,8 +122,8 @@ def train(galpaca: Run, overrides: list[str], tmp_path: Path) -> Run:
 
     def run(*more: str, **env: str) -> Done:
         paths = os.pathsep.join(filter(None, [str(tmp_path / "guard"), os.environ.get("PYTHONPATH")]))
-        guarded = {"PYTHONPATH": paths, "GUARD_LOG": str(tmp_path / "guard.log"), "HF_HUB_OFFLINE": "0"}
-        return galpaca(command(tmp_path, tmp_path, tmp_path)[1], *overrides, *more, **{**guarded, **env})
+        run_command = {"PYTHONPATH": paths, "GUARD_LOG": str(tmp_path / "guard.log"), "HF_HUB_OFFLINE": "0"}
+        return galpaca(command(tmp_path, tmp_path, tmp_path)[1], *overrides, *more, **{**run_command, **env})
 
     return run
 

@@ -180,7 +180,7 @@ def test_train_py_is_a_door() -> None:
     """The file in the repository's root is a door like the module of the package."""
     source = (Path(__file__).parents[2] / "train.py").read_text(encoding="utf-8")
     assert violations("galpaca.train", source) == []
-    assert {found.name for found in imports(source)} == {"sys", "galpaca.app.doors"}
+    assert {found.name for found in imports(source)} == {"sys", "galpaca.app.entrypoint"}
 
 
 class TestTheReader:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from galpaca.app.config import Config
 from galpaca.app.engine import peak_flops
 from galpaca.app.examples import Steps
-from galpaca.app.hung import end_hung
+from galpaca.app.on_hang import end_hung_run
 from galpaca.app.samples import Samples
 from galpaca.app.slurm import decide
-from galpaca.app.start import Beginning
+from galpaca.app.start import StartingPoint
 from galpaca.model.opt import architecture_of
 from galpaca.runs.checkpoints import Retention
 from galpaca.runs.folder import RunFolder
@@ -108,18 +108,18 @@ def in_order(
     config: Config,
     folder: RunFolder,
     steps: Steps,
-    begin: Beginning,
+    begin: StartingPoint,
     metrics: StepMetrics,
     checkpointer: Checkpointer,
     samples: Samples | None,
     loggers: Sequence[Logger],
 ) -> list[L.Callback]:
     """All callbacks: the hang watch sees each event first, and metrics come before the checkpoint that needs them."""
-    from galpaca.training.notice import ComesBack
+    from galpaca.training.preemption import PreemptionNotice
     from galpaca.training.validation import MissedValidation
 
     missed = MissedValidation(_validation_is_missing(folder, steps, begin.step, val_every_steps(config, steps)))
-    notice = ComesBack(lambda number: decide(number).job is not None)
+    notice = PreemptionNotice(lambda number: decide(number).job is not None)
     answers = [] if samples is None else [_sample_answers(config, folder, steps, samples, metrics, loggers)]
     return [*_hang_watch(config, folder), metrics, checkpointer, missed, *answers, notice]
 
@@ -132,7 +132,7 @@ def _hang_watch(config: Config, folder: RunFolder) -> list[L.Callback]:
     from galpaca.training.hang import HangWatch
 
     minutes = config.hang.minutes
-    return [] if minutes is None else [HangWatch(folder.stacks, 60 * minutes, end_hung(config, folder))]
+    return [] if minutes is None else [HangWatch(folder.stacks, 60 * minutes, end_hung_run(config, folder))]
 
 
 def _validation_is_missing(folder: RunFolder, steps: Steps, step: int, every_steps: int) -> bool:

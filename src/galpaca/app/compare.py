@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import galpaca
-from galpaca.app.asked_models import Labelled, collect, labelled_models
 from galpaca.app.console import make_console, show_rows
-from galpaca.app.measure import AskedPrompts, HeldOut, Way, measure, read_records
-from galpaca.app.own_options import told_in_own_options
+from galpaca.app.labelled_models import LabelledModel, collect_problems, labelled_models
+from galpaca.app.measure import AskedPrompts, EvaluationSettings, HeldOut, measure, read_records
+from galpaca.app.option_names import with_option_names
 from galpaca.app.report import check_replaceable
 from galpaca.data.categories import categories_of
 from galpaca.data.questions import load_questions
@@ -72,18 +72,20 @@ def compare(options: CompareOptions) -> None:
     models, prompts, held_out = _door(options)
     cache = options.out.with_name(f"{options.out.stem}.answers")
     cache.mkdir(exist_ok=True)
-    way = Way(options.dtype, options.template, options.max_new_tokens, options.batch_size, options.max_length)
+    evaluation = EvaluationSettings(
+        options.dtype, options.template, options.max_new_tokens, options.batch_size, options.max_length
+    )
     measured = []
     for number, one in enumerate(models, start=1):
         console.print(f"{number} of {len(models)}: {one.label}", style="bold", markup=False)
-        with told_in_own_options():
-            measured.append(measure(one, prompts, held_out, way, cache, console))
+        with with_option_names():
+            measured.append(measure(one, prompts, held_out, evaluation, cache, console))
         gc.collect()  # before the next one needs the memory
     content = _content(options, prompts, held_out, measured)
     _write(options, content, console)
 
 
-def _door(options: CompareOptions) -> tuple[list[Labelled], AskedPrompts, HeldOut | None]:
+def _door(options: CompareOptions) -> tuple[list[LabelledModel], AskedPrompts, HeldOut | None]:
     problems = Problems()
     if len(options.models) < 2:
         problems.add(
@@ -99,16 +101,16 @@ def _door(options: CompareOptions) -> tuple[list[Labelled], AskedPrompts, HeldOu
     ):
         if value is not None and value < 1:
             problems.add(f"must be at least 1, got {value}", where=option, fix=f"{option} 1 or more")
-    with told_in_own_options():
-        prompts = collect(problems, lambda: _prompts(options.prompts))
+    with with_option_names():
+        prompts = collect_problems(problems, lambda: _prompts(options.prompts))
         records = options.records
-        held_out = None if records is None else collect(problems, lambda: read_records(records))
+        held_out = None if records is None else collect_problems(problems, lambda: read_records(records))
         if options.template:
             from galpaca.data.prompts import load_template
 
             template = options.template
-            collect(problems, lambda: load_template(template))
-    collect(problems, lambda: check_replaceable(options.out, "galpaca compare"))
+            collect_problems(problems, lambda: load_template(template))
+    collect_problems(problems, lambda: check_replaceable(options.out, "galpaca compare"))
     for path in [options.out, *([options.json] if options.json else [])]:
         if path.is_dir() and path != options.out:
             problems.add("expected a file, found a folder", where=path, fix="name a file in it")

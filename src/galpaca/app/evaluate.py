@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import galpaca
-from galpaca.app.asked_models import Labelled, collect, labelled_models
 from galpaca.app.console import make_console, show_rows
+from galpaca.app.labelled_models import LabelledModel, collect_problems, labelled_models
 from galpaca.app.measure import (
     HeldOut,
     batch_size_of,
@@ -20,7 +20,7 @@ from galpaca.app.measure import (
     losses_shown,
     read_records,
 )
-from galpaca.app.own_options import told_in_own_options
+from galpaca.app.option_names import with_option_names
 from galpaca.app.results import ResultsPlace, keep_result, results_place
 from galpaca.errors import InputError, Problems
 from galpaca.inference.places import find_model
@@ -80,12 +80,12 @@ def evaluate_records(options: EvaluateOptions, records: Path) -> None:
     console = make_console()
     problems = Problems()
     one, place = _door(options, problems)
-    with told_in_own_options():
-        held_out = collect(problems, lambda: read_records(records))
+    with with_option_names():
+        held_out = collect_problems(problems, lambda: read_records(records))
     problems.raise_any()
     assert place is not None
     assert held_out is not None
-    with told_in_own_options():
+    with with_option_names():
         loaded = load_shown(options.model, options.dtype, options.template, console)
     result = _records_result(options, one, loaded, held_out, console)
     stem = re.sub(r"[^\w.-]+", "-", records.stem)
@@ -101,7 +101,7 @@ def _of_settings(options: EvaluateOptions) -> list[str]:
 
 
 def _records_result(
-    options: EvaluateOptions, one: Labelled, loaded: Loaded, held_out: HeldOut, console: Console
+    options: EvaluateOptions, one: LabelledModel, loaded: Loaded, held_out: HeldOut, console: Console
 ) -> dict[str, Any]:
     import numpy as np
 
@@ -125,7 +125,7 @@ def _records_result(
     rows = []
     for row in loss_rows(measured):
         [of_model] = row["models"]
-        loss = of_model["nats_a_token"]
+        loss = of_model["nats_per_token"]
         if loss is None:  # a category whose records have lost all their targets
             continue
         rows.append(
@@ -136,7 +136,7 @@ def _records_result(
                 "loss": loss,
                 "perplexity": perplexity(loss["value"]),
                 # The bytes of a record that is cut are not those of its loss.
-                "bits_a_byte": None if num_cut else of_model["bits_a_byte"],
+                "bits_per_byte": None if num_cut else of_model["bits_per_byte"],
             }
         )
     return {
@@ -191,7 +191,7 @@ def evaluate_tasks(options: EvaluateOptions, tasks: TaskOptions) -> None:
     with console.status("loading the tasks"):
         to_be_had = Tasks(tasks.names, tasks.include_path)
         found = to_be_had.find()
-    with told_in_own_options():
+    with with_option_names():
         loaded = load_shown(options.model, options.dtype, options.template, console)
     for task in found:
         _run_task(to_be_had, task, tasks, one, loaded, place, console)
@@ -201,7 +201,7 @@ def _run_task(
     tasks: Tasks,
     task: FoundTask,
     options: TaskOptions,
-    one: Labelled,
+    one: LabelledModel,
     loaded: Loaded,
     place: ResultsPlace,
     console: Console,
@@ -254,22 +254,22 @@ def _told_task(row: Mapping[str, Any]) -> tuple[str, str]:
     return name, f"{row['value']:.4f}{error}"
 
 
-def _door(options: EvaluateOptions, problems: Problems) -> tuple[Labelled, ResultsPlace | None]:
+def _door(options: EvaluateOptions, problems: Problems) -> tuple[LabelledModel, ResultsPlace | None]:
     if options.max_length is not None and options.max_length < 1:
         problems.add(f"must be at least 1, got {options.max_length}", where="--max-length", fix="--max-length 512")
     if options.template:
         from galpaca.data.prompts import load_template
 
         template = options.template
-        with told_in_own_options():
-            collect(problems, lambda: load_template(template))
+        with with_option_names():
+            collect_problems(problems, lambda: load_template(template))
     [one] = labelled_models([options.model], problems)
     if problems.count:
         return one, None
-    return one, collect(problems, lambda: results_place(Path(find_model(one.model)), options.out))
+    return one, collect_problems(problems, lambda: results_place(Path(find_model(one.model)), options.out))
 
 
-def _head(kind: str, one: Labelled, loaded: Loaded) -> dict[str, Any]:
+def _head(kind: str, one: LabelledModel, loaded: Loaded) -> dict[str, Any]:
     facts = asdict(facts_of(one, loaded, 0))
     # Its path, and how many records went at a time, are nobody's business.
     kept = {name: value for name, value in facts.items() if name not in ("name", "batch_size")}

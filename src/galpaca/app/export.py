@@ -61,11 +61,11 @@ def export_run(options: ExportOptions) -> None:
     checkpoint = choose_checkpoint(folder, options.source.resolve(), console)
     dtype = options.dtype or asked["dtype"]
     out = Path(options.out).absolute()
-    _check_room(checkpoint, out, dtype)
+    _check_disk_space(checkpoint, out, dtype)
 
-    from galpaca.app.release import Wanted, release_checkpoint
+    from galpaca.app.release import ReleaseSettings, release_checkpoint
 
-    wanted = Wanted(
+    wanted = ReleaseSettings(
         out=out,
         model_path=options.push or str(options.out),
         dtype=dtype,
@@ -169,7 +169,7 @@ def _check_out(problems: Problems, options: ExportOptions, folder: RunFolder) ->
         )
 
 
-def _check_room(checkpoint: Path, out: Path, dtype: str) -> None:
+def _check_disk_space(checkpoint: Path, out: Path, dtype: str) -> None:
     parameters = read_manifest(checkpoint).parameters
     wanted = sum(math.prod(shape) for shape in parameters.values()) * _ITEM_BYTES[dtype]
     disk = next(parent for parent in out.parents if parent.exists())

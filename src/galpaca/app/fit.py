@@ -15,7 +15,7 @@ from galpaca.app.examples import Steps
 from galpaca.app.memory import memory_advice
 from galpaca.app.ranks import global_rank
 from galpaca.app.samples import Samples
-from galpaca.app.start import Beginning
+from galpaca.app.start import StartingPoint
 from galpaca.errors import GalpacaError, StoppedBySignal
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.host import process_age_seconds
@@ -40,7 +40,7 @@ def fit(
     record: RunRecord,
     steps: Steps,
     model: OPTForCausalLM,
-    begin: Beginning,
+    begin: StartingPoint,
     samples: Samples | None,
     engine: Engine,
     loggers: Sequence[Logger],
@@ -89,7 +89,7 @@ def fit(
             devices=config.trainer.devices,
             num_nodes=config.trainer.num_nodes,
             val_every_steps=val_every_steps(config, steps),
-            callbacks=[*callbacks, _told_start(record, store, callbacks), *engine.callbacks],
+            callbacks=[*callbacks, _record_startup(record, store, callbacks), *engine.callbacks],
             loggers=loggers,
             root=folder.path,
         )
@@ -104,7 +104,7 @@ def fit(
             raise StoppedBySignal(told, stop, agreed=True)
 
 
-def _told_start(record: RunRecord, store: CheckpointStore, before: Sequence[L.Callback]) -> L.Callback:
+def _record_startup(record: RunRecord, store: CheckpointStore, before: Sequence[L.Callback]) -> L.Callback:
     """Records how long startup took until the first step.
 
     Args:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import galpaca
-from galpaca.app.asked_model import ModelOptions
 from galpaca.app.console import counting, make_console, show_rows
-from galpaca.app.own_options import columns_of_options, told_in_own_options
+from galpaca.app.model_options import ModelOptions
+from galpaca.app.option_names import parse_field_options, with_option_names
 from galpaca.data.questions import Question, load_questions
 from galpaca.data.sources import FileSource
 from galpaca.errors import InputError, StoppedBySignal
@@ -51,7 +51,7 @@ def generate_one(options: ModelOptions, instruction: str, input: str) -> None:
 
     for one in answer(loaded, [(instruction, input)], settings):
         if settings.num_samples > 1:
-            print(f"--- {one.which.sample + 1}")
+            print(f"--- {one.answer_id.sample + 1}")
         print(one.text)
         if one.finish != "end":
             sys.stdout.flush()
@@ -74,8 +74,8 @@ def generate_file(
     options.check()
     if batch_size is not None and batch_size < 1:
         raise InputError(f"must be at least 1, got {batch_size}", where="--batch-size", fix="--batch-size 1 or more")
-    with told_in_own_options():
-        columns = columns_of_options(fields, ("instruction", "input"))
+    with with_option_names():
+        columns = parse_field_options(fields, ("instruction", "input"))
         questions = load_questions(FileSource(file), columns, RESERVED)
     answers = AnswersFile(out, ("index", "sample"))
     answers.check(_given(options, questions))
@@ -99,7 +99,7 @@ def _answer_all(
     begun = {**given, "max_new_tokens": settings.max_new_tokens, "model_fingerprint": loaded.fingerprint}
     every = wanted(prompts, settings.num_samples)
     with answers.writing(begun, _notes(loaded)):
-        left = [] if answers.complete else [one for one in every if not answers.answered(one.which)]
+        left = [] if answers.complete else [one for one in every if not answers.answered(one.answer_id)]
         if answers.complete:
             console.print(f"All {len(every):,} answers are already done: {answers.out}", markup=False)
             return
@@ -109,7 +109,7 @@ def _answer_all(
         try:
             with counting(console, f"answers ({loaded.place})", len(every)) as progress:
                 for some in answer_batches(loaded, left, settings, size):
-                    answers.append([_line(questions[one.which.prompt], one) for one in some])
+                    answers.append([_line(questions[one.answer_id.prompt], one) for one in some])
                     progress(len(answers.lines))
         except (StoppedBySignal, KeyboardInterrupt):
             console.print(f"{len(answers.lines):,} of {len(every):,} answers are saved; rerun the command to resume")
@@ -142,8 +142,8 @@ def _notes(loaded: Loaded) -> dict[str, Any]:
 def _line(question: Question, answer: Answer) -> dict[str, Any]:
     return {
         **question.row,
-        "index": answer.which.prompt,
-        "sample": answer.which.sample,
+        "index": answer.answer_id.prompt,
+        "sample": answer.answer_id.sample,
         "answer": answer.text,
         "finish": answer.finish,
         "prompt_tokens": answer.prompt_tokens,

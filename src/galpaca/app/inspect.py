@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from galpaca.app.console import counting, make_console, show_rows
-from galpaca.app.own_options import columns_of_options, told_in_own_options
+from galpaca.app.option_names import parse_field_options, with_option_names
 from galpaca.data.encoding import EncodedExamples, encode
 from galpaca.data.prompts import load_template
 from galpaca.data.records import load_records
@@ -44,9 +44,9 @@ def inspect_file(
         raise InputError(f"must be at least 2, got {max_length}", where="--max-length", fix="--max-length 512")
     if num_shown < 0:
         raise InputError(f"must be at least 0, got {num_shown}", where="--records", fix="--records 0 shows none")
-    with told_in_own_options():
+    with with_option_names():
         template = load_template(template_name)
-        records = load_records(FileSource(Path(path)), columns_of_options(fields))
+        records = load_records(FileSource(Path(path)), parse_field_options(fields))
         tokenizer = load_tokenizer(tokenizer_path)
         with counting(console, "encoding", len(records)) as progress:
             examples = encode(records, tokenizer, template, max_length=max_length, progress=progress)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from galpaca.app.asked_models import Labelled
 from galpaca.app.console import counting
+from galpaca.app.labelled_models import LabelledModel
 from galpaca.data.categories import categories_of
 from galpaca.data.questions import Question
 from galpaca.data.records import Record, load_records
@@ -61,7 +61,7 @@ class HeldOut:
 
 
 @dataclass(frozen=True)
-class Way:
+class EvaluationSettings:
     """How each model is loaded and evaluated; see ``CompareOptions``."""
 
     dtype: Dtype | None
@@ -123,7 +123,12 @@ def read_records(path: Path) -> HeldOut:
 
 
 def measure(
-    one: Labelled, prompts: AskedPrompts, held_out: HeldOut | None, way: Way, cache: Path, console: Console
+    one: LabelledModel,
+    prompts: AskedPrompts,
+    held_out: HeldOut | None,
+    evaluation: EvaluationSettings,
+    cache: Path,
+    console: Console,
 ) -> MeasuredModel:
     """Measures a model, or loads its cached results.
 
@@ -134,10 +139,10 @@ def measure(
         InputError: the model cannot be loaded, or a prompt is too long for it.
         GalpacaError: out of memory.
     """
-    loaded = load_shown(one.model, way.dtype, way.template, console)
-    answers = _answers(one, loaded, prompts, way, cache, console)
-    losses = [] if held_out is None else _losses(one, loaded, held_out, way.max_length, cache, console)
-    return MeasuredModel(facts_of(one, loaded, batch_size_of(loaded, way.batch_size)), answers, losses)
+    loaded = load_shown(one.model, evaluation.dtype, evaluation.template, console)
+    answers = _answers(one, loaded, prompts, evaluation, cache, console)
+    losses = [] if held_out is None else _losses(one, loaded, held_out, evaluation.max_length, cache, console)
+    return MeasuredModel(facts_of(one, loaded, batch_size_of(loaded, evaluation.batch_size)), answers, losses)
 
 
 def load_shown(model: str, dtype: Dtype | None, template: str | None, console: Console) -> Loaded:
@@ -154,7 +159,7 @@ def batch_size_of(loaded: Loaded, given: int | None) -> int:
     return given or (8 if loaded.model.device.type == "cpu" else 16)
 
 
-def facts_of(one: Labelled, loaded: Loaded, batch_size: int) -> ModelFacts:
+def facts_of(one: LabelledModel, loaded: Loaded, batch_size: int) -> ModelFacts:
     from galpaca.inference.any_model import vocabulary_fingerprint
 
     return ModelFacts(
@@ -170,13 +175,18 @@ def facts_of(one: Labelled, loaded: Loaded, batch_size: int) -> ModelFacts:
 
 
 def _answers(
-    one: Labelled, loaded: Loaded, prompts: AskedPrompts, way: Way, cache: Path, console: Console
+    one: LabelledModel,
+    loaded: Loaded,
+    prompts: AskedPrompts,
+    evaluation: EvaluationSettings,
+    cache: Path,
+    console: Console,
 ) -> list[dict[str, Any]]:
     from galpaca.inference.answer import answer_batches, check_lengths, wanted
     from galpaca.inference.settings import Settings
 
-    settings = Settings(max_new_tokens=way.max_new_tokens)
-    size = batch_size_of(loaded, way.batch_size)
+    settings = Settings(max_new_tokens=evaluation.max_new_tokens)
+    size = batch_size_of(loaded, evaluation.batch_size)
     begun = {
         "model_fingerprint": loaded.fingerprint,
         "prompts_sha256": prompts.fingerprint,
@@ -191,7 +201,7 @@ def _answers(
             console.print(f"  {len(ids):,} answers are already done")
             with file.out.open(encoding="utf-8") as lines:
                 return [json.loads(line) for line in lines]
-        left = [asked for asked in wanted(ids, 1) if not file.answered((asked.which.prompt,))]
+        left = [asked for asked in wanted(ids, 1) if not file.answered((asked.answer_id.prompt,))]
         with counting(console, f"  answers ({loaded.place})", len(ids)) as progress:
             began = time.perf_counter()
             for some in answer_batches(loaded, left, settings, size):
@@ -205,7 +215,7 @@ def _answers(
 
 def _line(answer: Any, seconds: float) -> dict[str, Any]:
     return {
-        "index": answer.which.prompt,
+        "index": answer.answer_id.prompt,
         "answer": answer.text,
         "finish": answer.finish,
         "tokens": answer.answer_tokens,
@@ -215,7 +225,7 @@ def _line(answer: Any, seconds: float) -> dict[str, Any]:
 
 
 def _losses(
-    one: Labelled, loaded: Loaded, held_out: HeldOut, max_length: int | None, cache: Path, console: Console
+    one: LabelledModel, loaded: Loaded, held_out: HeldOut, max_length: int | None, cache: Path, console: Console
 ) -> list[RecordLoss]:
     from galpaca.inference.losses import RecordLoss
 

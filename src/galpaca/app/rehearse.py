@@ -14,15 +14,15 @@ from rich.console import Console
 from galpaca.app.composition import compose
 from galpaca.app.config import Config
 from galpaca.app.console import show_rows
+from galpaca.app.disk_space import disk_shortage
 from galpaca.app.launch import check_launch
 from galpaca.app.ranks import global_rank, num_launched
 from galpaca.app.rehearsal.channel import Channel, launch_of
-from galpaca.app.rehearsal.crew import Crew, Hand, follow
+from galpaca.app.rehearsal.coordinator import Coordinator, RankProcess, follow
 from galpaca.app.rehearsal.figures import Figures, read_figures, to_json
 from galpaca.app.rehearsal.interrupts import Interrupts
-from galpaca.app.rehearsal.life import Life
-from galpaca.app.rehearsal.script import Script, check_name
-from galpaca.app.room import disk_lack
+from galpaca.app.rehearsal.phases import Phases
+from galpaca.app.rehearsal.plan import RehearsalPlan, check_name
 from galpaca.errors import GalpacaError, InputError, Problems, StoppedBySignal
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.lock import locked
@@ -59,14 +59,14 @@ def rehearse(options: RehearseOptions) -> None:
     """
     config, _ = compose(options.overrides)
     _check(config, options)
-    script = Script(config, options.overrides, options.num_steps)
+    plan = RehearsalPlan(config, options.overrides, options.num_steps)
     rank, interrupts = global_rank(), Interrupts()
-    hand, channel = Hand(script, rank), Channel(script.place, launch_of(os.environ))
+    rank_process, channel = RankProcess(plan, rank), Channel(plan.place, launch_of(os.environ))
     with interrupts.listening():
         if rank == 0:
-            _lead(script, Crew(hand, num_launched(), channel, interrupts), interrupts, options)
+            _lead(plan, Coordinator(rank_process, num_launched(), channel, interrupts), interrupts, options)
         else:
-            _end_as_told(follow(hand, channel, interrupts, 60 * options.limit_minutes))
+            _end_as_told(follow(rank_process, channel, interrupts, 60 * options.limit_minutes))
 
 
 def _check(config: Config, options: RehearseOptions) -> None:
@@ -86,20 +86,20 @@ def _check(config: Config, options: RehearseOptions) -> None:
     problems.raise_any()
 
 
-def _lead(script: Script, crew: Crew, interrupts: Interrupts, options: RehearseOptions) -> None:
+def _lead(plan: RehearsalPlan, coordinator: Coordinator, interrupts: Interrupts, options: RehearseOptions) -> None:
     console = Console(stderr=options.as_json, highlight=False, soft_wrap=True)
 
     def tell(line: str) -> None:
         console.print(f"  {line}", markup=False)
 
     try:
-        with _place(script), _led(crew):
-            crew.gather()
-            with _lock(script), _home(script, crew, keep=options.keep):
-                console.print(f"rehearsing {script.config.run.name} in {script.home}", markup=False)
-                lived = Life(script, crew, interrupts, 60 * options.limit_minutes, tell).live()
-                figures, need = read_figures(script, lived)
-        lack = disk_lack(need, figures.free_bytes, script.place.parent)
+        with _place(plan), _led_by_rank_0(coordinator):
+            coordinator.gather()
+            with _lock(plan), _home(plan, coordinator, keep=options.keep):
+                console.print(f"rehearsing {plan.config.run.name} in {plan.home}", markup=False)
+                results = Phases(plan, coordinator, interrupts, 60 * options.limit_minutes, tell).run()
+                figures, need = read_figures(plan, results)
+        lack = disk_shortage(need, figures.free_bytes, plan.place.parent)
         _show(figures, console, options, "does not fit" if lack else "fits")
         if lack:
             raise GalpacaError(f"does not fit: {lack.what}", where=lack.where, why=lack.why, fix=lack.fix)
@@ -119,10 +119,10 @@ def _show(figures: Figures, console: Console, options: RehearseOptions, verdict:
 
 
 @contextmanager
-def _place(script: Script) -> Iterator[None]:
+def _place(plan: RehearsalPlan) -> Iterator[None]:
     """Creates the parent folder of rehearsals; removes it again if it is empty."""
-    made = [path for path in (script.place, *script.place.parents) if not path.exists()] or [script.place]
-    RunFolder(script.place.parent, script.place.name).create()
+    made = [path for path in (plan.place, *plan.place.parents) if not path.exists()] or [plan.place]
+    RunFolder(plan.place.parent, plan.place.name).create()
     try:
         yield
     finally:
@@ -132,7 +132,7 @@ def _place(script: Script) -> Iterator[None]:
 
 
 @contextmanager
-def _led(crew: Crew) -> Iterator[None]:
+def _led_by_rank_0(coordinator: Coordinator) -> Iterator[None]:
     """Ends the other ranks with the exit code of rank 0."""
     code = GalpacaError.exit_code
     try:
@@ -142,27 +142,27 @@ def _led(crew: Crew) -> Iterator[None]:
         code = error.exit_code
         raise
     finally:
-        crew.end(code)
+        coordinator.end(code)
 
 
 @contextmanager
-def _lock(script: Script) -> Iterator[None]:
+def _lock(plan: RehearsalPlan) -> Iterator[None]:
     """Allows one rehearsal of a run at a time."""
-    with locked(script.lock):
+    with locked(plan.lock):
         try:
             yield
         finally:
-            script.lock.unlink(missing_ok=True)
+            plan.lock.unlink(missing_ok=True)
 
 
 @contextmanager
-def _home(script: Script, crew: Crew, *, keep: bool) -> Iterator[None]:
+def _home(plan: RehearsalPlan, coordinator: Coordinator, *, keep: bool) -> Iterator[None]:
     """The rehearsal's folder: created empty, and removed unless something failed."""
-    if script.folder.lock.exists():
-        with locked(script.folder.lock):  # a rehearsal that was killed may have left its run alive
+    if plan.folder.lock.exists():
+        with locked(plan.folder.lock):  # a rehearsal that was killed may have left its run alive
             pass
-    shutil.rmtree(script.home, ignore_errors=True)
-    script.home.mkdir()
+    shutil.rmtree(plan.home, ignore_errors=True)
+    plan.home.mkdir()
     try:
         yield
     except StoppedBySignal:
@@ -171,9 +171,9 @@ def _home(script: Script, crew: Crew, *, keep: bool) -> Iterator[None]:
         keep = True
         raise
     finally:
-        crew.kill()
+        coordinator.kill()
         if not keep:
-            shutil.rmtree(script.home, ignore_errors=True)
+            shutil.rmtree(plan.home, ignore_errors=True)
 
 
 def _end_as_told(code: int) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ReleaseSettings:
     """What to release, and where.
 
     Attributes:
@@ -82,14 +82,14 @@ def release(folder: RunFolder, record: RunRecord, console: Console) -> None:
     final = figures_of(folder)
     record.update(final=final)
     asked = record.content["release"]
-    wanted = Wanted(folder.model, str(folder.model), asked["dtype"], asked["max_new_tokens"])
+    wanted = ReleaseSettings(folder.model, str(folder.model), asked["dtype"], asked["max_new_tokens"])
     began = time.perf_counter()
     release_checkpoint(folder, record, folder.checkpoint(folder.last_saved_step()), wanted, console)
     record.add_seconds(release=time.perf_counter() - began)
 
 
 def release_checkpoint(
-    folder: RunFolder, record: RunRecord, checkpoint: Path, wanted: Wanted, console: Console
+    folder: RunFolder, record: RunRecord, checkpoint: Path, wanted: ReleaseSettings, console: Console
 ) -> None:
     """Writes the released folder of an intact checkpoint.
 

@@ -95,23 +95,23 @@ def find_runs(places: Sequence[Path]) -> list[RunFolder]:
 
 def compare(folders: Sequence[RunFolder]) -> list[Row]:
     """The runs, sorted by validation loss (runs without one last), then by loss."""
-    stories = [_read(folder) for folder in folders]
-    differing = _differing([story.config for story in stories if story.config])
+    summaries = [_read(folder) for folder in folders]
+    differing = _differing([summary.config for summary in summaries if summary.config])
     parent = Path(os.path.commonpath([folder.root for folder in folders]))
     rows = [
         Row(
             run=str(folder.path.relative_to(parent)),
             path=str(folder.path),
-            state=story.state,
-            step=story.final["steps"],
-            num_steps=story.num_steps,
-            loss=story.final["loss"],
-            val_loss=story.final.get("val_loss"),
-            tokens_per_second=story.final["tokens_per_second"],
-            hours=round(story.final["train_seconds"] / 3600, 4),
-            config={key: story.config[key] for key in differing if key in story.config},
+            state=summary.state,
+            step=summary.final["steps"],
+            num_steps=summary.num_steps,
+            loss=summary.final["loss"],
+            val_loss=summary.final.get("val_loss"),
+            tokens_per_second=summary.final["tokens_per_second"],
+            hours=round(summary.final["train_seconds"] / 3600, 4),
+            config={key: summary.config[key] for key in differing if key in summary.config},
         )
-        for folder, story in zip(folders, stories, strict=True)
+        for folder, summary in zip(folders, summaries, strict=True)
     ]
     return sorted(rows, key=lambda row: (*_order(row.val_loss), *_order(row.loss), row.run))
 
@@ -132,7 +132,7 @@ def _runs_below(place: Path) -> Iterator[Path]:
 
 
 @dataclass(frozen=True)
-class _Story:
+class _RunSummary:
     """A run as its files describe it so far."""
 
     config: Mapping[str, Any]
@@ -141,7 +141,7 @@ class _Story:
     state: str
 
 
-def _read(folder: RunFolder) -> _Story:
+def _read(folder: RunFolder) -> _RunSummary:
     unreadable = []
     config: dict[str, Any] = {}
     record: dict[str, Any] = {}
@@ -165,7 +165,7 @@ def _read(folder: RunFolder) -> _Story:
     final = final_figures(history.steps, history.validations)
     num_steps = record.get("plan", {}).get("steps")
     state = "; ".join([_state(run_state(folder, record, history).kind, history.last_step, num_steps), *notes])
-    return _Story(config, num_steps, {**final, "steps": history.last_step}, state)
+    return _RunSummary(config, num_steps, {**final, "steps": history.last_step}, state)
 
 
 def _state(kind: Kind, step: int, num_steps: int | None) -> str:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def claimed(folder: RunFolder) -> Iterator[None]:
+def run_lock(folder: RunFolder) -> Iterator[None]:
     """Creates and locks the run folder on rank 0; removes it again if the run did not start.
 
     Raises:
@@ -81,7 +81,7 @@ def finished(folder: RunFolder, num_steps: int) -> bool:
 
 
 @dataclass(frozen=True)
-class Beginning:
+class StartingPoint:
     """What a run starts from.
 
     Attributes:
@@ -99,7 +99,7 @@ class Beginning:
         return sum(math.prod(shape) for shape in self.shapes.values())
 
 
-def choose_beginning(
+def choose_starting_point(
     folder: RunFolder,
     record: RunRecord,
     config: Config,
@@ -107,7 +107,7 @@ def choose_beginning(
     model_config: OPTConfig,
     shapes: Shapes,
     console: Console,
-) -> Beginning:
+) -> StartingPoint:
     """The newest intact checkpoint, or the initial weights.
 
     Raises:
@@ -118,7 +118,7 @@ def choose_beginning(
     if not step and global_rank() == 0:
         local.verify()
     weights = None if step else open_weights(local.spec, model_config, shapes, config.seed)
-    return Beginning(step, weights, shapes)
+    return StartingPoint(step, weights, shapes)
 
 
 def _newest_whole(folder: RunFolder, record: RunRecord, config: Config, console: Console) -> int:
@@ -179,7 +179,7 @@ def write_start(
     local: LocalModel,
     data: PreparedData,
     steps: Steps,
-    begin: Beginning,
+    begin: StartingPoint,
     changes: Sequence[str],
     setup: Mapping[str, str],
 ) -> None:
@@ -214,7 +214,7 @@ def write_start(
 
 
 @contextmanager
-def end_noted(record: RunRecord) -> Iterator[None]:
+def record_outcome(record: RunRecord) -> Iterator[None]:
     """Records in ``run.json`` how the run ended; exceptions propagate."""
     try:
         yield
@@ -241,7 +241,7 @@ def _whole_plan(steps: Steps) -> dict[str, Any]:
     return {"whole_plan": summarize(module.whole_plan(steps.num_ranks), module.num_whole_steps)}
 
 
-def describe(config: Config, folder: RunFolder, steps: Steps, begin: Beginning) -> list[tuple[str, str]]:
+def describe(config: Config, folder: RunFolder, steps: Steps, begin: StartingPoint) -> list[tuple[str, str]]:
     """Label and value of each line that describes the run, for the terminal."""
     machine = f"{config.trainer.num_ranks} x {config.trainer.accelerator}"
     strategy = str(config.strategy["_target_"]).rsplit(".", 1)[-1]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from galpaca.app.config import Config
 from galpaca.app.console import make_console, show_rows
+from galpaca.app.disk_space import check_disk_and_memory
 from galpaca.app.engine import check_machine, make_engine
 from galpaca.app.examples import find_data, plan_steps, prepare_data
 from galpaca.app.finish import finish
@@ -14,15 +15,14 @@ from galpaca.app.logs import loggers_of
 from galpaca.app.prepared.weights import local_model
 from galpaca.app.ranks import global_rank
 from galpaca.app.release import keep_for_release, release
-from galpaca.app.room import check_room
 from galpaca.app.samples import load_samples
 from galpaca.app.start import (
-    choose_beginning,
-    claimed,
+    choose_starting_point,
     describe,
-    end_noted,
     finished,
     open_record,
+    record_outcome,
+    run_lock,
     write_start,
 )
 from galpaca.model.compute import prepare_layers
@@ -49,7 +49,7 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
 
     # What is cheap to find wrong comes first: the file, the run folder, the machine, the model; then the encoding.
     found = find_data(config.data, folder.root)
-    with claimed(folder):
+    with run_lock(folder):
         check_machine(config)
         engine = make_engine(config)
         local = local_model(config, console)
@@ -65,13 +65,13 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
             console.print(f"\n[green]{folder.path} is complete[/green]; its model is {folder.model}")
             return folder
         model = build_model(model_config)
-        begin = choose_beginning(folder, record, config, local, model_config, parameter_shapes(model), console)
-        check_room(folder, config, steps.num_steps, begin.num_parameters)
+        begin = choose_starting_point(folder, record, config, local, model_config, parameter_shapes(model), console)
+        check_disk_and_memory(folder, config, steps.num_steps, begin.num_parameters)
         setup = describe(config, folder, steps, begin)
         write_start(folder, record, resolved_yaml, local, data, steps, begin, changes, dict(setup))
         keep_for_release(folder, record, config, data, model_config)
         show_rows(console, "run", setup)
-        with end_noted(record):
+        with record_outcome(record):
             prepare_layers(model, config.compute, fast_attention=config.fast_attention)
             with loggers_of(engine, folder, record, console) as loggers:
                 fit(config, folder, record, steps, model, begin, samples, engine, loggers, shutdown, console)

@@ -34,7 +34,7 @@ _RECENT = 100
 
 
 @dataclass(frozen=True)
-class Sight:
+class RunSnapshot:
     """The state of a run at one moment.
 
     Attributes:
@@ -77,11 +77,11 @@ class Watcher:
         self.folder, self.wait = folder, wait
         self._tail = Tail(folder.metrics)
 
-    def look(self) -> Sight:
+    def poll(self) -> RunSnapshot:
         record = _record(self.folder.record)
         history = self._tail.read()
         state = run_state(self.folder, record, history)
-        return Sight(self.folder, record, history, state, self._goes_on(record, state))
+        return RunSnapshot(self.folder, record, history, state, self._goes_on(record, state))
 
     def _goes_on(self, record: Mapping[str, Any], state: RunState) -> bool:
         if state.kind == "complete":
@@ -105,16 +105,16 @@ def watch(run: Path, *, once: bool, wait: bool, every_seconds: float) -> None:
     """
     console = make_console()
     watcher = Watcher(_find(run, console, wait and not once, every_seconds), wait=wait)
-    sight = watcher.look()
+    snapshot = watcher.poll()
     if once:
-        console.print(panel(sight) if console.is_terminal else line_of(sight), markup=False)
+        console.print(panel(snapshot) if console.is_terminal else summary_line(snapshot), markup=False)
         return
-    sight = _follow(console, watcher, sight, every_seconds)
-    if sight.state.kind != "complete":
+    snapshot = _follow(console, watcher, snapshot, every_seconds)
+    if snapshot.state.kind != "complete":
         raise GalpacaError(
-            f"the run {_ENDED[sight.state.kind]} before it was complete",
-            where=sight.folder.path,
-            why=sight.state.told,
+            f"the run {_ENDED[snapshot.state.kind]} before it was complete",
+            where=snapshot.folder.path,
+            why=snapshot.state.detail,
             fix="rerun the training command to resume from its last checkpoint",
         )
 
@@ -134,19 +134,19 @@ def _find(run: Path, console: Console, wait: bool, every_seconds: float) -> RunF
                 time.sleep(every_seconds)
 
 
-def _follow(console: Console, watcher: Watcher, sight: Sight, every_seconds: float) -> Sight:
+def _follow(console: Console, watcher: Watcher, snapshot: RunSnapshot, every_seconds: float) -> RunSnapshot:
     lines = Lines(console)
     live = Live(console=console, auto_refresh=False) if console.is_terminal else None
     with live or nullcontext():
         while True:
             if live:
-                live.update(panel(sight), refresh=True)
+                live.update(panel(snapshot), refresh=True)
             else:
-                lines.show(sight)
-            if sight.is_over:
-                return sight
+                lines.show(snapshot)
+            if snapshot.is_over:
+                return snapshot
             time.sleep(every_seconds)
-            sight = watcher.look()
+            snapshot = watcher.poll()
 
 
 class Lines:
@@ -156,28 +156,28 @@ class Lines:
         self.console = console
         self._last: tuple[str, float] = ("", 0.0)
 
-    def show(self, sight: Sight) -> None:
-        kind, now = sight.state.kind, time.monotonic()
-        if kind != self._last[0] or (sight.state.is_alive and now - self._last[1] >= _LINE_EVERY_SECONDS):
+    def show(self, snapshot: RunSnapshot) -> None:
+        kind, now = snapshot.state.kind, time.monotonic()
+        if kind != self._last[0] or (snapshot.state.is_alive and now - self._last[1] >= _LINE_EVERY_SECONDS):
             self._last = (kind, now)
-            self.console.print(line_of(sight), markup=False)
+            self.console.print(summary_line(snapshot), markup=False)
 
 
-def line_of(sight: Sight) -> str:
+def summary_line(snapshot: RunSnapshot) -> str:
     """The run in one line."""
-    parts = [f"{sight.state.kind} ({sight.state.told})", _progress(sight)]
-    parts += [f"{label} {value}" for label, value in figures(sight) if label in _IN_A_LINE]
-    if sight.goes_on and not sight.state.is_alive:
+    parts = [f"{snapshot.state.kind} ({snapshot.state.detail})", _progress(snapshot)]
+    parts += [f"{label} {value}" for label, value in figures(snapshot) if label in _IN_A_LINE]
+    if snapshot.goes_on and not snapshot.state.is_alive:
         parts.append("waiting for it to resume")
-    return f"{sight.folder.name}: " + ", ".join(parts)
+    return f"{snapshot.folder.name}: " + ", ".join(parts)
 
 
-def figures(sight: Sight) -> list[tuple[str, str]]:
+def figures(snapshot: RunSnapshot) -> list[tuple[str, str]]:
     """Label and value of the latest metrics."""
-    history = sight.history
+    history = snapshot.history
     last: Line = history.steps[-1] if history.steps else {}
     known = [line["val_loss"] for line in history.validations if line["val_loss"] is not None]
-    left, silent = sight.left_seconds, sight.state.silent_seconds
+    left, silent = snapshot.left_seconds, snapshot.state.silent_seconds
     shown = [
         ("loss", _number(last.get("loss"), ".4f")),
         ("validation loss", f"{known[-1]:.4f} (best {min(known):.4f})" if known else ""),
@@ -196,23 +196,24 @@ def figures(sight: Sight) -> list[tuple[str, str]]:
     return [(label, value) for label, value in shown if value]
 
 
-def panel(sight: Sight, width: int = 48) -> Panel:
+def panel(snapshot: RunSnapshot, width: int = 48) -> Panel:
     """The run as a panel for a terminal."""
-    state = sight.state
-    head = Text.assemble((state.kind, f"bold {_COLOURS.get(state.kind, 'yellow')}"), f"  {state.told}")
-    if sight.goes_on and not state.is_alive:
+    state = snapshot.state
+    head = Text.assemble((state.kind, f"bold {_COLOURS.get(state.kind, 'yellow')}"), f"  {state.detail}")
+    if snapshot.goes_on and not state.is_alive:
         head.append("\nwaiting for it to resume; Ctrl-C stops watching, not the run", "dim")
     done = Table.grid(padding=(0, 1))
     done.add_row(
-        ProgressBar(total=sight.num_steps or 1, completed=sight.history.last_step, width=width), _progress(sight)
+        ProgressBar(total=snapshot.num_steps or 1, completed=snapshot.history.last_step, width=width),
+        _progress(snapshot),
     )
     table = Table.grid(padding=(0, 2))
-    for label, value in figures(sight):
+    for label, value in figures(snapshot):
         table.add_row(Text(label, "cyan"), value)
-    losses = [line["loss"] for line in sight.history.steps if line["loss"] is not None]
+    losses = [line["loss"] for line in snapshot.history.steps if line["loss"] is not None]
     curve = Text.assemble(("loss  ", "cyan"), sparkline(losses, width))
     return Panel(
-        Group(head, "", done, curve, "", table), title=str(sight.folder.path), title_align="left", expand=False
+        Group(head, "", done, curve, "", table), title=str(snapshot.folder.path), title_align="left", expand=False
     )
 
 
@@ -227,10 +228,11 @@ def sparkline(values: Sequence[float], width: int) -> str:
     return "".join(_BARS[round((mean - low) * scale)] for mean in means)
 
 
-def _progress(sight: Sight) -> str:
-    if sight.num_steps is None:
-        return f"step {sight.history.last_step:,}"
-    return f"step {sight.history.last_step:,} of {sight.num_steps:,} ({sight.history.last_step / sight.num_steps:.0%})"
+def _progress(snapshot: RunSnapshot) -> str:
+    if snapshot.num_steps is None:
+        return f"step {snapshot.history.last_step:,}"
+    share = snapshot.history.last_step / snapshot.num_steps
+    return f"step {snapshot.history.last_step:,} of {snapshot.num_steps:,} ({share:.0%})"
 
 
 def _number(value: float | None, how: str, unit: str = "") -> str:

@@ -5,8 +5,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from galpaca.app.doors import guarded
-from galpaca.cli import before, models, runs
+from galpaca.app.entrypoint import run_command
+from galpaca.cli import models, runs, setup
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help(sys.stderr)
         return 2
     options = parser.parse_args(given)
-    return guarded(lambda: options.run(options))
+    return run_command(lambda: options.run(options))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -31,9 +31,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     commands.add_parser("train", help="train and release a model (same as python train.py)", add_help=False)
     for add in (
-        *(before.add_prepare, before.add_rehearse, before.add_inspect),
+        *(setup.add_prepare, setup.add_rehearse, setup.add_inspect),
         *(runs.add_watch, runs.add_report, runs.add_runs, runs.add_checkpoints, runs.add_sync, runs.add_export),
-        *(models.add_generate, models.add_chat, models.add_compare, models.add_evaluate, before.add_demo),
+        *(models.add_generate, models.add_chat, models.add_compare, models.add_evaluate, setup.add_demo),
     ):
         add(commands)
     return parser

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from galpaca.app.asked_model import ModelOptions
+    from galpaca.app.model_options import ModelOptions
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -257,7 +257,7 @@ def _add_model_options(command: argparse.ArgumentParser) -> None:
 
 
 def _model_options(options: argparse.Namespace, num_samples: int) -> ModelOptions:
-    from galpaca.app.asked_model import ModelOptions
+    from galpaca.app.model_options import ModelOptions
     from galpaca.inference.settings import Settings
 
     settings = Settings(

@@ -129,7 +129,7 @@ def collate(examples: EncodedExamples, indices: Sequence[int], pad_id: int, size
     )
 
 
-def continued(texts: Sequence[Sequence[int]]) -> MicroBatch:
+def collate_prompts(texts: Sequence[Sequence[int]]) -> MicroBatch:
     """Packs prompts whose next tokens are wanted: the target rows are their last tokens.
 
     Args:

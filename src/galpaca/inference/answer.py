@@ -12,7 +12,7 @@ from transformers import GenerationConfig
 
 from galpaca.errors import GalpacaError, Problems
 from galpaca.inference.loading import Loaded
-from galpaca.inference.sampling import Which, processors
+from galpaca.inference.sampling import AnswerId, processors
 from galpaca.inference.settings import Settings
 
 Finish = Literal["end", "length", "positions", "stopped"]
@@ -23,7 +23,7 @@ class Answer:
     """A generated answer.
 
     Attributes:
-        which: identifies the answer.
+        answer_id: identifies the answer.
         text: its text with citations, molecules and ``<work>``, without end and padding tokens.
         finish: ``end`` as the model meant it; ``length`` cut after ``max_new_tokens``; ``positions`` cut where the
             model's positions end; ``stopped`` by a person.
@@ -31,7 +31,7 @@ class Answer:
         answer_tokens: tokens of the answer, without the end token.
     """
 
-    which: Which
+    answer_id: AnswerId
     text: str
     finish: Finish
     prompt_tokens: int
@@ -39,10 +39,10 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Asked:
+class AnswerRequest:
     """A prompt, and which of its answers to generate."""
 
-    which: Which
+    answer_id: AnswerId
     ids: list[int]
 
 
@@ -55,7 +55,7 @@ class Batch:
         limited: the model's positions leave no more.
     """
 
-    asked: list[Asked]
+    asked: list[AnswerRequest]
     max_new_tokens: int
     limited: bool
 
@@ -87,12 +87,16 @@ def answer(
     for answers in answer_batches(loaded, wanted(prompts, settings.num_samples), settings, batch_size):
         found += answers
         progress(len(found))
-    return sorted(found, key=lambda one: one.which)
+    return sorted(found, key=lambda one: one.answer_id)
 
 
-def wanted(prompts: Sequence[list[int]], num_samples: int) -> list[Asked]:
+def wanted(prompts: Sequence[list[int]], num_samples: int) -> list[AnswerRequest]:
     """Every answer to generate for these prompts."""
-    return [Asked(Which(index, sample), ids) for index, ids in enumerate(prompts) for sample in range(num_samples)]
+    return [
+        AnswerRequest(AnswerId(index, sample), ids)
+        for index, ids in enumerate(prompts)
+        for sample in range(num_samples)
+    ]
 
 
 def check_lengths(prompts: Sequence[list[int]], positions: int | None, places: Sequence[str]) -> None:
@@ -113,25 +117,27 @@ def check_lengths(prompts: Sequence[list[int]], positions: int | None, places: S
 
 
 def answer_batches(
-    loaded: Loaded, asked: Sequence[Asked], settings: Settings, batch_size: int
+    loaded: Loaded, asked: Sequence[AnswerRequest], settings: Settings, batch_size: int
 ) -> Iterator[list[Answer]]:
     """Answers batch by batch, longest prompts first, so that running out of memory shows at the start."""
     for batch in batches(asked, settings.max_new_tokens, loaded.positions, batch_size):
         yield answer_batch(loaded, batch, settings)
 
 
-def batches(asked: Sequence[Asked], max_new_tokens: int, positions: int | None, batch_size: int) -> Iterator[Batch]:
+def batches(
+    asked: Sequence[AnswerRequest], max_new_tokens: int, positions: int | None, batch_size: int
+) -> Iterator[Batch]:
     """Batches of like length. Prompts that leave less room than an answer may need share one only with their like, so
     that no answer is cut for its neighbour's sake.
     """
-    longest_first = sorted(asked, key=lambda one: (-len(one.ids), one.which))
+    longest_first = sorted(asked, key=lambda one: (-len(one.ids), one.answer_id))
     for room, group in itertools.groupby(longest_first, lambda one: _room(one, max_new_tokens, positions)):
         members = list(group)
         for start in range(0, len(members), batch_size):
             yield Batch(members[start : start + batch_size], room, room < max_new_tokens)
 
 
-def _room(asked: Asked, max_new_tokens: int, positions: int | None) -> int:
+def _room(asked: AnswerRequest, max_new_tokens: int, positions: int | None) -> int:
     return max_new_tokens if positions is None else min(max_new_tokens, positions - len(asked.ids))
 
 
@@ -158,7 +164,7 @@ def answer_batch(loaded: Loaded, batch: Batch, settings: Settings, **further: An
             ids.to(model.device),
             attention_mask=mask.to(model.device),
             generation_config=_greedy(loaded, batch),
-            logits_processor=processors(settings, [one.which for one in batch.asked], num_padding),
+            logits_processor=processors(settings, [one.answer_id for one in batch.asked], num_padding),
             **further,
         )
     except torch.OutOfMemoryError:
@@ -184,7 +190,7 @@ def _greedy(loaded: Loaded, batch: Batch) -> GenerationConfig:
     )
 
 
-def _answer(loaded: Loaded, batch: Batch, asked: Asked, ids: list[int]) -> Answer:
+def _answer(loaded: Loaded, batch: Batch, asked: AnswerRequest, ids: list[int]) -> Answer:
     finish: Finish
     ends = {loaded.tokenizer.eos_id, *loaded.further_ends}
     end = next((place for place, token in enumerate(ids) if token in ends), None)
@@ -194,4 +200,4 @@ def _answer(loaded: Loaded, batch: Batch, asked: Asked, ids: list[int]) -> Answe
         finish = "stopped"
     else:
         finish = "positions" if batch.limited else "length"
-    return Answer(asked.which, loaded.tokenizer.decode(ids), finish, len(asked.ids), len(ids))
+    return Answer(asked.answer_id, loaded.tokenizer.decode(ids), finish, len(asked.ids), len(ids))

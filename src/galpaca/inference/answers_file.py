@@ -44,7 +44,7 @@ class AnswersFile:
     @property
     def lines(self) -> list[Line]:
         """All answers so far, in order."""
-        return [self._lines[which] for which in sorted(self._lines)]
+        return [self._lines[answer_id] for answer_id in sorted(self._lines)]
 
     def check(self, begun: Mapping[str, Any]) -> None:
         """Compares with what was begun here, if anything was.

@@ -9,7 +9,7 @@ from typing import Any
 from galpaca.data.prompts import load_template
 from galpaca.data.tokenizer import Tokenizer
 from galpaca.errors import InputError
-from galpaca.inference.loading import Asking, Dtype, Loaded, Reader, assembled, load
+from galpaca.inference.loading import Dtype, Loaded, PromptFormat, Reader, assembled, load
 from galpaca.inference.places import find_model, prompt_folder
 
 _TOKENIZER_FIX = "a folder with the model's own tokenizer files"
@@ -105,12 +105,12 @@ def load_any(name: str, *, dtype: Dtype | None = None, template: str | None = No
     path = find_model(name)
     if prompt_folder(path) is not None:
         return load(name, dtype=dtype)
-    reader, asking = _reading(path, template)
-    fingerprints = vocabulary_fingerprint(reader), getattr(asking, "fingerprint", "")
-    return assembled(name, path, dtype, reader, asking, fingerprints)
+    reader, prompt_format = _reading(path, template)
+    fingerprints = vocabulary_fingerprint(reader), getattr(prompt_format, "fingerprint", "")
+    return assembled(name, path, dtype, reader, prompt_format, fingerprints)
 
 
-def _reading(path: str, template: str | None) -> tuple[Reader, Asking]:
+def _reading(path: str, template: str | None) -> tuple[Reader, PromptFormat]:
     from transformers import AutoTokenizer
 
     try:
@@ -119,8 +119,8 @@ def _reading(path: str, template: str | None) -> tuple[Reader, Asking]:
         told = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"cannot load the tokenizer: {told}", where=path, fix=_TOKENIZER_FIX) from None
     if getattr(hf, "chat_template", None):
-        asking, end_id = _checked(ChatTemplate(hf), path)
-        return OtherReader(hf, path, with_first=False, end_id=end_id), asking
+        prompt_format, end_id = _checked(ChatTemplate(hf), path)
+        return OtherReader(hf, path, with_first=False, end_id=end_id), prompt_format
     plain = load_template(template) if template else PlainText()
     vocabulary = hf.get_vocab()
     if getattr(hf, "backend_tokenizer", None) is not None and {"</s>", "<pad>"} <= vocabulary.keys():
@@ -128,10 +128,10 @@ def _reading(path: str, template: str | None) -> tuple[Reader, Asking]:
     return OtherReader(hf, path, with_first=True), plain
 
 
-def _checked(asking: ChatTemplate, path: str) -> tuple[ChatTemplate, int | None]:
+def _checked(prompt_format: ChatTemplate, path: str) -> tuple[ChatTemplate, int | None]:
     try:
-        asking.prompt("instruction", "input")
-        return asking, asking.end_id()
+        prompt_format.prompt("instruction", "input")
+        return prompt_format, prompt_format.end_id()
     except Exception as error:  # whatever the template raises
         raise InputError(
             f"cannot use the tokenizer's chat template: {error}", where=path, fix="fix or remove it"

@@ -49,8 +49,8 @@ def loss_rows(measured: Measured, *, seed: int = 0) -> list[dict[str, Any]]:
         models = [
             {
                 "target_tokens": int(tokens[m].sum()),
-                "nats_a_token": _shown(a_token, m),
-                "bits_a_byte": _shown(of_bytes, m),
+                "nats_per_token": _shown(a_token, m),
+                "bits_per_byte": _shown(of_bytes, m),
             }
             for m in range(len(nll))
         ]
@@ -80,9 +80,9 @@ def answer_rows(categories: Sequence[str], answers: Sequence[Sequence[Mapping[st
 _MEANS = ("tokens", "words", "seconds")
 
 
-def perplexity(nats_a_token: float) -> float | None:
+def perplexity(nats_per_token: float) -> float | None:
     """None where it is too large for a number."""
-    return math.exp(nats_a_token) if nats_a_token < 700 else None
+    return math.exp(nats_per_token) if nats_per_token < 700 else None
 
 
 def _groups(categories: Sequence[str]) -> Iterator[tuple[str, list[int]]]:

@@ -161,7 +161,7 @@ def harness_model(loaded: Loaded, batch_size: int) -> Any:
     reader = loaded.tokenizer
     loaded.model.generation_config.max_new_tokens = None
 
-    class Asked(HFLM):
+    class AnswerRequest(HFLM):
         tokenizer_name = "galpaca"
 
         def tok_encode(self, string: str, *args: Any, **kwargs: Any) -> list[int]:
@@ -187,7 +187,7 @@ def harness_model(loaded: Loaded, batch_size: int) -> Any:
             said, begun = (chat_history[:-1], chat_history[-1]["content"]) if ends_with_answer else (chat_history, "")
             return loaded.template.prompt("\n\n".join(one["content"] for one in said)) + begun
 
-    return Asked(
+    return AnswerRequest(
         pretrained=loaded.model,
         tokenizer=reader.hf,  # type: ignore[attr-defined]
         batch_size=batch_size,

@@ -36,7 +36,7 @@ class Reader(Protocol):
     def decode(self, ids: Sequence[int]) -> str: ...
 
 
-class Asking(Protocol):
+class PromptFormat(Protocol):
     """What inference needs of a prompt template; ``galpaca.data.prompts.Template`` implements it."""
 
     @property
@@ -62,7 +62,7 @@ class Loaded:
     name: str
     model: Any
     tokenizer: Reader
-    template: Asking
+    template: PromptFormat
     positions: int | None
     max_new_tokens: int
     fingerprint: str
@@ -113,12 +113,17 @@ def load(name: str, *, dtype: Dtype | None = None, template: str | None = None) 
 
 
 def assembled(
-    name: str, path: str, dtype: Dtype | None, reader: Reader, asking: Asking, fingerprints: tuple[str, str]
+    name: str,
+    path: str,
+    dtype: Dtype | None,
+    reader: Reader,
+    prompt_format: PromptFormat,
+    fingerprints: tuple[str, str],
 ) -> Loaded:
     """A model's weights, with what reads and asks for it.
 
     Args:
-        fingerprints: fingerprints of ``reader`` and ``asking``.
+        fingerprints: fingerprints of ``reader`` and ``prompt_format``.
 
     Raises:
         InputError: the weights cannot be loaded.
@@ -131,7 +136,7 @@ def assembled(
         name=name,
         model=model,
         tokenizer=reader,
-        template=asking,
+        template=prompt_format,
         positions=positions_of(model),
         max_new_tokens=generation.max_new_tokens or DEFAULT_MAX_NEW_TOKENS,
         fingerprint=fingerprint_of(path, model, *fingerprints),

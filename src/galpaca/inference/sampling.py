@@ -28,7 +28,7 @@ from galpaca.inference.settings import Settings
 _DRAW_BITS = 32
 
 
-class Which(NamedTuple):
+class AnswerId(NamedTuple):
     """Identifies one answer among all.
 
     Attributes:
@@ -40,7 +40,7 @@ class Which(NamedTuple):
     sample: int
 
 
-def processors(settings: Settings, asked: Sequence[Which], num_padding: Tensor) -> LogitsProcessorList:
+def processors(settings: Settings, asked: Sequence[AnswerId], num_padding: Tensor) -> LogitsProcessorList:
     """The logits processors that apply the sampling settings.
 
     Args:
@@ -56,7 +56,7 @@ def processors(settings: Settings, asked: Sequence[Which], num_padding: Tensor) 
             found.append(TopKLogitsWarper(settings.top_k))
         if settings.top_p < 1:
             found.append(TopPLogitsWarper(settings.top_p))
-        found.append(Draw(settings.seed, asked))
+        found.append(SeededSampling(settings.seed, asked))
     return found
 
 
@@ -74,10 +74,10 @@ class RepetitionPenalty(LogitsProcessor):
         return self._penalty(torch.where(is_padding, first, input_ids), scores)
 
 
-class Draw(LogitsProcessor):
+class SeededSampling(LogitsProcessor):
     """Samples one token per row and masks all others."""
 
-    def __init__(self, seed: int, asked: Sequence[Which]) -> None:
+    def __init__(self, seed: int, asked: Sequence[AnswerId]) -> None:
         # Of a text the generator makes the same stream on every machine.
         self._streams = [random.Random(f"{seed} {prompt} {sample}") for prompt, sample in asked]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
 
-from galpaca.inference.answer import Answer, Asked, answer_batch, batches, check_lengths
+from galpaca.inference.answer import Answer, AnswerRequest, answer_batch, batches, check_lengths
 from galpaca.inference.loading import Loaded, Reader
-from galpaca.inference.sampling import Which
+from galpaca.inference.sampling import AnswerId
 from galpaca.inference.settings import Settings
 
 
@@ -42,7 +42,7 @@ class Stream:
         self._stop = stop or threading.Event()
         [ids] = loaded.prompt_ids([question])
         check_lengths([ids], loaded.positions, ["the question"])
-        asked = [Asked(Which(number, 0), ids)]
+        asked = [AnswerRequest(AnswerId(number, 0), ids)]
         [self._batch] = batches(asked, settings.max_new_tokens, loaded.positions, 1)
         self._error: BaseException | None = None
 

@@ -54,11 +54,11 @@ def _recomputation(how: str) -> Callable[..., Tensor] | None:
         return None
     if how == "full":
         return partial(checkpoint, use_reentrant=False)
-    contexts = partial(create_selective_checkpoint_contexts, _dear_operations())
+    contexts = partial(create_selective_checkpoint_contexts, _expensive_ops())
     return partial(checkpoint, use_reentrant=False, context_fn=contexts)
 
 
-def _dear_operations() -> list[Any]:
+def _expensive_ops() -> list[Any]:
     """Operations that are expensive to recompute: matrix products and attention, on any device."""
     return [
         torch.ops.aten.mm.default,

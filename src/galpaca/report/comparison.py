@@ -13,7 +13,7 @@ from galpaca.report.page import fill
 # By it one knows the file again, and may replace it.
 GENERATOR = "galpaca compare"
 
-MEASURES = {"nats_a_token": "nats per token", "bits_a_byte": "bits per byte"}
+MEASURES = {"nats_per_token": "nats per token", "bits_per_byte": "bits per byte"}
 _FEW_RECORDS = 10
 _MARGIN = 0.04
 _TICKS = 6
@@ -142,7 +142,7 @@ def _plots(content: Content, measure: str) -> list[Plot]:
     first = content["models"][0]["label"]
     values = [(row["category"], [one[measure] for one in row["models"]]) for row in records["loss"]]
     plots = [_plot(f"Loss, {unit}", "Left is better.", values, content, from_zero=False)]
-    if measure == "bits_a_byte" or records["tokens_are_comparable"]:
+    if measure == "bits_per_byte" or records["tokens_are_comparable"]:
         differences = [(category, [one and one.get("difference") for one in figures]) for category, figures in values]
         note = f"Left of the line is better than {first}."
         plots.append(_plot(f"Difference to {first}", note, differences, content, from_zero=True))

@@ -27,12 +27,12 @@ class RunState:
 
     Attributes:
         kind: the state in one word.
-        told: a short explanation.
+        detail: a short explanation.
         silent_seconds: time since the run last wrote a line, or started; None if it is not running.
     """
 
     kind: Kind
-    told: str
+    detail: str
     silent_seconds: float | None = None
 
     @property

@@ -24,7 +24,7 @@ def _leave_signals(worker: int) -> None:
     ignore_signals()
 
 
-class _Forward(Sampler[int]):
+class _StepRangeSampler(Sampler[int]):
     """The steps from ``start`` on; its length counts all of them, as Lightning's progress expects."""
 
     def __init__(self, start: int, num_steps: int) -> None:
@@ -156,7 +156,7 @@ class AlpacaDataModule(L.LightningDataModule):
         return StepLoader(
             dataset,
             batch_size=None,
-            sampler=_Forward(start, num_steps),
+            sampler=_StepRangeSampler(start, num_steps),
             num_workers=workers,
             # A scheduler signals all processes of a job, and torch's workers would die of SIGTERM.
             worker_init_fn=_leave_signals,

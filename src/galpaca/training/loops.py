@@ -14,14 +14,14 @@ class StepLoop(_TrainingEpochLoop):
         pass
 
 
-class NoSignals(_SignalConnector):
+class NoSignalHandlers(_SignalConnector):
     """``Shutdown`` has handlers of its own. Lightning's of SIGTERM speaks with other ranks inside it, and hangs."""
 
     def register_signal_handlers(self) -> None:
         self.received_sigterm = False
 
 
-def leave_out(trainer: Trainer) -> None:
+def replace_loops(trainer: Trainer) -> None:
     """Puts these in place of Lightning's, before ``fit``."""
     trainer.fit_loop.epoch_loop = StepLoop(trainer)
-    trainer._signal_connector = NoSignals(trainer)
+    trainer._signal_connector = NoSignalHandlers(trainer)

@@ -9,7 +9,7 @@ from typing import Any, cast
 import lightning as L
 import torch
 
-from galpaca.data.collate import StepBatch, continued
+from galpaca.data.collate import StepBatch, collate_prompts
 from galpaca.model.loss import target_logits
 from galpaca.training.metrics import StepMetrics
 from galpaca.training.module import InstructionTuner
@@ -89,7 +89,7 @@ class SampleAnswers(L.Callback):
             open_ = [n for n in open_ if len(self.prompts[n]) + len(answers[n]) < self.max_positions]
             if not open_:
                 break
-            texts = continued([[*self.prompts[n], *answers[n]] for n in open_]).to(tuner.device)
+            texts = collate_prompts([[*self.prompts[n], *answers[n]] for n in open_]).to(tuner.device)
             with torch.compiler.set_stance("force_eager"):
                 logits = tuner.strategy.run_micro_batch(texts, target_logits)
             # Ranks may round differently, and would go on with different questions.

@@ -32,7 +32,7 @@ class StepSpeed:
         figures = {
             "tokens_per_second": round(step.num_tokens / seconds, 1),
             "target_tokens_per_second": round(step.num_target_tokens / seconds, 1),
-            "real_token_share": round(step.num_tokens / batch.num_padded_tokens, 5),
+            "non_padding_fraction": round(step.num_tokens / batch.num_padded_tokens, 5),
             "step_seconds": round(seconds, 4),
             "data_seconds": round(seconds_between(previous_end, outcome.begin), 4),
             "forward_backward_seconds": round(seconds_between(outcome.begin, outcome.backward_end), 4),

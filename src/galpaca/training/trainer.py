@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.precision import Precision
 
 from galpaca.training.cluster import cluster_environment
-from galpaca.training.loops import leave_out
+from galpaca.training.loops import replace_loops
 from galpaca.training.strategies import StepStrategy
 
 
@@ -49,7 +49,7 @@ def make_trainer(
         callbacks=list(callbacks),
         default_root_dir=root,
     )
-    leave_out(trainer)
+    replace_loops(trainer)
     return trainer
 
 

@@ -15,14 +15,14 @@ from galpaca.app.composition import compose
 from galpaca.app.rehearsal.channel import Channel, Order, Report, launch_of
 from galpaca.app.rehearsal.child import Child
 from galpaca.app.rehearsal.failures import failure
-from galpaca.app.rehearsal.script import Script, check_name, environment_of
+from galpaca.app.rehearsal.plan import RehearsalPlan, check_name, environment_of
 from galpaca.app.rehearse import _home
 from galpaca.errors import GalpacaError, InputError, StoppedBySignal
 
 
-def script_of(tmp_path: Path, *overrides: str, num_steps: int = 20) -> Script:
+def plan_of(tmp_path: Path, *overrides: str, num_steps: int = 20) -> RehearsalPlan:
     given = ("+experiment=galpaca67b", f"run.root={tmp_path}", *overrides)
-    return Script(compose(given)[0], given, num_steps)
+    return RehearsalPlan(compose(given)[0], given, num_steps)
 
 
 class TestTheCommand:
@@ -30,9 +30,9 @@ class TestTheCommand:
         overrides = ("logger=wandb", "logger.project=mine", "+logger.entity=x", "run.name='some/a=b'", "seed=7")
         given = ("+experiment=galpaca67b", f"run.root={tmp_path}", *overrides)
         real, _ = compose([override for override in given if not override.startswith("+logger")])
-        script = Script(real, given, 20)
-        rehearsed, _ = compose(script.command[3:])
-        assert rehearsed.run.name == "rehearsal/some--a=b/run" == script.folder.name
+        plan = RehearsalPlan(real, given, 20)
+        rehearsed, _ = compose(plan.command[3:])
+        assert rehearsed.run.name == "rehearsal/some--a=b/run" == plan.folder.name
         assert rehearsed.logger == {"_target_": "galpaca.training.loggers.none"}
         assert (rehearsed.trainer.longest_steps, rehearsed.checkpoint.every_steps, rehearsed.seed) == (20, 10, 7)
         same = {"run", "logger", "trainer", "checkpoint", "hang", "samples"}
@@ -45,14 +45,14 @@ class TestTheCommand:
 
     def test_a_rehearsals_recipe_is_not_the_runs(self, tmp_path: Path) -> None:
         """So its checkpoints are never taken for the run's; and the run's recipe is what it was before the key."""
-        script = script_of(tmp_path)
-        rehearsed, _ = compose(script.command[3:])
-        assert rehearsed.recipe() == {**script.config.recipe(), "trainer.longest_steps": 20}
-        assert "trainer.longest_steps" not in script.config.recipe()
+        plan = plan_of(tmp_path)
+        rehearsed, _ = compose(plan.command[3:])
+        assert rehearsed.recipe() == {**plan.config.recipe(), "trainer.longest_steps": 20}
+        assert "trainer.longest_steps" not in plan.config.recipe()
 
     @pytest.mark.parametrize(("num_steps", "max_steps", "every"), [(20, "null", 10), (20, "6", 3), (3, "100", 1)])
     def test_there_is_a_checkpoint_on_the_way(self, tmp_path: Path, num_steps: int, max_steps: str, every: int) -> None:
-        assert script_of(tmp_path, f"trainer.max_steps={max_steps}", num_steps=num_steps).every_steps == every
+        assert plan_of(tmp_path, f"trainer.max_steps={max_steps}", num_steps=num_steps).every_steps == every
 
     def test_a_run_in_the_place_of_rehearsals_is_refused(self) -> None:
         with pytest.raises(InputError, match="for rehearsals"):
@@ -144,7 +144,7 @@ def members(group: int) -> list[str]:
     return [line for line in lines if line.split()[0] == str(group) and "Z" not in line.split()[1]]
 
 
-class FakeCrew:
+class FakeCoordinator:
     """Tells whether the folder was still there when the processes were ended."""
 
     def __init__(self, home: Path) -> None:
@@ -158,14 +158,14 @@ class FakeCrew:
 @pytest.mark.parametrize("reason", [None, StoppedBySignal("stopped"), GalpacaError("no room")])
 def test_the_folder_goes_only_when_nobody_writes_in_it(tmp_path: Path, reason: BaseException | None) -> None:
     """It would come back while it is being removed. It stays where something failed."""
-    script = script_of(tmp_path)
-    script.place.mkdir(parents=True)
-    crew = FakeCrew(script.home)
-    with suppress(StoppedBySignal, GalpacaError), _home(script, crew, keep=False):  # type: ignore[arg-type]
+    plan = plan_of(tmp_path)
+    plan.place.mkdir(parents=True)
+    coordinator = FakeCoordinator(plan.home)
+    with suppress(StoppedBySignal, GalpacaError), _home(plan, coordinator, keep=False):  # type: ignore[arg-type]
         if reason:
             raise reason
-    assert crew.was_there
-    assert script.home.exists() == isinstance(reason, GalpacaError)
+    assert coordinator.was_there
+    assert plan.home.exists() == isinstance(reason, GalpacaError)
 
 
 OUT_OF_MEMORY = GalpacaError(
@@ -184,40 +184,40 @@ PROBLEMS = """error: 2 problems:
 
 class TestFailures:
     @pytest.fixture
-    def script(self, tmp_path: Path) -> Script:
-        script = script_of(tmp_path)
-        script.home.mkdir(parents=True)
-        return script
+    def plan(self, tmp_path: Path) -> RehearsalPlan:
+        plan = plan_of(tmp_path)
+        plan.home.mkdir(parents=True)
+        return plan
 
-    def test_the_rank_that_says_why_comes_before_those_that_ended_because_of_it(self, script: Script) -> None:
-        script.log(0).write_text("--- phase 1\nTraceback\nRuntimeError: connection closed by peer\n")
-        script.log(1).write_text(f"--- phase 1\nnoise\nerror on rank 1: {OUT_OF_MEMORY}\nmore noise\n")
-        error = failure(script, "phase 1 of 3: load", {0: 1, 1: 1})
+    def test_the_rank_that_says_why_comes_before_those_that_ended_because_of_it(self, plan: RehearsalPlan) -> None:
+        plan.log(0).write_text("--- phase 1\nTraceback\nRuntimeError: connection closed by peer\n")
+        plan.log(1).write_text(f"--- phase 1\nnoise\nerror on rank 1: {OUT_OF_MEMORY}\nmore noise\n")
+        error = failure(plan, "phase 1 of 3: load", {0: 1, 1: 1})
         assert type(error) is GalpacaError
         assert error.what == "does not fit: batch.max_tokens=4096: GPU out of memory"
         assert error.why.startswith("tried to allocate")
         assert "phase 1 of 3: load, on rank 1" in error.why
         assert error.fix == OUT_OF_MEMORY.fix
-        assert error.where == str(script.log(1))
+        assert error.where == str(plan.log(1))
 
-    def test_a_users_mistakes_keep_their_code_and_are_all_told(self, script: Script) -> None:
-        script.log(0).write_text(f"--- phase 1\n{PROBLEMS}")
-        error = failure(script, "phase 1", {0: 2})
+    def test_a_users_mistakes_keep_their_code_and_are_all_told(self, plan: RehearsalPlan) -> None:
+        plan.log(0).write_text(f"--- phase 1\n{PROBLEMS}")
+        error = failure(plan, "phase 1", {0: 2})
         assert isinstance(error, InputError)
         for told in ("2 problems", "model.path: no such folder", "it is not there", "data.path"):
             assert told in error.what
         assert error.fix == "look again"
 
-    def test_what_an_earlier_phase_said_does_not_count(self, script: Script) -> None:
-        script.log(0).write_text("--- phase 1\nerror: of then\n--- phase 2\nTraceback of now\n")
-        error = failure(script, "phase 2", {0: 1})
+    def test_what_an_earlier_phase_said_does_not_count(self, plan: RehearsalPlan) -> None:
+        plan.log(0).write_text("--- phase 1\nerror: of then\n--- phase 2\nTraceback of now\n")
+        error = failure(plan, "phase 2", {0: 1})
         assert "of then" not in str(error)
         assert "Traceback of now" in str(error)
 
-    def test_a_process_that_was_killed(self, script: Script) -> None:
-        script.log(0).write_text("--- phase 1\n")
-        assert "terminated by SIGKILL" in str(failure(script, "phase 1", {0: -9}))
+    def test_a_process_that_was_killed(self, plan: RehearsalPlan) -> None:
+        plan.log(0).write_text("--- phase 1\n")
+        assert "terminated by SIGKILL" in str(failure(plan, "phase 1", {0: -9}))
 
-    def test_a_process_that_was_told_to_stop(self, script: Script) -> None:
-        assert isinstance(failure(script, "phase 1", {0: 143}), StoppedBySignal)
-        assert isinstance(failure(script, "phase 1", {0: 1, 1: 143}), StoppedBySignal)
+    def test_a_process_that_was_told_to_stop(self, plan: RehearsalPlan) -> None:
+        assert isinstance(failure(plan, "phase 1", {0: 143}), StoppedBySignal)
+        assert isinstance(failure(plan, "phase 1", {0: 1, 1: 143}), StoppedBySignal)

@@ -7,8 +7,8 @@ import pytest
 
 from galpaca.app.composition import compose
 from galpaca.app.rehearsal.figures import Figures, read_figures, to_json
-from galpaca.app.rehearsal.life import Lived
-from galpaca.app.rehearsal.script import Script
+from galpaca.app.rehearsal.phases import PhaseResults
+from galpaca.app.rehearsal.plan import RehearsalPlan
 from galpaca.files.checksums import FileFacts
 from galpaca.runs.checkpoints import Manifest
 
@@ -18,8 +18,8 @@ EVERY, STEPS = 10, 20
 def figures_of(tmp_path: Path, *overrides: str) -> Figures:
     """Of a run of 1,221 steps that is rehearsed with a step a second, and a minute of compilation at each start."""
     given = ("+experiment=galpaca67b", f"run.root={tmp_path}", *overrides)
-    script = Script(compose(given)[0], given, STEPS)
-    folder = script.folder
+    plan = RehearsalPlan(compose(given)[0], given, STEPS)
+    folder = plan.folder
     folder.checkpoint(STEPS).mkdir(parents=True)
     first, last = (manifest(step, stall, write) for step, stall, write in ((EVERY, 2.0, 20.0), (STEPS, 30.0, 25.0)))
     (folder.checkpoint(STEPS) / "manifest.json").write_text(last.to_json())
@@ -33,7 +33,7 @@ def figures_of(tmp_path: Path, *overrides: str) -> Figures:
     ]
     whole = {"steps": 1221, "steps_per_epoch": 407, "tokens": 1_221_000 * 10}
     folder.record.write_text(json.dumps({"starts": starts, "parameters": 6_657_359_872, "whole_plan": whole}))
-    return read_figures(script, Lived(EVERY + 3, first, 12.0, "an answer"))[0]
+    return read_figures(plan, PhaseResults(EVERY + 3, first, 12.0, "an answer"))[0]
 
 
 def manifest(step: int, stall: float, write: float) -> Manifest:

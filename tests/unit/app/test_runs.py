@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from galpaca.app.doors import guarded
+from galpaca.app.entrypoint import run_command
 from galpaca.app.runs import compare, find_runs, show_runs
 from galpaca.errors import InputError
 from galpaca.runs.lock import locked
@@ -175,9 +175,9 @@ def test_a_folder_without_runs_is_refused_and_nothing_is_written(tmp_path: Path)
 def test_a_table_that_cannot_be_written_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = make_run(tmp_path / "a", 4)
     out = tmp_path / "nowhere" / "runs.md"
-    assert guarded(lambda: show_runs([str(run)], as_json=False, out=str(out))) == 2
+    assert run_command(lambda: show_runs([str(run)], as_json=False, out=str(out))) == 2
     assert str(out) in capsys.readouterr().err
     out = tmp_path / "taken"
     out.mkdir()
-    assert guarded(lambda: show_runs([str(run)], as_json=False, out=str(out))) == 2
+    assert run_command(lambda: show_runs([str(run)], as_json=False, out=str(out))) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "taken"]

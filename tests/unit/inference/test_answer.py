@@ -13,7 +13,7 @@ from galpaca.data.prompts import load_template
 from galpaca.errors import InputError, InputErrors
 from galpaca.inference.answer import answer, answer_batches, wanted
 from galpaca.inference.loading import Loaded, load
-from galpaca.inference.sampling import Draw, Which
+from galpaca.inference.sampling import AnswerId, SeededSampling
 from galpaca.inference.settings import Settings
 from galpaca.inference.stream import Stream
 
@@ -38,7 +38,7 @@ def test_batched_equals_alone(loaded: Loaded, settings: Settings) -> None:
     together = answer(loaded, QUESTIONS, settings, batch_size=5)
     assert len({one.prompt_tokens for one in together}) == 5, "of five lengths, so four are padded"
     assert together == answer(loaded, QUESTIONS, settings, batch_size=1)
-    assert [one.which.prompt for one in together] == [0, 1, 2, 3, 4]
+    assert [one.answer_id.prompt for one in together] == [0, 1, 2, 3, 4]
 
 
 def test_logits_of_a_padded_row_are_those_of_the_row_alone(loaded: Loaded) -> None:
@@ -73,10 +73,10 @@ class TestDraws:
     def test_a_seed_and_a_number_decide(self, loaded: Loaded) -> None:
         """One stream for a whole batch made an answer depend on its neighbours and on the batch's size."""
         whole = answer(loaded, QUESTIONS, replace(DRAWN, num_samples=3), batch_size=15)
-        assert len({(one.which, one.text) for one in whole}) == 15
-        asked = [one for one in wanted(loaded.prompt_ids(QUESTIONS), 3) if one.which in ((3, 2), (1, 0))]
+        assert len({(one.answer_id, one.text) for one in whole}) == 15
+        asked = [one for one in wanted(loaded.prompt_ids(QUESTIONS), 3) if one.answer_id in ((3, 2), (1, 0))]
         [few] = answer_batches(loaded, asked, DRAWN, 2)
-        assert {one.which: one.text for one in few}.items() <= {one.which: one.text for one in whole}.items()
+        assert {one.answer_id: one.text for one in few}.items() <= {one.answer_id: one.text for one in whole}.items()
 
     def test_another_seed_another_answer(self, loaded: Loaded) -> None:
         texts = {answer(loaded, QUESTIONS[:1], replace(DRAWN, seed=seed))[0].text for seed in range(4)}
@@ -84,7 +84,7 @@ class TestDraws:
 
     def test_draws_have_the_probabilities_of_the_logits(self) -> None:
         rows = 20_000
-        draw = Draw(1, [Which(index, 0) for index in range(rows)])
+        draw = SeededSampling(1, [AnswerId(index, 0) for index in range(rows)])
         logits = torch.tensor([0.0, 1.0, -torch.inf, 2.0, -torch.inf])
         chosen = draw(torch.zeros(rows, 1, dtype=torch.long), logits.expand(rows, 5)).argmax(-1)
         found = torch.bincount(chosen, minlength=5) / rows
@@ -92,7 +92,7 @@ class TestDraws:
         assert found[2] == found[4] == 0
 
     def test_the_largest_draw_takes_a_token_that_has_probability(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        draw = Draw(1, [Which(0, 0)])
+        draw = SeededSampling(1, [AnswerId(0, 0)])
         monkeypatch.setattr(draw._streams[0], "getrandbits", lambda bits: 2**bits - 1)
         scores = torch.full((1, 50_000), 0.1)
         scores[0, 25_000:] = -torch.inf

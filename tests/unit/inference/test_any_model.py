@@ -152,10 +152,10 @@ def test_a_plain_prompt_is_the_head_of_its_record_in_gpt2s_tokenizer(tmp_path: P
     backend = Backend(models.BPE({"Ċ": 0, "ĊĊ": 1, "a": 2, "b": 3, "<eos>": 4}, [("Ċ", "Ċ")]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     hf = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>")
-    reader, asking = OtherReader(hf, "here", with_first=True), PlainText()
-    [encoding] = encode_records([Record("a", "", "b")], reader, asking, 99)
+    reader, prompt_format = OtherReader(hf, "here", with_first=True), PlainText()
+    [encoding] = encode_records([Record("a", "", "b")], reader, prompt_format, 99)
     assert encoding.ids[encoding.num_ignored :] == [3, 4]
-    assert list(encoding.ids[: encoding.num_ignored]) == reader.encode([asking.prompt("a")])[0]
+    assert list(encoding.ids[: encoding.num_ignored]) == reader.encode([prompt_format.prompt("a")])[0]
 
 
 def test_a_loss_that_is_not_finite_is_an_error(tmp_path: Path) -> None:

@@ -19,19 +19,24 @@ def test_losses_are_weighted_by_tokens_and_by_bytes() -> None:
     every, of_a, of_b = loss_rows(MEASURED)
     assert [row["category"] for row in (every, of_a, of_b)] == ["all", "a", "b"]
     assert [row["records"] for row in (every, of_a, of_b)] == [3, 2, 1]
-    assert every["models"][0]["nats_a_token"]["value"] == 15 / 6
-    assert every["models"][1]["nats_a_token"]["value"] == 15 / 8
-    assert every["models"][1]["bits_a_byte"]["value"] == pytest.approx(15 / math.log(2) / 30)
-    assert of_a["models"][1]["nats_a_token"]["difference"]["value"] == pytest.approx(3 / 5 - 6 / 3)
-    assert of_b["models"][1]["nats_a_token"]["difference"] == {"value": 1.0, "low": None, "high": None, "sign": "open"}
-    assert "difference" not in every["models"][0]["nats_a_token"]
+    assert every["models"][0]["nats_per_token"]["value"] == 15 / 6
+    assert every["models"][1]["nats_per_token"]["value"] == 15 / 8
+    assert every["models"][1]["bits_per_byte"]["value"] == pytest.approx(15 / math.log(2) / 30)
+    assert of_a["models"][1]["nats_per_token"]["difference"]["value"] == pytest.approx(3 / 5 - 6 / 3)
+    assert of_b["models"][1]["nats_per_token"]["difference"] == {
+        "value": 1.0,
+        "low": None,
+        "high": None,
+        "sign": "open",
+    }
+    assert "difference" not in every["models"][0]["nats_per_token"]
     assert every["models"][1]["target_tokens"] == 8
 
 
 def test_outputs_without_bytes_have_no_bits_a_byte() -> None:
     [row] = loss_rows(Measured(["a"], np.ones((1, 1)), np.ones((1, 1)), np.zeros(1)))
-    assert row["models"][0]["bits_a_byte"] is None
-    assert row["models"][0]["nats_a_token"]["value"] == 1.0
+    assert row["models"][0]["bits_per_byte"] is None
+    assert row["models"][0]["nats_per_token"]["value"] == 1.0
 
 
 def test_answers_are_averaged_by_category() -> None:

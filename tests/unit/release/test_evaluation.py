@@ -16,7 +16,7 @@ def of_records(loss: float) -> dict[str, Any]:
         "target_tokens": 900,
         "loss": {"value": loss, "low": loss - 0.1, "high": loss + 0.1},
         "perplexity": 2.7,
-        "bits_a_byte": None,
+        "bits_per_byte": None,
     }
     return {"kind": "records", "model": {"template": "alpaca"}, "records": {"source": "held|out.json"}, "rows": [row]}
 

@@ -33,7 +33,7 @@ def loss(value: float, difference: float | None = None) -> dict[str, Any]:
 def content(*, comparable: bool = True, **changes: Any) -> dict[str, Any]:
     def row(category: str, difference: float) -> dict[str, Any]:
         both = [loss(2.0), loss(2.0 + difference, difference)]
-        figures = [{"target_tokens": 50, "nats_a_token": one, "bits_a_byte": one} for one in both]
+        figures = [{"target_tokens": 50, "nats_per_token": one, "bits_per_byte": one} for one in both]
         return {"category": category, "records": 12, "models": figures}
 
     given = {"answer": "an answer", "finish": "end", "tokens": 3, "words": 2, "seconds": 0.5}
@@ -74,7 +74,7 @@ def test_what_is_better_and_worse_is_said() -> None:
 def test_losses_of_other_tokens_are_not_compared_a_token() -> None:
     page = render_comparison(content(comparable=False))
     assert "cannot be compared" in page
-    bytes_part, tokens_part = page.split('data-measure="nats_a_token"')
+    bytes_part, tokens_part = page.split('data-measure="nats_per_token"')
     assert "lower: better" in bytes_part
     assert "lower: better" not in tokens_part.split("</section>")[0]
     assert "hidden" in tokens_part[:20]
@@ -105,7 +105,7 @@ def test_one_record_is_shown_without_an_interval() -> None:
     for row in lone["records"]["loss"]:
         row["records"] = 1
         for one in row["models"]:
-            for figure in (one["nats_a_token"], one["bits_a_byte"]):
+            for figure in (one["nats_per_token"], one["bits_per_byte"]):
                 figure.update(low=None, high=None)
                 if "difference" in figure:
                     figure["difference"].update(low=None, high=None, sign="open")

@@ -61,7 +61,7 @@ def test_a_process_that_was_killed_is_seen_at_once(folder: RunFolder) -> None:
     process.stdout.close()
     found = state(folder)
     assert found.kind == "killed"
-    assert "after step 3, nothing is saved" in found.told
+    assert "after step 3, nothing is saved" in found.detail
 
 
 def test_a_process_that_only_inherited_the_number_is_not_the_run(folder: RunFolder) -> None:
@@ -74,7 +74,7 @@ def test_on_another_machine_the_age_of_the_last_line_tells(folder: RunFolder) ->
     assert state(folder).kind == "running"
     late = state(folder, after_seconds=1000)
     assert late.kind == "stalled"
-    assert "or the process is gone" in late.told
+    assert "or the process is gone" in late.detail
     assert late.silent_seconds == pytest.approx(1000, abs=5)
 
 
@@ -101,7 +101,7 @@ def test_the_run_s_own_word_counts(folder: RunFolder, how: str, kind: str) -> No
     record = {**PLAN, "starts": [{"ended": {"how": how, "why": "the disk is full"}}]}
     found = state(folder, record)
     assert found.kind == kind
-    assert found.told.startswith("the disk is full")
+    assert found.detail.startswith("the disk is full")
 
 
 def test_complete_is_a_model_and_the_last_step(folder: RunFolder) -> None:

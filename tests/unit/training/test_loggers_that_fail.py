@@ -9,7 +9,7 @@ from lightning.pytorch.loggers import CSVLogger
 
 from galpaca.errors import StoppedBySignal
 from galpaca.training.logger_sink import LoggerSink
-from galpaca.training.notice import ComesBack
+from galpaca.training.preemption import PreemptionNotice
 
 
 class Dead(CSVLogger):
@@ -49,5 +49,5 @@ def test_one_that_cannot_be_told_that_the_run_comes_back_does_not_take_the_stops
     alive = Alive()
     trainer: Any = SimpleNamespace(loggers=[Dead("/nowhere"), alive])
     stop = StoppedBySignal("stopped", signal.SIGUSR1)
-    ComesBack(lambda number: number == signal.SIGUSR1).on_exception(trainer, trainer, stop)
+    PreemptionNotice(lambda number: number == signal.SIGUSR1).on_exception(trainer, trainer, stop)
     assert alive.marked

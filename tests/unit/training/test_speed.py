@@ -18,7 +18,7 @@ def test_padding_is_no_token_and_waiting_is_part_of_the_step() -> None:
     assert figures == {
         "tokens_per_second": 20.0,
         "target_tokens_per_second": 5.0,
-        "real_token_share": 0.8,
+        "non_padding_fraction": 0.8,
         "step_seconds": 4.0,
         "data_seconds": 0.5,
         "forward_backward_seconds": 2.5,

@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio
 
-from galpaca.app.chat.talk import Shown, Talks, Turn
+from galpaca.app.chat.talk import Conversations, Shown, Turn
 from galpaca.inference.loading import Loaded
 from galpaca.inference.settings import Settings
 
@@ -35,7 +35,7 @@ def build_page(loaded: Loaded, settings: Settings) -> gradio.Blocks:
     Args:
         settings: initial values of the controls.
     """
-    talks = Talks(loaded, settings)
+    talks = Conversations(loaded, settings)
     with gradio.Blocks(title=f"galpaca: {loaded.name}", analytics_enabled=False) as page:
         gradio.Markdown(_head(loaded), elem_id="head")
         with gradio.Row(equal_height=False):

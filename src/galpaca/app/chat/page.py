@@ -7,8 +7,8 @@ import os
 import socket
 import threading
 
-from galpaca.app.asked_model import ModelOptions
 from galpaca.app.console import make_console
+from galpaca.app.model_options import ModelOptions
 from galpaca.errors import InputError, StoppedBySignal
 
 HOST = "127.0.0.1"

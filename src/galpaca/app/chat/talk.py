@@ -42,7 +42,7 @@ class Shown:
     prompt: str
 
 
-class Talks:
+class Conversations:
     """One conversation per open page. The model answers one question at a time."""
 
     def __init__(self, loaded: Loaded, settings: Settings) -> None:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from galpaca.app.asked_model import ModelOptions
 from galpaca.app.console import make_console
+from galpaca.app.model_options import ModelOptions
 from galpaca.errors import GalpacaError, InputError
 from galpaca.files.atomic import replace_file
 

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from galpaca.app.rehearsal.script import Script
+from galpaca.app.rehearsal.plan import RehearsalPlan
 from galpaca.errors import GalpacaError, InputError, StoppedBySignal
 
 _LAST_LINES = 20
@@ -19,14 +19,14 @@ class _Told:
     fix: str
 
 
-def failure(script: Script, phase: str, codes: Mapping[int, int]) -> BaseException:
+def failure(plan: RehearsalPlan, phase: str, codes: Mapping[int, int]) -> BaseException:
     """The error for a phase whose processes ended with these codes, at least one of them nonzero.
 
     Args:
         phase: description of the phase.
         codes: exit codes by rank.
     """
-    logs = {rank: script.log(rank) for rank in codes}
+    logs = {rank: plan.log(rank) for rank in codes}
     texts = {rank: path.read_text(encoding="utf-8", errors="replace") for rank, path in logs.items() if path.is_file()}
     told = {rank: found for rank, text in texts.items() if (found := _told(_last_phase(text)))}
     # One that says why, before those that ended because of it.

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from galpaca.app.config import Config
-from galpaca.app.rehearsal.life import Lived
-from galpaca.app.rehearsal.script import Script
-from galpaca.app.room import DiskNeed, disk_need
+from galpaca.app.disk_space import DiskNeed, disk_need
+from galpaca.app.rehearsal.phases import PhaseResults
+from galpaca.app.rehearsal.plan import RehearsalPlan
 from galpaca.estimate.duration import (
     WARM_UP_STEPS,
     Pace,
@@ -114,13 +114,13 @@ class Figures:
         return f"after step {self.killed_after_step}; {_seconds(self.resume_seconds)} to the first step after resuming"
 
 
-def read_figures(script: Script, lived: Lived) -> tuple[Figures, DiskNeed]:
+def read_figures(plan: RehearsalPlan, results: PhaseResults) -> tuple[Figures, DiskNeed]:
     """The measurements of a finished rehearsal, and the disk space that the real run needs."""
-    folder, config = script.folder, script.config
+    folder, config = plan.folder, plan.config
     content = RunRecord(folder.record).content
     lines = list(read_metrics(folder.metrics))
     last = read_manifest(folder.checkpoint(folder.last_saved_step()))
-    first = lived.first_checkpoint or last
+    first = results.first_checkpoint or last
     steps = [line for line in lines if "loss" in line]
     starts = _by_start(steps, [start["step"] for start in content["starts"]])
     pace = pace_of([[_step_time(line) for line in start] for start in starts])
@@ -128,7 +128,7 @@ def read_figures(script: Script, lived: Lived) -> tuple[Figures, DiskNeed]:
     seconds = [start["seconds"] for start in content["starts"]]
     whole, real = content["whole_plan"], RunFolder(folder.root, config.run.name)
     need = disk_need(real, config, whole["steps"], content["parameters"])
-    own_bytes = sum(path.stat().st_size for path in script.home.rglob("*") if path.is_file())
+    own_bytes = sum(path.stat().st_size for path in plan.home.rglob("*") if path.is_file())
     figures = Figures(
         device=content["starts"][-1]["machine"]["device"],
         ranks=content["starts"][-1]["machine"]["processes"],
@@ -140,16 +140,16 @@ def read_figures(script: Script, lived: Lived) -> tuple[Figures, DiskNeed]:
         start_seconds=seconds[0].get("until_first_step"),
         load_seconds=seconds[0]["load"],
         resume_seconds=seconds[-1].get("until_first_step") if len(seconds) > 1 else None,
-        killed_after_step=lived.killed_after_step,
+        killed_after_step=results.killed_after_step,
         checkpoint_bytes=last.num_bytes,
         stall_seconds=first.seconds["stall"],
         write_seconds=first.seconds["write"],
         last_checkpoint_seconds=last.seconds["stall"],
         export_seconds=seconds[-1]["release"],
-        reload_seconds=lived.reload_seconds,
-        answer=lived.answer,
+        reload_seconds=results.reload_seconds,
+        answer=results.answer,
         disk_bytes=need.total_bytes,
-        free_bytes=shutil.disk_usage(script.place).free + own_bytes,
+        free_bytes=shutil.disk_usage(plan.place).free + own_bytes,
         num_steps=whole["steps"],
         num_tokens=whole["tokens"],
         run_seconds=_run_time(config, whole, pace, seconds, lines, first, last),

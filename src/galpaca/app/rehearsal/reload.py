@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from galpaca.app.doors import guarded
+from galpaca.app.entrypoint import run_command
 
 _QUESTION = ("What is the chemical symbol of water?", "")
 _MAX_NEW_TOKENS = 16
@@ -36,4 +36,4 @@ def _reload(model: str, out: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: _reload(*sys.argv[1:])))
+    sys.exit(run_command(lambda: _reload(*sys.argv[1:])))

@@ -20,7 +20,7 @@ NAMES: Mapping[str, str] = {
     "tokens_per_second": "throughput/tokens_per_second",
     "target_tokens_per_second": "throughput/target_tokens_per_second",
     "mfu": "throughput/mfu",
-    "real_token_share": "throughput/real_token_share",
+    "non_padding_fraction": "throughput/non_padding_fraction",
     "step_seconds": "time/step_seconds",
     "val_seconds": "time/val_seconds",
     "data_seconds": "time/data_seconds",

@@ -21,7 +21,7 @@ from galpaca.app.prepared import fetch, hub
 from galpaca.app.prepared.convert import convert_folder
 from galpaca.app.prepared.fetch import make_model, model_folder
 from galpaca.app.prepared.weights import LocalModel, local_model
-from galpaca.app.start import choose_beginning
+from galpaca.app.start import choose_starting_point
 from galpaca.errors import InputError
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.record import RunRecord
@@ -336,10 +336,10 @@ class TestDamage:
         run = RunFolder(tmp_path / "runs", "test")
         arguments = (run, RunRecord(run.record), config, found(config), OPTConfig(), {}, CONSOLE)
         if step:
-            assert choose_beginning(*arguments).weights is None
+            assert choose_starting_point(*arguments).weights is None
         else:
             with pytest.raises(InputError, match="damaged"):
-                choose_beginning(*arguments)
+                choose_starting_point(*arguments)
 
 
 class TestAFolderOfPyTorchWeights:

@@ -45,7 +45,7 @@ def disk_need(folder: RunFolder, config: Config, num_steps: int, num_parameters:
     return DiskNeed(_checkpoint_bytes(config, num_parameters), stay, len(folder.saved_steps()), model)
 
 
-def check_room(folder: RunFolder, config: Config, num_steps: int, num_parameters: int) -> None:
+def check_disk_and_memory(folder: RunFolder, config: Config, num_steps: int, num_parameters: int) -> None:
     """Checks disk space and host memory, on rank 0.
 
     Raises:
@@ -56,7 +56,7 @@ def check_room(folder: RunFolder, config: Config, num_steps: int, num_parameters
         return
     need = disk_need(folder, config, num_steps, num_parameters)
     problems = Problems()
-    if lack := disk_lack(need, shutil.disk_usage(folder.path).free, folder.path):
+    if lack := disk_shortage(need, shutil.disk_usage(folder.path).free, folder.path):
         problems.extend([lack])
     _check_memory(problems, config, need.checkpoint_bytes)
     problems.raise_any()
@@ -68,7 +68,7 @@ def _checkpoint_bytes(config: Config, num_parameters: int) -> int:
     return num_parameters * (of_weight + 2 * of_moment)
 
 
-def disk_lack(need: DiskNeed, free_bytes: int, where: Path) -> InputError | None:
+def disk_shortage(need: DiskNeed, free_bytes: int, where: Path) -> InputError | None:
     """The error if the disk of ``where`` has less free space than needed."""
     if need.total_bytes <= free_bytes:
         return None

@@ -8,7 +8,7 @@ import lightning as L
 from galpaca.errors import StoppedBySignal
 
 
-class ComesBack(L.Callback):
+class PreemptionNotice(L.Callback):
     """Calls ``mark_preempting`` of loggers that have it, before Lightning closes them.
 
     Args:

@@ -26,7 +26,7 @@ _RANK_0_FIRST_SECONDS = 5.0
 _OF_ANOTHER_RANK = 1
 
 
-def guarded(command: Callable[[], object]) -> int:
+def run_command(command: Callable[[], object]) -> int:
     """Runs a command and turns its errors into a message and an exit code.
 
     A SLURM job that was warned by SIGUSR1 or is being preempted is requeued.
@@ -98,7 +98,7 @@ def _told(error: OSError) -> GalpacaError:
 def train_with_hydra() -> int:
     """``train.py``: Hydra reads the command line, composes, and calls ``train``."""
     try:
-        code = guarded(_hydra)
+        code = run_command(_hydra)
     except BaseException:
         if not _in_process_group():
             raise

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from galpaca.app.rehearsal import reload
 from galpaca.app.rehearsal.child import Child
-from galpaca.app.rehearsal.crew import Crew
+from galpaca.app.rehearsal.coordinator import Coordinator
 from galpaca.app.rehearsal.failures import failure
 from galpaca.app.rehearsal.interrupts import Interrupts
-from galpaca.app.rehearsal.script import Script, environment_alone
+from galpaca.app.rehearsal.plan import RehearsalPlan, environment_alone
 from galpaca.errors import GalpacaError
 from galpaca.runs.checkpoints import Manifest, read_manifest
 from galpaca.runs.metrics import read_metrics
@@ -22,7 +22,7 @@ _SETTLE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Lived:
+class PhaseResults:
     """Results of the phases that the run's own files do not keep.
 
     Attributes:
@@ -37,55 +37,60 @@ class Lived:
     answer: str
 
 
-class Life:
+class Phases:
     """Runs all phases, from the first start to the released folder.
 
     Args:
-        script: what to run.
-        crew: controls the processes of all ranks.
+        plan: what to run.
+        coordinator: controls the processes of all ranks.
         interrupts: checked while waiting.
         limit_seconds: time limit of all phases together.
         tell: receives a line for each phase.
     """
 
     def __init__(
-        self, script: Script, crew: Crew, interrupts: Interrupts, limit_seconds: float, tell: Callable[[str], None]
+        self,
+        plan: RehearsalPlan,
+        coordinator: Coordinator,
+        interrupts: Interrupts,
+        limit_seconds: float,
+        tell: Callable[[str], None],
     ) -> None:
-        self.script, self.crew, self.interrupts, self.tell = script, crew, interrupts, tell
+        self.plan, self.coordinator, self.interrupts, self.tell = plan, coordinator, interrupts, tell
         self.limit_seconds, self._deadline = limit_seconds, time.monotonic() + limit_seconds
 
-    def live(self) -> Lived:
+    def run(self) -> PhaseResults:
         """Runs the phases.
 
         Raises:
             InputError, GalpacaError: a phase failed; shows what its processes logged.
             StoppedBySignal: a signal came.
         """
-        folder = self.script.folder
-        first = f"phase 1 of 3: load, train on the {self.script.num_steps} longest steps, save after "
-        first += f"{self.script.every_steps}"
+        folder = self.plan.folder
+        first = f"phase 1 of 3: load, train on the {self.plan.num_steps} longest steps, save after "
+        first += f"{self.plan.every_steps}"
         self.tell(f"{first}, kill")
-        self.crew.start(1)
+        self.coordinator.start(1)
         manifest, step = None, None
         if self._wait(first, self._may_be_killed):
-            self.crew.kill()
+            self.coordinator.kill()
             step = self._last_step()
             manifest = read_manifest(folder.checkpoint(folder.last_saved_step()))
             self.tell(f"phase 2 of 3: killed after step {step}; resume from step {manifest.step}, save, export")
-            self.crew.start(2)
+            self.coordinator.start(2)
             self._wait("phase 2 of 3: resume, save, export", lambda: False)
         else:
             self.tell("phase 2 of 3: skipped, because the run ended before it could be killed")
         self.tell("phase 3 of 3: load the released folder and generate")
         seconds, answer = self._reload("phase 3 of 3: load the released folder and generate")
-        return Lived(step, manifest, seconds, answer)
+        return PhaseResults(step, manifest, seconds, answer)
 
     def _may_be_killed(self) -> bool:
-        saved = self.script.folder.last_saved_step()
+        saved = self.plan.folder.last_saved_step()
         return 0 < saved < self._last_step()
 
     def _last_step(self) -> int:
-        return max((line["step"] for line in read_metrics(self.script.folder.metrics)), default=0)
+        return max((line["step"] for line in read_metrics(self.plan.folder.metrics)), default=0)
 
     def _wait(self, phase: str, until: Callable[[], bool]) -> bool:
         """Waits for a condition, or until the processes of all ranks have ended.
@@ -93,22 +98,22 @@ class Life:
         Returns:
             Whether the condition was met first.
         """
-        while len(codes := self.crew.codes()) < self.crew.num_ranks:
+        while len(codes := self.coordinator.codes()) < self.coordinator.num_ranks:
             self._check(phase)
             if any(codes.values()):
-                raise failure(self.script, phase, self._settled())
+                raise failure(self.plan, phase, self._settled())
             if until():
                 return True
-            time.sleep(self.crew.poll_seconds)
+            time.sleep(self.coordinator.poll_seconds)
         if any(codes.values()):
-            raise failure(self.script, phase, codes)
+            raise failure(self.plan, phase, codes)
         return False
 
     def _settled(self) -> dict[int, int]:
         deadline = time.monotonic() + _SETTLE_SECONDS
-        while len(codes := self.crew.codes()) < self.crew.num_ranks and time.monotonic() < deadline:
+        while len(codes := self.coordinator.codes()) < self.coordinator.num_ranks and time.monotonic() < deadline:
             self.interrupts.check()
-            time.sleep(self.crew.poll_seconds)
+            time.sleep(self.coordinator.poll_seconds)
         return codes
 
     def _check(self, phase: str) -> None:
@@ -116,24 +121,24 @@ class Life:
         if time.monotonic() > self._deadline:
             raise GalpacaError(
                 f"failed: the rehearsal took longer than {self.limit_seconds / 60:g} minutes",
-                where=self.script.log(0),
+                where=self.plan.log(0),
                 why=f"it was in {phase}",
                 fix="check the end of its log; raise the limit with --minutes",
             )
 
     def _reload(self, phase: str) -> tuple[float, str]:
-        script, out = self.script, self.script.home / "reload.json"
-        command, log = reload.command(script.folder.model, out), script.log(0)
+        plan, out = self.plan, self.plan.home / "reload.json"
+        command, log = reload.command(plan.folder.model, out), plan.log(0)
         with log.open("a", encoding="utf-8") as file:
             file.write("--- phase 3\n")
         child = Child(command, environment_alone(), log)
         try:
             while (code := child.poll()) is None:
                 self._check(phase)
-                time.sleep(self.crew.poll_seconds)
+                time.sleep(self.coordinator.poll_seconds)
         finally:
             child.kill()
         if code:
-            raise failure(script, phase, {0: min(code, GalpacaError.exit_code)})  # not a user error
+            raise failure(plan, phase, {0: min(code, GalpacaError.exit_code)})  # not a user error
         content = json.loads(out.read_text(encoding="utf-8"))
         return content["seconds"], content["answer"]

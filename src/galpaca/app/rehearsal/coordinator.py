@@ -10,7 +10,7 @@ from dataclasses import replace
 from galpaca.app.rehearsal.channel import Channel, Order, Report
 from galpaca.app.rehearsal.child import Child
 from galpaca.app.rehearsal.interrupts import Interrupts
-from galpaca.app.rehearsal.script import Script, environment_of
+from galpaca.app.rehearsal.plan import RehearsalPlan, environment_of
 from galpaca.errors import GalpacaError, InputError, StoppedBySignal
 
 # A tiny model's steps are quick; many ranks' looks into a shared folder are not free.
@@ -20,19 +20,19 @@ _GATHER_SECONDS = 300.0
 _ANSWER_SECONDS = 60.0
 
 
-class Hand:
+class RankProcess:
     """Runs one rank's process in the current phase."""
 
-    def __init__(self, script: Script, rank: int) -> None:
-        self.script, self.rank = script, rank
+    def __init__(self, plan: RehearsalPlan, rank: int) -> None:
+        self.plan, self.rank = plan, rank
         self._child: Child | None = None
 
     def start(self, phase: int) -> None:
         environment = environment_of(phase, os.environ)
-        log = self.script.log(self.rank)
+        log = self.plan.log(self.rank)
         with log.open("a", encoding="utf-8") as file:
             file.write(f"--- phase {phase}\n")
-        self._child = Child(self.script.command, environment, log)
+        self._child = Child(self.plan.command, environment, log)
 
     def code(self) -> int | None:
         return None if self._child is None else self._child.poll()
@@ -42,18 +42,18 @@ class Hand:
             self._child.kill()
 
 
-class Crew:
+class Coordinator:
     """Controls all ranks from rank 0.
 
     Args:
-        hand: runs the process of rank 0.
+        rank_process: runs the process of rank 0.
         num_ranks: number of processes launched as one rehearsal.
         channel: channel to the other ranks.
         interrupts: checked while waiting.
     """
 
-    def __init__(self, hand: Hand, num_ranks: int, channel: Channel, interrupts: Interrupts) -> None:
-        self.hand, self.channel, self.interrupts = hand, channel, interrupts
+    def __init__(self, rank_process: RankProcess, num_ranks: int, channel: Channel, interrupts: Interrupts) -> None:
+        self.rank_process, self.channel, self.interrupts = rank_process, channel, interrupts
         self.others = range(1, num_ranks)
         self._ids: dict[str, str] = {}
         self._number = 0
@@ -91,12 +91,12 @@ class Crew:
 
     def start(self, phase: int) -> None:
         self._order("start", phase=phase)
-        self.hand.start(phase)
+        self.rank_process.start(phase)
 
     def kill(self) -> None:
         """Kills the processes of all ranks and waits until they are gone."""
         self._order("kill")
-        self.hand.kill()
+        self.rank_process.kill()
         self._wait_for_others()
 
     def codes(self) -> dict[int, int]:
@@ -109,11 +109,11 @@ class Crew:
         if any(report.stopped for report in reports.values()):
             raise StoppedBySignal("rehearsal stopped: another of its processes received a signal")
         told = {rank: report.code for rank, report in reports.items() if report.number == self._number}
-        return {rank: code for rank, code in {0: self.hand.code(), **told}.items() if code is not None}
+        return {rank: code for rank, code in {0: self.rank_process.code(), **told}.items() if code is not None}
 
     def end(self, code: int) -> None:
         """Ends all other ranks with this exit code, waits for them, and removes the channel."""
-        self.hand.kill()
+        self.rank_process.kill()
         if self._ids:
             self._order("end", code=code)
             self._wait_for_others()
@@ -139,11 +139,11 @@ class Crew:
             time.sleep(_POLL_SECONDS)
 
 
-def follow(hand: Hand, channel: Channel, interrupts: Interrupts, seconds: float) -> int:
+def follow(rank_process: RankProcess, channel: Channel, interrupts: Interrupts, seconds: float) -> int:
     """Carries out the orders of rank 0 until the end.
 
     Args:
-        hand: runs this rank's process.
+        rank_process: runs this rank's process.
         channel: channel to rank 0.
         interrupts: checked while waiting.
         seconds: time limit of the rehearsal; some time after it, rank 0 is considered lost.
@@ -158,28 +158,28 @@ def follow(hand: Hand, channel: Channel, interrupts: Interrupts, seconds: float)
             interrupts.check()
             if time.monotonic() > deadline:
                 raise _lost()
-            if channel.told(hand.rank) != report:
-                channel.report(hand.rank, report)
+            if channel.told(rank_process.rank) != report:
+                channel.report(rank_process.rank, report)
             order = channel.order(report.id)
             if order is not None and order.number > report.number:
-                _DO[order.do](hand, order)
+                _DO[order.do](rank_process, order)
                 report = replace(report, number=order.number, code=None)
-                channel.report(hand.rank, report)
+                channel.report(rank_process.rank, report)
                 if order.do == "end":
                     return order.code
-            report = replace(report, code=hand.code())
+            report = replace(report, code=rank_process.code())
             time.sleep(_POLL_SECONDS)
     except StoppedBySignal:
-        channel.report(hand.rank, replace(report, stopped=True))
+        channel.report(rank_process.rank, replace(report, stopped=True))
         raise
     finally:
-        hand.kill()
+        rank_process.kill()
 
 
-_DO: dict[str, Callable[[Hand, Order], None]] = {
-    "start": lambda hand, order: hand.start(order.phase),
-    "kill": lambda hand, order: hand.kill(),
-    "end": lambda hand, order: hand.kill(),
+_DO: dict[str, Callable[[RankProcess, Order], None]] = {
+    "start": lambda rank_process, order: rank_process.start(order.phase),
+    "kill": lambda rank_process, order: rank_process.kill(),
+    "end": lambda rank_process, order: rank_process.kill(),
 }
 
 

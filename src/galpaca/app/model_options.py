@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from galpaca.app.own_options import told_in_own_options
+from galpaca.app.option_names import with_option_names
 from galpaca.inference.places import find_model
 from galpaca.inference.settings import Settings
 
@@ -48,7 +48,7 @@ class ModelOptions:
         """Loads the model; its default answer length fills in where none was given."""
         # Not where nobody watches: a log would show an empty line.
         shown = console.status(f"loading {self.model}") if console.is_terminal else nullcontext()
-        with told_in_own_options(), shown:
+        with with_option_names(), shown:
             from galpaca.inference.loading import load  # seconds to import
 
             loaded = load(self.model, dtype=self.dtype, template=self.template)

@@ -12,7 +12,7 @@ from galpaca.errors import GalpacaError
 from galpaca.runs.folder import RunFolder
 
 
-def end_hung(config: Config, folder: RunFolder) -> Callable[[str], None]:
+def end_hung_run(config: Config, folder: RunFolder) -> Callable[[str], None]:
     """Builds what the hang watch calls with its verdict, on one rank, from a thread: the main thread hangs."""
 
     def end(verdict: str) -> None:

@@ -20,7 +20,7 @@ _FIRST_PORT = 15000
 
 
 @dataclass(frozen=True)
-class Script:
+class RehearsalPlan:
     """The plan of one run's rehearsal.
 
     Attributes:

@@ -18,7 +18,7 @@ _OWN_OPTIONS = (
 
 
 @contextmanager
-def told_in_own_options() -> Iterator[None]:
+def with_option_names() -> Iterator[None]:
     """Errors raised in the context name this command's options instead of configuration keys."""
     try:
         yield
@@ -35,7 +35,7 @@ def _translated(problem: InputError) -> InputError:
     return InputError(problem.what, where=where, why=problem.why, fix=fix)
 
 
-def columns_of_options(texts: Sequence[str], fields: Sequence[str] = FIELDS) -> dict[str, str | None]:
+def parse_field_options(texts: Sequence[str], fields: Sequence[str] = FIELDS) -> dict[str, str | None]:
     """Parses ``FIELD=COLUMN`` options.
 
     Raises:

@@ -14,21 +14,21 @@ from galpaca.inference.places import find_model
 Found = TypeVar("Found")
 
 
-class Labelled(NamedTuple):
+class LabelledModel(NamedTuple):
     """A model and its label on the page."""
 
     label: str
     model: str
 
 
-def labelled_models(given: Sequence[str], problems: Problems) -> list[Labelled]:
+def labelled_models(given: Sequence[str], problems: Problems) -> list[LabelledModel]:
     """Parses ``MODEL`` or ``LABEL=MODEL``; errors are added to the problems.
 
     A run's model is labelled with the run's name, any other with the last part of its own name.
     """
     models = [_labelled(text) for text in given]
     for one in models:
-        collect(problems, lambda one=one: find_model(one.model))  # type: ignore[misc]
+        collect_problems(problems, lambda one=one: find_model(one.model))  # type: ignore[misc]
     for label in [label for label, count in Counter(one.label for one in models).items() if count > 1]:
         same = [one.model for one in models if one.label == label]
         problems.add(
@@ -39,7 +39,7 @@ def labelled_models(given: Sequence[str], problems: Problems) -> list[Labelled]:
     return models
 
 
-def collect(problems: Problems, find: Callable[[], Found]) -> Found | None:
+def collect_problems(problems: Problems, find: Callable[[], Found]) -> Found | None:
     """Returns what ``find`` returns; input errors that it raises are added to the problems."""
     try:
         return find()
@@ -55,10 +55,10 @@ def nearest(name: str, names: Sequence[str]) -> str:
     return " or ".join(difflib.get_close_matches(name, names, n=3, cutoff=0.6))
 
 
-def _labelled(text: str) -> Labelled:
+def _labelled(text: str) -> LabelledModel:
     label, equals, model = text.partition("=")
     if equals and model and "/" not in label and not Path(text).exists():
-        return Labelled(label.strip() or model, model)
+        return LabelledModel(label.strip() or model, model)
     path = Path(text)
     is_of_a_run = path.name == "model" and (path.parent / "run.json").is_file()
-    return Labelled((path.resolve().parent if is_of_a_run else path).name or path.resolve().name, text)
+    return LabelledModel((path.resolve().parent if is_of_a_run else path).name or path.resolve().name, text)
