@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from forked import Forked, Server
 
 REPOSITORY = Path(__file__).parents[1]
@@ -22,6 +24,26 @@ DEMO = REPOSITORY / "src" / "galpaca" / "demo"
 os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="true")
 
 Train = Callable[..., subprocess.CompletedProcess[str]]
+MadeOnce = Callable[[str, Callable[[Path], None]], Path]
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+    """A folder by its name, which the first pytest worker that asks for it fills, and which tests leave as it is."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def made(name: str, make: Callable[[Path], None]) -> Path:
+        folder, is_made = base / name, base / f"{name}.made"
+        with FileLock(base / f"{name}.lock"):
+            if not is_made.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                make(folder)
+                is_made.touch()
+        return folder
+
+    return made
 
 
 @pytest.fixture(scope="session")
@@ -190,17 +212,19 @@ def command(tmp_path: Path, tokenizer: Path, records: Path, *overrides: str) -> 
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path, demo_records: list[dict[str, str]]) -> Path:
+def run(made_once: MadeOnce, tokenizer_folder: Path, demo_records: list[dict[str, str]]) -> Path:
     """A finished run of 4 steps on two FSDP processes, with checkpoints of steps 2 and 4; tests leave it as it is."""
-    folder = tmp_path_factory.mktemp("run")
-    records = folder / "records.json"
-    records.write_text(json.dumps(demo_records[::12][:40]), encoding="utf-8")
-    arguments = command(
-        folder, tokenizer_folder, records, "strategy=fsdp", "trainer.devices=2", "checkpoint.every_steps=2"
-    )
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=240, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder / "runs" / "test"
+
+    def make(folder: Path) -> None:
+        records = folder / "records.json"
+        records.write_text(json.dumps(demo_records[::12][:40]), encoding="utf-8")
+        arguments = command(
+            folder, tokenizer_folder, records, "strategy=fsdp", "trainer.devices=2", "checkpoint.every_steps=2"
+        )
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=240, cwd=folder)
+        assert done.returncode == 0, done.stderr
+
+    return made_once("run", make) / "runs" / "test"
 
 
 def read_jsonl(path: Path) -> list[dict[str, object]]:

@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import REPOSITORY, MadeOnce
 from playwright.sync_api import expect
 
 from browser.visits import Open, Visit
-
-REPOSITORY = Path(__file__).parents[2]
 
 # Learned by heart, so that the answers are known.
 LATEX = "The integral is $$\\int_0^1 x^2 \\, dx = \\frac{1}{3}$$ for $a < b$."
@@ -41,9 +40,12 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path) -> Path:
+def model(made_once: MadeOnce, tokenizer_folder: Path) -> Path:
     """A tiny model that knows three answers."""
-    folder = tmp_path_factory.mktemp("known")
+    return made_once("known", lambda folder: _train(folder, tokenizer_folder)) / "runs" / "test"
+
+
+def _train(folder: Path, tokenizer_folder: Path) -> None:
     records = [
         {"instruction": instruction, "input": "", "output": output}
         for instruction, output in (("Integrate.", LATEX), ("Add with work.", TAGGED), ("Count for long.", LONG))
@@ -72,7 +74,6 @@ def model(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path) -> P
     ]
     done = subprocess.run(line, capture_output=True, text=True, timeout=240, cwd=folder)
     assert done.returncode == 0, done.stderr
-    return folder / "runs" / "test"
 
 
 @pytest.fixture(scope="module")

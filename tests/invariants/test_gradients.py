@@ -1,12 +1,13 @@
 """A step's gradient is that of its examples one by one: on any number of processes, in any of the project's ways."""
 
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import run_ranks
+from conftest import MadeOnce, run_ranks
 from invariants.gradients.toy import NUM_STEPS, SEED, STEP_EXAMPLES, make_examples, make_model
 from invariants.gradients.ways import WAYS, Way
 
@@ -37,19 +38,23 @@ def reference() -> list[dict[str, torch.Tensor]]:
     return steps
 
 
-@pytest.fixture(scope="module")
-def computed(tmp_path_factory: pytest.TempPathFactory, server: str) -> Path:
-    """Gradients of all the ways, by processes under gloo."""
-    folder = tmp_path_factory.mktemp("gradients")
-    for num_ranks in sorted({way.num_ranks for way in WAYS}):
-        run_ranks(server, [sys.executable, str(WORKER), str(folder)], folder, num_ranks)
-    return folder
+@pytest.fixture
+def computed(made_once: MadeOnce, server: str) -> Callable[[int], Path]:
+    """Gradients of all the ways for a number of processes, under gloo."""
+
+    def compute(num_ranks: int) -> Path:
+        return made_once(
+            f"gradients-{num_ranks}",
+            lambda folder: run_ranks(server, [sys.executable, str(WORKER), str(folder)], folder, num_ranks),
+        )
+
+    return compute
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
-def test_the_gradient_is_that_of_the_examples_one_by_one(computed: Path, way: Way) -> None:
+def test_the_gradient_is_that_of_the_examples_one_by_one(computed: Callable[[int], Path], way: Way) -> None:
     """Both of a full step and of a last one with fewer examples than ranks."""
-    found = torch.load(computed / f"{way.name}.pt", weights_only=True)
+    found = torch.load(computed(way.num_ranks) / f"{way.name}.pt", weights_only=True)
     assert len(found) == NUM_STEPS
     for ours, theirs in zip(found, reference(), strict=True):
         assert ours.keys() == theirs.keys()
