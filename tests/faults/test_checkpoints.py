@@ -222,7 +222,7 @@ def test_a_disk_too_small_is_refused_before_the_first_step(
     """1.6 MiB a checkpoint, one kept and one being written, and 0.6 MiB for the model, on a disk of 3 MiB."""
     done, _ = on_small_disk(tmp_path, tokenizer_folder, records_file, *OVERRIDES, size=3_000, fill=False)
     assert done.returncode == 2, done.stderr
-    assert "free and the run wants" in done.stderr
+    assert "free, but the run needs" in done.stderr
     assert "checkpoint.keep_last" in done.stderr
 
 

@@ -193,11 +193,11 @@ from galpaca.cli import main
 
 run, disk = map(Path, sys.argv[1:])
 for place, checked in (("read-only", True), ("tiny", True), ("tiny", False), ("small", True)):
-    room = export._check_room
+    room = export._check_disk_space
     if not checked:
-        export._check_room = lambda *_: None
+        export._check_disk_space = lambda *_: None
     assert main(["export", str(run), str(disk / place / "made" / "model")]) == 2
-    export._check_room = room
+    export._check_disk_space = room
     assert list((disk / place).iterdir()) == [], place
 """
 

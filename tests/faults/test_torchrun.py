@@ -54,7 +54,7 @@ def test_another_number_of_processes_is_told(tmp_path: Path, tokenizer_folder: P
 # Every process finds the same mistake, and the one that is to tell it is late.
 LATE = """
 import sys, time
-from galpaca.app.entrypoint import guarded
+from galpaca.app.entrypoint import run_command
 from galpaca.app.ranks import global_rank
 from galpaca.errors import InputError
 
@@ -63,7 +63,7 @@ def command():
         time.sleep(2)
     raise InputError("the mistake of all")
 
-sys.exit(guarded(command))
+sys.exit(run_command(command))
 """
 
 

@@ -334,7 +334,7 @@ def test_sync_of_a_run_that_is_running_or_has_no_network(runs: Runs, wandb_serve
     kill_all(process)
     nobody = runs.sync(env=wandb_server.environment | {"WANDB_BASE_URL": "http://127.0.0.1:1"})
     assert nobody.returncode == 1
-    assert "does not answer" in nobody.stderr
+    assert "does not respond" in nobody.stderr
     assert "Traceback" not in nobody.stderr
     no_key = runs.sync(env={"WANDB_API_KEY": "", "WANDB_BASE_URL": wandb_server.url})
     assert no_key.returncode == 2

@@ -40,7 +40,7 @@ def test_a_compiled_run_equals_a_plain_one(train: Train, tmp_path: Path) -> None
         json.loads((tmp_path / "runs" / name / "run.json").read_text())["starts"] for name in ("plain", "compiled")
     ]
     plain_setup, *compiled_setups = [start["setup"] for starts in setups for start in starts]
-    assert plain_setup["attention"] == "one example after the other"
+    assert plain_setup["attention"] == "one example at a time"
     assert plain_setup["layers"].startswith("not compiled")
     for setup in compiled_setups:
         assert setup["attention"] == "all examples in one kernel"

@@ -58,7 +58,7 @@ def result_rows(final: Mapping[str, Any]) -> Rows:
         ("loss", f"{_loss(final['first_loss'])} at the first step, {_loss(final['loss'])} at the last"),
         *([("validation loss", _loss(final["val_loss"]))] if "val_loss" in final else []),
         ("steps", f"{final['steps']:,}"),
-        ("time in steps", format_duration(final["train_seconds"])),
+        ("time in training steps", format_duration(final["train_seconds"])),
         ("tokens", f"{final['tokens']:,} ({final['tokens_per_second'] or 0:,.0f} tokens/s)"),
         ("peak memory", f"{format_bytes(final['peak_memory_bytes'] or 0)} a process"),
     ]

@@ -73,7 +73,7 @@ def disk_shortage(need: DiskNeed, free_bytes: int, where: Path) -> InputError | 
     if need.total_bytes <= free_bytes:
         return None
     return InputError(
-        f"the disk has {format_bytes(free_bytes)} free and the run wants {format_bytes(need.total_bytes)}",
+        f"{format_bytes(free_bytes)} of disk space free, but the run needs {format_bytes(need.total_bytes)}",
         where=where,
         why=f"{format_bytes(need.checkpoint_bytes)} a checkpoint, {need.num_checkpoints} of them with the one "
         f"being written, and {format_bytes(need.model_bytes)} for the model",
@@ -87,7 +87,7 @@ def _check_memory(problems: Problems, config: Config, checkpoint: int) -> None:
     copies = checkpoint * config.trainer.devices // config.trainer.num_ranks
     if config.checkpoint.asynchronous and available is not None and copies > available:
         problems.add(
-            f"{format_bytes(available)} of host memory are free and a checkpoint's copy takes {format_bytes(copies)}",
+            f"{format_bytes(available)} of host memory free, but a checkpoint's copy needs {format_bytes(copies)}",
             where="checkpoint.asynchronous",
             why="training continues while a checkpoint is written from a copy in host memory",
             fix="checkpoint.asynchronous=false needs no copy, but training waits for each checkpoint",

@@ -176,7 +176,7 @@ def _check_disk_space(checkpoint: Path, out: Path, dtype: str) -> None:
     free = shutil.disk_usage(disk).free
     if wanted > free:
         raise InputError(
-            f"the disk has {format_bytes(free)} free and the weights take {format_bytes(wanted)} in {dtype}",
+            f"{format_bytes(free)} of disk space free, but the weights take {format_bytes(wanted)} in {dtype}",
             where=out,
             fix="free disk space, or export to another disk" + ("; or --dtype float16" if dtype == "float32" else ""),
         )
