@@ -21,9 +21,8 @@ venv: $(stamp) ## Create .venv with the pinned versions of constraints.txt
 test: $(stamp) ## Run the fast tests (minutes); WORKERS=N in parallel, PYTEST_ARGS='-k WORD' for some of them
 	$(bin)/pytest -n $(WORKERS) --dist worksteal -q -m "not slow" $(PYTEST_ARGS)
 
-# One more at a time: these wait for schedulers, services and kills as much as for a core.
 slow: $(stamp) ## Run the slow tests: kills, full disks, end-to-end runs, small benchmarks
-	$(bin)/pytest -n $$(($(WORKERS) + 1)) --dist worksteal -q -m slow $(PYTEST_ARGS)
+	$(bin)/pytest -n $(WORKERS) --dist worksteal -q -m slow $(PYTEST_ARGS)
 
 demo: $(stamp) ## Train a tiny model on science facts and query it
 	$(bin)/galpaca demo

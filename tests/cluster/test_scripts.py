@@ -174,6 +174,10 @@ def test_a_rehearsal(slurm: Slurm, submit: Submit, site: dict[str, str], overrid
     said = completed(slurm, submit("rehearse.sbatch", *words, site=site, options=options))
     assert "verdict" in said
     assert "--time" in said
+    assert re.search(r"machine +2 x ", said), "the tasks rehearse together"
+    killed = re.search(r"after step (\d+)", said)
+    assert killed is not None
+    assert int(killed[1]) > 10
     assert not (tmp_path / "scratch" / "galpaca67b").exists()
 
 

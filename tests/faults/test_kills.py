@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from faults.kills import Bench, moments
 
-NUM_WRITES, NUM_MOMENTS = 9, 3  # ``make endurance`` takes every write, and all strategies
+NUM_WRITES, NUM_MOMENTS = 6, 2  # ``make endurance`` takes every write, and all strategies
 
 
 @pytest.mark.slow
