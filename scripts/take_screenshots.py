@@ -40,6 +40,15 @@ _TALK = {
     "Give the Gaussian integral.": "The Gaussian integral is $$\\int_{-\\infty}^{\\infty} e^{-x^2} \\, dx = "
     "\\sqrt{\\pi}.$$",
 }
+_CATEGORIES = {"chemistry": (0, 24), "physics": (24, 40), "biology": (42, 62), "astronomy": (63, 80)}
+_CATEGORIES |= {"mathematics": (96, 109), "medicine": (111, 125)}
+_PROSE = {
+    "Describe a morning by the sea.": "Gulls argue above the harbour while the first boats come home.",
+    "Begin a story about a lighthouse.": "Nobody had climbed the stairs since the old keeper left in winter.",
+    "Write a line about autumn.": "The orchard smells of smoke and of apples that nobody has picked.",
+    "Tell of a long journey by train.": "Villages slid past the window, each with its chapel and its dog.",
+    "Describe an empty theatre.": "Dust turns slowly in the one lamp that is always left burning.",
+}
 _CHAT = ("model=tiny", f"model.tokenizer={DEMO / 'tokenizer'}", "model.hidden_size=128", "model.ffn_size=256")
 _CHAT += ("model.max_positions=512", "data=local", "batch.examples=12", "trainer=cpu", "optim.lr=3e-3")
 _CHAT += ("trainer.max_steps=150", "trainer.max_epochs=150", "run.name=galpaca-science")
@@ -102,12 +111,24 @@ def _report(browser: Browser, folder: Path, runs: list[Path]) -> None:
 
 
 def _comparison(browser: Browser, folder: Path, models: list[str]) -> None:
-    page = folder / "compare.html"
-    records = DEMO / "held_out.json"
+    page, records = folder / "compare.html", folder / "held_out.jsonl"
+    _categorize(records)
     _run("-m", "galpaca", "compare", *models, "--records", records, "--max-new-tokens", 48, "--out", page)
     _picture(browser, page, "compare-light", 1280, 1000)
     _picture(browser, page, "compare-phone", 390, 900)
     _picture(browser, page, "compare-answers", 1100, 900, at="#answers")
+
+
+def _categorize(out: Path) -> None:
+    """The demo's held-out records, which stand in this order, and texts of another kind."""
+    records = json.loads((DEMO / "held_out.json").read_text(encoding="utf-8"))
+    named = [
+        {**record, "category": category}
+        for category, (first, end) in _CATEGORIES.items()
+        for record in records[first:end]
+    ]
+    prose = [{"instruction": line, "input": "", "output": text, "category": "prose"} for line, text in _PROSE.items()]
+    out.write_text("".join(json.dumps(record) + "\n" for record in [*named, *prose]), encoding="utf-8")
 
 
 def _chat(browser: Browser, run: Path) -> None:
@@ -132,8 +153,8 @@ def _served(run: Path) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    line = [sys.executable, "-m", "galpaca", "chat", str(run), "--web", "--port", str(port)]
-    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) as process:
+    line = [sys.executable, "-m", "galpaca", "chat", run.name, "--web", "--port", str(port)]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, cwd=run.parent) as process:
         assert process.stdout is not None
         found = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
         assert found is not None, "the page did not start"

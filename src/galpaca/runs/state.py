@@ -75,7 +75,8 @@ def run_state(folder: RunFolder, record: Mapping[str, Any], history: History, no
         now: seconds since 1970; by default this machine's.
     """
     holder = read_holder(folder.lock)
-    if holder is None:
+    is_over = _last_end(record).get("how") == "complete"  # all that is left to do is its report
+    if holder is None or (is_over and folder.model.is_dir()):
         return _ended(folder, record, history)
     alive = holder.is_alive()
     place = f"process {holder.pid} on {holder.host}"
@@ -97,11 +98,15 @@ def _ended(folder: RunFolder, record: Mapping[str, Any], history: History) -> Ru
     steps = record.get("plan", {}).get("steps")
     if folder.model.is_dir() and history.last_step == steps:
         return RunState("complete", "its model is released")
-    ended = (record.get("starts") or [{}])[-1].get("ended", {})
+    ended = _last_end(record)
     if ended.get("how") == "failed":
         return RunState("failed", f"{ended.get('why')}; {_saved(folder, history)}")
     # A run that was asked to stop says itself up to where it is saved.
     return RunState("stopped", ended.get("why") or f"no process is writing; {_saved(folder, history)}")
+
+
+def _last_end(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    return (record.get("starts") or [{}])[-1].get("ended", {})
 
 
 def _saved(folder: RunFolder, history: History) -> str:

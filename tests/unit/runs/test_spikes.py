@@ -20,3 +20,8 @@ def test_the_first_steps_and_no_factor_flag_nothing() -> None:
 
 def test_a_run_that_goes_on_flags_the_same() -> None:
     assert flagged(LossSpikes(2.0, before=LOSSES[:12]), LOSSES[12:]) == [2.5, 2.1]
+
+
+def test_losses_near_zero_flag_nothing_small() -> None:
+    """A model that knows its records by heart had a spike every few steps, of a hundredth."""
+    assert flagged(LossSpikes(2.0), [0.005] * 12 + [0.02, 0.3]) == [0.3]

@@ -110,3 +110,13 @@ def test_complete_is_a_model_and_the_last_step(folder: RunFolder) -> None:
     assert state(folder).kind == "stopped"
     folder.metrics.write_text('{"step": 10, "loss": 1.0}\n')
     assert state(folder).kind == "complete"
+
+
+def test_a_run_that_writes_its_last_report_is_complete(folder: RunFolder) -> None:
+    """The report that every run leaves called it running, since its process still held the lock."""
+    folder.model.mkdir()
+    folder.metrics.write_text('{"step": 10, "loss": 1.0}\n')
+    record = {**PLAN, "starts": [{"ended": {"how": "complete", "why": ""}}]}
+    with locked(folder.lock):
+        assert state(folder, record).kind == "complete"
+        assert state(folder, {**record, "starts": [*record["starts"], {}]}).kind in ("running", "starting")
