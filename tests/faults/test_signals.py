@@ -1,6 +1,8 @@
 """Signals in training: saved, ended with 143, and gone on from as if nothing had been."""
 
 import signal
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,16 @@ def test_a_signal_saves_and_the_run_goes_on(bench: Bench, case: str) -> None:
     assert_equal_runs(bench.path("straight"), bench.path("stopped"))
 
 
+def processes_in(folder: Path) -> list[str]:
+    """Numbers of the processes whose working folder it is."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdigit() and (entry / "cwd").readlink() == folder:
+                found.append(entry.name)
+    return found
+
+
 class TestHangs:
     """A rank that stands still: the run ends in time, and says which."""
 
@@ -75,6 +87,10 @@ class TestHangs:
     def test_a_rank_in_its_own_code(self, train: Train, tmp_path: Path) -> None:
         done = train(*self.OVERRIDES, hook="faults.crash:sleep_in_step", hook_arguments=(2, 1), timeout=60)
         assert done.returncode == 75
+        deadline = time.monotonic() + 30
+        while (left := processes_in(tmp_path)) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert left == [], "a rank that nobody ends would keep its GPU"
         assert "error: " in done.stderr
         assert "step 3 has taken" in done.stderr
         assert "rank 1 on" in done.stderr

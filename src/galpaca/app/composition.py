@@ -22,7 +22,7 @@ _SECTIONS: Mapping[str, Any] = {name: kind for name, kind in get_type_hints(Conf
 
 
 def register() -> None:
-    """Registers every configuration key with Hydra, with the defaults above, under the name ``every_key``.
+    """Registers every configuration key with Hydra, with the defaults of its record, under the name ``every_key``.
 
     So each can be overridden without a plus, and the files in ``conf/`` contain only what they change.
     ``${galpaca:FILE}`` in them is a file of the installed package.

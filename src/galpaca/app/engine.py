@@ -30,8 +30,10 @@ class Engine:
 
 
 def make_engine(config: Config) -> Engine:
-    """Raises:
-    InputError: a precision that the strategy refuses, more processes than it takes, a target that does not bind.
+    """Builds what trains, as the configuration asks for it.
+
+    Raises:
+        InputError: a precision that the strategy refuses, more processes than it takes, a target that does not bind.
     """
     from galpaca.training.memory import prepare_memory
 
@@ -45,8 +47,10 @@ def make_engine(config: Config) -> Engine:
 
 
 def check_machine(config: Config) -> None:
-    """Raises:
-    InputError: too few GPUs, another number of processes than was started, or shards of a node with one process.
+    """Checks that this machine and what was started on it fit the run.
+
+    Raises:
+        InputError: too few GPUs, another number of processes than was started, or shards of a node with one process.
     """
     asked = config.trainer
     check_launch(asked)

@@ -32,7 +32,7 @@ class Row:
     Attributes:
         run: the shortest name that distinguishes it from the others.
         path: run folder.
-        state: ``complete``, ``not begun``, or a kind of ``galpaca.runs.state`` with the place, as ``running at step 3
+        state: ``complete``, ``not started``, or a kind of ``galpaca.runs.state`` with the place, as ``running at step 3
             of 9``; and what of its files cannot be read.
         step, num_steps: steps done, and planned.
         loss: loss of the last step.

@@ -12,6 +12,8 @@ from galpaca.errors import InputError
 from galpaca.inference.loading import Dtype, Loaded, PromptFormat, Reader, assembled, load
 from galpaca.inference.places import find_model, prompt_folder
 
+# Stands in no template.
+_ANSWER = "galpaca-0f3a"
 _TOKENIZER_FIX = "a folder with the model's own tokenizer files"
 
 
@@ -45,9 +47,11 @@ class ChatTemplate:
 
     def end_id(self) -> int | None:
         """The token that ends an answer, which need not be the one that ends a text; None where no token does."""
-        answer = "answer"
-        talk = [{"role": "user", "content": "question"}, {"role": "assistant", "content": answer}]
-        behind = str(self._hf.apply_chat_template(talk, tokenize=False)).rpartition(answer)[2]
+        talk = [{"role": "user", "content": "question"}, {"role": "assistant", "content": _ANSWER}]
+        try:
+            behind = str(self._hf.apply_chat_template(talk, tokenize=False)).rpartition(_ANSWER)[2]
+        except Exception:  # of any kind, where a template knows no turn of the assistant
+            return None
         ids = self._hf(behind, add_special_tokens=False).input_ids
         return ids[0] if ids and ids[0] in self._hf.added_tokens_decoder else None
 
@@ -119,8 +123,8 @@ def _reading(path: str, template: str | None) -> tuple[Reader, PromptFormat]:
         told = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"cannot load the tokenizer: {told}", where=path, fix=_TOKENIZER_FIX) from None
     if getattr(hf, "chat_template", None):
-        prompt_format, end_id = _checked(ChatTemplate(hf), path)
-        return OtherReader(hf, path, with_first=False, end_id=end_id), prompt_format
+        chat = _checked(ChatTemplate(hf), path)
+        return OtherReader(hf, path, with_first=False, end_id=chat.end_id()), chat
     plain = load_template(template) if template else PlainText()
     vocabulary = hf.get_vocab()
     if getattr(hf, "backend_tokenizer", None) is not None and {"</s>", "<pad>"} <= vocabulary.keys():
@@ -128,10 +132,10 @@ def _reading(path: str, template: str | None) -> tuple[Reader, PromptFormat]:
     return OtherReader(hf, path, with_first=True), plain
 
 
-def _checked(prompt_format: ChatTemplate, path: str) -> tuple[ChatTemplate, int | None]:
+def _checked(prompt_format: ChatTemplate, path: str) -> ChatTemplate:
     try:
         prompt_format.prompt("instruction", "input")
-        return prompt_format, prompt_format.end_id()
+        return prompt_format
     except Exception as error:  # whatever the template raises
         raise InputError(
             f"cannot use the tokenizer's chat template: {error}", where=path, fix="fix or remove it"

@@ -73,3 +73,6 @@ def prompt_folder(path: str) -> Path | None:
         ) from None
     except (EntryNotFoundError, RepositoryNotFoundError):  # the latter is told along with the weights
         return None
+    except Exception as error:  # no id, no answer that one can read, and more
+        told = f"cannot ask the Hub for the model: {str(error).splitlines()[0]}"
+        raise InputError(told, where=path, fix=FOLDER_FIX) from None

@@ -75,7 +75,7 @@ def cut_metrics(path: Path, last_step: int) -> None:
     if path.is_file():
         lines = [(text, parse_line(text)) for text in whole_lines(path)]
         kept = "".join(text for text, line in lines if line is not None and line["step"] <= last_step)
-        if len(kept.encode()) < path.stat().st_size:
+        if kept != path.read_text(encoding="utf-8", errors="replace"):
             before = path.stat()
             replace_file(path, kept)
             os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # else the run would look as if it had a step

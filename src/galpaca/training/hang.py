@@ -21,7 +21,7 @@ from galpaca.runs.stacks import StackReport, main_frame, note_stopped, read_repo
 
 # How long a rank that has reported waits for the others' reports.
 _REPORTS_SECONDS = 10.0
-# And for the first of them to end the job, which asks a scheduler that may be busy: who leaves before takes it along.
+# And for the first of them to be gone: it asks a scheduler that may be busy, and who leaves before takes it along.
 _FIRST_ENDS_SECONDS = 600.0
 # Python's own timer needs no interpreter lock: for a rank that hangs in foreign code which holds it.
 _BACKSTOP_SECONDS = 60.0
@@ -129,13 +129,20 @@ class HangWatch(L.Callback):
         if self._stopped.is_set():  # it went on after all, and is at its end
             return
         if reports[0].rank != self._rank:
-            time.sleep(_FIRST_ENDS_SECONDS)
+            self._wait_for_end(self._peers[reports[0].rank])
             os._exit(EXIT_CODE)
         reported = {report.rank for report in reports}
         silent = {rank: self._silent(peer) for rank, peer in enumerate(self._peers) if rank not in reported}
         told = f"{report.place.partition(':')[0]} has taken {seconds:.0f} s"
         self.end(f"{told}: {verdict(reports, silent, self.folder)}")
         os._exit(EXIT_CODE)
+
+    def _wait_for_end(self, first: Peer) -> None:
+        """Of the one that ends the job. On another host nothing tells, but its launcher ends this process, too."""
+        deadline = time.monotonic() + _FIRST_ENDS_SECONDS
+        is_here = first.host == self._peers[self._rank].host
+        while time.monotonic() < deadline and not (is_here and process_state(first.pid) in ("", "Z")):
+            time.sleep(0.5)
 
     def _others(self, deadline: float) -> Sequence[StackReport]:
         """What ranks report until all have, or time is up; a stopped one on this node is woken to report as well."""

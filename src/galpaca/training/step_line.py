@@ -59,11 +59,13 @@ def step_line(
     shared: Mapping[str, Any],
     is_spike: bool,
 ) -> Line:
-    """Args:
-    steps_per_epoch: to tell the epoch of the step.
-    speed: how fast the step was.
-    shared: figures of the machine and of the loss scaler, which steps read together share.
-    is_spike: the loss is flagged.
+    """A step's line of ``metrics.jsonl``.
+
+    Args:
+        steps_per_epoch: to tell the epoch of the step.
+        speed: how fast the step was.
+        shared: figures of the machine and of the loss scaler, which steps read together share.
+        is_spike: the loss is flagged.
     """
     batch = read.step.batch
     step = batch.planned

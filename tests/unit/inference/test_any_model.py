@@ -82,6 +82,19 @@ def test_a_template_without_a_token_behind_an_answer_leaves_the_end_of_the_text(
     assert loaded.tokenizer.eos_id == 1
 
 
+def test_a_template_that_knows_no_answer_can_be_asked(tmp_path: Path) -> None:
+    template = "{% if messages|length > 1 %}{{ raise_exception('one turn') }}{% endif %}" + CHAT
+    loaded = load_any(str(gpt2(tmp_path / "chat", template, eos_token="<eos>")))
+    assert loaded.tokenizer.eos_id == 1
+    assert loaded.template.prompt("name a gas") == "<user>name a gas<turn><bot>"
+
+
+@pytest.mark.parametrize("name", ["you/my..model", "you/-model-"])
+def test_what_is_no_id_of_the_hub_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="Hub"):
+        load_any(name)
+
+
 def test_its_other_ends_end_an_answer(tmp_path: Path) -> None:
     folder = gpt2(tmp_path / "chat", CHAT, eos_token="<eos>")
     loaded = load_any(str(folder))

@@ -127,3 +127,10 @@ def test_a_damaged_line_is_refused_and_cut(path: Path, damaged: str) -> None:
         list(read_metrics(path))
     cut_metrics(path, 3)
     assert steps(path) == [1, 3]
+
+
+def test_cutting_counts_lines_and_not_bytes(path: Path) -> None:
+    """A bad byte grows when it is read, so that the rest seemed to be as long as the whole."""
+    path.write_bytes(b'{"step": 1, "note": "' + b"\xff" * 40 + b'"}\n{"step": 2}\n')
+    cut_metrics(path, 1)
+    assert steps(path) == [1]
