@@ -34,7 +34,9 @@ def results_place(model: Path, out: Path | None) -> ResultsPlace:
     """
     if out is None and not model.is_dir():
         raise InputError(
-            "no such folder, and results cannot be saved with a model on the Hub", where=model, fix="--out FOLDER for the results"
+            "no such folder, and results cannot be saved with a model on the Hub",
+            where=model,
+            fix="--out FOLDER for the results",
         )
     card = model / "README.md"
     place = ResultsPlace(out or model / _FOLDER, card if out is None and card.is_file() else None)
