@@ -205,11 +205,11 @@ def _forked(make: Callable[[Shape, Path], Path], shape: Shape, folder: Path) -> 
 
 def _make_run(shape: Shape, folder: Path) -> Path:
     """A run folder with the checkpoint of a run that has made no update: weights alone, in two ranks' files."""
-    from galpaca.app.composition import compose
+    from galpaca.app.config.composition import compose
     from galpaca.app.console import make_console
-    from galpaca.app.examples import find_data, prepare_data
-    from galpaca.app.release import keep_for_release
-    from galpaca.app.start import open_record
+    from galpaca.app.train.data import find_data, prepare_data
+    from galpaca.app.train.release import keep_for_release
+    from galpaca.app.train.start import open_record
     from galpaca.files.checksums import FileFacts, file_facts
     from galpaca.runs.checkpoints import TRAINER, Manifest, commit, partial_of, write_report
     from galpaca.runs.folder import RunFolder

@@ -93,7 +93,7 @@ def _first_step_seconds(root: Path) -> float:
 def _data_figures(folder: Path, count: int) -> dict[str, float]:
     """By ``galpaca inspect``'s own code: what a run does before its model is made."""
     from galpaca.app.console import make_console
-    from galpaca.app.examples import find_data, prepare_data
+    from galpaca.app.train.data import find_data, prepare_data
     from galpaca.data.plan import StepPlan
     from galpaca.data.spec import DataSpec
 

@@ -18,7 +18,7 @@ from typing import Any, get_type_hints
 from hydra.utils import get_method
 from omegaconf import OmegaConf
 
-from galpaca.app.config import Config, config_folder
+from galpaca.app.config.schema import Config, config_folder
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "configuration-reference.md"
 # The groups that become records, in the order of a run's configuration.

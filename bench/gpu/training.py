@@ -20,10 +20,10 @@ from galpaca.model.compute import ComputeSpec, prepare_layers
 from galpaca.model.opt import architecture_of
 from galpaca.runs.shutdown import Shutdown
 from galpaca.runs.spikes import LossSpikes
+from galpaca.training.callbacks.metrics import StepMetrics
 from galpaca.training.consensus import Consensus
 from galpaca.training.datamodule import AlpacaDataModule
 from galpaca.training.guard import NonFinitePolicy
-from galpaca.training.metrics import StepMetrics
 from galpaca.training.module import InstructionTuner
 from galpaca.training.specs import GuardSpec, OptimizerSpec, PrecisionSpec
 from galpaca.training.speed import StepSpeed

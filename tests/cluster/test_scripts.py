@@ -14,8 +14,8 @@ import pytest
 from conftest import REPOSITORY, command
 
 from cluster.slurm import Slurm
-from galpaca.app.composition import compose
-from galpaca.app.job_lines import job_line, rehearsal_line
+from galpaca.app.cluster.sbatch import job_line, rehearsal_line
+from galpaca.app.config.composition import compose
 
 SCRIPTS = sorted((REPOSITORY / "slurm").glob("*.sbatch"))
 

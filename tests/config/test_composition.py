@@ -13,8 +13,8 @@ from conftest import REPOSITORY
 from hydra.utils import get_method, instantiate
 from omegaconf import OmegaConf
 
-from galpaca.app.composition import compose
-from galpaca.app.config import Config
+from galpaca.app.config.composition import compose
+from galpaca.app.config.schema import Config
 from galpaca.errors import InputError
 
 CONF = REPOSITORY / "conf"
@@ -98,7 +98,7 @@ def test_the_documented_command_line_is_valid_as_it_stands() -> None:
 
 def test_a_run_saves_the_configuration_it_can_be_read_back_from() -> None:
     config, resolved = compose(["+experiment=demo"])
-    from galpaca.app.composition import parse
+    from galpaca.app.config.composition import parse
 
     node = OmegaConf.create(resolved)
     assert parse(node) == config  # type: ignore[arg-type]
@@ -152,7 +152,7 @@ def test_a_target_and_its_file_have_the_same_defaults(group: str, name: str) -> 
 
 
 def test_an_unknown_key_in_a_file_is_an_error(tmp_path: Path) -> None:
-    from galpaca.app.composition import parse
+    from galpaca.app.config.composition import parse
 
     node = OmegaConf.create({"run": {"name": "x", "rooot": "y"}, "seeed": 1})
     with pytest.raises(InputError) as error:

@@ -13,8 +13,8 @@ from floors.test_floors import DOORS, FLOORS
 from omegaconf import OmegaConf
 from pages import PAGES, Code, anchors, code, links, name_of, text_of, words
 
-from galpaca.app.composition import compose
-from galpaca.app.config import config_folder
+from galpaca.app.config.composition import compose
+from galpaca.app.config.schema import config_folder
 from galpaca.cli import _parser
 from galpaca.data.prompts import shipped_templates
 

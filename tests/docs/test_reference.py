@@ -7,7 +7,7 @@ import pytest
 from configuration_keys import keys_of
 from conftest import REPOSITORY
 
-from galpaca.app.composition import compose
+from galpaca.app.config.composition import compose
 
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 import make_reference

@@ -226,7 +226,7 @@ def test_pytorch_weights_of_the_hub_are_converted_and_trained_from_where_there_i
 
 FIND = """
 import sys
-from galpaca.app.composition import compose
+from galpaca.app.config.composition import compose
 from galpaca.app.console import make_console
 from galpaca.app.prepared.weights import local_model
 

@@ -55,7 +55,7 @@ def test_another_number_of_processes_is_told(tmp_path: Path, tokenizer_folder: P
 LATE = """
 import sys, time
 from galpaca.app.entrypoint import run_command
-from galpaca.app.ranks import global_rank
+from galpaca.app.cluster.ranks import global_rank
 from galpaca.errors import InputError
 
 def command():

@@ -189,7 +189,7 @@ class TestTheReader:
     @pytest.mark.parametrize(
         ("module", "source", "told"),
         [
-            ("galpaca.data.plan", "import galpaca.app.train", "up"),
+            ("galpaca.data.plan", "import galpaca.app.train.run", "up"),
             ("galpaca.data.plan", "from galpaca.runs import lock", "sideways"),
             ("galpaca.data.plan", "from galpaca import runs", "sideways"),
             ("galpaca.data.plan", "from ..runs.lock import locked", "sideways"),
@@ -198,8 +198,8 @@ class TestTheReader:
             ("galpaca.release.card", "def f():\n    from galpaca.training import specs", "sideways"),
             ("galpaca.model.opt", "class A:\n    async def f(self):\n        import galpaca.training.specs", "up"),
             ("galpaca.model.opt", "if TYPE_CHECKING:\n    from galpaca.training.specs import Spec", "up"),
-            ("galpaca.model.opt", "try:\n    from galpaca.app.train import x\nexcept ImportError:\n    pass", "up"),
-            ("galpaca.app.train", "from galpaca.cli import main", "up"),
+            ("galpaca.model.opt", "try:\n    from galpaca.app.train.run import x\nexcept ImportError:\n    pass", "up"),
+            ("galpaca.app.train.run", "from galpaca.cli import main", "up"),
             ("galpaca.errors", "from galpaca.data.plan import pack", "up"),
             ("galpaca", "from galpaca.errors import InputError", "the package itself"),
             ("galpaca.runs.record", "import numpy as np", "no library"),
@@ -225,7 +225,7 @@ class TestTheReader:
             ("galpaca.release.card", "from galpaca import __version__"),
             ("galpaca.data.sources", "def f():\n    import datasets"),
             ("galpaca.training.loggers", "if TYPE_CHECKING:\n    import wandb"),
-            ("galpaca.app.config", "import hydra\nfrom omegaconf import DictConfig"),
+            ("galpaca.app.config.schema", "import hydra\nfrom omegaconf import DictConfig"),
             ("galpaca.__main__", "from galpaca.cli import main"),
         ],
     )

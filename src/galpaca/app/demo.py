@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from galpaca.app.composition import compose
+from galpaca.app.config.composition import compose
 from galpaca.app.console import make_console
 from galpaca.runs.folder import RunFolder
 
@@ -41,7 +41,7 @@ def demo(overrides: Sequence[str]) -> None:
     """
     console = make_console()
     config, resolved = compose(["+experiment=demo", *overrides])
-    from galpaca.app.train import train
+    from galpaca.app.train.run import train
 
     folder = train(config, resolved)
     trained, held_out = ask(folder)

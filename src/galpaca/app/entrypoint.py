@@ -11,8 +11,8 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
-from galpaca.app.ranks import global_rank, is_launched_child
-from galpaca.app.slurm import decide, requeue
+from galpaca.app.cluster.ranks import global_rank, is_launched_child
+from galpaca.app.cluster.slurm import decide, requeue
 from galpaca.errors import GalpacaError, StoppedBySignal
 from galpaca.runs.shutdown import Shutdown, ignore_signals
 
@@ -134,9 +134,9 @@ def _hydra() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its errors itself and exits with 1
     import hydra
 
-    from galpaca.app.composition import register
-    from galpaca.app.config import config_folder
-    from galpaca.app.hydra_errors import COMPOSITION_ERRORS, config_error
+    from galpaca.app.config.composition import register
+    from galpaca.app.config.messages import COMPOSITION_ERRORS, config_error
+    from galpaca.app.config.schema import config_folder
 
     register()
 
@@ -157,9 +157,9 @@ def _hydra() -> None:
 
 
 def _train(node: DictConfig) -> None:
-    from galpaca.app.composition import resolve
+    from galpaca.app.config.composition import resolve
 
     config, resolved_yaml = resolve(node)
-    from galpaca.app.train import train  # heavy: after the checks that need none of it
+    from galpaca.app.train.run import train  # heavy: after the checks that need none of it
 
     train(config, resolved_yaml)

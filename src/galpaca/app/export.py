@@ -63,7 +63,7 @@ def export_run(options: ExportOptions) -> None:
     out = Path(options.out).absolute()
     _check_disk_space(checkpoint, out, dtype)
 
-    from galpaca.app.release import ReleaseSettings, release_checkpoint
+    from galpaca.app.train.release import ReleaseSettings, release_checkpoint
 
     wanted = ReleaseSettings(
         out=out,

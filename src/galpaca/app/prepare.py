@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from galpaca.app.composition import compose
-from galpaca.app.config import Config
+from galpaca.app.cluster.sbatch import SCRIPTS, job_line, rehearsal_line
+from galpaca.app.config.composition import compose
+from galpaca.app.config.schema import Config
 from galpaca.app.console import make_console, show_rows
-from galpaca.app.examples import find_data, plan_steps, prepare_data
-from galpaca.app.job_lines import SCRIPTS, job_line, rehearsal_line
 from galpaca.app.prepared.fetch import make_model, make_tokenizer, model_folder, tokenizer_folder
 from galpaca.app.prepared.hub import has_pickled, has_safetensors, is_hub_id
 from galpaca.app.prepared.places import Place, show_next, since
 from galpaca.app.prepared.rows import make_rows, rows_folder
 from galpaca.app.prepared.weights import LocalModel, local_model
-from galpaca.app.samples import load_samples
+from galpaca.app.train.data import find_data, plan_steps, prepare_data
+from galpaca.app.train.samples import load_samples
 from galpaca.model.opt import (
     ModelSpec,
     build_model,

@@ -120,7 +120,7 @@ def add_compare(commands: Commands) -> None:
     _add_other_model_options(command)
 
     def run(options: argparse.Namespace) -> None:
-        from galpaca.app.compare import CompareOptions, compare
+        from galpaca.app.evaluation.compare import CompareOptions, compare
 
         compare(
             CompareOptions(
@@ -178,7 +178,7 @@ def add_evaluate(commands: Commands) -> None:
         of_tasks = ("include_path", "limit", "batch_size", "num_fewshot", "instruct")
         for name in [name for name in of_tasks if options.tasks is None and getattr(options, name) is not None]:
             command.error(f"--{name.replace('_', '-')} requires --tasks")
-        from galpaca.app.evaluate import EvaluateOptions, evaluate_records, evaluate_tasks
+        from galpaca.app.evaluation.evaluate import EvaluateOptions, evaluate_records, evaluate_tasks
 
         given = EvaluateOptions(
             model=options.model,
@@ -190,7 +190,7 @@ def add_evaluate(commands: Commands) -> None:
         if options.records is not None:
             evaluate_records(given, Path(options.records))
             return
-        from galpaca.app.evaluate import TaskOptions
+        from galpaca.app.evaluation.evaluate import TaskOptions
 
         tasks = TaskOptions(
             names=[name.strip() for name in options.tasks.split(",") if name.strip()],

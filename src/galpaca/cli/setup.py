@@ -58,7 +58,7 @@ def add_rehearse(commands: Commands) -> None:
     command.add_argument("--json", action="store_true", help="print one line of JSON instead of a table")
 
     def run(options: argparse.Namespace) -> None:
-        from galpaca.app.rehearse import RehearseOptions, rehearse
+        from galpaca.app.rehearsal.rehearse import RehearseOptions, rehearse
 
         rehearse(
             RehearseOptions(

@@ -8,8 +8,8 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger
 
 from galpaca.errors import StoppedBySignal
+from galpaca.training.callbacks.preemption import PreemptionNotice
 from galpaca.training.logger_sink import LoggerSink
-from galpaca.training.preemption import PreemptionNotice
 
 
 class Dead(CSVLogger):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from galpaca.app.config import Config
+from galpaca.app.config.schema import Config
 from galpaca.app.prepared.fetch import (
     can_be_prepared,
     make_model,

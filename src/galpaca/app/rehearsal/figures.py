@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from galpaca.app.config import Config
-from galpaca.app.disk_space import DiskNeed, disk_need
+from galpaca.app.config.schema import Config
 from galpaca.app.rehearsal.phases import PhaseResults
 from galpaca.app.rehearsal.plan import RehearsalPlan
+from galpaca.app.train.disk_space import DiskNeed, disk_need
 from galpaca.estimate.duration import (
     WARM_UP_STEPS,
     Pace,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from galpaca.app.config import Config
+from galpaca.app.config.schema import Config
 from galpaca.errors import InputError
 from galpaca.runs.folder import RunFolder
 

@@ -20,9 +20,9 @@ from galpaca.model.tensors import Shapes
 from galpaca.runs.checkpoints import Manifest, Retention, commit, partial_of, retire
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.metrics import MetricsFile, validation_losses
+from galpaca.training.callbacks.metrics import StepMetrics
 from galpaca.training.checkpoints.store import CheckpointStore
 from galpaca.training.consensus import Consensus
-from galpaca.training.metrics import StepMetrics
 from galpaca.training.strategies import StepStrategy
 
 

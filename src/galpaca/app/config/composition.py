@@ -1,0 +1,161 @@
+"""From overrides to a configuration: Hydra composes; an unknown key or a wrong type is an error at the door."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, fields, is_dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from galpaca.app.config.messages import COMPOSITION_ERRORS, config_error
+from galpaca.app.config.schema import Config, config_folder
+from galpaca.errors import InputError, Problems
+
+_SECTIONS: Mapping[str, Any] = {name: kind for name, kind in get_type_hints(Config).items() if is_dataclass(kind)}
+
+
+def register() -> None:
+    """Registers every configuration key with Hydra, with the defaults of its record, under the name ``every_key``.
+
+    So each can be overridden without a plus, and the files in ``conf/`` contain only what they change.
+    ``${galpaca:FILE}`` in them is a file of the installed package.
+    """
+    every_key: dict[str, Any] = {
+        name: OmegaConf.to_container(OmegaConf.structured(section)) for name, section in _SECTIONS.items()
+    }
+    ConfigStore.instance().store("every_key", {**every_key, "callbacks": {}, "seed": Config.seed})
+    package = Path(str(resources.files("galpaca")))
+    OmegaConf.register_new_resolver("galpaca", lambda name: str(package / name), replace=True)
+
+
+def compose(overrides: Sequence[str]) -> tuple[Config, str]:
+    """Composes the configuration as ``train.py`` would, and returns it with its YAML.
+
+    Raises:
+        InputError: as ``parse``.
+    """
+    register()
+    try:
+        with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+            node = hydra.compose("train", overrides=list(overrides))
+    except COMPOSITION_ERRORS as error:
+        raise config_error(error, overrides) from None
+    return resolve(node)
+
+
+def resolve(node: DictConfig) -> tuple[Config, str]:
+    """The configuration behind a composed node, interpolations resolved, and the same as YAML.
+
+    Raises:
+        InputError: an interpolation that does not resolve, or as ``parse``.
+    """
+    try:
+        OmegaConf.to_container(node, resolve=True)  # its errors know the key, those of resolve do not
+        OmegaConf.resolve(node)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None)
+        fix = f"{key}=VALUE, or fix the ${{...}} in the file that sets it" if key else "fix the ${...}"
+        raise InputError(str(error).splitlines()[0], where=key or "configuration", fix=fix) from None
+    return parse(node), OmegaConf.to_yaml(node)
+
+
+def parse(node: DictConfig) -> Config:
+    """The composed configuration as a ``Config``.
+
+    Raises:
+        InputError: unknown keys, missing or mistyped values; all at once.
+    """
+    problems = Problems()
+    known = [item.name for item in fields(Config)]
+    _check_keys(problems, node, known, "")
+    sections: dict[str, Any] = {}
+    for name in known:
+        if OmegaConf.is_missing(node, name):
+            problems.add("missing value", where=name, fix=f"{name}=VALUE")
+        elif name == "seed" and name in node:
+            sections[name] = _seed(problems, node[name])
+        elif name in node:
+            section, value = _SECTIONS.get(name), node[name]
+            sections[name] = _parse_section(problems, name, value, section) if section else _plain(value)
+    problems.raise_any()
+    return Config(**sections)
+
+
+def _seed(problems: Problems, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+        problems.add(f"must be an integer in [0, 2**63), got {value!r}", where="seed", fix=f"seed={Config.seed}")
+    return value
+
+
+def _parse_section(problems: Problems, name: str, node: Any, section: type) -> Any:
+    if not isinstance(node, DictConfig):
+        problems.add(
+            f"must be a config group, got {node!r}", where=name, fix=f"{name}=ONE_OF_ITS_FILES or {name}.KEY=VALUE"
+        )
+        return None
+    known = [item.name for item in fields(section)]
+    required = [item.name for item in fields(section) if item.default is MISSING and item.default_factory is MISSING]
+    before = problems.count
+    _check_keys(problems, node, known, f"{name}.")
+    for key in known:
+        if OmegaConf.is_missing(node, key) or (key in required and node.get(key) is None):
+            problems.add("missing value", where=f"{name}.{key}", fix=f"{name}.{key}=VALUE")
+    values = _typed(problems, name, node, section)
+    if problems.count > before:
+        return None
+    try:
+        return section(**values)
+    except InputError as error:
+        problems.extend(getattr(error, "problems", (error,)))
+    return None
+
+
+def _typed(problems: Problems, name: str, node: DictConfig, section: type) -> dict[str, Any]:
+    schema = OmegaConf.structured(section)
+    OmegaConf.set_readonly(schema, False)  # a frozen dataclass is read-only to OmegaConf
+    values = {}
+    for item in fields(section):
+        key = item.name
+        if key not in node or OmegaConf.is_missing(node, key):
+            continue
+        value = _plain(node[key])
+        try:
+            schema[key] = value
+            values[key] = _plain(schema[key])
+        except OmegaConfBaseException:
+            if value is None and item.default is MISSING:
+                continue  # reported as missing
+            kind = next(
+                (words for start, words in _KINDS.items() if _type_name(item).startswith(start)), "a valid value"
+            )
+            example = "" if item.default in (None, MISSING) else f", e.g. {name}.{key}={item.default}"
+            problems.add(f"must be {kind}, got {value!r}", where=f"{name}.{key}", fix=f"{name}.{key}=VALUE{example}")
+    return values
+
+
+def _type_name(item: Field[Any]) -> str:
+    return getattr(item.type, "__name__", None) or str(item.type)
+
+
+_KINDS = {"int": "an integer", "float": "a number", "str": "a string", "bool": "true or false", "dict": "a mapping"}
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+def _check_keys(problems: Problems, node: DictConfig, known: Any, prefix: str) -> None:
+    for key in (str(key) for key in node):
+        if key not in known:
+            near = difflib.get_close_matches(key, list(known), n=1)
+            fix = f"did you mean {prefix}{near[0]}?" if near else f"known keys: {', '.join(sorted(known))}"
+            if (prefix, key) == ("", "experiment"):
+                fix = 'start the experiment file with the line "# @package _global_"'
+            problems.add("unknown key", where=f"{prefix}{key}", fix=fix)

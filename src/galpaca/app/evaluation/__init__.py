@@ -1,0 +1,1 @@
+"""``galpaca compare`` and ``galpaca evaluate``: answers, losses and tasks of several models."""

@@ -1,0 +1,222 @@
+"""``galpaca compare``: several models on the same prompts and records, side by side on one page."""
+
+from __future__ import annotations
+
+import gc
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import galpaca
+from galpaca.app.console import make_console, show_rows
+from galpaca.app.evaluation.labelled_models import LabelledModel, collect_problems, labelled_models
+from galpaca.app.evaluation.measure import AskedPrompts, EvaluationSettings, HeldOut, measure, read_records
+from galpaca.app.option_names import with_option_names
+from galpaca.app.report import check_replaceable
+from galpaca.data.categories import categories_of
+from galpaca.data.questions import load_questions
+from galpaca.data.sources import FileSource
+from galpaca.errors import InputError, Problems
+from galpaca.estimate.bootstrap import LEVEL, NUM_RESAMPLES
+from galpaca.files.atomic import replace_file
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from galpaca.inference.loading import Dtype
+
+SHIPPED_PROMPTS = "galpaca's own"
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """Options of ``galpaca compare``.
+
+    Attributes:
+        models: ``MODEL`` or ``LABEL=MODEL``; differences are relative to the first.
+        out: output HTML file.
+        json: optional JSON file with all metrics.
+        prompts: prompts file; None uses the built-in prompts.
+        records: file of held-out records.
+        dtype, template: as for ``load_any``.
+        max_new_tokens: most tokens of an answer.
+        batch_size: prompts per batch; None means 16 on a GPU and 8 on a CPU.
+        max_length: records longer than this many tokens are left out.
+        seed: seed of the bootstrap.
+    """
+
+    models: Sequence[str]
+    out: Path
+    json: Path | None = None
+    prompts: Path | None = None
+    records: Path | None = None
+    dtype: Dtype | None = None
+    template: str | None = None
+    max_new_tokens: int = 256
+    batch_size: int | None = None
+    max_length: int | None = None
+    seed: int = 0
+
+
+def compare(options: CompareOptions) -> None:
+    """Runs each model in turn and writes the page. Answers are cached beside it, so a rerun resumes.
+
+    Raises:
+        InputError: invalid models, prompts, records or paths, all reported before a model is loaded.
+    """
+    console = make_console()
+    models, prompts, held_out = _door(options)
+    cache = options.out.with_name(f"{options.out.stem}.answers")
+    cache.mkdir(exist_ok=True)
+    evaluation = EvaluationSettings(
+        options.dtype, options.template, options.max_new_tokens, options.batch_size, options.max_length
+    )
+    measured = []
+    for number, one in enumerate(models, start=1):
+        console.print(f"{number} of {len(models)}: {one.label}", style="bold", markup=False)
+        with with_option_names():
+            measured.append(measure(one, prompts, held_out, evaluation, cache, console))
+        gc.collect()  # before the next one needs the memory
+    content = _content(options, prompts, held_out, measured)
+    _write(options, content, console)
+
+
+def _door(options: CompareOptions) -> tuple[list[LabelledModel], AskedPrompts, HeldOut | None]:
+    problems = Problems()
+    if len(options.models) < 2:
+        problems.add(
+            f"compare needs at least two models, got {len(options.models)}",
+            where="MODEL",
+            fix="name two or more; to measure one model, use galpaca evaluate MODEL --records FILE",
+        )
+    models = labelled_models(options.models, problems)
+    for option, value in (
+        ("--max-new-tokens", options.max_new_tokens),
+        ("--batch-size", options.batch_size),
+        ("--max-length", options.max_length),
+    ):
+        if value is not None and value < 1:
+            problems.add(f"must be at least 1, got {value}", where=option, fix=f"{option} 1 or more")
+    with with_option_names():
+        prompts = collect_problems(problems, lambda: _prompts(options.prompts))
+        records = options.records
+        held_out = None if records is None else collect_problems(problems, lambda: read_records(records))
+        if options.template:
+            from galpaca.data.prompts import load_template
+
+            template = options.template
+            collect_problems(problems, lambda: load_template(template))
+    collect_problems(problems, lambda: check_replaceable(options.out, "galpaca compare"))
+    for path in [options.out, *([options.json] if options.json else [])]:
+        if path.is_dir() and path != options.out:
+            problems.add("expected a file, found a folder", where=path, fix="name a file in it")
+        elif not path.absolute().parent.is_dir():
+            problems.add("no such folder", where=path.parent, fix="create it, or choose another place")
+    problems.raise_any()
+    assert prompts is not None
+    return models, prompts, held_out
+
+
+def _prompts(path: Path | None) -> AskedPrompts:
+    shipped = Path(str(resources.files("galpaca"))) / "inference" / "prompts.jsonl"
+    source = FileSource(path or shipped)
+    questions = load_questions(source)
+    return AskedPrompts(
+        path.name if path else SHIPPED_PROMPTS, questions, categories_of(source.rows()), source.fingerprint
+    )
+
+
+def _content(
+    options: CompareOptions, prompts: AskedPrompts, held_out: HeldOut | None, measured: Sequence[Any]
+) -> dict[str, Any]:
+    """Everything that the page shows and the JSON file contains."""
+    from galpaca.inference.figures import answer_rows
+
+    answers = [one.answers for one in measured]
+    return {
+        "galpaca": galpaca.__version__,
+        "written_at": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "models": [asdict(one.facts) for one in measured],
+        "prompts": {
+            "source": prompts.source,
+            "sha256": prompts.fingerprint,
+            "count": len(prompts.questions),
+            "max_new_tokens": options.max_new_tokens,
+        },
+        "answer_figures": answer_rows(prompts.categories, answers),
+        "questions": [
+            {
+                "category": category,
+                "instruction": question.instruction,
+                "input": question.input,
+                "answers": [_shown(given[index]) for given in answers],
+            }
+            for index, (question, category) in enumerate(zip(prompts.questions, prompts.categories, strict=True))
+        ],
+        "records": None if held_out is None else _of_records(options, held_out, measured),
+    }
+
+
+_OF_AN_ANSWER = ("answer", "finish", "tokens", "words", "seconds")
+
+
+def _shown(line: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: line[name] for name in _OF_AN_ANSWER}
+
+
+def _of_records(options: CompareOptions, held_out: HeldOut, measured: Sequence[Any]) -> dict[str, Any]:
+    import numpy as np
+
+    from galpaca.inference.figures import Measured, loss_rows
+
+    losses = [one.losses for one in measured]
+    # A record that is cut for one model alone would not be the same text for all.
+    used = [
+        i for i in range(len(held_out.records)) if not any(one[i].is_cut or not one[i].num_targets for one in losses)
+    ]
+    if not used:
+        raise InputError(
+            f"none of the {len(held_out.records):,} records fits into the context of every model",
+            where=held_out.source,
+            fix="use shorter records, or a larger --max-length",
+        )
+    figures = Measured(
+        categories=[held_out.categories[i] for i in used],
+        nll=np.array([[one[i].nll for i in used] for one in losses]),
+        tokens=np.array([[one[i].num_targets for i in used] for one in losses], float),
+        num_bytes=np.array([len(held_out.records[i].output.encode()) for i in used], float),
+    )
+    return {
+        "source": held_out.source,
+        "sha256": held_out.fingerprint,
+        "count": len(used),
+        "left_out": len(held_out.records) - len(used),
+        "without_output": sum(not held_out.records[i].output for i in used),
+        "max_length": options.max_length,
+        "tokens_are_comparable": len({one.facts.vocabulary for one in measured}) == 1,
+        "bootstrap": {"resamples": NUM_RESAMPLES, "level": LEVEL, "seed": options.seed},
+        "loss": loss_rows(figures, seed=options.seed),
+    }
+
+
+def _write(options: CompareOptions, content: Mapping[str, Any], console: Console) -> None:
+    from galpaca.report.comparison import render_comparison, summary
+
+    try:
+        if options.json:
+            text = json.dumps(content, indent=1, ensure_ascii=False)
+            replace_file(options.json, text + "\n")
+        replace_file(options.out, render_comparison(content))
+    except OSError as error:
+        raise InputError(
+            f"cannot write the page: {error.strerror}",
+            where=options.out,
+            why="answers are kept: rerunning the command writes the page from them",
+            fix="free disk space, or choose another --out",
+        ) from None
+    files = [("page", str(options.out)), *([("figures", str(options.json))] if options.json else [])]
+    show_rows(console, "compared", [*summary(content), *files])

@@ -1,0 +1,277 @@
+"""``galpaca evaluate``: loss on records, or lm-eval tasks; results are saved with the model and added to its card."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import galpaca
+from galpaca.app.console import make_console, show_rows
+from galpaca.app.evaluation.labelled_models import LabelledModel, collect_problems, labelled_models
+from galpaca.app.evaluation.measure import (
+    HeldOut,
+    batch_size_of,
+    facts_of,
+    load_shown,
+    losses_shown,
+    read_records,
+)
+from galpaca.app.evaluation.results import ResultsPlace, keep_result, results_place
+from galpaca.app.option_names import with_option_names
+from galpaca.errors import InputError, Problems
+from galpaca.inference.places import find_model
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from galpaca.inference.harness import FoundTask, Tasks
+    from galpaca.inference.loading import Dtype, Loaded
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Which model to evaluate, and where to save the results.
+
+    Attributes:
+        model: released folder, run folder, another model's folder, or Hub id.
+        out: results folder; None saves them with the model and adds them to its card.
+        dtype, template: as for ``load_any``.
+        max_length: records are truncated to this many tokens.
+    """
+
+    model: str
+    out: Path | None
+    dtype: Dtype | None
+    template: str | None
+    max_length: int | None
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """Which lm-eval tasks to run, and how.
+
+    Attributes:
+        names: names of tasks or groups.
+        include_path: folder with additional task files.
+        limit: most examples per task.
+        batch_size: prompts per batch; None means 16 on a GPU and 8 on a CPU.
+        num_fewshot: few-shot examples per prompt; None uses the task's default.
+        instruct: use the model's prompt template; None does so for generative tasks only.
+    """
+
+    names: Sequence[str]
+    include_path: Path | None
+    limit: int | None
+    batch_size: int | None
+    num_fewshot: int | None
+    instruct: bool | None
+
+
+def evaluate_records(options: EvaluateOptions, records: Path) -> None:
+    """Loss and perplexity over records, as training counts them, for all and for each category.
+
+    Raises:
+        InputError: invalid model, records or paths.
+    """
+    console = make_console()
+    problems = Problems()
+    one, place = _door(options, problems)
+    with with_option_names():
+        held_out = collect_problems(problems, lambda: read_records(records))
+    problems.raise_any()
+    assert place is not None
+    assert held_out is not None
+    with with_option_names():
+        loaded = load_shown(options.model, options.dtype, options.template, console)
+    result = _records_result(options, one, loaded, held_out, console)
+    stem = re.sub(r"[^\w.-]+", "-", records.stem)
+    name = "-".join(["records", stem, held_out.fingerprint[:8], *_of_settings(options)])
+    keep_result(place, f"{name}.json", result, one.label, console)
+    _show_losses(console, result)
+
+
+def _of_settings(options: EvaluateOptions) -> list[str]:
+    """What was asked for beside the usual, so that one result does not take the place of another's."""
+    cut = [f"max-length-{options.max_length}"] if options.max_length is not None else []
+    return [*cut, *([options.dtype] if options.dtype is not None else [])]
+
+
+def _records_result(
+    options: EvaluateOptions, one: LabelledModel, loaded: Loaded, held_out: HeldOut, console: Console
+) -> dict[str, Any]:
+    import numpy as np
+
+    from galpaca.inference.figures import Measured, loss_rows, perplexity
+
+    losses = losses_shown(loaded, held_out, options.max_length, console)
+    if not any(loss.num_targets for loss in losses):
+        raise InputError(
+            "no record has a target token",
+            where=held_out.source,
+            why="the prompts alone fill the context",
+            fix="use a larger --max-length, or shorter records",
+        )
+    measured = Measured(
+        categories=held_out.categories,
+        nll=np.array([[loss.nll for loss in losses]]),
+        tokens=np.array([[loss.num_targets for loss in losses]], float),
+        num_bytes=np.array([len(record.output.encode()) for record in held_out.records], float),
+    )
+    num_cut = sum(loss.is_cut for loss in losses)
+    rows = []
+    for row in loss_rows(measured):
+        [of_model] = row["models"]
+        loss = of_model["nats_per_token"]
+        if loss is None:  # a category whose records have lost all their targets
+            continue
+        rows.append(
+            {
+                "category": row["category"],
+                "records": row["records"],
+                "target_tokens": of_model["target_tokens"],
+                "loss": loss,
+                "perplexity": perplexity(loss["value"]),
+                # The bytes of a record that is cut are not those of its loss.
+                "bits_per_byte": None if num_cut else of_model["bits_per_byte"],
+            }
+        )
+    return {
+        **_head("records", one, loaded),
+        "records": {
+            "source": held_out.source,
+            "sha256": held_out.fingerprint,
+            "count": len(losses),
+            "cut": num_cut,
+            "without_target": sum(not loss.num_targets for loss in losses),
+        },
+        "settings": {"max_length": options.max_length, "dtype": str(loaded.model.dtype).removeprefix("torch.")},
+        "rows": rows,
+    }
+
+
+def _show_losses(console: Console, result: Mapping[str, Any]) -> None:
+    records = result["records"]
+    rows = [(row["category"], _told_loss(row)) for row in result["rows"]]
+    if records["cut"]:
+        rows.append(("truncated", f"{records['cut']:,} of {records['count']:,} records, as in training"))
+    show_rows(console, "loss per target token, perplexity, 95 % confidence interval of the loss", rows)
+
+
+def _told_loss(row: Mapping[str, Any]) -> str:
+    loss, perplexity = row["loss"], row["perplexity"]
+    interval = "" if loss["low"] is None else f"  [{loss['low']:.4f}, {loss['high']:.4f}]"
+    size = f"  {row['target_tokens']:,} tokens, {row['records']:,} records"
+    return f"{loss['value']:.4f}  {'–' if perplexity is None else f'{perplexity:.4g}'}{interval}{size}"
+
+
+def evaluate_tasks(options: EvaluateOptions, tasks: TaskOptions) -> None:
+    """Runs lm-eval tasks.
+
+    Raises:
+        InputError: invalid model, tasks or paths, or lm-eval is not installed.
+    """
+    console = make_console()
+    problems = Problems()
+    one, place = _door(options, problems)
+    for option, value in (("--limit", tasks.limit), ("--batch-size", tasks.batch_size)):
+        if value is not None and value < 1:
+            problems.add(f"must be at least 1, got {value}", where=option, fix=f"{option} 1 or more")
+    if tasks.num_fewshot is not None and tasks.num_fewshot < 0:
+        problems.add(f"must be at least 0, got {tasks.num_fewshot}", where="--num-fewshot", fix="0 or more")
+    if not tasks.names:
+        problems.add("no task given", where="--tasks", fix="--tasks NAME[,NAME]")
+    problems.raise_any()
+    assert place is not None
+    from galpaca.inference.harness import Tasks
+
+    with console.status("loading the tasks"):
+        to_be_had = Tasks(tasks.names, tasks.include_path)
+        found = to_be_had.find()
+    with with_option_names():
+        loaded = load_shown(options.model, options.dtype, options.template, console)
+    for task in found:
+        _run_task(to_be_had, task, tasks, one, loaded, place, console)
+
+
+def _run_task(
+    tasks: Tasks,
+    task: FoundTask,
+    options: TaskOptions,
+    one: LabelledModel,
+    loaded: Loaded,
+    place: ResultsPlace,
+    console: Console,
+) -> None:
+    from importlib.metadata import version
+
+    from galpaca.inference.harness import task_rows
+
+    instruct = task.generates if options.instruct is None else options.instruct
+    size = batch_size_of(loaded, options.batch_size)
+    console.print(
+        f"{task.name}, {'with the prompt template' if instruct else 'as plain text'}", style="bold", markup=False
+    )
+    results = tasks.run(
+        loaded,
+        [task.name],
+        instruct=instruct,
+        batch_size=size,
+        limit=options.limit,
+        num_fewshot=options.num_fewshot,
+    )
+    settings = {
+        "task": task.name,
+        "instruct": instruct,
+        "limit": options.limit,
+        "num_fewshot": options.num_fewshot,
+        "batch_size": size,
+        "lm_eval": version("lm_eval"),
+    }
+    rows = task_rows(results)
+    result = {**_head("tasks", one, loaded), "settings": settings, "rows": rows}
+    keep_result(place, _file_name(task.name, instruct, options), result, one.label, console)
+    show_rows(console, f"{task.name}", [_told_task(row) for row in rows])
+
+
+def _file_name(task: str, instruct: bool, options: TaskOptions) -> str:
+    """Each combination of settings has its own file; the same settings overwrite it."""
+    parts = [
+        re.sub(r"[^\w.-]+", "-", task),
+        "template" if instruct else "plain",
+        *([f"{options.num_fewshot}shots"] if options.num_fewshot is not None else []),
+        *([f"first{options.limit}"] if options.limit is not None else []),
+    ]
+    return f"task-{'-'.join(parts)}.json"
+
+
+def _told_task(row: Mapping[str, Any]) -> tuple[str, str]:
+    name = f"{row['task']} {row['metric']}" + (f" ({row['filter']})" if row["filter"] else "")
+    error = "" if row["stderr"] is None else f" ± {row['stderr']:.4f}"
+    return name, f"{row['value']:.4f}{error}"
+
+
+def _door(options: EvaluateOptions, problems: Problems) -> tuple[LabelledModel, ResultsPlace | None]:
+    if options.max_length is not None and options.max_length < 1:
+        problems.add(f"must be at least 1, got {options.max_length}", where="--max-length", fix="--max-length 512")
+    if options.template:
+        from galpaca.data.prompts import load_template
+
+        template = options.template
+        with with_option_names():
+            collect_problems(problems, lambda: load_template(template))
+    [one] = labelled_models([options.model], problems)
+    if problems.count:
+        return one, None
+    return one, collect_problems(problems, lambda: results_place(Path(find_model(one.model)), options.out))
+
+
+def _head(kind: str, one: LabelledModel, loaded: Loaded) -> dict[str, Any]:
+    facts = asdict(facts_of(one, loaded, 0))
+    # Its path, and how many records went at a time, are nobody's business.
+    kept = {name: value for name, value in facts.items() if name not in ("name", "batch_size")}
+    written = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+    return {"kind": kind, "galpaca": galpaca.__version__, "written_at": written, "model": kept}

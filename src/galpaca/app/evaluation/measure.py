@@ -1,0 +1,270 @@
+"""Runs one model on prompts and records; results are cached on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from galpaca.app.console import counting
+from galpaca.app.evaluation.labelled_models import LabelledModel
+from galpaca.data.categories import categories_of
+from galpaca.data.questions import Question
+from galpaca.data.records import Record, load_records
+from galpaca.data.sources import FileSource
+from galpaca.errors import InputError
+from galpaca.files.atomic import replace_file
+from galpaca.inference.answers_file import AnswersFile
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from galpaca.inference.loading import Dtype, Loaded
+    from galpaca.inference.losses import RecordLoss
+
+
+@dataclass(frozen=True)
+class AskedPrompts:
+    """The prompts that every model answers.
+
+    Attributes:
+        source: name of the file.
+        categories: category of each question.
+        fingerprint: SHA-256 of the file.
+    """
+
+    source: str
+    questions: Sequence[Question]
+    categories: Sequence[str]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Held-out records.
+
+    Attributes:
+        source: name of the file.
+        categories: category of each record.
+        fingerprint: SHA-256 of the file.
+    """
+
+    source: str
+    records: Sequence[Record]
+    categories: Sequence[str]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How each model is loaded and evaluated; see ``CompareOptions``."""
+
+    dtype: Dtype | None
+    template: str | None
+    max_new_tokens: int
+    batch_size: int | None
+    max_length: int | None
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What the page shows about a model.
+
+    Attributes:
+        label: its label on the page.
+        name: its name as given.
+        parameters: number of parameters, tied ones counted once.
+        template: prompt template it was asked with.
+        place: device and dtype of its weights.
+        batch_size: prompts per batch, which its times depend on.
+        fingerprint, vocabulary: SHA-256 of the model, and of its tokens.
+    """
+
+    label: str
+    name: str
+    parameters: int
+    template: str
+    place: str
+    batch_size: int
+    fingerprint: str
+    vocabulary: str
+
+
+@dataclass(frozen=True)
+class MeasuredModel:
+    """A model's answers in the order of the prompts, and its loss on each record."""
+
+    facts: ModelFacts
+    answers: list[dict[str, Any]]
+    losses: list[RecordLoss]
+
+
+def read_records(path: Path) -> HeldOut:
+    """Reads held-out records.
+
+    Raises:
+        InputError: an invalid file, or no record has an output.
+    """
+    source = FileSource(path)
+    record_set = load_records(source)
+    if not any(record.output for record in record_set.records):
+        raise InputError(
+            f"none of {len(record_set):,} records has an output",
+            where=path,
+            why="the loss is computed on the outputs",
+            fix="use records with outputs; for prompts alone, use galpaca compare --prompts",
+        )
+    return HeldOut(path.name, record_set.records, categories_of(source.rows()), source.fingerprint)
+
+
+def measure(
+    one: LabelledModel,
+    prompts: AskedPrompts,
+    held_out: HeldOut | None,
+    evaluation: EvaluationSettings,
+    cache: Path,
+    console: Console,
+) -> MeasuredModel:
+    """Measures a model, or loads its cached results.
+
+    Args:
+        cache: folder of cached results.
+
+    Raises:
+        InputError: the model cannot be loaded, or a prompt is too long for it.
+        GalpacaError: out of memory.
+    """
+    loaded = load_shown(one.model, evaluation.dtype, evaluation.template, console)
+    answers = _answers(one, loaded, prompts, evaluation, cache, console)
+    losses = [] if held_out is None else _losses(one, loaded, held_out, evaluation.max_length, cache, console)
+    return MeasuredModel(facts_of(one, loaded, batch_size_of(loaded, evaluation.batch_size)), answers, losses)
+
+
+def load_shown(model: str, dtype: Dtype | None, template: str | None, console: Console) -> Loaded:
+    """Loads any causal model, with a spinner in a terminal."""
+    from contextlib import nullcontext
+
+    with console.status(f"loading {model}") if console.is_terminal else nullcontext():
+        from galpaca.inference.any_model import load_any  # seconds to import
+
+        return load_any(model, dtype=dtype, template=template)
+
+
+def batch_size_of(loaded: Loaded, given: int | None) -> int:
+    return given or (8 if loaded.model.device.type == "cpu" else 16)
+
+
+def facts_of(one: LabelledModel, loaded: Loaded, batch_size: int) -> ModelFacts:
+    from galpaca.inference.any_model import vocabulary_fingerprint
+
+    return ModelFacts(
+        label=one.label,
+        name=one.model,
+        parameters=sum(parameter.numel() for parameter in loaded.model.parameters()),
+        template=loaded.template.name,
+        place=loaded.place,
+        batch_size=batch_size,
+        fingerprint=loaded.fingerprint,
+        vocabulary=vocabulary_fingerprint(loaded.tokenizer),
+    )
+
+
+def _answers(
+    one: LabelledModel,
+    loaded: Loaded,
+    prompts: AskedPrompts,
+    evaluation: EvaluationSettings,
+    cache: Path,
+    console: Console,
+) -> list[dict[str, Any]]:
+    from galpaca.inference.answer import answer_batches, check_lengths, wanted
+    from galpaca.inference.settings import Settings
+
+    settings = Settings(max_new_tokens=evaluation.max_new_tokens)
+    size = batch_size_of(loaded, evaluation.batch_size)
+    begun = {
+        "model_fingerprint": loaded.fingerprint,
+        "prompts_sha256": prompts.fingerprint,
+        "batch_size": size,
+        **settings.to_dict(),
+    }
+    file = AnswersFile(cache / f"{_name(one.label, begun)}.jsonl", ("index",))
+    ids = loaded.prompt_ids([(question.instruction, question.input) for question in prompts.questions])
+    check_lengths(ids, loaded.positions, [question.where for question in prompts.questions])
+    with file.writing(begun, {"model": one.model}):
+        if file.complete:
+            console.print(f"  {len(ids):,} answers are already done")
+            with file.out.open(encoding="utf-8") as lines:
+                return [json.loads(line) for line in lines]
+        left = [asked for asked in wanted(ids, 1) if not file.answered((asked.answer_id.prompt,))]
+        with counting(console, f"  answers ({loaded.place})", len(ids)) as progress:
+            began = time.perf_counter()
+            for some in answer_batches(loaded, left, settings, size):
+                seconds = (time.perf_counter() - began) / len(some)
+                file.append([_line(answer, seconds) for answer in some])
+                progress(len(file.lines))
+                began = time.perf_counter()
+        file.finish()
+    return file.lines
+
+
+def _line(answer: Any, seconds: float) -> dict[str, Any]:
+    return {
+        "index": answer.answer_id.prompt,
+        "answer": answer.text,
+        "finish": answer.finish,
+        "tokens": answer.answer_tokens,
+        "words": len(answer.text.split()),
+        "seconds": round(seconds, 4),
+    }
+
+
+def _losses(
+    one: LabelledModel, loaded: Loaded, held_out: HeldOut, max_length: int | None, cache: Path, console: Console
+) -> list[RecordLoss]:
+    from galpaca.inference.losses import RecordLoss
+
+    begun = {
+        "model_fingerprint": loaded.fingerprint,
+        "records_sha256": held_out.fingerprint,
+        "max_length": max_length,
+    }
+    file = cache / f"{_name(one.label, begun)}.losses.json"
+    if file.exists():
+        found = _read_losses(file, len(held_out.records))
+        console.print(f"  losses of {len(found):,} records are already done")
+        return found
+    found = losses_shown(loaded, held_out, max_length, console)
+    replace_file(file, json.dumps({**begun, "losses": found}) + "\n")
+    return [RecordLoss(*loss) for loss in found]
+
+
+def losses_shown(loaded: Loaded, held_out: HeldOut, max_length: int | None, console: Console) -> list[RecordLoss]:
+    """The loss of each record, with its progress."""
+    from galpaca.inference.losses import record_losses
+
+    with counting(console, f"  loss ({loaded.place})", len(held_out.records)) as progress:
+        return record_losses(loaded, held_out.records, max_length=max_length, progress=progress)
+
+
+def _read_losses(file: Path, num_records: int) -> list[RecordLoss]:
+    from galpaca.inference.losses import RecordLoss
+
+    try:
+        found = [RecordLoss(*loss) for loss in json.loads(file.read_text(encoding="utf-8"))["losses"]]
+        if len(found) != num_records:
+            raise ValueError(f"{len(found):,} records instead of {num_records:,}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"the file is damaged: {error}", where=file, fix="delete it to measure again") from None
+    return found
+
+
+def _name(label: str, begun: dict[str, Any]) -> str:
+    """File name: the label for people, then a digest of the model, the inputs and the settings."""
+    digest = hashlib.sha256(json.dumps(begun, sort_keys=True).encode()).hexdigest()
+    return re.sub(r"[^\w.-]+", "-", label) + f"-{digest[:24]}"

@@ -1,0 +1,190 @@
+"""From the configuration to encoded examples and planned steps, where bad input is rejected."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from galpaca.app.config.schema import Config
+from galpaca.app.console import counting
+from galpaca.app.prepared.rows import open_source
+from galpaca.data.cache import cache_key, load_or_encode
+from galpaca.data.encoding import EncodedExamples, encode
+from galpaca.data.prompts import Template, load_template
+from galpaca.data.records import RecordSet, columns_of, load_records
+from galpaca.data.sources import Source
+from galpaca.data.spec import DataSpec
+from galpaca.data.split import is_validation
+from galpaca.data.tokenizer import Tokenizer, load_tokenizer
+from galpaca.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from galpaca.training.datamodule import AlpacaDataModule
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """Encoded examples, and what they were made with.
+
+    Attributes:
+        train_indices, val_indices: examples for training and for validation.
+        fingerprint: SHA-256 of everything that decides the examples.
+    """
+
+    examples: EncodedExamples
+    tokenizer: Tokenizer
+    template: Template
+    train_indices: npt.NDArray[np.int64]
+    val_indices: npt.NDArray[np.int64]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class FoundData:
+    """Data that was found and checked before anything heavy is imported.
+
+    Attributes:
+        records: the checked records; None if the same file has been encoded before.
+        checked: marker file: these records have been encoded before, so they are valid.
+    """
+
+    template: Template
+    source: Source
+    records: RecordSet | None
+    cache: Path
+    checked: Path
+
+
+def find_data(spec: DataSpec, run_root: Path) -> FoundData:
+    """Finds template and records, and checks records that have never been encoded.
+
+    Args:
+        run_root: parent folder of the encoding cache, unless ``spec`` sets one.
+
+    Raises:
+        InputError: invalid template or records.
+    """
+    template = load_template(spec.template)
+    source = open_source(spec, run_root)
+    cache = Path(spec.cache_dir) if spec.cache_dir else run_root / ".cache" / "encoded"
+    checked = cache / f"{cache_key(data=source.fingerprint, columns=columns_of(spec.fields))[:32]}.checked"
+    records = None if checked.exists() else load_records(source, spec.fields)
+    return FoundData(template, source, records, cache, checked)
+
+
+def prepare_data(spec: DataSpec, found: FoundData, tokenizer_path: str, console: Console) -> PreparedData:
+    """Encodes the records, or finds them encoded already.
+
+    Raises:
+        InputError: invalid tokenizer, lengths or split.
+    """
+    source, template = found.source, found.template
+    tokenizer = load_tokenizer(tokenizer_path)
+    key = cache_key(
+        data=source.fingerprint,
+        columns=columns_of(spec.fields),
+        tokenizer=tokenizer.fingerprint,
+        template=template.fingerprint,
+        max_length=spec.max_length,
+        on_empty=spec.on_empty,
+        on_cut=spec.on_cut,
+    )
+
+    def encode_now() -> EncodedExamples:
+        records = load_records(source, spec.fields) if found.records is None else found.records
+        with counting(console, "encoding", len(records)) as progress:
+            return encode(
+                records,
+                tokenizer,
+                template,
+                max_length=spec.max_length,
+                on_empty=spec.on_empty,  # type: ignore[arg-type]
+                on_cut=spec.on_cut,  # type: ignore[arg-type]
+                progress=progress,
+            )
+
+    examples = load_or_encode(found.cache, key, encode_now)
+    with suppress(OSError):  # a cache prepared by someone else may be read-only; then records are checked again
+        found.checked.touch()
+    _check_count(examples, spec)
+    held_out = is_validation(examples.content_hashes, spec.val_fraction)
+    train, val = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+    _check_split(spec, examples, train, val)
+    return PreparedData(examples, tokenizer, template, train, val, key)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The run's steps.
+
+    Attributes:
+        module: the data, planned.
+        num_steps: optimizer steps of the whole run.
+        per_epoch: optimizer steps of an epoch.
+        num_ranks: number of ranks.
+    """
+
+    module: AlpacaDataModule
+    num_steps: int
+    per_epoch: int
+    num_ranks: int
+
+
+def plan_steps(config: Config, data: PreparedData) -> Steps:
+    """Plans every step of the run.
+
+    Raises:
+        InputError: the token budget of a micro-batch is below the longest example.
+    """
+    from galpaca.training.datamodule import AlpacaDataModule
+
+    module = AlpacaDataModule(
+        data.examples,
+        data.train_indices,
+        data.val_indices,
+        batch_examples=config.batch.examples,
+        max_tokens=config.batch.max_tokens,
+        seed=config.seed,
+        pad_id=data.tokenizer.pad_id,
+        max_epochs=config.trainer.max_epochs,
+        max_steps=config.trainer.max_steps,
+        longest=config.trainer.longest_steps,
+        pad=config.compute.compiles(config.fast_attention),
+        workers=config.trainer.data_workers,
+    )
+    num_ranks = config.trainer.num_ranks
+    plan = module.train_plan(num_ranks)
+    if len(data.val_indices):
+        module.val_plan(num_ranks)
+    return Steps(module, module.num_steps, plan.steps_per_epoch, num_ranks)
+
+
+def _check_count(examples: EncodedExamples, spec: DataSpec) -> None:
+    records = examples.receipt.records
+    if spec.expected_records is not None and records != spec.expected_records:
+        raise InputError(
+            f"expected {spec.expected_records:,} records, got {records:,}",
+            where=examples.receipt.source,
+            why="the recipe is defined for that number",
+            fix="data.expected_records=null accepts any number",
+        )
+
+
+def _check_split(
+    spec: DataSpec, examples: EncodedExamples, train: npt.NDArray[np.int64], val: npt.NDArray[np.int64]
+) -> None:
+    if not examples.num_targets[train].sum():
+        raise InputError("no training example has a target token", where=spec.path or spec.hub_id, fix="add records")
+    if spec.val_fraction and (not len(val) or not examples.num_targets[val].sum()):
+        raise InputError(
+            f"{spec.val_fraction:.1%} of {len(examples):,} examples has no target token to validate on",
+            where="data.val_fraction",
+            fix="use a larger fraction, or data.val_fraction=0",
+        )

@@ -1,0 +1,45 @@
+"""The summary of a complete run: its metrics, where everything is, and what to run next."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from galpaca.app.cluster.ranks import global_rank
+from galpaca.app.console import show_rows
+from galpaca.app.report import write_report
+from galpaca.app.train.card import result_rows
+from galpaca.runs.folder import RunFolder
+from galpaca.runs.record import RunRecord
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def finish(folder: RunFolder, record: RunRecord, console: Console) -> None:
+    """Writes the report and prints the summary, on rank 0."""
+    if global_rank() != 0:
+        return
+    places = [("model", str(folder.model)), *_report_row(folder, console)]
+    show_rows(console, "done", [*result_rows(record.content["final"]), *places])
+    show_rows(console, "next", next_commands(folder))
+
+
+def next_commands(folder: RunFolder) -> list[tuple[str, str]]:
+    """Commands to use the released model, ready to paste."""
+    model, run = shlex.quote(str(folder.model)), shlex.quote(str(folder.path))
+    return [
+        ("chat", f"galpaca chat {model}"),
+        ("generate", f'galpaca generate {model} --instruction "..."'),
+        ("report", f"galpaca report {run}"),
+        ("publish", f"galpaca export {run} {shlex.quote(folder.path.name + '-hub')} --push OWNER/NAME"),
+    ]
+
+
+def _report_row(folder: RunFolder, console: Console) -> list[tuple[str, str]]:
+    """A report that cannot be written is a warning: the run itself succeeded."""
+    try:
+        return [("report", str(write_report([folder.path])))]
+    except Exception as error:
+        console.print(f"[yellow]warning:[/yellow] cannot write the report: {error}", markup=True)
+        return []

@@ -1,0 +1,162 @@
+"""From a run folder to a released model, at the end of training and for ``galpaca export``."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from galpaca.app.cluster.ranks import global_rank
+from galpaca.app.config.schema import Config
+from galpaca.app.console import counting
+from galpaca.app.train.card import card_facts, figures_of
+from galpaca.app.train.data import PreparedData
+from galpaca.runs.checkpoints import read_manifest
+from galpaca.runs.folder import RunFolder
+from galpaca.runs.host import total_memory_bytes
+from galpaca.runs.record import RunRecord, processor_name
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from transformers import OPTConfig
+
+    from galpaca.model.tensors import Shapes
+    from galpaca.release.base import Base
+
+
+@dataclass(frozen=True)
+class ReleaseSettings:
+    """What to release, and where.
+
+    Attributes:
+        out: output folder.
+        model_path: the folder or Hub id that the card's code snippet uses.
+        dtype: dtype of the weights on disk.
+        max_new_tokens: default ``max_new_tokens`` of the model.
+        shard_bytes: maximum shard size in bytes; None uses the Hub's default.
+    """
+
+    out: Path
+    model_path: str
+    dtype: str
+    max_new_tokens: int
+    shard_bytes: int | None = None
+
+
+def keep_for_release(
+    folder: RunFolder, record: RunRecord, config: Config, data: PreparedData, model_config: OPTConfig
+) -> None:
+    """Saves in the run folder, at each start, everything that a release needs besides a checkpoint."""
+    if global_rank() != 0:
+        return
+    from galpaca.release.base import Base, save_base
+
+    save_base(Base(model_config, data.tokenizer, data.template), folder.base)
+    record.content["starts"][-1]["machine"] = {
+        "device": _device(config.trainer.accelerator),
+        "processes": config.trainer.num_ranks,
+        "nodes": config.trainer.num_nodes,
+        "memory_bytes": _memory_bytes(config.trainer.accelerator),
+    }
+    record.update(
+        release={
+            "dtype": config.release.dtype,
+            "max_new_tokens": config.release.max_new_tokens,
+            "base_model": _public_name(config.model.path),
+            "model_license": config.model.license,
+            "dataset": config.data.hub_id if config.data.path is None else _public_name(config.data.path),
+            "data_license": config.data.license,
+            "terms": config.data.terms,
+        }
+    )
+
+
+def release(folder: RunFolder, record: RunRecord, console: Console) -> None:
+    """Writes the final metrics and the model folder, on rank 0."""
+    if global_rank() != 0:
+        return
+    final = figures_of(folder)
+    record.update(final=final)
+    asked = record.content["release"]
+    wanted = ReleaseSettings(folder.model, str(folder.model), asked["dtype"], asked["max_new_tokens"])
+    began = time.perf_counter()
+    release_checkpoint(folder, record, folder.checkpoint(folder.last_saved_step()), wanted, console)
+    record.add_seconds(release=time.perf_counter() - began)
+
+
+def release_checkpoint(
+    folder: RunFolder, record: RunRecord, checkpoint: Path, wanted: ReleaseSettings, console: Console
+) -> None:
+    """Writes the released folder of an intact checkpoint.
+
+    Raises:
+        InputError: files of the run are missing or damaged, or as ``release.export.export``.
+        GalpacaError: what was written differs from what was trained.
+    """
+    import torch
+
+    from galpaca.model.checkpoint_tensors import WEIGHT, CheckpointTensors
+    from galpaca.release.base import load_base
+    from galpaca.release.card import model_card
+    from galpaca.release.export import SHARD_BYTES, export
+
+    manifest = read_manifest(checkpoint)
+    source = CheckpointTensors(checkpoint, manifest, WEIGHT)
+    base = load_base(folder.base, manifest.recipe["tokenizer.fingerprint"])
+    _check_shapes(folder, base, source.shapes)
+    facts = card_facts(folder, record, manifest, base, wanted.model_path)
+    with _progress(console, facts.num_parameters) as progress:
+        export(
+            source,
+            base,
+            model_card(facts),
+            wanted.out,
+            dtype=getattr(torch, wanted.dtype),
+            max_new_tokens=wanted.max_new_tokens,
+            shard_bytes=wanted.shard_bytes or SHARD_BYTES,
+            progress=progress,
+        )
+
+
+@contextmanager
+def _progress(console: Console, num_values: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar of values written and compared, in millions."""
+    with counting(console, "million values written and compared", 2 * num_values // 10**6) as progress:
+        yield lambda values: progress(values // 10**6)
+
+
+def _check_shapes(folder: RunFolder, base: Base, found: Shapes) -> None:
+    from galpaca.model.opt import build_model, parameter_shapes
+    from galpaca.model.tensors import check_shapes
+
+    wanted = parameter_shapes(build_model(copy.deepcopy(base.config)))
+    check_shapes(found, wanted, folder.base, "restore the folder: its config.json belongs to another model")
+
+
+def _device(accelerator: str) -> str:
+    if accelerator != "gpu":
+        return processor_name()
+    import torch
+
+    return torch.cuda.get_device_name()
+
+
+def _memory_bytes(accelerator: str) -> int | None:
+    """Memory of one GPU, or of the machine."""
+    if accelerator != "gpu":
+        return total_memory_bytes()
+    import torch
+
+    return int(torch.cuda.get_device_properties(0).total_memory)
+
+
+def _public_name(path: str | None) -> str | None:
+    """A Hub id unchanged, or the last part of a path: a card must not reveal local paths."""
+    if path is None:
+        return None
+    is_local = path.startswith(("/", ".", "~")) or path.count("/") != 1 or Path(path).exists()
+    return Path(path).name if is_local else path

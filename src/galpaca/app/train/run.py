@@ -1,0 +1,80 @@
+"""``python train.py``: from the configuration to the released model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from galpaca.app.cluster.ranks import global_rank
+from galpaca.app.config.schema import Config
+from galpaca.app.console import make_console, show_rows
+from galpaca.app.prepared.weights import local_model
+from galpaca.app.train.data import find_data, plan_steps, prepare_data
+from galpaca.app.train.disk_space import check_disk_and_memory
+from galpaca.app.train.finish import finish
+from galpaca.app.train.fit import fit
+from galpaca.app.train.instantiate import check_machine, make_engine
+from galpaca.app.train.loggers import loggers_of
+from galpaca.app.train.release import keep_for_release, release
+from galpaca.app.train.samples import load_samples
+from galpaca.app.train.start import (
+    choose_starting_point,
+    describe,
+    finished,
+    open_record,
+    record_outcome,
+    run_lock,
+    write_start,
+)
+from galpaca.model.compute import prepare_layers
+from galpaca.model.opt import build_model, check_model, parameter_shapes, read_config
+from galpaca.runs.folder import RunFolder
+from galpaca.runs.shutdown import Shutdown
+
+
+def train(config: Config, resolved_yaml: str) -> RunFolder:
+    """Trains and releases a model; resumes where an earlier run of the same name stopped.
+
+    Args:
+        config: configuration of the run.
+        resolved_yaml: the same as text, for the run folder.
+
+    Raises:
+        InputError: a user error, reported before anything is written.
+        StoppedBySignal: the run was asked to stop and has been saved.
+    """
+    shutdown = Shutdown()
+    shutdown.listen()
+    console = make_console(quiet=global_rank() != 0)
+    folder = RunFolder(Path(config.run.root), config.run.name)
+
+    # What is cheap to find wrong comes first: the file, the run folder, the machine, the model; then the encoding.
+    found = find_data(config.data, folder.root)
+    with run_lock(folder):
+        check_machine(config)
+        engine = make_engine(config)
+        local = local_model(config, console)
+        check_model(local.spec, config.data.max_length)
+        config.compute.check(config.fast_attention)
+        data = prepare_data(config.data, found, local.spec.tokenizer_path, console)
+        steps = plan_steps(config, data)
+        model_config = read_config(local.spec, data.tokenizer)
+        samples = load_samples(config, data, model_config.max_position_embeddings)
+        record, changes = open_record(folder, config, data)
+        show_rows(console, "data", data.examples.receipt.rows())
+        if finished(folder, steps.num_steps):
+            console.print(f"\n[green]{folder.path} is complete[/green]; its model is {folder.model}")
+            return folder
+        model = build_model(model_config)
+        begin = choose_starting_point(folder, record, config, local, model_config, parameter_shapes(model), console)
+        check_disk_and_memory(folder, config, steps.num_steps, begin.num_parameters)
+        setup = describe(config, folder, steps, begin)
+        write_start(folder, record, resolved_yaml, local, data, steps, begin, changes, dict(setup))
+        keep_for_release(folder, record, config, data, model_config)
+        show_rows(console, "run", setup)
+        with record_outcome(record):
+            prepare_layers(model, config.compute, fast_attention=config.fast_attention)
+            with loggers_of(engine, folder, record, console) as loggers:
+                fit(config, folder, record, steps, model, begin, samples, engine, loggers, shutdown, console)
+                release(folder, record, console)
+        finish(folder, record, console)
+    return folder

@@ -1,0 +1,77 @@
+"""The sample questions that a model answers during training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from galpaca.app.config.schema import Config
+from galpaca.app.train.data import PreparedData
+from galpaca.data.questions import Question, load_questions
+from galpaca.data.sources import FileSource
+from galpaca.data.tokenizer import Tokenizer
+from galpaca.errors import Problems
+from galpaca.runs.folder import RunFolder
+from galpaca.runs.metrics import append_lines
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Sample questions, tokenized.
+
+    Attributes:
+        questions: the questions as in the file.
+        prompts: token ids of their prompts.
+        tokenizer: the model's tokenizer.
+        max_positions: the model's context length.
+    """
+
+    questions: Sequence[Question]
+    prompts: Sequence[Sequence[int]]
+    tokenizer: Tokenizer
+    max_positions: int
+
+    def write(self, folder: RunFolder, loggers: Sequence[Logger], step: int, answers: Sequence[Sequence[int]]) -> None:
+        """Saves all answers of a step, and passes them to loggers with ``log_samples``."""
+        rows = [
+            {
+                "step": step,
+                "category": str(question.row.get("category", "")),
+                "instruction": question.instruction,
+                "input": question.input,
+                "answer": self.tokenizer.decode(ids).strip(),
+            }
+            for question, ids in zip(self.questions, answers, strict=True)
+        ]
+        append_lines(folder.samples, rows)
+        for logger in loggers:
+            if hasattr(logger, "log_samples"):
+                logger.log_samples(step, rows)
+
+
+def load_samples(config: Config, data: PreparedData, max_positions: int) -> Samples | None:
+    """Loads the questions of ``samples.prompts``; None if it is not set.
+
+    Raises:
+        InputError: an invalid file, or prompts that leave no room for an answer.
+    """
+    if config.samples.prompts is None:
+        return None
+    questions = load_questions(FileSource(Path(config.samples.prompts)), reserved=("answer", "step"))
+    texts = [data.tokenizer.mark(data.template.prompt(one.instruction, one.input)) for one in questions]
+    prompts = data.tokenizer.encode(texts)
+    problems = Problems()
+    for question, ids in zip(questions, prompts, strict=True):
+        if len(ids) >= max_positions:
+            problems.add(
+                f"the prompt has {len(ids)} tokens, but the context length, answer included, is {max_positions}",
+                where=question.where,
+                fix="shorten it, or samples.prompts=null for no samples",
+            )
+    problems.raise_any()
+    return Samples(questions, prompts, data.tokenizer, max_positions)

@@ -1,0 +1,1 @@
+"""What acts at the events of training, one file for each: metrics, samples, validation, hangs, preemption."""

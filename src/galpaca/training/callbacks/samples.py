@@ -1,0 +1,99 @@
+"""The same few questions, answered at fixed steps: how a model changes, in words."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, cast
+
+import lightning as L
+import torch
+
+from galpaca.data.collate import StepBatch, collate_prompts
+from galpaca.model.loss import target_logits
+from galpaca.training.callbacks.metrics import StepMetrics
+from galpaca.training.module import InstructionTuner
+
+
+class SampleAnswers(L.Callback):
+    """Answers greedily, on all ranks together, since each holds a part of the model.
+
+    Every token takes a forward pass over all questions and what has been answered so far: without a cache, in the
+    packed form in which the model is trained, under any strategy.
+
+    Args:
+        prompts: ids of each question as the model is to see it.
+        end_id: token that ends an answer.
+        max_new_tokens: most tokens of an answer.
+        max_positions: context length of the model.
+        every_steps: steps between samples; also before the first step and after the last.
+        num_steps: steps of the whole run.
+        known: steps whose answers are on disk already.
+        metrics: step metrics, whose clock excludes the time this takes.
+        tell: receives the step and each question's answer, on rank 0.
+    """
+
+    def __init__(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        end_id: int,
+        max_new_tokens: int,
+        max_positions: int,
+        every_steps: int,
+        num_steps: int,
+        known: Collection[int],
+        metrics: StepMetrics,
+        tell: Callable[[int, list[list[int]]], None],
+    ) -> None:
+        self.prompts, self.end_id = prompts, end_id
+        self.max_new_tokens, self.max_positions = max_new_tokens, max_positions
+        self.every_steps, self.num_steps, self.known = every_steps, num_steps, known
+        self.metrics, self.tell = metrics, tell
+        self.seconds = 0.0  # that the last time took
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        step = trainer.global_step
+        # A kill between a step's checkpoint and its answers must not lose them.
+        if self._is_due(step) and trainer.strategy.broadcast(step not in self.known):
+            self._answer(trainer, step)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: StepBatch, batch_idx: int
+    ) -> None:
+        if self._is_due(batch.index + 1):
+            self._answer(trainer, batch.index + 1)
+
+    def _is_due(self, step: int) -> bool:
+        return step % self.every_steps == 0 or step == self.num_steps
+
+    def _answer(self, trainer: L.Trainer, step: int) -> None:
+        self.metrics.flush(trainer)
+        began = time.perf_counter()
+        tuner = cast(InstructionTuner, trainer.lightning_module)
+        tuner.eval()
+        try:
+            answers = self._continued(tuner)
+        finally:
+            tuner.train()
+        if trainer.is_global_zero:
+            self.tell(step, answers)
+        self.seconds = time.perf_counter() - began
+        self.metrics.restart_clock(trainer)
+
+    @torch.no_grad()
+    def _continued(self, tuner: InstructionTuner) -> list[list[int]]:
+        answers: list[list[int]] = [[] for _ in self.prompts]
+        open_ = list(range(len(self.prompts)))
+        for _ in range(self.max_new_tokens):
+            open_ = [n for n in open_ if len(self.prompts[n]) + len(answers[n]) < self.max_positions]
+            if not open_:
+                break
+            texts = collate_prompts([[*self.prompts[n], *answers[n]] for n in open_]).to(tuner.device)
+            with torch.compiler.set_stance("force_eager"):
+                logits = tuner.strategy.run_micro_batch(texts, target_logits)
+            # Ranks may round differently, and would go on with different questions.
+            for n, chosen in zip(open_, tuner.strategy.from_rank_0(logits.argmax(dim=-1)).tolist(), strict=True):
+                answers[n].append(chosen)
+            open_ = [n for n in open_ if answers[n][-1] != self.end_id]
+        return answers

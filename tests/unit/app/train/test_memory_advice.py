@@ -1,0 +1,42 @@
+"""Advice when memory runs out: only what would help, what costs least first."""
+
+from galpaca.app.config.composition import compose
+from galpaca.app.train.memory_advice import memory_advice
+
+
+def advice(*overrides: str) -> list[str]:
+    """Of a run under ``fsdp``."""
+    config, _ = compose(["+experiment=galpaca67b", *overrides])
+    return [line.partition(" (")[0] for line in memory_advice(config, is_sharded=True)]
+
+
+def test_the_order_is_that_of_the_costs() -> None:
+    assert advice() == [
+        "batch.max_tokens=2048",
+        "compute.activation_checkpointing=selective",
+        "optim.moments_dtype=bfloat16",
+        "compute.activation_checkpointing=full",
+        "more GPUs than 4: trainer.devices, trainer.num_nodes",
+    ]
+
+
+def test_what_is_done_already_is_not_advised() -> None:
+    assert advice(
+        "batch.max_tokens=1024",
+        "compute.activation_checkpointing=full",
+        "optim.moments_dtype=bfloat16",
+        "strategy.sharding_strategy=SHARD_GRAD_OP",
+    ) == [
+        "batch.max_tokens=512",
+        "strategy.sharding_strategy=FULL_SHARD",
+        "more GPUs than 4: trainer.devices, trainer.num_nodes",
+    ]
+
+
+def test_eager_layers_keep_more_than_compiled_ones() -> None:
+    assert "compute.compile=true" in advice("compute.compile=false")
+
+
+def test_one_gpu() -> None:
+    config, _ = compose(["+experiment=galpaca1b"])
+    assert memory_advice(config, is_sharded=False)[-1].startswith("several GPUs: strategy=fsdp")
