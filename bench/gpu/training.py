@@ -16,7 +16,8 @@ from bench.gpu.workload import MAX_LENGTH, PAD_ID, SHAPES, make_model
 from galpaca.data.encoding import EncodedExamples
 from galpaca.estimate.peaks import dense_peak
 from galpaca.model.attention import PACKED_ATTENTION, is_fast
-from galpaca.model.compute import ComputeSpec, prepare_layers
+from galpaca.model.compute import prepare_layers
+from galpaca.model.compute_spec import ComputeSpec
 from galpaca.model.opt import architecture_of
 from galpaca.runs.shutdown import Shutdown
 from galpaca.runs.spikes import LossSpikes

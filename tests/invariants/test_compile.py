@@ -14,7 +14,7 @@ from galpaca.data.collate import collate
 from galpaca.data.plan import StepPlan
 from galpaca.data.sizes import choose_sizes
 from galpaca.model import attention
-from galpaca.model.compute import RECOMPUTATIONS, ComputeSpec
+from galpaca.model.compute_spec import RECOMPUTATIONS, ComputeSpec
 from galpaca.model.loss import nll_sum
 
 NUM_STEPS = 6

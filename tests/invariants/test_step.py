@@ -14,7 +14,8 @@ from galpaca.data.plan import pack
 from galpaca.data.receipt import Receipt
 from galpaca.data.sizes import Sizes
 from galpaca.model.attention import PACKED_ATTENTION
-from galpaca.model.compute import ComputeSpec, prepare_layers
+from galpaca.model.compute import prepare_layers
+from galpaca.model.compute_spec import ComputeSpec
 from galpaca.model.loss import nll_sum, target_logits
 
 VOCABULARY, PAD = 101, 1

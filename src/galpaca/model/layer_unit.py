@@ -12,7 +12,7 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import Activati
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 from galpaca.model.attention import Boundaries
-from galpaca.model.compute import ComputeSpec
+from galpaca.model.compute_spec import ComputeSpec
 
 
 class LayerUnit(ActivationWrapper):

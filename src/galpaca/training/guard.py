@@ -12,8 +12,9 @@ import torch
 from galpaca.data.collate import StepBatch
 from galpaca.errors import GalpacaError
 from galpaca.training.module import InstructionTuner, StepOutcome
-from galpaca.training.non_finite import UpdateGuard, find_non_finite
+from galpaca.training.non_finite import find_non_finite
 from galpaca.training.specs import GuardSpec
+from galpaca.training.update_guard import UpdateGuard
 
 
 class Checkpoints(Protocol):

@@ -16,10 +16,10 @@ from galpaca.data.collate import MicroBatch, StepBatch
 from galpaca.model.loss import nll_sum
 from galpaca.training.clock import Mark, mark
 from galpaca.training.memory import keep_freed_memory
-from galpaca.training.non_finite import UpdateGuard
 from galpaca.training.optimization import learning_rate, make_adamw
 from galpaca.training.specs import OptimizerSpec
 from galpaca.training.strategies import StepStrategy
+from galpaca.training.update_guard import UpdateGuard
 
 if TYPE_CHECKING:
     from transformers import OPTForCausalLM

@@ -21,7 +21,8 @@ from torch.distributed.fsdp import MixedPrecision as FSDPMixedPrecision
 
 from galpaca.model import attention
 from galpaca.model.attention import PACKED_ATTENTION
-from galpaca.model.compute import ComputeSpec, prepare_layers
+from galpaca.model.compute import prepare_layers
+from galpaca.model.compute_spec import ComputeSpec
 from galpaca.training import strategies
 from galpaca.training.datamodule import AlpacaDataModule
 from galpaca.training.module import InstructionTuner

@@ -5,7 +5,8 @@ import torch
 from invariants.gradients.toy import PAD, make_examples, make_model
 
 from galpaca.model.attention import PACKED_ATTENTION
-from galpaca.model.compute import ComputeSpec, prepare_layers
+from galpaca.model.compute import prepare_layers
+from galpaca.model.compute_spec import ComputeSpec
 from galpaca.training.datamodule import AlpacaDataModule
 from galpaca.training.module import InstructionTuner
 from galpaca.training.specs import OptimizerSpec, PrecisionSpec

@@ -9,7 +9,7 @@ from typing import Any
 
 from galpaca.app.config.specs import BatchSpec, CheckpointSpec, HangSpec, ReleaseSpec, RunSpec, SamplesSpec, TrainerSpec
 from galpaca.data.spec import DataSpec
-from galpaca.model.compute import ComputeSpec
+from galpaca.model.compute_spec import ComputeSpec
 from galpaca.model.opt import ModelSpec
 from galpaca.training.specs import GuardSpec, OptimizerSpec, PrecisionSpec
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from galpaca.app import slurm
+from galpaca.app.cluster import slurm
 from galpaca.app.cluster.slurm import decide
 
 Answers = Callable[..., Path]

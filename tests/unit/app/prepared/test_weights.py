@@ -13,7 +13,6 @@ from huggingface_hub import constants
 from safetensors.torch import load_file
 from transformers import OPTConfig, OPTForCausalLM
 
-from galpaca.app import start
 from galpaca.app.config.composition import compose
 from galpaca.app.config.schema import Config
 from galpaca.app.console import make_console
@@ -21,6 +20,7 @@ from galpaca.app.prepared import fetch, hub
 from galpaca.app.prepared.convert import convert_folder
 from galpaca.app.prepared.fetch import make_model, model_folder
 from galpaca.app.prepared.weights import LocalModel, local_model
+from galpaca.app.train import start
 from galpaca.app.train.start import choose_starting_point
 from galpaca.errors import InputError
 from galpaca.runs.folder import RunFolder
