@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from galpaca.errors import GalpacaError, InputError
 from galpaca.formatting import format_bytes
 from galpaca.runs.checkpoints import damage, read_manifest
 from galpaca.runs.folder import RunFolder, find_run
-from galpaca.runs.history import read_history
+from galpaca.runs.history import History, read_history
 
 
 @dataclass(frozen=True)
@@ -56,8 +55,8 @@ def list_checkpoints(run: str, *, contents: bool, as_json: bool) -> None:
         GalpacaError: at the end, if a checkpoint is damaged.
     """
     folder = find_run(Path(run))
-    figures = _figures(folder)
-    found = [_row(folder, step, figures.get(step, {}), contents) for step in folder.saved_steps()]
+    history = read_history(folder.metrics)
+    found = [_row(folder, step, history, contents) for step in folder.saved_steps()]
     rows = [row for row in found if row is not None]
     if as_json:
         for row in rows:
@@ -76,16 +75,7 @@ def list_checkpoints(run: str, *, contents: bool, as_json: bool) -> None:
         )
 
 
-def _figures(folder: RunFolder) -> dict[int, dict[str, float]]:
-    """All metrics in ``metrics.jsonl``, by step."""
-    figures: dict[int, dict[str, float]] = {}
-    history = read_history(folder.metrics)
-    for line in (*history.steps, *history.validations):
-        figures.setdefault(line["step"], {}).update(line)
-    return figures
-
-
-def _row(folder: RunFolder, step: int, figures: Mapping[str, float], contents: bool) -> Row | None:
+def _row(folder: RunFolder, step: int, history: History, contents: bool) -> Row | None:
     """None if it was removed meanwhile: a live run removes old checkpoints."""
     checkpoint = folder.checkpoint(step)
     found = damage(checkpoint, contents=contents)
@@ -101,11 +91,11 @@ def _row(folder: RunFolder, step: int, figures: Mapping[str, float], contents: b
         step=step,
         time=manifest.time if manifest else None,
         bytes=num_bytes,
-        loss=figures.get("loss"),
-        val_loss=figures.get("val_loss"),
+        loss=history.loss_of(step),
+        val_loss=history.val_loss_of(step),
         num_ranks=manifest.num_ranks if manifest else None,
-        stall_seconds=manifest.seconds.get("stall") if manifest else None,
-        write_seconds=manifest.seconds.get("write") if manifest else None,
+        stall_seconds=manifest.seconds.stall if manifest else None,
+        write_seconds=manifest.seconds.write if manifest else None,
         damage=found,
     )
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
+
+from galpaca.runs.lines import MetricsLine, StepLine, ValidationLine
 
 # In a log file, an occasional line replaces the progress bar.
 _LOG_EVERY_SECONDS = 15.0
@@ -75,33 +76,31 @@ class TrainingProgress:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def write(self, lines: Sequence[dict[str, Any]]) -> None:
+    def write(self, lines: Sequence[MetricsLine]) -> None:
         for line in lines:
-            if "val_loss" in line:
-                self._val_loss = line["val_loss"]
-                self._log(f"step {line['step']}: validation loss {self._val_loss:.4f}")
-            else:
+            if isinstance(line, ValidationLine):
+                self._val_loss = line.val_loss
+                self._log(f"step {line.step}: validation loss {_number(line.val_loss, '.4f', 'none')}")
+            elif isinstance(line, StepLine):
                 self._show(line)
 
-    def _show(self, line: dict[str, Any]) -> None:
-        loss = "none" if line["loss"] is None else f"{line['loss']:.4f}"
-        figures = f"loss {loss}  {line['tokens_per_second']:,.0f} tokens/s"
+    def _show(self, line: StepLine) -> None:
+        figures = f"loss {_number(line.loss, '.4f', 'none')}  {line.tokens_per_second or 0:,.0f} tokens/s"
         if self._val_loss is not None:
             figures += f"  val {self._val_loss:.4f}"
-        self._bar.update(self._task, completed=line["step"], figures=figures)
+        self._bar.update(self._task, completed=line.step, figures=figures)
         now = time.monotonic()
-        if now - self._last_logged >= _LOG_EVERY_SECONDS or line["step"] == self.num_steps:
+        if now - self._last_logged >= _LOG_EVERY_SECONDS or line.step == self.num_steps:
             self._last_logged = now
             left = self._bar.tasks[0].time_remaining
             suffix = f"  {left / 60:.0f} min left" if left else ""
-            self._log(
-                f"step {line['step']}/{self.num_steps}: {figures}  grad norm {_number(line['grad_norm'])}{suffix}"
-            )
+            norm = _number(line.grad_norm, ".3f", "overflow")
+            self._log(f"step {line.step}/{self.num_steps}: {figures}  grad norm {norm}{suffix}")
 
     def _log(self, text: str) -> None:
         if not self.console.is_terminal:
             self.console.print(text)
 
 
-def _number(value: float | None) -> str:
-    return "overflow" if value is None else f"{value:.3f}"
+def _number(value: float | None, how: str, absent: str) -> str:
+    return absent if value is None else f"{value:{how}}"

@@ -6,12 +6,13 @@ import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from galpaca.app.console import make_console, show_rows
 from galpaca.errors import InputError, Problems
 from galpaca.formatting import format_bytes
 from galpaca.runs.checkpoints import damage, read_manifest
+from galpaca.runs.content import ReleaseFacts
 from galpaca.runs.folder import RunFolder, find_run, step_of
 from galpaca.runs.record import RunRecord
 
@@ -57,9 +58,9 @@ def export_run(options: ExportOptions) -> None:
     folder = find_run(options.source, recorded=True)
     _check(options, folder)
     record = RunRecord(folder.record)
-    asked = _asked(folder, record)
+    facts = _facts(folder, record)
     checkpoint = choose_checkpoint(folder, options.source.resolve(), console)
-    dtype = options.dtype or asked["dtype"]
+    dtype = options.dtype or facts.dtype
     out = Path(options.out).absolute()
     _check_disk_space(checkpoint, out, dtype)
 
@@ -69,7 +70,7 @@ def export_run(options: ExportOptions) -> None:
         out=out,
         model_path=options.push or str(options.out),
         dtype=dtype,
-        max_new_tokens=options.max_new_tokens or asked["max_new_tokens"],
+        max_new_tokens=options.max_new_tokens or facts.max_new_tokens,
         shard_bytes=None if options.shard_gb is None else max(1, int(options.shard_gb * 10**9)),
     )
     release_checkpoint(folder, record, checkpoint, wanted, console)
@@ -123,15 +124,14 @@ def _instead(folder: RunFolder, earlier: list[int]) -> str:
     return "restore its files from a backup; no earlier checkpoint is intact"
 
 
-def _asked(folder: RunFolder, record: RunRecord) -> dict[str, Any]:
-    if "release" not in record.content:
+def _facts(folder: RunFolder, record: RunRecord) -> ReleaseFacts:
+    if record.content.release is None:
         raise InputError(
             "the run was started by a version of galpaca that did not save what a release needs",
             where=folder.record,
             fix="rerun the training command to add it, unless the run is complete",
         )
-    asked: dict[str, Any] = record.content["release"]
-    return asked
+    return record.content.release
 
 
 def _check(options: ExportOptions, folder: RunFolder) -> None:

@@ -14,10 +14,11 @@ import yaml
 from galpaca.errors import InputError, Problems
 from galpaca.files.atomic import replace_file
 from galpaca.report.run import flat
+from galpaca.runs.content import FinalFigures, RunContent
 from galpaca.runs.figures import final_figures
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.history import History, read_history
-from galpaca.runs.record import RunRecord
+from galpaca.runs.record import read_content
 from galpaca.runs.state import Kind, run_state
 
 # They differ between any two runs.
@@ -103,12 +104,12 @@ def compare(folders: Sequence[RunFolder]) -> list[Row]:
             run=str(folder.path.relative_to(parent)),
             path=str(folder.path),
             state=summary.state,
-            step=summary.final["steps"],
+            step=summary.history.last_step,
             num_steps=summary.num_steps,
-            loss=summary.final["loss"],
-            val_loss=summary.final.get("val_loss"),
-            tokens_per_second=summary.final["tokens_per_second"],
-            hours=round(summary.final["train_seconds"] / 3600, 4),
+            loss=summary.final.loss,
+            val_loss=summary.final.val_loss,
+            tokens_per_second=summary.final.tokens_per_second,
+            hours=round(summary.final.train_seconds / 3600, 4),
             config={key: summary.config[key] for key in differing if key in summary.config},
         )
         for folder, summary in zip(folders, summaries, strict=True)
@@ -137,17 +138,18 @@ class _RunSummary:
 
     config: Mapping[str, Any]
     num_steps: int | None
-    final: Mapping[str, Any]
+    history: History
+    final: FinalFigures
     state: str
 
 
 def _read(folder: RunFolder) -> _RunSummary:
     unreadable = []
     config: dict[str, Any] = {}
-    record: dict[str, Any] = {}
+    record = RunContent()
     history = History()
     try:
-        record = RunRecord(folder.record).content
+        record = read_content(folder.record) or record
     except (InputError, OSError):
         unreadable.append(folder.record.name)
     try:
@@ -163,9 +165,9 @@ def _read(folder: RunFolder) -> _RunSummary:
         unreadable.append(folder.metrics.name)
     notes = [f"{name} cannot be read" for name in unreadable]
     final = final_figures(history.steps, history.validations)
-    num_steps = record.get("plan", {}).get("steps")
+    num_steps = record.num_steps
     state = "; ".join([_state(run_state(folder, record, history).kind, history.last_step, num_steps), *notes])
-    return _RunSummary(config, num_steps, {**final, "steps": history.last_step}, state)
+    return _RunSummary(config, num_steps, history, final, state)
 
 
 def _state(kind: Kind, step: int, num_steps: int | None) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -21,8 +19,11 @@ from rich.text import Text
 from galpaca.app.console import make_console
 from galpaca.errors import GalpacaError, InputError
 from galpaca.formatting import format_bytes, format_duration
+from galpaca.runs.content import RunContent
 from galpaca.runs.folder import RunFolder, find_run
-from galpaca.runs.history import History, Line, Tail
+from galpaca.runs.history import History, Tail
+from galpaca.runs.lines import StepLine
+from galpaca.runs.record import read_content
 from galpaca.runs.state import RunState, run_state
 
 _COLOURS = {"complete": "green", "running": "cyan", "starting": "cyan", "failed": "red", "killed": "red"}
@@ -43,20 +44,19 @@ class RunSnapshot:
     """
 
     folder: RunFolder
-    record: Mapping[str, Any]
+    record: RunContent
     history: History
     state: RunState
     goes_on: bool
 
     @property
     def num_steps(self) -> int | None:
-        steps = self.record.get("plan", {}).get("steps")
-        return None if steps is None else int(steps)
+        return self.record.num_steps
 
     @property
     def left_seconds(self) -> float | None:
         """Estimated time left at the pace of recent steps, without validations and checkpoints."""
-        recent = [line["step_seconds"] for line in self.history.steps[-_RECENT:] if line.get("step_seconds")]
+        recent = [line.step_seconds for line in self.history.steps[-_RECENT:] if line.step_seconds]
         if not recent or self.num_steps is None or self.state.kind not in ("running", "stalled"):
             return None
         return (self.num_steps - self.history.last_step) * statistics.fmean(recent)
@@ -78,15 +78,15 @@ class Watcher:
         self._tail = Tail(folder.metrics)
 
     def poll(self) -> RunSnapshot:
-        record = _record(self.folder.record)
+        record = read_content(self.folder.record) or RunContent()
         history = self._tail.read()
         state = run_state(self.folder, record, history)
         return RunSnapshot(self.folder, record, history, state, self._goes_on(record, state))
 
-    def _goes_on(self, record: Mapping[str, Any], state: RunState) -> bool:
+    def _goes_on(self, record: RunContent, state: RunState) -> bool:
         if state.kind == "complete":
             return False
-        is_job = "slurm_job" in (record.get("starts") or [{}])[-1]
+        is_job = record.last_start.slurm_job is not None
         return self.wait or (is_job and state.kind in ("stopped", "killed"))
 
 
@@ -175,18 +175,18 @@ def summary_line(snapshot: RunSnapshot) -> str:
 def figures(snapshot: RunSnapshot) -> list[tuple[str, str]]:
     """Label and value of the latest metrics."""
     history = snapshot.history
-    last: Line = history.steps[-1] if history.steps else {}
-    known = [line["val_loss"] for line in history.validations if line["val_loss"] is not None]
+    last = history.steps[-1] if history.steps else StepLine(step=0)
+    known = [line.val_loss for line in history.validations if line.val_loss is not None]
     left, silent = snapshot.left_seconds, snapshot.state.silent_seconds
     shown = [
-        ("loss", _number(last.get("loss"), ".4f")),
+        ("loss", _number(last.loss, ".4f")),
         ("validation loss", f"{known[-1]:.4f} (best {min(known):.4f})" if known else ""),
-        ("learning rate", _number(last.get("lr"), ".3g")),
-        ("gradient norm", _number(last.get("grad_norm"), ".3f")),
-        ("tokens/s", _number(last.get("tokens_per_second"), ",.0f")),
-        ("MFU", _number(last.get("mfu"), ".1%")),
-        ("peak memory", format_bytes(last["peak_memory_bytes"]) if last.get("peak_memory_bytes") else ""),
-        ("skipped steps", _number(sum(bool(line.get("skipped")) for line in history.steps) or None, ",d")),
+        ("learning rate", _number(last.lr, ".3g")),
+        ("gradient norm", _number(last.grad_norm, ".3f")),
+        ("tokens/s", _number(last.tokens_per_second, ",.0f")),
+        ("MFU", _number(last.mfu, ".1%")),
+        ("peak memory", format_bytes(last.peak_memory_bytes) if last.peak_memory_bytes else ""),
+        ("skipped steps", _number(sum(bool(line.skipped) for line in history.steps) or None, ",d")),
         (
             "last line",
             f"{format_duration(silent)} ago" if silent is not None else "",
@@ -210,7 +210,7 @@ def panel(snapshot: RunSnapshot, width: int = 48) -> Panel:
     table = Table.grid(padding=(0, 2))
     for label, value in figures(snapshot):
         table.add_row(Text(label, "cyan"), value)
-    losses = [line["loss"] for line in snapshot.history.steps if line["loss"] is not None]
+    losses = [line.loss for line in snapshot.history.steps if line.loss is not None]
     curve = Text.assemble(("loss  ", "cyan"), sparkline(losses, width))
     return Panel(
         Group(head, "", done, curve, "", table), title=str(snapshot.folder.path), title_align="left", expand=False
@@ -237,14 +237,3 @@ def _progress(snapshot: RunSnapshot) -> str:
 
 def _number(value: float | None, how: str, unit: str = "") -> str:
     return "" if value is None else f"{value:{how}}{unit}"
-
-
-def _record(path: Path) -> dict[str, Any]:
-    """The content of ``run.json``, which is written atomically; empty if it does not exist yet."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise InputError(f"invalid JSON: {error}", where=path, fix="restore the file") from None
-    return content if isinstance(content, dict) else {}

@@ -1,13 +1,16 @@
 """Which plots a report shows, and the numbers they are drawn from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
 from galpaca.report.run import ReportedRun
 from galpaca.report.series import Series, extremes, is_number, read_series, smoothed, stretch_means, window_for
+from galpaca.runs.content import Histograms
+from galpaca.runs.lines import StepLine, ValidationLine, figures
 
 _CLOCK_POINTS = 400
 _SPLIT_STRETCHES = 100
@@ -91,8 +94,17 @@ class _Figure:
     note: str = ""
     can_log: bool = False
     smooth: bool = False
+    weight: Callable[[StepLine], float] = lambda line: 1.0
+
+    def of(self, line: StepLine) -> Any:
+        return getattr(line, self.key)
+
+    def series(self, lines: Sequence[StepLine]) -> Series:
+        read = read_series(lines, self.of)
+        return Series(read.steps, read.values * self.scale)
 
 
+_LOSS = _Figure("loss", "Loss", "nats per token", weight=lambda line: line.target_tokens or 1.0)
 _FIGURES = (
     _Figure("lr", "Learning rate", ""),
     _Figure("grad_norm", "Gradient norm", "", note="Before clipping.", can_log=True, smooth=True),
@@ -107,7 +119,7 @@ _FIGURES = (
     _Figure("loss_scale", "Loss scale", "", note="For 16-bit floats.", can_log=True),
 )
 # Drawn elsewhere, or of no interest over steps.
-_NOT_FURTHER = {"step", "epoch", "loss", "skipped", "data_seconds", "forward_backward_seconds", "optimizer_seconds"}
+_NOT_FURTHER = {"epoch", "loss", "skipped", "data_seconds", "forward_backward_seconds", "optimizer_seconds"}
 _NOT_FURTHER |= {"examples", "tokens", "target_tokens", "micro_batches", "target_tokens_per_second"}
 _NOT_FURTHER |= {"spike", "non_finite", "rolled_back_to"}
 _NOT_FURTHER |= {figure.key for figure in _FIGURES}
@@ -123,10 +135,10 @@ def clock(run: ReportedRun) -> dict[str, list[float]]:
     """Tokens and hours so far, at some steps: what turns a step into them."""
     steps = run.history.steps
     places = sorted({round(place) for place in np.linspace(0, len(steps) - 1, _CLOCK_POINTS)}) if steps else []
-    tokens = np.cumsum([line.get("tokens", 0) for line in steps])
-    hours = np.cumsum([line.get("step_seconds") or 0.0 for line in steps]) / 3600
+    tokens = np.cumsum([line.tokens for line in steps])
+    hours = np.cumsum([line.step_seconds or 0.0 for line in steps]) / 3600
     return {
-        "step": [0.0, *(float(steps[place]["step"]) for place in places)],
+        "step": [0.0, *(float(steps[place].step) for place in places)],
         "tokens": [0.0, *(float(tokens[place]) for place in places)],
         "hours": [0.0, *_numbers(hours[places], 6)],
     }
@@ -135,15 +147,16 @@ def clock(run: ReportedRun) -> dict[str, list[float]]:
 def _loss(runs: Sequence[ReportedRun]) -> Chart:
     lines: list[Line] = []
     for place, run in enumerate(runs):
-        lines += _raw_and_smooth(place, run, "loss", weight_key="target_tokens")
-        spikes = read_series((line for line in run.history.steps if line.get("spike")), "loss")
+        lines += _raw_and_smooth(place, run, _LOSS)
+        spikes = read_series((line for line in run.history.steps if line.spike), attrgetter("loss"))
         if len(spikes):
             lines.append(Line(place, "spikes", "marks", spikes))
+        lines.append(Line(place, "validation", "points", read_series(run.history.validations, attrgetter("val_loss"))))
         # A run may validate on several sets of records, each with a figure of its own.
-        keys = sorted({key for line in run.history.validations for key in line if key.startswith("val_loss")})
+        keys = sorted({key for line in run.history.validations for key in line.extra if key.startswith("val_loss")})
         for key in keys:
             label = "validation" + key.removeprefix("val_loss").replace("_", " ")
-            lines.append(Line(place, label, "points", read_series(run.history.validations, key)))
+            lines.append(Line(place, label, "points", read_series(run.history.validations, _extra(key))))
     return Chart("loss", "Loss", "nats per token", lines, can_log=True, note=_smoothing_note(runs))
 
 
@@ -153,13 +166,14 @@ def _smoothing_note(runs: Sequence[ReportedRun]) -> str:
     return f"Mean over target tokens: each step, and smoothed over {told} steps." if told else ""
 
 
-def _raw_and_smooth(
-    place: int, run: ReportedRun, key: str, *, scale: float = 1.0, weight_key: str | None = None
-) -> list[Line]:
-    with_figure = [line for line in run.history.steps if is_number(line.get(key))]
-    read = read_series(with_figure, key)
-    raw = Series(read.steps, read.values * scale)
-    weights = np.array([line.get(weight_key, 1) if weight_key else 1 for line in with_figure], dtype=np.float64)
+def _extra(key: str) -> Callable[[StepLine | ValidationLine], Any]:
+    return lambda line: line.extra.get(key)
+
+
+def _raw_and_smooth(place: int, run: ReportedRun, figure: _Figure) -> list[Line]:
+    with_figure = [line for line in run.history.steps if is_number(figure.of(line))]
+    raw = figure.series(with_figure)
+    weights = np.array([figure.weight(line) for line in with_figure], dtype=np.float64)
     smooth = smoothed(raw, weights, window_for(len(raw)))
     return [Line(place, "each step", "raw", extremes(raw)), Line(place, "smoothed", "smooth", extremes(smooth))]
 
@@ -168,40 +182,30 @@ def _of_figure(runs: Sequence[ReportedRun], figure: _Figure) -> Chart:
     lines: list[Line] = []
     for place, run in enumerate(runs):
         if figure.smooth:
-            lines += _raw_and_smooth(place, run, figure.key, scale=figure.scale)
+            lines += _raw_and_smooth(place, run, figure)
         else:
-            read = read_series(run.history.steps, figure.key)
-            lines.append(Line(place, "", "line", extremes(Series(read.steps, read.values * figure.scale))))
+            lines.append(Line(place, "", "line", extremes(figure.series(run.history.steps))))
     identity = figure.key.replace("_", "-")
     return Chart(identity, figure.title, figure.unit, lines, can_log=figure.can_log, note=figure.note)
 
 
-_PARTS = {
-    "data_seconds": "waiting for data",
-    "forward_backward_seconds": "forward and backward",
-    "optimizer_seconds": "optimizer",
-}
+_PARTS = ("waiting for data", "forward and backward", "optimizer")
 
 
 def _splits(runs: Sequence[ReportedRun]) -> list[Chart]:
     """For each run, its own: stacked areas of several runs would hide each other."""
     made = []
     for place, run in enumerate(runs):
-        whole = [
-            line for line in run.history.steps if all(line.get(key) is not None for key in (*_PARTS, "step_seconds"))
-        ]
-        rest = [{"step": line["step"], "rest": max(0.0, _rest(line))} for line in whole]
-        series = {label: read_series(whole, key) for key, label in _PARTS.items()} | {
-            "other": read_series(rest, "rest")
-        }
+        whole = [line for line in run.history.steps if line.part_seconds and line.step_seconds is not None]
+        steps = np.array([line.step for line in whole], dtype=np.float64)
+        parts = np.array([line.part_seconds for line in whole], dtype=np.float64).reshape(-1, len(_PARTS))
+        seconds = np.array([line.step_seconds for line in whole], dtype=np.float64)
+        series = {label: Series(steps, parts[:, column]) for column, label in enumerate(_PARTS)}
+        series["other"] = Series(steps, np.maximum(0.0, seconds - parts.sum(axis=1)))
         lines = [Line(place, label, "area", stretch_means(one, _SPLIT_STRETCHES)) for label, one in series.items()]
         title = "Where a step's time goes" + (f": {run.name}" if len(runs) > 1 else "")
         made.append(Chart(f"split-{place}", title, "s", lines, note=_shares(series)))
     return made
-
-
-def _rest(line: Mapping[str, Any]) -> float:
-    return float(line["step_seconds"] - sum(line[key] for key in _PARTS))
 
 
 def _shares(series: Mapping[str, Series]) -> str:
@@ -215,15 +219,16 @@ def _shares(series: Mapping[str, Series]) -> str:
 def _histograms(runs: Sequence[ReportedRun]) -> list[Chart]:
     made = []
     for key, title in (("lengths", "Lengths of training examples"), ("targets", "Target tokens of training examples")):
-        seen: list[Mapping[str, Any]] = []
+        seen: list[Histograms] = []
         lines = []
         for place, run in enumerate(runs):
-            found = run.record.get("histograms")
+            found = run.record.histograms
             if found and found not in seen:
                 seen.append(found)
-                edges = np.arange(len(found[key]), dtype=np.float64) * found["bin_tokens"]
-                lines.append(Line(place, "examples", "bars", Series(edges, np.array(found[key], dtype=np.float64))))
-        widths = sorted({found["bin_tokens"] for found in seen})
+                counts = np.array(getattr(found, key), dtype=np.float64)
+                edges = np.arange(len(counts), dtype=np.float64) * found.bin_tokens
+                lines.append(Line(place, "examples", "bars", Series(edges, counts)))
+        widths = sorted({found.bin_tokens for found in seen})
         told = " or ".join(f"{width} token{'s' if width > 1 else ''}" for width in widths)
         made.append(Chart(key, title, "", lines, x="tokens", note=f"Examples in every {told}."))
     return made
@@ -231,15 +236,18 @@ def _histograms(runs: Sequence[ReportedRun]) -> list[Chart]:
 
 def _further(runs: Sequence[ReportedRun]) -> list[Chart]:
     """Figures that this page has no word for: a later version's, or a user's own."""
-    keys = sorted({key for run in runs for line in run.history.steps[-1:] for key in line if key not in _NOT_FURTHER})
+    keys = sorted({key for run in runs for line in run.history.steps[-1:] for key in figures(line)} - _NOT_FURTHER)
     made = []
     for key in keys[:_MOST_FURTHER]:
-        lines = [
-            Line(place, "", "line", extremes(read_series(run.history.steps, key))) for place, run in enumerate(runs)
-        ]
+        series = [extremes(read_series(run.history.steps, _named(key))) for run in runs]
+        lines = [Line(place, "", "line", one) for place, one in enumerate(series)]
         if any(len(set(line.series.values.tolist())) > 1 for line in lines):
             made.append(Chart(f"further-{key}", key.replace("_", " ").capitalize(), "", lines))
     return made
+
+
+def _named(key: str) -> Callable[[StepLine], Any]:
+    return lambda line: getattr(line, key, line.extra.get(key))
 
 
 def _numbers(values: Any, digits: int) -> list[float]:

@@ -60,7 +60,7 @@ def fill(page: str, *, styles: Sequence[str], scripts: Sequence[str], **values: 
 
 def _facts(run: ReportedRun) -> dict[str, Any]:
     """What the plots need beside their lines."""
-    resumed = [start["step"] for start in run.starts if start.get("step")]
+    resumed = [start.step for start in run.starts if start.step]
     return {"name": run.name, "clock": clock(run), "resumed": resumed}
 
 

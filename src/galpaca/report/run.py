@@ -10,10 +10,12 @@ import yaml
 
 from galpaca.errors import InputError
 from galpaca.runs.checkpoints import Manifest, read_manifest
+from galpaca.runs.content import FinalFigures, RunContent, Start
 from galpaca.runs.figures import final_figures
 from galpaca.runs.folder import RunFolder, find_run
-from galpaca.runs.history import History, Line, read_history, read_samples
-from galpaca.runs.record import RunRecord
+from galpaca.runs.history import History, read_history, read_samples
+from galpaca.runs.lines import SampleLine
+from galpaca.runs.record import read_content
 from galpaca.runs.state import RunState, run_state
 
 
@@ -33,24 +35,23 @@ class ReportedRun:
 
     name: str
     folder: RunFolder
-    record: Mapping[str, Any]
+    record: RunContent
     config: str
     history: History
-    final: Mapping[str, Any]
+    final: FinalFigures
     state: RunState
-    samples: Sequence[Line]
+    samples: Sequence[SampleLine]
     checkpoints: Sequence[Manifest]
     read_at: float
 
     @property
-    def starts(self) -> list[dict[str, Any]]:
-        return list(self.record.get("starts", []))
+    def starts(self) -> Sequence[Start]:
+        return self.record.starts
 
     @property
     def num_steps(self) -> int | None:
         """Of the whole run, where it is known."""
-        steps = self.record.get("plan", {}).get("steps")
-        return None if steps is None else int(steps)
+        return self.record.num_steps
 
     def flat_config(self) -> dict[str, Any]:
         """Every value of the configuration by its dotted key."""
@@ -69,7 +70,7 @@ def load_runs(paths: Sequence[Path]) -> list[ReportedRun]:
 
 
 def _load(folder: RunFolder, name: str) -> ReportedRun:
-    record = RunRecord(folder.record).content if folder.record.is_file() else {}
+    record = read_content(folder.record) or RunContent()
     history = read_history(folder.metrics)
     return ReportedRun(
         name=name,

@@ -1,12 +1,15 @@
 """Figures by step, made few enough to draw without losing what stands out."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from galpaca.runs.lines import StepLine, ValidationLine
+
+Line = TypeVar("Line", StepLine, ValidationLine)
 Array = npt.NDArray[np.float64]
 
 # A plot is some 600 dots wide; each stretch keeps its smallest and its largest value.
@@ -27,9 +30,9 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def read_series(lines: Iterable[Mapping[str, Any]], key: str) -> Series:
+def read_series(lines: Iterable[Line], figure: Callable[[Line], Any]) -> Series:
     """One figure of all lines that have it."""
-    pairs = [(line["step"], line[key]) for line in lines if is_number(line.get(key))]
+    pairs = [(line.step, value) for line in lines if is_number(value := figure(line))]
     both = np.array(pairs, dtype=np.float64).reshape(-1, 2)
     return Series(both[:, 0], both[:, 1])
 

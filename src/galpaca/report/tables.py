@@ -10,6 +10,8 @@ from galpaca.data.receipt import Receipt
 from galpaca.formatting import format_bytes, format_count, format_duration, format_figure, format_moment
 from galpaca.report.charts import Chart
 from galpaca.report.run import ReportedRun
+from galpaca.runs.content import Start
+from galpaca.runs.typed import encode
 
 _TABLE_ROWS = 12
 
@@ -30,26 +32,25 @@ class Card:
 
 
 def cards(run: ReportedRun) -> list[Card]:
-    final, last = run.final, (run.history.steps or [{}])[-1]
+    final = run.final
     of_all = f"of {run.num_steps:,}" if run.num_steps else ""
     shown = [
         Card("steps", f"{run.history.last_step:,}", of_all, run.history.last_step / (run.num_steps or 1) or None),
-        Card("time in training steps", format_duration(final["train_seconds"]), _left(run)),
-        Card("tokens", format_count(final["tokens"]), f"{format_count(final['target_tokens'])} with loss"),
-        Card("loss", format_figure(_round(final["loss"])), f"from {format_figure(_round(final['first_loss']))}"),
+        Card("time in training steps", format_duration(final.train_seconds), _left(run)),
+        Card("tokens", format_count(final.tokens), f"{format_count(final.target_tokens)} with loss"),
+        Card("loss", format_figure(_round(final.loss)), f"from {format_figure(_round(final.first_loss))}"),
     ]
-    known = [line for line in run.history.validations if line["val_loss"] is not None]
+    known = [(line.val_loss, line.step) for line in run.history.validations if line.val_loss is not None]
     if known:
-        best = min(known, key=lambda line: float(line["val_loss"]))
-        more = f"best at step {best['step']:,}"
-        shown.append(Card("validation loss", format_figure(_round(final["val_loss"])), more))
-    shown.append(Card("tokens/s", format_count(final["tokens_per_second"] or 0), "mean"))
-    if last.get("mfu") is not None:
-        utilized = [line["mfu"] for line in run.history.steps if line.get("mfu") is not None]
+        _, best = min(known, key=lambda one: one[0])
+        shown.append(Card("validation loss", format_figure(_round(final.val_loss)), f"best at step {best:,}"))
+    shown.append(Card("tokens/s", format_count(final.tokens_per_second or 0), "mean"))
+    utilized = [line.mfu for line in run.history.steps if line.mfu is not None]
+    if utilized:
         shown.append(Card("MFU", f"{sum(utilized) / len(utilized):.1%}", "mean over steps"))
-    shown.append(Card("peak memory", format_bytes(final["peak_memory_bytes"] or 0), "per process"))
-    if final["skipped_steps"]:
-        shown.append(Card("steps skipped", f"{final['skipped_steps']:,}", "their updates were left out"))
+    shown.append(Card("peak memory", format_bytes(final.peak_memory_bytes or 0), "per process"))
+    if final.skipped_steps:
+        shown.append(Card("steps skipped", f"{final.skipped_steps:,}", "their updates were left out"))
     return shown
 
 
@@ -59,9 +60,9 @@ def _round(loss: float | None) -> float | None:
 
 def _left(run: ReportedRun) -> str:
     done, final = run.history.last_step, run.final
-    if not run.state.is_alive or not run.num_steps or not final["steps"]:
+    if not run.state.is_alive or not run.num_steps or not final.steps:
         return ""
-    return f"{format_duration((run.num_steps - done) * final['train_seconds'] / final['steps'])} left"
+    return f"{format_duration((run.num_steps - done) * final.train_seconds / final.steps)} left"
 
 
 @dataclass(frozen=True)
@@ -100,28 +101,29 @@ def _is_near(step: float, place: int, places: Sequence[int]) -> bool:
 
 def receipt_rows(run: ReportedRun) -> list[tuple[str, str]]:
     """What became of the records; nothing where the run has not got so far."""
-    kept = run.record.get("receipt")
+    kept = run.record.receipt
     if not kept:
         return []
     known = {name: kept[name] for name in Receipt.__dataclass_fields__ if name in kept}
-    examples = run.record.get("examples", {})
-    held_out = [("held out for validation", f"{examples['validation']:,}")] if "validation" in examples else []
+    examples = run.record.examples
+    held_out = [("held out for validation", f"{examples.validation:,}")] if examples else []
     return [*Receipt(**known).rows(), *held_out]
 
 
 def plan_rows(run: ReportedRun) -> list[tuple[str, str]]:
-    return [(key.replace("_", " "), format_figure(value)) for key, value in run.record.get("plan", {}).items()]
+    plan = encode(run.record.plan) if run.record.plan else {}
+    return [(key.replace("_", " "), format_figure(value)) for key, value in plan.items()]
 
 
 def provenance_rows(run: ReportedRun) -> list[tuple[str, str]]:
     """What the run was made of."""
-    record, recipe = run.record, run.record.get("recipe", {})
-    weights = record.get("weights", {})
+    record, recipe = run.record, run.record.recipe or {}
+    weights = record.weights
     rows = [
-        ("run", record.get("id", "")),
-        ("created", _when(record.get("created"))),
+        ("run", record.id),
+        ("created", _when(record.created)),
         ("folder", str(run.folder.path)),
-        ("parameters", format_figure(record.get("parameters"))),
+        ("parameters", format_figure(record.parameters)),
         ("weights", "random" if "path" in weights and weights["path"] is None else ""),
         *((f"weights: {key.replace('_', ' ')}", _text(value)) for key, value in weights.items() if value is not None),
         ("data fingerprint", recipe.get("data.fingerprint", "")),
@@ -133,23 +135,18 @@ def provenance_rows(run: ReportedRun) -> list[tuple[str, str]]:
 def starts_table(run: ReportedRun) -> Table:
     rows = []
     for start in run.starts:
-        machine, git = start.get("machine", {}), start.get("git") or {}
-        where = " x ".join(filter(None, [str(machine.get("processes", "")), machine.get("device", "")]))
-        host = ", ".join(filter(None, [start.get("host", ""), _job(start)]))
-        commit = git.get("commit", "")[:10] + (" with changes" if git.get("dirty") else "")
-        rows.append([_when(start.get("time")), f"{start.get('step', 0):,}", where, host, commit, _end(run, start)])
+        machine, git = start.machine, start.git
+        where = f"{machine.processes} x {machine.device}" if machine else ""
+        host = ", ".join(filter(None, [start.host, f"job {start.slurm_job}" if start.slurm_job else ""]))
+        commit = git.commit[:10] + (" with changes" if git.dirty else "") if git else ""
+        rows.append([_when(start.time), f"{start.step:,}", where, host, commit, _end(run, start)])
     return Table(["started", "after step", "machine", "host", "commit", "ended"], rows, frozenset([1]))
 
 
-def _job(start: Mapping[str, Any]) -> str:
-    return f"job {start['slurm_job']}" if start.get("slurm_job") else ""
-
-
-def _end(run: ReportedRun, start: Mapping[str, Any]) -> str:
-    ended = start.get("ended")
-    if ended:
-        return ": ".join(filter(None, [ended.get("how", ""), ended.get("why", "")]))
-    if start is run.starts[-1] or start == run.starts[-1]:
+def _end(run: ReportedRun, start: Start) -> str:
+    if start.ended:
+        return ": ".join(filter(None, [start.ended.how, start.ended.why]))
+    if start is run.starts[-1]:
         return run.state.kind if run.state.kind != "stopped" else "not recorded"
     return "killed, or not recorded"
 
@@ -157,35 +154,31 @@ def _end(run: ReportedRun, start: Mapping[str, Any]) -> str:
 def versions_rows(run: ReportedRun) -> list[tuple[str, str]]:
     """Of the last start, and what differed in those before."""
     starts = run.starts
-    last: Mapping[str, str] = starts[-1].get("versions", {}) if starts else {}
+    last = run.record.last_start.versions
     rows = []
     for name, version in last.items():
-        earlier = sorted({start.get("versions", {}).get(name, version) for start in starts} - {version})
+        earlier = sorted({start.versions.get(name, version) for start in starts} - {version})
         rows.append((name, version + (f" (earlier: {', '.join(earlier)})" if earlier else "")))
     return rows
 
 
 def accepted_changes(run: ReportedRun) -> list[str]:
-    return [
-        f"after step {start.get('step', 0):,}: {change}"
-        for start in run.starts
-        for change in start.get("accepted_changes", [])
-    ]
+    return [f"after step {start.step:,}: {change}" for start in run.starts for change in start.accepted_changes]
 
 
 def commands(run: ReportedRun) -> list[str]:
     """Every start's command line that differs from the one before."""
     found: list[str] = []
     for start in run.starts:
-        line = shlex.join(map(str, start.get("command", [])))
+        line = shlex.join(start.command)
         if line and line not in found[-1:]:
             found.append(line)
     return found
 
 
 def checkpoints_table(run: ReportedRun) -> Table:
-    losses = {line["step"]: line["loss"] for line in run.history.steps}
-    validations = {line["step"]: line["val_loss"] for line in run.history.validations}
+    losses = {line.step: line.loss for line in run.history.steps}
+    validations = {line.step: line.val_loss for line in run.history.validations}
     rows = [
         [
             f"{manifest.step:,}",
@@ -194,7 +187,7 @@ def checkpoints_table(run: ReportedRun) -> Table:
             str(manifest.num_ranks),
             format_figure(_round(losses.get(manifest.step))),
             format_figure(_round(validations.get(manifest.step))),
-            f"{manifest.seconds.get('stall', 0):.2f}, {manifest.seconds.get('write', 0):.2f} s",
+            f"{manifest.seconds.stall:.2f}, {manifest.seconds.write:.2f} s",
         ]
         for manifest in run.checkpoints
     ]
@@ -225,8 +218,7 @@ def questions(run: ReportedRun) -> list[Question]:
     """What the run was asked; an answer that stays the same is told once."""
     answers: dict[tuple[str, str, str], dict[int, str]] = {}
     for line in run.samples:
-        key = (str(line.get("category") or ""), str(line.get("instruction") or ""), str(line.get("input") or ""))
-        answers.setdefault(key, {})[int(line["step"])] = str(line["answer"])  # of a step taken again, the later one
+        answers.setdefault(line.question, {})[line.step] = line.answer  # of a step taken again, the later one
     return [Question(*key, _unchanged_once(of_steps)) for key, of_steps in answers.items()]
 
 
@@ -257,18 +249,18 @@ def notes(run: ReportedRun) -> list[str]:
 
 
 def _of_non_finite(run: ReportedRun) -> list[str]:
-    lines = [line for line in run.history.steps if line.get("non_finite")]
+    lines = [line for line in run.history.steps if line.non_finite]
     if not lines:
         return []
-    back = sum(line.get("rolled_back_to") is not None for line in lines)
-    told = f"Steps whose loss or gradient was not finite: {', '.join(str(line['step']) for line in lines[:10])}"
+    back = sum(line.rolled_back_to is not None for line in lines)
+    told = f"Steps whose loss or gradient was not finite: {', '.join(str(line.step) for line in lines[:10])}"
     more = f" and {len(lines) - 10} more" if len(lines) > 10 else ""
     rolled = f" The weights were restored from a checkpoint {back} times." if back else ""
     return [f"{told}{more}; their updates were skipped.{rolled} See non_finite.jsonl."]
 
 
 def _missing_steps(run: ReportedRun) -> int:
-    return run.history.last_step - len({line["step"] for line in run.history.steps})
+    return run.history.last_step - len({line.step for line in run.history.steps})
 
 
 def _when(stamp: Any) -> str:

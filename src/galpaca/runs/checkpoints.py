@@ -15,7 +15,7 @@ on, when all its files and their manifest are on disk::
 import errno
 import json
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,19 @@ from galpaca.errors import InputError
 from galpaca.files.atomic import replace_file, sync_entry
 from galpaca.files.checksums import FileFacts, damages, sealed, unsealed
 from galpaca.runs.folder import RunFolder
+from galpaca.runs.typed import decode, encode
 
 MANIFEST, TRAINER, LATEST = "manifest.json", "trainer.json", "latest"
 FORMAT = 1
 _REPORT = ".report"
+
+
+@dataclass(frozen=True)
+class SaveSeconds:
+    """How long training waited for a checkpoint (``stall``), and how long writing it took (``write``)."""
+
+    stall: float = 0.0
+    write: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -42,18 +51,18 @@ class Manifest:
         metrics: size and checksum of ``metrics.jsonl`` up to this step.
         files: all other files in the folder.
         time: when it was saved, UTC.
-        seconds: how long training waited for it (``stall``) and how long writing took (``write``).
+        seconds: how long it took.
         format: version of the folder's format.
     """
 
     step: int
     num_ranks: int
-    parameters: Mapping[str, Sequence[int]]
+    parameters: Mapping[str, tuple[int, ...]]
     recipe: Mapping[str, Any]
     metrics: FileFacts
     files: Mapping[str, FileFacts]
     time: str
-    seconds: Mapping[str, float] = field(default_factory=dict)
+    seconds: SaveSeconds = field(default_factory=SaveSeconds)
     format: int = FORMAT
 
     @property
@@ -62,7 +71,7 @@ class Manifest:
 
     def to_json(self) -> str:
         """JSON with its own checksum, since the manifest vouches for the other files."""
-        return sealed(asdict(self))
+        return sealed(encode(self))
 
     @classmethod
     def from_json(cls, text: str) -> "Manifest":
@@ -74,8 +83,7 @@ class Manifest:
         content = unsealed(text)
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']}, but this version reads {FORMAT}")
-        files = {name: FileFacts(**facts) for name, facts in content.pop("files").items()}
-        return cls(files=files, metrics=FileFacts(**content.pop("metrics")), **content)
+        return decode(cls, content)
 
 
 def partial_of(checkpoint: Path) -> Path:
@@ -88,7 +96,7 @@ def write_report(partial: Path, file: str, facts: FileFacts) -> None:
     replace_file(partial / f"{file}{_REPORT}", json.dumps(asdict(facts)))
 
 
-def commit(checkpoint: Path, manifest: Manifest, seconds: Mapping[str, float]) -> Manifest:
+def commit(checkpoint: Path, manifest: Manifest, seconds: SaveSeconds) -> Manifest:
     """Commits a checkpoint. All its files must be on disk, each with its rank's report.
 
     Args:

@@ -4,11 +4,10 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from galpaca.runs.metrics import parse_line, whole_lines
-
-Line = dict[str, Any]
+from galpaca.runs.lines import SampleLine, StepLine, ValidationLine, parse_metrics_line, parse_sample_line
+from galpaca.runs.metrics import whole_lines
 
 
 @dataclass
@@ -18,26 +17,34 @@ class History:
     Attributes:
         steps: lines of optimizer steps, in order.
         validations: lines of validations, in order.
-        unreadable: number of complete lines that are not a JSON object with a step.
+        unreadable: number of complete lines that are damaged.
     """
 
-    steps: list[Line] = field(default_factory=list)
-    validations: list[Line] = field(default_factory=list)
+    steps: list[StepLine] = field(default_factory=list)
+    validations: list[ValidationLine] = field(default_factory=list)
     unreadable: int = 0
 
     @property
     def last_step(self) -> int:
         """The last step; 0 before the first."""
-        return int(self.steps[-1]["step"]) if self.steps else 0
+        return self.steps[-1].step if self.steps else 0
+
+    def loss_of(self, step: int) -> float | None:
+        """Loss of a step; None if it is unknown or not finite."""
+        return next((line.loss for line in reversed(self.steps) if line.step == step), None)
+
+    def val_loss_of(self, step: int) -> float | None:
+        """Loss of the validation after a step; None if there was none."""
+        return next((line.val_loss for line in reversed(self.validations) if line.step == step), None)
 
     def add(self, text: str) -> None:
         """Parses a complete line of the file."""
-        line = parse_line(text)
+        line = parse_metrics_line(text)
         if line is None:
             self.unreadable += 1
-        elif "loss" in line:
+        elif isinstance(line, StepLine):
             self.steps.append(line)
-        elif "val_loss" in line:
+        elif isinstance(line, ValidationLine):
             self.validations.append(line)
 
 
@@ -75,9 +82,9 @@ def read_history(path: Path) -> History:
     return Tail(path).read()
 
 
-def read_samples(path: Path) -> Iterator[Line]:
-    """The complete lines of ``samples.jsonl``."""
+def read_samples(path: Path) -> Iterator[SampleLine]:
+    """The complete lines of ``samples.jsonl``; damaged ones are left out."""
     for text in whole_lines(path):
-        line = parse_line(text)
-        if line is not None and "answer" in line:
+        line = parse_sample_line(text)
+        if line is not None:
             yield line

@@ -1,15 +1,13 @@
 """``metrics.jsonl``: one line for every optimizer step, and one for every validation."""
 
-import json
-import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from galpaca.errors import InputError
 from galpaca.files.atomic import replace_file
 from galpaca.files.checksums import FileFacts, file_facts
+from galpaca.runs.lines import AnyLine, MetricsLine, StepLine, ValidationLine, parse_metrics_line, to_text
 
 
 class MetricsFile:
@@ -19,9 +17,9 @@ class MetricsFile:
         self.path = path
         self._file = path.open("a", encoding="utf-8")
 
-    def write(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        """Appends lines, visible to readers at once. NaN and infinity, which JSON lacks, become null."""
-        self._file.write("".join(json.dumps(_finite(line)) + "\n" for line in lines))
+    def write(self, lines: Iterable[MetricsLine]) -> None:
+        """Appends lines, visible to readers at once."""
+        self._file.write("".join(to_text(line) + "\n" for line in lines))
         self._file.flush()
 
     def sync(self) -> None:
@@ -36,34 +34,25 @@ class MetricsFile:
         self._file.close()
 
 
-def append_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+def append_lines(path: Path, lines: Iterable[AnyLine]) -> None:
     """Appends lines to a file and syncs it to disk."""
     with path.open("a", encoding="utf-8") as file:
-        file.write("".join(json.dumps(_finite(line), ensure_ascii=False) + "\n" for line in lines))
+        file.write("".join(to_text(line) + "\n" for line in lines))
         file.flush()
         os.fsync(file.fileno())
 
 
-def parse_line(text: str) -> dict[str, Any] | None:
-    """A line of the file; None if it is no JSON object with a step."""
-    try:
-        line = json.loads(text)
-    except ValueError:
-        return None
-    return line if isinstance(line, dict) and isinstance(line.get("step"), int) else None
-
-
-def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
+def read_metrics(path: Path) -> Iterator[MetricsLine]:
     """Lines of the file; a last line that is cut, as in a run that is alive or was killed, is left out.
 
     Raises:
         InputError: a whole line that cannot be read: what is computed from the others would be wrong.
     """
     for number, text in enumerate(whole_lines(path), start=1):
-        line = parse_line(text)
+        line = parse_metrics_line(text)
         if line is None:
             raise InputError(
-                "the line is damaged: it is not a JSON object with a step",
+                "the line is damaged: it is not a JSON object with a step and figures",
                 where=f"{path}, line {number}",
                 fix="restore the file from a copy, or delete that line; figures of its step are then missing",
             )
@@ -73,8 +62,8 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
 def cut_metrics(path: Path, last_step: int) -> None:
     """Removes all lines beyond ``last_step``, whose steps a resumed run takes again, and all that cannot be read."""
     if path.is_file():
-        lines = [(text, parse_line(text)) for text in whole_lines(path)]
-        kept = "".join(text for text, line in lines if line is not None and line["step"] <= last_step)
+        lines = [(text, parse_metrics_line(text)) for text in whole_lines(path)]
+        kept = "".join(text for text, line in lines if line is not None and line.step <= last_step)
         if kept != path.read_text(encoding="utf-8", errors="replace"):
             before = path.stat()
             replace_file(path, kept)
@@ -91,13 +80,10 @@ def whole_lines(path: Path) -> Iterator[str]:
 
 def validation_losses(path: Path) -> dict[int, float]:
     """Validation losses by step, if finite."""
-    return {line["step"]: line["val_loss"] for line in read_metrics(path) if line.get("val_loss") is not None}
+    lines = (line for line in read_metrics(path) if isinstance(line, ValidationLine))
+    return {line.step: line.val_loss for line in lines if line.val_loss is not None}
 
 
 def training_losses(path: Path) -> list[float]:
     """Finite losses of all steps so far, in order."""
-    return [line["loss"] for line in read_metrics(path) if line.get("loss") is not None]
-
-
-def _finite(line: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
+    return [line.loss for line in read_metrics(path) if isinstance(line, StepLine) and line.loss is not None]

@@ -1,58 +1,61 @@
 """``run.json``: what a run was made from, and its results."""
 
 import json
-import platform
 import re
-import subprocess
-import sys
-import time
 import uuid
 from collections.abc import Mapping
-from importlib import metadata
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from galpaca.errors import InputError
 from galpaca.files.atomic import replace_file
-
-_PACKAGES = ("galpaca", "torch", "lightning", "transformers", "tokenizers", "datasets", "numpy", "safetensors")
+from galpaca.runs.content import End, Outcome, RunContent, Start
+from galpaca.runs.provenance import utc_now
+from galpaca.runs.typed import decode, encode
 
 
 class RunRecord:
-    """The content of ``run.json``, written whole after every change.
+    """Writes ``run.json``, whole after every change.
 
-    Keys: ``id`` (also the W&B run's), ``created``, ``starts`` (one entry for each time the run was started),
-    ``recipe`` (what must not change on resume), ``weights`` (which ones it began with), ``receipt``,
-    ``plan``, ``release`` (what the model card tells beside these), ``final``.
+    Attributes:
+        content: what is in it; of a run that is new, its id and time.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.content: dict[str, Any] = _read(path) or {"id": uuid.uuid4().hex[:12], "created": _now()}
+        self.content = read_content(path) or RunContent(id=uuid.uuid4().hex[:12], created=utc_now())
 
     @property
     def id(self) -> str:
-        return str(self.content["id"])
+        return self.content.id
+
+    def set(self, **entries: Any) -> None:
+        """Changes fields of the content, to be written with the next update."""
+        self.content = replace(self.content, **entries)
 
     def update(self, **entries: Any) -> None:
-        self.content.update(entries)
-        replace_file(self.path, json.dumps(self.content, indent=2, ensure_ascii=False) + "\n")
+        """Changes fields of the content and writes it."""
+        self.set(**entries)
+        replace_file(self.path, json.dumps(encode(self.content), indent=2, ensure_ascii=False) + "\n")
 
-    def add_start(self, **facts: Any) -> None:
-        self.update(starts=[*self.content.get("starts", []), {"time": _now(), **facts}])
+    def add_start(self, start: Start) -> None:
+        self.update(starts=(*self.content.starts, start))
+
+    def update_start(self, **entries: Any) -> None:
+        """Changes fields of the newest start and writes it."""
+        *earlier, newest = self.content.starts
+        self.update(starts=(*earlier, replace(newest, **entries)))
 
     def add_seconds(self, **seconds: float) -> None:
         """Adds durations of phases to the newest start."""
-        start = self.content["starts"][-1]
-        start["seconds"] = {**start.get("seconds", {}), **{name: round(value, 2) for name, value in seconds.items()}}
-        self.update()
+        rounded: Any = {name: round(value, 2) for name, value in seconds.items()}
+        self.update_start(seconds=replace(self.content.last_start.seconds, **rounded))
 
-    def end_start(self, how: str, why: str) -> None:
-        """Records how the last start ended: ``complete``, ``stopped`` or ``failed``. A killed run records nothing."""
-        starts = self.content.get("starts", [])
-        if starts:
-            starts[-1]["ended"] = {"time": _now(), "how": how, "why": why}
-            self.update(starts=starts)
+    def end_start(self, how: Outcome, why: str) -> None:
+        """Records how the newest start ended. A killed run records nothing."""
+        if self.content.starts:
+            self.update_start(ended=End(time=utc_now(), how=how, why=why))
 
     def check_recipe(self, recipe: Mapping[str, Any], *, accept_changes: bool = False) -> list[str]:
         """Compares a recipe with the one that the run was started with.
@@ -66,7 +69,7 @@ class RunRecord:
         Raises:
             InputError: they differ; every difference is shown.
         """
-        begun = self.content.get("recipe")
+        begun = self.content.recipe
         if begun is None:
             return []
         differences = recipe_differences(begun, recipe)
@@ -97,57 +100,15 @@ def _short(value: Any) -> str:
     return text[:12] if re.fullmatch(r"[0-9a-f]{64}", text) else text
 
 
-def versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+def read_content(path: Path) -> RunContent | None:
+    """The content of a ``run.json``; None if there is no such file.
 
-
-def git_state(folder: Path) -> dict[str, Any] | None:
-    """Commit of the source checkout and whether it has changes; None if it is not a checkout."""
+    Raises:
+        InputError: it is damaged.
+    """
     try:
-        commit = _git(folder, "rev-parse", "HEAD")
-        return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain"))}
-    except (OSError, subprocess.SubprocessError):
+        return decode(RunContent, json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
         return None
-
-
-def processor_name() -> str:
-    """Model name of the CPU."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
-
-
-def command_line() -> list[str]:
-    return [sys.executable, *sys.argv]
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
-    )
-    return done.stdout.strip()
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(f"invalid JSON: {error}", where=path, fix="restore the file, or run.name=ANOTHER") from None
-    if not isinstance(content, dict):
-        raise InputError("not a JSON object", where=path, fix="restore the file, or run.name=ANOTHER")
-    return content
+        raise InputError(f"damaged: {error}", where=path, fix="restore the file, or run.name=ANOTHER") from None

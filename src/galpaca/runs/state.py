@@ -4,11 +4,11 @@ import json
 import socket
 import statistics
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from galpaca.runs.content import RunContent
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.history import History
 from galpaca.runs.host import process_age_seconds
@@ -67,7 +67,7 @@ def read_holder(lock: Path) -> Holder | None:
         return None
 
 
-def run_state(folder: RunFolder, record: Mapping[str, Any], history: History, now: float | None = None) -> RunState:
+def run_state(folder: RunFolder, record: RunContent, history: History, now: float | None = None) -> RunState:
     """The current state of a run.
 
     Args:
@@ -75,7 +75,7 @@ def run_state(folder: RunFolder, record: Mapping[str, Any], history: History, no
         now: seconds since 1970; by default this machine's.
     """
     holder = read_holder(folder.lock)
-    is_over = _last_end(record).get("how") == "complete"  # all that is left to do is its report
+    is_over = record.last_end.how == "complete"  # all that is left to do is its report
     if holder is None or (is_over and folder.model.is_dir()):
         return _ended(folder, record, history)
     alive = holder.is_alive()
@@ -94,19 +94,14 @@ def run_state(folder: RunFolder, record: Mapping[str, Any], history: History, no
     return RunState("running", place, silent)
 
 
-def _ended(folder: RunFolder, record: Mapping[str, Any], history: History) -> RunState:
-    steps = record.get("plan", {}).get("steps")
-    if folder.model.is_dir() and history.last_step == steps:
+def _ended(folder: RunFolder, record: RunContent, history: History) -> RunState:
+    if folder.model.is_dir() and history.last_step == record.num_steps:
         return RunState("complete", "its model is released")
-    ended = _last_end(record)
-    if ended.get("how") == "failed":
-        return RunState("failed", f"{ended.get('why')}; {_saved(folder, history)}")
+    ended = record.last_end
+    if ended.how == "failed":
+        return RunState("failed", f"{ended.why}; {_saved(folder, history)}")
     # A run that was asked to stop says itself up to where it is saved.
-    return RunState("stopped", ended.get("why") or f"no process is writing; {_saved(folder, history)}")
-
-
-def _last_end(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    return (record.get("starts") or [{}])[-1].get("ended", {})
+    return RunState("stopped", ended.why or f"no process is writing; {_saved(folder, history)}")
 
 
 def _saved(folder: RunFolder, history: History) -> str:
@@ -115,7 +110,7 @@ def _saved(folder: RunFolder, history: History) -> str:
 
 
 def _patience(history: History) -> float:
-    recent = [line["step_seconds"] for line in history.steps[-50:] if line.get("step_seconds")]
+    recent = [line.step_seconds for line in history.steps[-50:] if line.step_seconds]
     return max(_PATIENCE_SECONDS, _PATIENCE_STEPS * statistics.median(recent) if recent else 0.0)
 
 

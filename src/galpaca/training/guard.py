@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
 import lightning as L
@@ -11,6 +10,7 @@ import torch
 
 from galpaca.data.collate import StepBatch
 from galpaca.errors import GalpacaError
+from galpaca.runs.lines import NonFiniteFinding, NonFiniteLine
 from galpaca.training.module import InstructionTuner, StepOutcome
 from galpaca.training.non_finite import find_non_finite
 from galpaca.training.specs import GuardSpec
@@ -44,7 +44,7 @@ class NonFinitePolicy:
     def __init__(
         self,
         spec: GuardSpec,
-        record: Callable[[Mapping[str, Any]], None] = lambda line: None,
+        record: Callable[[NonFiniteLine], None] = lambda line: None,
         example_of: Callable[[int], int] = int,
     ) -> None:
         self.spec, self.record, self.example_of = spec, record, example_of
@@ -56,15 +56,21 @@ class NonFinitePolicy:
         """Records the step, and goes back to the last checkpoint if that is the policy.
 
         Returns:
-            What the step's line of metrics says of it.
+            Fields of the step's line of metrics that say so.
 
         Raises:
             GalpacaError: the policy is to stop, or it has happened too often.
         """
         tuner = cast(InstructionTuner, trainer.lightning_module)
-        found = [asdict(one) for one in find_non_finite(tuner, step)]
-        for one in found:
-            one["examples"] = self._examples(step, one["rank"], one["micro_batch"])
+        found = [
+            NonFiniteFinding(
+                rank=one.rank,
+                micro_batch=one.micro_batch,
+                module=one.module,
+                examples=tuple(self._examples(step, one.rank, one.micro_batch)),
+            )
+            for one in find_non_finite(tuner, step)
+        ]
         self._count += 1
         policy = self.spec.on_non_finite if self._count <= self.spec.max_skips else "stop"
         back = 0
@@ -75,8 +81,8 @@ class NonFinitePolicy:
             policy = "stop"
         if trainer.is_global_zero:
             everyone = [i for rank in step.planned.micro_batches for m in rank for i in m]
-            examples = sorted(self.example_of(i) for i in everyone)
-            self.record({"step": step.index + 1, "policy": policy, "found": found, "examples": examples})
+            examples = tuple(sorted(self.example_of(i) for i in everyone))
+            self.record(NonFiniteLine(step=step.index + 1, policy=policy, found=tuple(found), examples=examples))
         if policy == "stop":
             raise self._error(step, found, loss, grad_norm)
         self.guard.release()
@@ -110,11 +116,9 @@ class NonFinitePolicy:
     def _examples(self, step: StepBatch, rank: int, micro_batch: int) -> list[int]:
         return [self.example_of(i) for i in step.planned.micro_batches[rank][micro_batch]]
 
-    def _error(
-        self, step: StepBatch, found: Sequence[Mapping[str, Any]], loss: float, grad_norm: float
-    ) -> GalpacaError:
+    def _error(self, step: StepBatch, found: Sequence[NonFiniteFinding], loss: float, grad_norm: float) -> GalpacaError:
         places = [
-            f"first in {one['module']} of rank {one['rank']}, with examples {', '.join(map(str, one['examples']))}"
+            f"first in {one.module} of rank {one.rank}, with examples {', '.join(map(str, one.examples))}"
             for one in found
         ]
         return GalpacaError(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import warnings
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
+from galpaca.runs.lines import CheckpointLine, MetricsLine, StepLine
 from galpaca.training.stalls import MOST, is_stall
 from galpaca.training.tracking.rows import named
 
@@ -25,12 +26,13 @@ class LoggerSink:
         self.loggers = list(loggers)
         self._seconds: deque[float] = deque(maxlen=MOST)
 
-    def write(self, lines: Sequence[Mapping[str, Any]]) -> None:
+    def write(self, lines: Sequence[MetricsLine | CheckpointLine]) -> None:
         for line in lines:
             figures = named(line)
             for logger in list(self.loggers):
-                self._send(logger, figures, line["step"])
-            self._watch(line)
+                self._send(logger, figures, line.step)
+            if isinstance(line, StepLine):
+                self._watch(line)
 
     def _send(self, logger: Logger, figures: dict[str, Any], step: int) -> None:
         try:
@@ -40,16 +42,16 @@ class LoggerSink:
             told = f"{type(logger).__name__} gets no metrics from step {step} on ({type(error).__name__}: {error})"
             warnings.warn(f"{told}; metrics.jsonl has them all", stacklevel=2)
 
-    def _watch(self, line: Mapping[str, Any]) -> None:
+    def _watch(self, line: StepLine) -> None:
         if _is_bad(line):
             self._alert(
                 "The loss is not finite",
-                f"Step {line['step']}: loss {line['loss']}, gradient norm {line['grad_norm']}. Its update was skipped.",
+                f"Step {line.step}: loss {line.loss}, gradient norm {line.grad_norm}. Its update was skipped.",
             )
-        if seconds := line.get("step_seconds"):
-            if is_stall(seconds, list(self._seconds)):
-                self._alert("A step took unusually long", f"Step {line['step']}: {seconds:.1f} s.")
-            self._seconds.append(seconds)
+        if line.step_seconds:
+            if is_stall(line.step_seconds, list(self._seconds)):
+                self._alert("A step took unusually long", f"Step {line.step}: {line.step_seconds:.1f} s.")
+            self._seconds.append(line.step_seconds)
 
     def _alert(self, title: str, text: str) -> None:
         for logger in self.loggers:
@@ -57,7 +59,6 @@ class LoggerSink:
                 tell(title, text)
 
 
-def _is_bad(line: Mapping[str, Any]) -> bool:
+def _is_bad(line: StepLine) -> bool:
     """Under a loss scaler, gradients that overflow are no accident."""
-    loss = line.get("loss")
-    return bool(line.get("non_finite")) or (loss is not None and not math.isfinite(loss))
+    return bool(line.non_finite) or (line.loss is not None and not math.isfinite(line.loss))

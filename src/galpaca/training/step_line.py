@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from galpaca.data.collate import StepBatch
+from galpaca.runs.lines import StepLine
 from galpaca.training.clock import Mark
 from galpaca.training.module import StepOutcome
-
-Line = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -55,10 +54,10 @@ def step_line(
     read: ReadStep,
     *,
     steps_per_epoch: int,
-    speed: Mapping[str, float],
+    speed: Mapping[str, Any],
     shared: Mapping[str, Any],
     is_spike: bool,
-) -> Line:
+) -> StepLine:
     """A step's line of ``metrics.jsonl``.
 
     Args:
@@ -69,22 +68,20 @@ def step_line(
     """
     batch = read.step.batch
     step = batch.planned
-    line = {
-        "step": step.index + 1,
-        "epoch": round((step.index + 1) / steps_per_epoch, 4),
-        "loss": read.loss,
-        "lr": read.step.outcome.lr,
-        "grad_norm": read.grad_norm,
-        "examples": step.num_examples,
-        "tokens": step.num_tokens,
-        "target_tokens": step.num_target_tokens,
-        "micro_batches": len(batch.micro_batches),
+    scaler = "loss_scale" in shared
+    return StepLine(
+        step=step.index + 1,
+        epoch=round((step.index + 1) / steps_per_epoch, 4),
+        loss=read.loss,
+        lr=read.step.outcome.lr,
+        grad_norm=read.grad_norm,
+        examples=step.num_examples,
+        tokens=step.num_tokens,
+        target_tokens=step.num_target_tokens,
+        micro_batches=len(batch.micro_batches),
+        spike=is_spike or None,
+        # The scaler leaves out an update whose gradients overflowed; no other trace of it remains.
+        skipped=not math.isfinite(read.grad_norm) if scaler else None,
         **speed,
         **shared,
-    }
-    if is_spike:
-        line["spike"] = True
-    if "loss_scale" in shared:
-        # The scaler leaves out an update whose gradients overflowed; no other trace of it remains.
-        line["skipped"] = not math.isfinite(read.grad_norm)
-    return line
+    )

@@ -90,7 +90,7 @@ class Phases:
         return 0 < saved < self._last_step()
 
     def _last_step(self) -> int:
-        return max((line["step"] for line in read_metrics(self.plan.folder.metrics)), default=0)
+        return max((line.step for line in read_metrics(self.plan.folder.metrics)), default=0)
 
     def _wait(self, phase: str, until: Callable[[], bool]) -> bool:
         """Waits for a condition, or until the processes of all ranks have ended.

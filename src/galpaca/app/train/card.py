@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from galpaca.data.receipt import Receipt
 from galpaca.formatting import format_bytes, format_duration
 from galpaca.runs.checkpoints import Manifest
+from galpaca.runs.content import ExampleCounts, FinalFigures, Machine, ReleaseFacts
 from galpaca.runs.figures import final_figures
 from galpaca.runs.folder import RunFolder
+from galpaca.runs.lines import StepLine, ValidationLine
 from galpaca.runs.metrics import read_metrics
 from galpaca.runs.record import RunRecord
 
@@ -25,16 +27,16 @@ def card_facts(folder: RunFolder, record: RunRecord, manifest: Manifest, base: B
     """The facts of one checkpoint; later steps do not count."""
     from galpaca.release.card import CardFacts
 
-    told = record.content["release"]
+    told = record.content.release or ReleaseFacts()
     return CardFacts(
         name=folder.name,
         model_path=model_path,
-        base_model=told["base_model"],
+        base_model=told.base_model,
         num_parameters=sum(math.prod(shape) for shape in manifest.parameters.values()),
-        dataset=told["dataset"],
-        model_license=told["model_license"],
-        data_license=told["data_license"],
-        terms=told["terms"],
+        dataset=told.dataset,
+        model_license=told.model_license,
+        data_license=told.data_license,
+        terms=told.terms,
         recipe=_recipe_rows(manifest, record),
         receipt=_receipt_rows(manifest, record),
         results=[*result_rows(figures_of(folder, manifest.step)), *_machine_rows(folder, record, manifest.step)],
@@ -43,27 +45,28 @@ def card_facts(folder: RunFolder, record: RunRecord, manifest: Manifest, base: B
     )
 
 
-def figures_of(folder: RunFolder, last_step: int | None = None) -> dict[str, Any]:
+def figures_of(folder: RunFolder, last_step: int | None = None) -> FinalFigures:
     """Summary metrics of the run over all its starts, from ``metrics.jsonl``.
 
     Args:
         last_step: ignore later steps.
     """
-    lines = [line for line in read_metrics(folder.metrics) if last_step is None or line["step"] <= last_step]
-    return final_figures([line for line in lines if "loss" in line], [line for line in lines if "val_loss" in line])
+    lines = [line for line in read_metrics(folder.metrics) if last_step is None or line.step <= last_step]
+    steps = [line for line in lines if isinstance(line, StepLine)]
+    return final_figures(steps, [line for line in lines if isinstance(line, ValidationLine)])
 
 
-def result_rows(final: Mapping[str, Any]) -> Rows:
+def result_rows(final: FinalFigures) -> Rows:
     rows = [
-        ("loss", f"{_loss(final['first_loss'])} at the first step, {_loss(final['loss'])} at the last"),
-        *([("validation loss", _loss(final["val_loss"]))] if "val_loss" in final else []),
-        ("steps", f"{final['steps']:,}"),
-        ("time in training steps", format_duration(final["train_seconds"])),
-        ("tokens", f"{final['tokens']:,} ({final['tokens_per_second'] or 0:,.0f} tokens/s)"),
-        ("peak memory", f"{format_bytes(final['peak_memory_bytes'] or 0)} a process"),
+        ("loss", f"{_loss(final.first_loss)} at the first step, {_loss(final.loss)} at the last"),
+        *([("validation loss", _loss(final.val_loss))] if final.validations else []),
+        ("steps", f"{final.steps:,}"),
+        ("time in training steps", format_duration(final.train_seconds)),
+        ("tokens", f"{final.tokens:,} ({final.tokens_per_second or 0:,.0f} tokens/s)"),
+        ("peak memory", f"{format_bytes(final.peak_memory_bytes or 0)} a process"),
     ]
-    if final["skipped_steps"]:
-        rows.append(("steps skipped by the loss scaler", str(final["skipped_steps"])))
+    if final.skipped_steps:
+        rows.append(("steps skipped by the loss scaler", str(final.skipped_steps)))
     return rows
 
 
@@ -87,9 +90,10 @@ _RECIPE: Sequence[tuple[str, tuple[str, ...], Callable[..., str]]] = (
 
 
 def _recipe_rows(manifest: Manifest, record: RunRecord) -> Rows:
-    plan, recipe = record.content["plan"], manifest.recipe
-    steps = f"{manifest.step:,} of {plan['steps']:,} ({manifest.step / plan['steps_per_epoch']:.2f} epochs)"
-    versions = record.content["starts"][-1]["versions"]
+    plan, recipe = record.content.plan, manifest.recipe
+    assert plan is not None  # written before the first step
+    steps = f"{manifest.step:,} of {plan.steps:,} ({manifest.step / plan.steps_per_epoch:.2f} epochs)"
+    versions = record.content.last_start.versions
     return [
         ("steps", steps),
         *((label, tell(*(recipe[key] for key in keys))) for label, keys, tell in _RECIPE if recipe.keys() >= set(keys)),
@@ -100,32 +104,32 @@ def _recipe_rows(manifest: Manifest, record: RunRecord) -> Rows:
 
 def _receipt_rows(manifest: Manifest, record: RunRecord) -> Rows:
     """Only the file's name is shown: its path is private."""
-    rows = Receipt(**{**record.content["receipt"], "source": record.content["release"]["dataset"]}).rows()
-    held_out = record.content["examples"]["validation"]
+    release, examples = record.content.release or ReleaseFacts(), record.content.examples or ExampleCounts()
+    rows = Receipt(**{**record.content.receipt, "source": release.dataset}).rows()
     return [
         ("fingerprint (SHA-256)", str(manifest.recipe["data.fingerprint"])),
         *rows,
-        ("held out for validation", f"{held_out:,}"),
+        ("held out for validation", f"{examples.validation:,}"),
     ]
 
 
 def _machine_rows(folder: RunFolder, record: RunRecord, last_step: int) -> Rows:
     """A row for each start whose steps are part of the model, with the time they took."""
-    seconds = {line["step"]: line["step_seconds"] for line in read_metrics(folder.metrics) if "loss" in line}
-    starts, rows = record.content["starts"], []
+    seconds = {line.step: line.step_seconds for line in read_metrics(folder.metrics) if isinstance(line, StepLine)}
+    starts, rows = record.content.starts, []
     for number, start in enumerate(starts):
         # A later start that went back took these steps again.
-        stop = min([last_step, *(later["step"] for later in starts[number + 1 :])])
-        spent = sum(seconds.get(step, 0.0) for step in range(start["step"] + 1, stop + 1))
-        if "machine" in start and stop > start["step"]:
-            rows.append((f"steps {start['step'] + 1:,} to {stop:,}", _machine(start["machine"], spent)))
+        stop = min([last_step, *(later.step for later in starts[number + 1 :])])
+        spent = sum(seconds.get(step) or 0.0 for step in range(start.step + 1, stop + 1))
+        if start.machine and stop > start.step:
+            rows.append((f"steps {start.step + 1:,} to {stop:,}", _machine(start.machine, spent)))
     return rows
 
 
-def _machine(machine: Mapping[str, Any], seconds: float) -> str:
-    nodes = f" on {machine['nodes']} nodes" if machine["nodes"] > 1 else ""
-    processes = "process" if machine["processes"] == 1 else "processes"
-    return f"{machine['processes']} {processes}{nodes}, {machine['device']}: {format_duration(seconds)}"
+def _machine(machine: Machine, seconds: float) -> str:
+    nodes = f" on {machine.nodes} nodes" if machine.nodes > 1 else ""
+    processes = "process" if machine.processes == 1 else "processes"
+    return f"{machine.processes} {processes}{nodes}, {machine.device}: {format_duration(seconds)}"
 
 
 def _loss(value: float | None) -> str:

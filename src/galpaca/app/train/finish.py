@@ -9,6 +9,7 @@ from galpaca.app.cluster.ranks import global_rank
 from galpaca.app.console import show_rows
 from galpaca.app.report import write_report
 from galpaca.app.train.card import result_rows
+from galpaca.runs.content import FinalFigures
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.record import RunRecord
 
@@ -21,7 +22,7 @@ def finish(folder: RunFolder, record: RunRecord, console: Console) -> None:
     if global_rank() != 0:
         return
     places = [("model", str(folder.model)), *_report_row(folder, console)]
-    show_rows(console, "done", [*result_rows(record.content["final"]), *places])
+    show_rows(console, "done", [*result_rows(record.content.final or FinalFigures()), *places])
     show_rows(console, "next", next_commands(folder))
 
 

@@ -15,18 +15,19 @@ import torch
 
 from galpaca.data.collate import StepBatch
 from galpaca.errors import GalpacaError
+from galpaca.runs.lines import MetricsLine, StepLine, ValidationLine
 from galpaca.runs.spikes import LossSpikes
 from galpaca.training.clock import Mark, mark
 from galpaca.training.consensus import Consensus
 from galpaca.training.guard import NonFinitePolicy
 from galpaca.training.speed import StepSpeed
-from galpaca.training.step_line import Line, PendingStep, ReadStep, step_line
+from galpaca.training.step_line import PendingStep, ReadStep, step_line
 
 
 class Sink(Protocol):
     """Takes the lines of ``metrics.jsonl`` in order, on rank 0."""
 
-    def write(self, lines: Sequence[Line]) -> None: ...
+    def write(self, lines: Sequence[MetricsLine]) -> None: ...
 
 
 class StepMetrics(L.Callback):
@@ -86,7 +87,7 @@ class StepMetrics(L.Callback):
         if trainer.is_global_zero:
             loss = float(trainer.callback_metrics["val_loss"])  # waits for the device
             seconds = round(time.perf_counter() - self._validation_began, 3)
-            self._emit([{"step": trainer.global_step, "val_loss": loss, "val_seconds": seconds}])
+            self._emit([ValidationLine(step=trainer.global_step, val_loss=loss, val_seconds=seconds)])
         self.restart_clock(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -134,7 +135,7 @@ class StepMetrics(L.Callback):
         scaler = _scaler_figures(trainer)
         if trainer.is_global_zero:
             shared = {"peak_memory_bytes": int(max(self._memory.ranks)), **scaler, **_compiler_figures()}
-            self._emit([self._line(one, shared) | more for one in figures])
+            self._emit([replace(self._line(one, shared), **more) for one in figures])
         for one in figures if scaler else ():
             overflowed = not math.isfinite(one.grad_norm)
             self.policy.check_overflows(one.step.batch, overflowed=overflowed, scale=scaler["loss_scale"])
@@ -149,7 +150,7 @@ class StepMetrics(L.Callback):
             raise
         self._tell(trainer, [one], **told)
 
-    def _line(self, read: ReadStep, shared: Mapping[str, Any]) -> Line:
+    def _line(self, read: ReadStep, shared: Mapping[str, Any]) -> StepLine:
         step, loss = read.step, read.loss
         return step_line(
             read,
@@ -159,7 +160,7 @@ class StepMetrics(L.Callback):
             is_spike=loss is not None and math.isfinite(loss) and self.spikes.add(loss),
         )
 
-    def _emit(self, lines: list[Line]) -> None:
+    def _emit(self, lines: Sequence[MetricsLine]) -> None:
         for sink in self.sinks:
             sink.write(lines)
 

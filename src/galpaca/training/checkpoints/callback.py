@@ -6,7 +6,7 @@ import errno
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -17,8 +17,9 @@ from galpaca.data.collate import StepBatch
 from galpaca.errors import GalpacaError, StoppedBySignal
 from galpaca.files.checksums import FileFacts
 from galpaca.model.tensors import Shapes
-from galpaca.runs.checkpoints import Manifest, Retention, commit, partial_of, retire
+from galpaca.runs.checkpoints import Manifest, Retention, SaveSeconds, commit, partial_of, retire
 from galpaca.runs.folder import RunFolder
+from galpaca.runs.lines import CheckpointLine
 from galpaca.runs.metrics import MetricsFile, validation_losses
 from galpaca.training.callbacks.metrics import StepMetrics
 from galpaca.training.checkpoints.store import CheckpointStore
@@ -61,7 +62,7 @@ class Checkpointer(L.Callback):
         asynchronous: continue training while a checkpoint is written.
         recipe: recipe of the run, for the manifest.
         shapes: shapes of the model's parameters, for the manifest.
-        tell: receives metrics of each committed checkpoint, on rank 0.
+        tell: receives the line of each committed checkpoint, on rank 0.
     """
 
     def __init__(
@@ -78,13 +79,13 @@ class Checkpointer(L.Callback):
         asynchronous: bool,
         recipe: Mapping[str, Any],
         shapes: Shapes,
-        tell: Callable[[Mapping[str, float]], None] = lambda figures: None,
+        tell: Callable[[CheckpointLine], None] = lambda line: None,
     ) -> None:
         self.folder, self.store, self.consensus, self.metrics, self.file = folder, store, consensus, metrics, file
         self.num_steps, self.cadence, self.retention, self.asynchronous = num_steps, cadence, retention, asynchronous
         self.recipe, self.shapes, self.tell = recipe, shapes, tell
         self._uncommitted: Manifest | None = None
-        self._committed: list[Mapping[str, float]] = []
+        self._committed: list[CheckpointLine] = []
         self._taken_at = time.monotonic()
         self._saved_step = 0
         # Each rank's word: the step it has written last, whether writing failed, and whether time is up.
@@ -146,7 +147,7 @@ class Checkpointer(L.Callback):
             metrics=self.file.facts() if self.file is not None else FileFacts(0, ""),
             files={},
             time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            seconds={"stall": round(time.perf_counter() - began, 4)},
+            seconds=SaveSeconds(stall=round(time.perf_counter() - began, 4)),
         )
         self._taken_at, self._saved_step = time.monotonic(), step
         self._minutes_up.ranks = []  # answered; else it would be true until the next reading
@@ -192,11 +193,16 @@ class Checkpointer(L.Callback):
         checkpoint = self.folder.checkpoint(manifest.step)
         if self.file is not None:
             self.file.sync()
-        seconds = {**manifest.seconds, "write": round(self.store.write_seconds, 4)}
+        seconds = replace(manifest.seconds, write=round(self.store.write_seconds, 4))
         complete = commit(checkpoint, manifest, seconds)
         retire(self.folder, self.retention, validation_losses(self.folder.metrics))
-        figures = {f"checkpoint_{name}_seconds": value for name, value in seconds.items()}
-        self._committed.append({"step": manifest.step, "checkpoint_bytes": complete.num_bytes, **figures})
+        line = CheckpointLine(
+            step=manifest.step,
+            checkpoint_bytes=complete.num_bytes,
+            checkpoint_stall_seconds=seconds.stall,
+            checkpoint_write_seconds=seconds.write,
+        )
+        self._committed.append(line)
 
     def _give_up(self, trainer: L.Trainer) -> None:
         self.store.background.wait()

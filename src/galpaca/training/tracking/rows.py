@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from galpaca.runs.lines import CheckpointLine, MetricsLine, figures
+
 # Groups are the sections of a W&B workspace, without anybody arranging it.
 NAMES: Mapping[str, str] = {
     "loss": "loss/train",
@@ -41,17 +43,17 @@ NAMES: Mapping[str, str] = {
 STEP, LINE = "step", "line"
 
 
-def named(line: Mapping[str, Any]) -> dict[str, Any]:
+def named(line: MetricsLine | CheckpointLine) -> dict[str, Any]:
     """A line's figures under grouped names, without its step; a figure that is none is left out."""
-    return {NAMES.get(key, f"other/{key}"): value for key, value in line.items() if key != "step" and value is not None}
+    return {NAMES.get(key, f"other/{key}"): value for key, value in figures(line).items()}
 
 
-def row(figures: Mapping[str, Any], step: int) -> dict[str, Any]:
+def row(values: Mapping[str, Any], step: int) -> dict[str, Any]:
     """A row of W&B's history. What is not finite is left out, as it is ``null`` in ``metrics.jsonl``."""
     finite = {
-        key: value for key, value in figures.items() if not (isinstance(value, float) and not math.isfinite(value))
+        key: value for key, value in values.items() if not (isinstance(value, float) and not math.isfinite(value))
     }
-    place = line_number(figures, step)
+    place = line_number(values, step)
     return {**finite, STEP: step, **({} if place is None else {LINE: place})}
 
 
@@ -95,7 +97,7 @@ class Sent:
         self._others.add(number)
         self.last = max(self.last, number)
 
-    def missing(self, lines: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    def missing(self, lines: Iterable[MetricsLine]) -> list[dict[str, Any]]:
         """Rows of those lines of ``metrics.jsonl`` that W&B does not have, in order."""
-        rows = (row(named(line), line["step"]) for line in lines)
+        rows = (row(named(line), line.step) for line in lines)
         return [one for one in rows if LINE in one and one[LINE] not in self]

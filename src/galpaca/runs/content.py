@@ -1,0 +1,207 @@
+"""The content of ``run.json`` as records. Every key may be absent: a run is read from its first moment on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Outcome = Literal["complete", "stopped", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What a start ran on.
+
+    Attributes:
+        device: name of the GPU, or of the processor.
+        memory_bytes: memory of one GPU, or of the machine.
+    """
+
+    device: str = ""
+    processes: int = 1
+    nodes: int = 1
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseSeconds:
+    """How long phases of a start took.
+
+    Attributes:
+        until_first_step: from the command to the first step; None where the system does not tell.
+        load: loading weights or a checkpoint.
+        samples: answering the questions once.
+        release: exporting and verifying the model.
+    """
+
+    until_first_step: float | None = None
+    load: float | None = None
+    samples: float | None = None
+    release: float | None = None
+    extra: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class End:
+    """How a start ended: ``complete``, ``stopped`` or ``failed``. One that was killed has none."""
+
+    time: str = ""
+    how: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GitState:
+    """Commit of the source checkout, and whether it had changes."""
+
+    commit: str = ""
+    dirty: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """One time that the run was started.
+
+    Attributes:
+        time: UTC.
+        step: step of the checkpoint that it resumed from; 0 for the initial weights.
+        setup: how it computed, as the terminal showed it.
+        accepted_changes: differences of its recipe to the one before.
+    """
+
+    time: str = ""
+    command: tuple[str, ...] = ()
+    step: int = 0
+    versions: Mapping[str, str] = field(default_factory=dict)
+    git: GitState | None = None
+    setup: Mapping[str, str] = field(default_factory=dict)
+    host: str = ""
+    slurm_job: str | None = None
+    accepted_changes: tuple[str, ...] = ()
+    machine: Machine | None = None
+    seconds: PhaseSeconds = field(default_factory=PhaseSeconds)
+    ended: End | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExampleCounts:
+    """Examples to train on, and held out."""
+
+    train: int = 0
+    validation: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanFigures:
+    """The step plan in figures, as ``galpaca.data.plan.summarize`` computes them."""
+
+    steps: int
+    steps_per_epoch: int
+    ranks: int = 1
+    examples: int = 0
+    tokens: int = 0
+    target_tokens: int = 0
+    micro_batches_per_rank: int = 0
+    fullest_micro_batch_tokens: int = 0
+    mean_imbalance: float = 0.0
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Histograms:
+    """Training examples by length and by target tokens: bin ``i`` begins at ``i * bin_tokens``."""
+
+    bin_tokens: int
+    lengths: tuple[int, ...] = ()
+    targets: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseFacts:
+    """What a release needs besides a checkpoint and ``base/``.
+
+    Attributes:
+        base_model: public name; None for random weights.
+        dataset: public name.
+    """
+
+    dtype: str = "float32"
+    max_new_tokens: int = 512
+    base_model: str | None = None
+    model_license: str | None = None
+    dataset: str = ""
+    data_license: str | None = None
+    terms: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalFigures:
+    """A run in a few figures, over all its starts.
+
+    Attributes:
+        first_loss, loss: of the first step and the last.
+        train_seconds: in steps, without validations and checkpoints.
+        peak_memory_bytes: of a process, the maximum over ranks.
+        validations: how many there were.
+        val_loss: of the last one.
+    """
+
+    steps: int = 0
+    first_loss: float | None = None
+    loss: float | None = None
+    train_seconds: float = 0.0
+    tokens: int = 0
+    target_tokens: int = 0
+    tokens_per_second: float | None = None
+    peak_memory_bytes: int | None = None
+    skipped_steps: int = 0
+    validations: int = 0
+    val_loss: float | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunContent:
+    """Everything in ``run.json``.
+
+    Attributes:
+        id: also the W&B run's.
+        created: UTC.
+        recipe: what must not change when the run is resumed.
+        former_recipes: those before each accepted change.
+        weights: what identifies the initial weights.
+        receipt: what became of the records, as ``galpaca.data.receipt`` counts it.
+        whole_plan: plan of the run that a rehearsal stands for.
+        parameters: number of the model's parameters.
+        final: written when the run is complete.
+    """
+
+    id: str = ""
+    created: str = ""
+    recipe: Mapping[str, Any] | None = None
+    former_recipes: tuple[Mapping[str, Any], ...] = ()
+    weights: Mapping[str, Any] = field(default_factory=dict)
+    receipt: Mapping[str, Any] = field(default_factory=dict)
+    examples: ExampleCounts | None = None
+    plan: PlanFigures | None = None
+    whole_plan: PlanFigures | None = None
+    parameters: int | None = None
+    histograms: Histograms | None = None
+    starts: tuple[Start, ...] = ()
+    release: ReleaseFacts | None = None
+    final: FinalFigures | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_steps(self) -> int | None:
+        """Optimizer steps of the whole run, once they are planned."""
+        return self.plan.steps if self.plan else None
+
+    @property
+    def last_start(self) -> Start:
+        return self.starts[-1] if self.starts else Start()
+
+    @property
+    def last_end(self) -> End:
+        """How the last start ended; empty while it runs, and if it was killed."""
+        return self.last_start.ended or End()
