@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 from rich.table import Table
@@ -14,6 +14,7 @@ from rich.table import Table
 from galpaca.app.console import make_console
 from galpaca.errors import GalpacaError, InputError, Problems
 from galpaca.runs.folder import RunFolder, find_run
+from galpaca.runs.lines import MetricsLine
 from galpaca.runs.lock import is_held
 from galpaca.runs.metrics import read_metrics
 from galpaca.runs.record import RunRecord
@@ -39,7 +40,7 @@ class Logged:
     folder: RunFolder
     place: Run
     segments: list[Segment]
-    lines: list[dict[str, Any]]
+    lines: list[MetricsLine]
     is_running: bool
 
 

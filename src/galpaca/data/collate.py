@@ -148,6 +148,19 @@ def collate_prompts(texts: Sequence[Sequence[int]]) -> MicroBatch:
     )
 
 
+@dataclass(frozen=True)
+class Padding:
+    """How micro-batches are filled up.
+
+    Attributes:
+        token_id: id of the padding token.
+        sizes: sizes that micro-batches are padded to; None leaves them as they are.
+    """
+
+    token_id: int
+    sizes: Sizes | None = None
+
+
 class StepDataset(Dataset[StepBatch]):
     """The plan as a data set: item ``k`` is one rank's share of step ``k``.
 
@@ -156,8 +169,7 @@ class StepDataset(Dataset[StepBatch]):
         indices: (N,) the plan's examples among them.
         rank: rank whose share it is.
         num_steps: how many steps there are.
-        pad_id: id of the padding token.
-        sizes: sizes that micro-batches are padded to, if any.
+        padding: how micro-batches are filled up.
     """
 
     def __init__(
@@ -168,11 +180,10 @@ class StepDataset(Dataset[StepBatch]):
         *,
         rank: int,
         num_steps: int,
-        pad_id: int,
-        sizes: Sizes | None = None,
+        padding: Padding,
     ) -> None:
         self.examples, self.indices, self.plan = examples, indices, plan
-        self.rank, self.num_steps, self.pad_id, self.sizes = rank, num_steps, pad_id, sizes
+        self.rank, self.num_steps, self.padding = rank, num_steps, padding
 
     def __len__(self) -> int:
         return self.num_steps
@@ -182,13 +193,14 @@ class StepDataset(Dataset[StepBatch]):
             raise IndexError(index)
         planned = self.plan.step(index)
         micro_batches = [
-            collate(self.examples, [int(self.indices[i]) for i in chosen], self.pad_id, self.sizes)
+            collate(self.examples, [int(self.indices[i]) for i in chosen], self.padding.token_id, self.padding.sizes)
             for chosen in planned.micro_batches[self.rank]
         ]
         return StepBatch(planned, micro_batches, self._padded_tokens(planned))
 
     def _padded_tokens(self, planned: PlannedStep) -> int:
-        if self.sizes is None:
+        sizes = self.padding.sizes
+        if sizes is None:
             return planned.num_tokens
         loads = [int(self.plan.lengths[list(chosen)].sum()) for rank in planned.micro_batches for chosen in rank]
-        return sum(self.sizes.padded(max(1, load)) for load in loads)
+        return sum(sizes.padded(max(1, load)) for load in loads)

@@ -1,7 +1,11 @@
 """A validation split that is a property of each record, not of its place in the file."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
+
+from galpaca.data.encoding import EncodedExamples
 
 _HASH_RANGE = 2.0**64
 
@@ -16,3 +20,16 @@ def is_validation(content_hashes: npt.NDArray[np.uint64], fraction: float) -> np
         fraction: expected share of the records, from 0 to below 1.
     """
     return content_hashes < np.float64(fraction * _HASH_RANGE) if fraction else np.zeros(len(content_hashes), bool)
+
+
+@dataclass(frozen=True)
+class SplitExamples:
+    """All encoded examples, and which of them are for what.
+
+    Attributes:
+        train, val: (N,) indices of the examples to train on, and of those held out.
+    """
+
+    examples: EncodedExamples
+    train: npt.NDArray[np.int64]
+    val: npt.NDArray[np.int64]

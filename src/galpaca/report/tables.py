@@ -117,7 +117,8 @@ def plan_rows(run: ReportedRun) -> list[tuple[str, str]]:
 
 def provenance_rows(run: ReportedRun) -> list[tuple[str, str]]:
     """What the run was made of."""
-    record, recipe = run.record, run.record.recipe or {}
+    record = run.record
+    recipe = record.recipe.settings if record.recipe else {}
     weights = record.weights
     rows = [
         ("run", record.id),

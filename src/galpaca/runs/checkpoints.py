@@ -18,12 +18,12 @@ import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from galpaca.errors import InputError
 from galpaca.files.atomic import replace_file, sync_entry
 from galpaca.files.checksums import FileFacts, damages, sealed, unsealed
 from galpaca.runs.folder import RunFolder
+from galpaca.runs.recipe import Recipe
 from galpaca.runs.typed import decode, encode
 
 MANIFEST, TRAINER, LATEST = "manifest.json", "trainer.json", "latest"
@@ -58,7 +58,7 @@ class Manifest:
     step: int
     num_ranks: int
     parameters: Mapping[str, tuple[int, ...]]
-    recipe: Mapping[str, Any]
+    recipe: Recipe
     metrics: FileFacts
     files: Mapping[str, FileFacts]
     time: str

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from galpaca.runs.recipe import Recipe
+
 Outcome = Literal["complete", "stopped", "failed"]
 
 
@@ -178,8 +180,8 @@ class RunContent:
 
     id: str = ""
     created: str = ""
-    recipe: Mapping[str, Any] | None = None
-    former_recipes: tuple[Mapping[str, Any], ...] = ()
+    recipe: Recipe | None = None
+    former_recipes: tuple[Recipe, ...] = ()
     weights: Mapping[str, Any] = field(default_factory=dict)
     receipt: Mapping[str, Any] = field(default_factory=dict)
     examples: ExampleCounts | None = None

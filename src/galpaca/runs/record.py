@@ -1,9 +1,7 @@
 """``run.json``: what a run was made from, and its results."""
 
 import json
-import re
 import uuid
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from galpaca.errors import InputError
 from galpaca.files.atomic import replace_file
 from galpaca.runs.content import End, Outcome, RunContent, Start
 from galpaca.runs.provenance import utc_now
+from galpaca.runs.recipe import Recipe
 from galpaca.runs.typed import decode, encode
 
 
@@ -29,6 +28,12 @@ class RunRecord:
     @property
     def id(self) -> str:
         return self.content.id
+
+    @property
+    def recipe(self) -> Recipe:
+        """The run's recipe, which ``take_recipe`` has set in this start or an earlier one."""
+        assert self.content.recipe is not None
+        return self.content.recipe
 
     def set(self, **entries: Any) -> None:
         """Changes fields of the content, to be written with the next update."""
@@ -57,22 +62,20 @@ class RunRecord:
         if self.content.starts:
             self.update_start(ended=End(time=utc_now(), how=how, why=why))
 
-    def check_recipe(self, recipe: Mapping[str, Any], *, accept_changes: bool = False) -> list[str]:
-        """Compares a recipe with the one that the run was started with.
+    def take_recipe(self, recipe: Recipe, *, accept_changes: bool = False) -> list[str]:
+        """Compares a recipe with the one that the run was started with, and makes it the run's.
 
         Args:
             accept_changes: accept differences.
 
         Returns:
-            The differences, where they are accepted.
+            The differences, where they are accepted; the earlier recipe is kept beside the new one.
 
         Raises:
             InputError: they differ; every difference is shown.
         """
-        begun = self.content.recipe
-        if begun is None:
-            return []
-        differences = recipe_differences(begun, recipe)
+        started = self.content.recipe
+        differences = recipe.changes_since(started) if started else []
         if differences and not accept_changes:
             raise InputError(
                 "the run was started with a different recipe or different data",
@@ -81,23 +84,15 @@ class RunRecord:
                 fix="start a new run with run.name=ANOTHER, restore the old values to resume this one, or accept the "
                 "new values with run.accept_changes=true (recorded in run.json)",
             )
+        if started and differences:
+            self.set(former_recipes=(*self.content.former_recipes, started))
+        self.set(recipe=recipe)
         return differences
 
-
-def recipe_differences(begun: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """Every key whose value differs, with both values."""
-    asked = json.loads(json.dumps(asked))  # as it would be read back
-    return [
-        f"{key}: {_short(begun.get(key, 'absent'))} -> {_short(asked.get(key, 'absent'))}"
-        for key in sorted(begun.keys() | asked.keys())
-        if begun.get(key) != asked.get(key)
-    ]
-
-
-def _short(value: Any) -> str:
-    """Shortens fingerprints: their first digits suffice to tell them apart."""
-    text = str(value)
-    return text[:12] if re.fullmatch(r"[0-9a-f]{64}", text) else text
+    def had_recipe(self, recipe: Recipe) -> bool:
+        """Whether a recipe is the run's, or was before a change that was accepted."""
+        known = (self.content.recipe, *self.content.former_recipes)
+        return any(one is not None and not one.changes_since(recipe) for one in known)
 
 
 def read_content(path: Path) -> RunContent | None:
@@ -111,4 +106,8 @@ def read_content(path: Path) -> RunContent | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise InputError(f"damaged: {error}", where=path, fix="restore the file, or run.name=ANOTHER") from None
+        raise InputError(
+            f"cannot be read: {error}",
+            where=path,
+            fix="restore the file, use the version of galpaca that wrote it, or choose run.name=ANOTHER",
+        ) from None

@@ -1,7 +1,8 @@
 """Frozen records to JSON and back: a wrong type is an error that names its place, an unknown key is kept.
 
 Readers meet files of other versions: a key that is absent has the field's default, and one that this version does not
-know goes into the field ``extra`` where the record has one, and from there into the file again.
+know goes into the field ``extra`` where the record has one, and from there into the file again. A class that has
+``from_json`` and ``to_json`` reads and writes itself.
 """
 
 import math
@@ -79,7 +80,9 @@ def encode(record: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
+    if hasattr(value, "to_json"):
+        return value.to_json()
+    if is_dataclass(value):
         return encode(value)
     if isinstance(value, Mapping):
         return {name: _plain(one) for name, one in value.items()}
@@ -112,6 +115,8 @@ def _reader(kind: Any) -> Callable[[Any], Any]:
     if origin is UnionType:
         (inner,) = (_reader(one) for one in arguments if one is not NoneType)
         return lambda value: None if value is None else inner(value)
+    if hasattr(kind, "from_json"):
+        return partial(_read_own, kind.from_json)
     if is_dataclass(kind):
         return partial(decode, cast(type, kind))
     if origin is tuple:
@@ -125,6 +130,15 @@ def _read_scalar(kinds: tuple[type, ...], value: Any) -> Any:
     if isinstance(value, kinds) and (kinds == (bool,) or not isinstance(value, bool)):
         return value
     raise _unexpected(_NAMES[kinds[-1]], value)
+
+
+def _read_own(read: Callable[[Any], Any], value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise _unexpected("an object", value)
+    try:
+        return read(value)
+    except (ValueError, TypeError) as error:
+        raise _MistypedError(str(error)) from None
 
 
 def _read_items(read: Callable[[Any], Any], value: Any) -> tuple[Any, ...]:

@@ -12,12 +12,13 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from galpaca.data.collate import StepBatch, StepDataset
-from galpaca.data.encoding import EncodedExamples
+from galpaca.data.collate import Padding, StepBatch, StepDataset
 from galpaca.data.longest import longest_steps
 from galpaca.data.plan import StepPlan
 from galpaca.data.sizes import choose_sizes
+from galpaca.data.split import SplitExamples
 from galpaca.runs.shutdown import ignore_signals
+from galpaca.training.specs import BatchSpec, TrainerSpec
 
 
 def _leave_signals(worker: int) -> None:
@@ -54,77 +55,64 @@ class AlpacaDataModule(L.LightningDataModule):
     """Training and validation steps for this rank.
 
     Args:
-        examples: all encoded examples.
-        train_indices, val_indices: which of them to train on and to hold out.
-        batch_examples: examples per step.
-        max_tokens: token budget of a micro-batch.
+        data: encoded examples to train on and to hold out.
+        batch: examples per step, and the token budget of a micro-batch.
+        trainer: how long to train, and processes that collate steps ahead of time.
         seed: seed of the shuffle.
         pad_id: id of the token that fills an empty micro-batch.
-        max_epochs: passes over the training examples.
-        max_steps: optional limit on training steps.
-        longest: train only on this many of the longest steps; None takes all.
-        pad: whether micro-batches are padded to a few sizes, for a compiled model.
-        workers: data loading processes that collate steps ahead of time.
+        pads_to_sizes: whether micro-batches are padded to a few sizes, for a compiled model.
     """
 
     def __init__(
         self,
-        examples: EncodedExamples,
-        train_indices: npt.NDArray[np.int64],
-        val_indices: npt.NDArray[np.int64],
+        data: SplitExamples,
+        batch: BatchSpec,
+        trainer: TrainerSpec,
         *,
-        batch_examples: int,
-        max_tokens: int,
         seed: int,
         pad_id: int,
-        max_epochs: int,
-        max_steps: int | None = None,
-        longest: int | None = None,
-        pad: bool = False,
-        workers: int = 0,
+        pads_to_sizes: bool = False,
     ) -> None:
         super().__init__()
-        self.examples, self.train_indices, self.val_indices = examples, train_indices, val_indices
-        self.batch_examples, self.max_tokens = batch_examples, max_tokens
-        self.seed, self.pad_id = seed, pad_id
-        self.max_epochs, self.max_steps, self.longest = max_epochs, max_steps, longest
-        self.pad = pad
-        self.workers = workers
+        self.data, self.batch, self.spec = data, batch, trainer
+        self.seed, self.pad_id, self.pads_to_sizes = seed, pad_id, pads_to_sizes
 
     @property
     def num_steps(self) -> int:
         """Training steps that are taken."""
-        return self.num_whole_steps if self.longest is None else min(self.num_whole_steps, self.longest)
+        longest = self.spec.longest_steps
+        return self.num_whole_steps if longest is None else min(self.num_whole_steps, longest)
 
     @property
     def num_whole_steps(self) -> int:
         """Training steps of the whole run, which a rehearsal takes only some of."""
-        of_epochs = self.max_epochs * math.ceil(len(self.train_indices) / self.batch_examples)
-        return of_epochs if self.max_steps is None else min(of_epochs, self.max_steps)
+        of_epochs = self.spec.max_epochs * math.ceil(len(self.data.train) / self.batch.examples)
+        return of_epochs if self.spec.max_steps is None else min(of_epochs, self.spec.max_steps)
 
     def train_plan(self, num_ranks: int) -> StepPlan:
         whole = self.whole_plan(num_ranks)
-        return whole if self.longest is None else longest_steps(whole, self.num_whole_steps, self.longest)
+        longest = self.spec.longest_steps
+        return whole if longest is None else longest_steps(whole, self.num_whole_steps, longest)
 
     def whole_plan(self, num_ranks: int) -> StepPlan:
-        return self._plan(self.train_indices, num_ranks, self.seed)
+        return self._plan(self.data.train, num_ranks, self.seed)
 
     def val_plan(self, num_ranks: int) -> StepPlan:
-        return self._plan(self.val_indices, num_ranks, None)
+        return self._plan(self.data.val, num_ranks, None)
 
     def train_dataloader(self) -> StepLoader:
         assert self.trainer is not None
         plan = self.train_plan(self.trainer.world_size)
         return self._loader(
-            plan, self.train_indices, self.num_steps, start=self.trainer.global_step, workers=self.workers
+            plan, self.data.train, self.num_steps, start=self.trainer.global_step, workers=self.spec.data_workers
         )
 
     def val_dataloader(self) -> StepLoader | list[StepLoader]:
-        if not len(self.val_indices):
+        if not len(self.data.val):
             return []
         assert self.trainer is not None
         plan = self.val_plan(self.trainer.world_size)
-        return self._loader(plan, self.val_indices, plan.steps_per_epoch, start=0)
+        return self._loader(plan, self.data.val, plan.steps_per_epoch, start=0)
 
     def transfer_batch_to_device(self, batch: StepBatch, device: torch.device, dataloader_idx: int) -> StepBatch:
         # Lightning's own way would wait for all that the GPU still has to do.
@@ -132,10 +120,10 @@ class AlpacaDataModule(L.LightningDataModule):
 
     def _plan(self, indices: npt.NDArray[np.int64], num_ranks: int, seed: int | None) -> StepPlan:
         return StepPlan(
-            lengths=self.examples.lengths[indices],
-            num_targets=self.examples.num_targets[indices],
-            examples=self.batch_examples,
-            max_tokens=self.max_tokens,
+            lengths=self.data.examples.lengths[indices],
+            num_targets=self.data.examples.num_targets[indices],
+            examples=self.batch.examples,
+            max_tokens=self.batch.max_tokens,
             num_ranks=num_ranks,
             seed=seed,
         )
@@ -145,13 +133,12 @@ class AlpacaDataModule(L.LightningDataModule):
     ) -> StepLoader:
         assert self.trainer is not None
         dataset = StepDataset(
-            self.examples,
+            self.data.examples,
             indices,
             plan,
             rank=self.trainer.global_rank,
             num_steps=num_steps,
-            pad_id=self.pad_id,
-            sizes=choose_sizes(plan) if self.pad else None,
+            padding=Padding(self.pad_id, choose_sizes(plan) if self.pads_to_sizes else None),
         )
         return StepLoader(
             dataset,

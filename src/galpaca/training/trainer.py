@@ -13,31 +13,32 @@ from lightning.pytorch.plugins.precision import Precision
 
 from galpaca.training.cluster import cluster_environment
 from galpaca.training.loops import replace_loops
+from galpaca.training.specs import TrainerSpec
 from galpaca.training.strategies import StepStrategy
 
 
 def make_trainer(
     strategy: StepStrategy,
     precision: Precision,
-    *,
-    accelerator: str,
-    devices: int = 1,
-    num_nodes: int = 1,
-    val_every_steps: int,
+    spec: TrainerSpec,
     callbacks: Sequence[L.Callback],
     loggers: Sequence[Logger] = (),
     root: Path | None = None,
 ) -> L.Trainer:
-    """A trainer whose batches are whole optimizer steps, and which leaves showing and saving to its callbacks."""
+    """A trainer whose batches are whole optimizer steps, and which leaves showing and saving to its callbacks.
+
+    Args:
+        spec: the machine; and when to validate, ``val_every_steps`` being set.
+    """
     _hush_libraries()
     trainer = L.Trainer(
-        accelerator=accelerator,
-        devices=devices,
-        num_nodes=num_nodes,
+        accelerator=spec.accelerator,
+        devices=spec.devices,
+        num_nodes=spec.num_nodes,
         strategy=strategy,
-        plugins=[precision, cluster_environment(devices * num_nodes)],
+        plugins=[precision, cluster_environment(spec.num_ranks)],
         max_epochs=1,  # all the plan's epochs are one of Lightning's: a step's number is its place in it
-        val_check_interval=val_every_steps,
+        val_check_interval=spec.val_every_steps,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,

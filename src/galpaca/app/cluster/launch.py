@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping
 
 from galpaca.app.cluster.ranks import slurm_nodes, slurm_tasks
-from galpaca.app.config.specs import TrainerSpec
 from galpaca.errors import InputError
+from galpaca.training.specs import TrainerSpec
 
 
 def check_launch(asked: TrainerSpec, environment: Mapping[str, str] = os.environ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,11 +23,11 @@ from galpaca.estimate.duration import (
 )
 from galpaca.formatting import format_bytes
 from galpaca.runs.checkpoints import Manifest, read_manifest
+from galpaca.runs.content import Machine, PhaseSeconds, PlanFigures, RunContent
 from galpaca.runs.folder import RunFolder
+from galpaca.runs.lines import StepLine, ValidationLine
 from galpaca.runs.metrics import read_metrics
-from galpaca.runs.record import RunRecord
-
-Line = Mapping[str, Any]
+from galpaca.runs.record import read_content
 
 
 @dataclass(frozen=True)
@@ -114,47 +114,87 @@ class Figures:
         return f"after step {self.killed_after_step}; {_seconds(self.resume_seconds)} to the first step after resuming"
 
 
+@dataclass(frozen=True)
+class _Files:
+    """What the files of a finished rehearsal say.
+
+    Attributes:
+        starts: lines of the steps that each start took.
+        validations: lines of validations.
+        first, last: manifests of the first checkpoint and of the last.
+        whole: plan of the whole run.
+    """
+
+    content: RunContent
+    starts: Sequence[Sequence[StepLine]]
+    validations: Sequence[ValidationLine]
+    first: Manifest
+    last: Manifest
+    whole: PlanFigures
+
+    @property
+    def steps(self) -> list[StepLine]:
+        return [line for start in self.starts for line in start]
+
+    @property
+    def seconds(self) -> list[PhaseSeconds]:
+        """Phases of each start."""
+        return [start.seconds for start in self.content.starts]
+
+
 def read_figures(plan: RehearsalPlan, results: PhaseResults) -> tuple[Figures, DiskNeed]:
     """The measurements of a finished rehearsal, and the disk space that the real run needs."""
-    folder, config = plan.folder, plan.config
-    content = RunRecord(folder.record).content
-    lines = list(read_metrics(folder.metrics))
-    last = read_manifest(folder.checkpoint(folder.last_saved_step()))
-    first = results.first_checkpoint or last
-    steps = [line for line in lines if "loss" in line]
-    starts = _by_start(steps, [start["step"] for start in content["starts"]])
-    pace = pace_of([[_step_time(line) for line in start] for start in starts])
+    config = plan.config
+    files = _read_files(plan.folder, results)
+    pace = pace_of([[_step_time(line) for line in start] for start in files.starts])
     assert pace is not None  # a run that has ended has made steps
-    seconds = [start["seconds"] for start in content["starts"]]
-    whole, real = content["whole_plan"], RunFolder(folder.root, config.run.name)
-    need = disk_need(real, config, whole["steps"], content["parameters"])
+    real = RunFolder(plan.folder.root, config.run.name)
+    need = disk_need(real, config, files.whole.steps, files.content.parameters or 0)
     own_bytes = sum(path.stat().st_size for path in plan.home.rglob("*") if path.is_file())
+    machine = files.content.last_start.machine or Machine()
+    first_start, last_start = files.seconds[0], files.seconds[-1]
     figures = Figures(
-        device=content["starts"][-1]["machine"]["device"],
-        ranks=content["starts"][-1]["machine"]["processes"],
-        steps=len(steps),
-        peak_memory_bytes=max(line["peak_memory_bytes"] for line in steps),
-        device_memory_bytes=content["starts"][-1]["machine"]["memory_bytes"],
+        device=machine.device,
+        ranks=machine.processes,
+        steps=len(files.steps),
+        peak_memory_bytes=max(line.peak_memory_bytes or 0 for line in files.steps),
+        device_memory_bytes=machine.memory_bytes,
         tokens_per_second=round(pace.tokens_per_second, 1),
-        mfu=_mfu(starts),
-        start_seconds=seconds[0].get("until_first_step"),
-        load_seconds=seconds[0]["load"],
-        resume_seconds=seconds[-1].get("until_first_step") if len(seconds) > 1 else None,
+        mfu=_mfu(files.starts),
+        start_seconds=first_start.until_first_step,
+        load_seconds=first_start.load or 0.0,
+        resume_seconds=last_start.until_first_step if len(files.seconds) > 1 else None,
         killed_after_step=results.killed_after_step,
-        checkpoint_bytes=last.num_bytes,
-        stall_seconds=first.seconds["stall"],
-        write_seconds=first.seconds["write"],
-        last_checkpoint_seconds=last.seconds["stall"],
-        export_seconds=seconds[-1]["release"],
+        checkpoint_bytes=files.last.num_bytes,
+        stall_seconds=files.first.seconds.stall,
+        write_seconds=files.first.seconds.write,
+        last_checkpoint_seconds=files.last.seconds.stall,
+        export_seconds=last_start.release or 0.0,
         reload_seconds=results.reload_seconds,
         answer=results.answer,
         disk_bytes=need.total_bytes,
         free_bytes=shutil.disk_usage(plan.place).free + own_bytes,
-        num_steps=whole["steps"],
-        num_tokens=whole["tokens"],
-        run_seconds=_run_time(config, whole, pace, seconds, lines, first, last),
+        num_steps=files.whole.steps,
+        num_tokens=files.whole.tokens,
+        run_seconds=_run_time(config, files, pace),
     )
     return figures, need
+
+
+def _read_files(folder: RunFolder, results: PhaseResults) -> _Files:
+    content = read_content(folder.record) or RunContent()
+    assert content.whole_plan is not None  # written by every rehearsal
+    lines = list(read_metrics(folder.metrics))
+    steps = [line for line in lines if isinstance(line, StepLine)]
+    last = read_manifest(folder.checkpoint(folder.last_saved_step()))
+    return _Files(
+        content=content,
+        starts=_by_start(steps, [start.step for start in content.starts]),
+        validations=[line for line in lines if isinstance(line, ValidationLine)],
+        first=results.first_checkpoint or last,
+        last=last,
+        whole=content.whole_plan,
+    )
 
 
 def to_json(figures: Figures) -> dict[str, Any]:
@@ -164,40 +204,33 @@ def to_json(figures: Figures) -> dict[str, Any]:
     return {**content, "run_seconds": {name: round(value, 3) for name, value in whole.items()}, "time": figures.time}
 
 
-def _run_time(
-    config: Config,
-    whole: Mapping[str, Any],
-    pace: Pace,
-    seconds: Sequence[Mapping[str, float]],
-    lines: Sequence[Line],
-    first: Manifest,
-    last: Manifest,
-) -> RunTime:
-    num_steps = whole["steps"]
-    in_steps = pace.steps_seconds(num_steps, whole["tokens"])
-    num_checkpoints = _num_checkpoints(config, num_steps, whole["steps_per_epoch"], in_steps)
-    validation = max((line["val_seconds"] for line in lines if "val_seconds" in line), default=0.0)
-    beside = first is not last
+def _run_time(config: Config, files: _Files, pace: Pace) -> RunTime:
+    whole, first, last = files.whole, files.first, files.last
+    start, end = files.seconds[0], files.seconds[-1]
+    in_steps = pace.steps_seconds(whole.steps, whole.tokens)
+    num_checkpoints = _num_checkpoints(config, whole.steps, whole.steps_per_epoch, in_steps)
+    validation = max((line.val_seconds or 0.0 for line in files.validations), default=0.0)
+    in_background = first is not last and config.checkpoint.asynchronous
     return RunTime(
-        start=seconds[0].get("until_first_step", seconds[0]["load"]),
+        start=start.until_first_step or start.load or 0.0,
         warm_up=pace.warm_up_seconds,
         steps=in_steps,
         checkpoints=checkpoints_seconds(
             num_checkpoints,
             in_steps / max(1, num_checkpoints),
-            stall=first.seconds["stall"],
-            write=first.seconds["write"] if beside and config.checkpoint.asynchronous else 0.0,
-            last=last.seconds["stall"],
+            stall=first.seconds.stall,
+            write=first.seconds.write if in_background else 0.0,
+            last=last.seconds.stall,
         ),
         validations=validation * _times(config.trainer.val_every_steps, whole),
-        samples=seconds[0].get("samples", 0.0) * _times(config.samples.every_steps, whole),
-        release=seconds[-1]["release"],
+        samples=(start.samples or 0.0) * _times(config.samples.every_steps, whole),
+        release=end.release or 0.0,
     )
 
 
-def _times(every_steps: int | None, whole: Mapping[str, Any]) -> int:
+def _times(every_steps: int | None, whole: PlanFigures) -> int:
     """How often something happens every so many steps (default: each epoch), including after the last step."""
-    return math.ceil(whole["steps"] / (every_steps or whole["steps_per_epoch"]))
+    return math.ceil(whole.steps / (every_steps or whole.steps_per_epoch))
 
 
 def _num_checkpoints(config: Config, num_steps: int, steps_per_epoch: int, in_steps: float) -> int:
@@ -209,23 +242,23 @@ def _num_checkpoints(config: Config, num_steps: int, steps_per_epoch: int, in_st
     return len(steps) + by_minutes
 
 
-def _by_start(steps: Sequence[Line], begins: Sequence[int]) -> list[list[Line]]:
+def _by_start(steps: Sequence[StepLine], begins: Sequence[int]) -> list[list[StepLine]]:
     """Steps grouped by the start that took them; of steps taken twice, the later one."""
     ends = [*begins[1:], len(steps) + 1]
-    return [[line for line in steps if begin < line["step"] <= end] for begin, end in zip(begins, ends, strict=True)]
+    return [[line for line in steps if begin < line.step <= end] for begin, end in zip(begins, ends, strict=True)]
 
 
-def _step_time(line: Line) -> StepTime:
-    return StepTime(line["tokens"], line["step_seconds"], line["forward_backward_seconds"])
+def _step_time(line: StepLine) -> StepTime:
+    return StepTime(line.tokens, line.step_seconds or 0.0, line.forward_backward_seconds or 0.0)
 
 
-def _mfu(starts: Sequence[Sequence[Line]]) -> float | None:
+def _mfu(starts: Sequence[Sequence[StepLine]]) -> float | None:
     steady = [line for start in starts for line in start[WARM_UP_STEPS:]] or [
         line for start in starts for line in start
     ]
-    steady = [line for line in steady if "mfu" in line]
-    seconds = sum(line["step_seconds"] for line in steady)
-    return round(sum(line["mfu"] * line["step_seconds"] for line in steady) / seconds, 4) if seconds else None
+    known = [(line.mfu, line.step_seconds) for line in steady if line.mfu is not None and line.step_seconds]
+    seconds = sum(spent for _, spent in known)
+    return round(sum(mfu * spent for mfu, spent in known) / seconds, 4) if seconds else None
 
 
 def _seconds(value: float | None) -> str:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from galpaca.app.cluster.on_hang import end_hung_run
 from galpaca.app.cluster.slurm import decide
-from galpaca.app.config.schema import Config
-from galpaca.app.train.data import Steps
+from galpaca.app.train.context import RunContext
 from galpaca.app.train.instantiate import peak_flops
 from galpaca.app.train.samples import Samples
-from galpaca.app.train.start import StartingPoint
 from galpaca.model.opt import architecture_of
-from galpaca.runs.checkpoints import Retention
-from galpaca.runs.folder import RunFolder
-from galpaca.runs.metrics import MetricsFile, append_lines, read_metrics, training_losses, validation_losses
+from galpaca.runs.history import read_samples
+from galpaca.runs.lines import CheckpointLine
+from galpaca.runs.metrics import MetricsFile, append_lines, training_losses, validation_losses
 from galpaca.runs.spikes import LossSpikes
 
 if TYPE_CHECKING:
@@ -31,25 +30,20 @@ if TYPE_CHECKING:
     from galpaca.training.guard import NonFinitePolicy
 
 
-def make_policy(config: Config, folder: RunFolder, steps: Steps) -> NonFinitePolicy:
+def make_policy(run: RunContext) -> NonFinitePolicy:
     """The policy for steps whose loss or gradient is not finite."""
     from galpaca.training.guard import NonFinitePolicy
 
+    train = run.steps.module.data.train
     return NonFinitePolicy(
-        config.guard,
-        record=lambda line: append_lines(folder.non_finite, [line]),
-        example_of=lambda i: int(steps.module.train_indices[i]),
+        run.config.guard,
+        record=lambda line: append_lines(run.folder.non_finite, [line]),
+        example_of=lambda i: int(train[i]),
     )
 
 
 def make_metrics(
-    config: Config,
-    folder: RunFolder,
-    steps: Steps,
-    model_config: OPTConfig,
-    sinks: Sequence[Sink],
-    consensus: Consensus,
-    policy: NonFinitePolicy,
+    run: RunContext, model_config: OPTConfig, sinks: Sequence[Sink], consensus: Consensus, policy: NonFinitePolicy
 ) -> StepMetrics:
     """The figures of every step."""
     from galpaca.training.callbacks.metrics import StepMetrics
@@ -58,57 +52,33 @@ def make_metrics(
     return StepMetrics(
         sinks,
         consensus,
-        steps_per_epoch=steps.per_epoch,
-        speed=StepSpeed(architecture_of(model_config), peak_flops(config)),
+        steps_per_epoch=run.steps.per_epoch,
+        speed=StepSpeed(architecture_of(model_config), peak_flops(run.config)),
         policy=policy,
-        spikes=LossSpikes(config.guard.spike_factor, training_losses(folder.metrics)),
+        spikes=LossSpikes(run.config.guard.spike_factor, training_losses(run.folder.metrics)),
     )
 
 
 def make_checkpointer(
-    config: Config,
-    folder: RunFolder,
-    steps: Steps,
-    recipe: Mapping[str, Any],
+    run: RunContext,
     store: CheckpointStore,
     metrics: StepMetrics,
     file: MetricsFile | None,
-    sinks: Sequence[Sink],
+    announce: Callable[[CheckpointLine], None],
 ) -> Checkpointer:
     """Takes checkpoints during training, commits them and removes old ones.
 
     Args:
-        sinks: receive what each checkpoint cost.
+        announce: receives what each checkpoint cost.
     """
-    from galpaca.training.checkpoints.callback import Cadence, Checkpointer
+    from galpaca.training.checkpoints.callback import Checkpointer, SavedRun
 
-    saving = config.checkpoint
-
-    def tell(figures: Mapping[str, float]) -> None:
-        for sink in sinks:
-            sink.write([dict(figures)])
-
-    return Checkpointer(
-        folder,
-        store,
-        metrics.consensus,
-        metrics,
-        file,
-        num_steps=steps.num_steps,
-        cadence=Cadence(saving.every_steps, saving.every_minutes, steps.per_epoch if saving.every_epoch else None),
-        retention=Retention(saving.keep_last, saving.keep_every, saving.keep_best),
-        asynchronous=saving.asynchronous,
-        recipe=recipe,
-        shapes=store.shapes,
-        tell=tell,
-    )
+    saved = SavedRun(run.folder, run.record.recipe, run.steps.num_steps, run.steps.per_epoch)
+    return Checkpointer(saved, run.config.checkpoint, store, metrics, file, announce)
 
 
 def in_order(
-    config: Config,
-    folder: RunFolder,
-    steps: Steps,
-    begin: StartingPoint,
+    run: RunContext,
     metrics: StepMetrics,
     checkpointer: Checkpointer,
     samples: Samples | None,
@@ -118,47 +88,37 @@ def in_order(
     from galpaca.training.callbacks.preemption import PreemptionNotice
     from galpaca.training.callbacks.validation import MissedValidation
 
-    missed = MissedValidation(_validation_is_missing(folder, steps, begin.step, val_every_steps(config, steps)))
+    missed = MissedValidation(_validation_is_missing(run))
     notice = PreemptionNotice(lambda number: decide(number).job is not None)
-    answers = [] if samples is None else [_sample_answers(config, folder, steps, samples, metrics, loggers)]
-    return [*_hang_watch(config, folder), metrics, checkpointer, missed, *answers, notice]
+    answers = [] if samples is None else [_sample_answers(run, samples, metrics, loggers)]
+    return [*_hang_watch(run), metrics, checkpointer, missed, *answers, notice]
 
 
-def val_every_steps(config: Config, steps: Steps) -> int:
-    return config.trainer.val_every_steps or steps.per_epoch
-
-
-def _hang_watch(config: Config, folder: RunFolder) -> list[L.Callback]:
+def _hang_watch(run: RunContext) -> list[L.Callback]:
     from galpaca.training.callbacks.hang import HangWatch
 
-    minutes = config.hang.minutes
-    return [] if minutes is None else [HangWatch(folder.stacks, 60 * minutes, end_hung_run(config, folder))]
+    minutes = run.config.hang.minutes
+    if minutes is None:
+        return []
+    return [HangWatch(run.folder.stacks, 60 * minutes, end_hung_run(run.config, run.folder))]
 
 
-def _validation_is_missing(folder: RunFolder, steps: Steps, step: int, every_steps: int) -> bool:
+def _validation_is_missing(run: RunContext) -> bool:
     """Whether the validation of the step to resume from is due but missing."""
-    is_due = step > 0 and (step % every_steps == 0 or step == steps.num_steps)
-    return is_due and bool(len(steps.module.val_indices)) and step not in validation_losses(folder.metrics)
+    step, steps = run.start.step, run.steps
+    is_due = step > 0 and (step % steps.val_every_steps == 0 or step == steps.num_steps)
+    return is_due and bool(len(steps.module.data.val)) and step not in validation_losses(run.folder.metrics)
 
 
-def _sample_answers(
-    config: Config,
-    folder: RunFolder,
-    steps: Steps,
-    samples: Samples,
-    metrics: StepMetrics,
-    loggers: Sequence[Logger],
-) -> L.Callback:
+def _sample_answers(run: RunContext, samples: Samples, metrics: StepMetrics, loggers: Sequence[Logger]) -> L.Callback:
     from galpaca.training.callbacks.samples import SampleAnswers
 
+    spec = run.config.samples
     return SampleAnswers(
-        samples.prompts,
-        end_id=samples.tokenizer.eos_id,
-        max_new_tokens=config.samples.max_new_tokens,
-        max_positions=samples.max_positions,
-        every_steps=config.samples.every_steps or steps.per_epoch,
-        num_steps=steps.num_steps,
-        known={line["step"] for line in read_metrics(folder.samples)},
+        samples.encoded,
+        replace(spec, every_steps=spec.every_steps or run.steps.per_epoch),
+        num_steps=run.steps.num_steps,
+        known={line.step for line in read_samples(run.folder.samples)},
         metrics=metrics,
-        tell=partial(samples.write, folder, loggers),
+        write=partial(samples.write, run.folder, loggers),
     )

@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from galpaca.app.config.schema import Config
 from galpaca.app.console import counting
 from galpaca.app.prepared.rows import open_source
-from galpaca.data.cache import cache_key, load_or_encode
+from galpaca.data.cache import cache_entry, cache_key, load_or_encode
 from galpaca.data.encoding import EncodedExamples, encode
+from galpaca.data.fingerprint import fingerprint, former_fingerprint
 from galpaca.data.prompts import Template, load_template
 from galpaca.data.records import RecordSet, columns_of, load_records
 from galpaca.data.sources import Source
 from galpaca.data.spec import DataSpec
-from galpaca.data.split import is_validation
+from galpaca.data.split import SplitExamples, is_validation
 from galpaca.data.tokenizer import Tokenizer, load_tokenizer
 from galpaca.errors import InputError
 
@@ -34,16 +34,17 @@ class PreparedData:
     """Encoded examples, and what they were made with.
 
     Attributes:
-        train_indices, val_indices: examples for training and for validation.
-        fingerprint: SHA-256 of everything that decides the examples.
+        split: the examples, for training and for validation.
+        fingerprint, former_fingerprint: as ``galpaca.data.fingerprint`` has them.
+        cached: folder of the encoded examples.
     """
 
-    examples: EncodedExamples
+    split: SplitExamples
     tokenizer: Tokenizer
     template: Template
-    train_indices: npt.NDArray[np.int64]
-    val_indices: npt.NDArray[np.int64]
     fingerprint: str
+    former_fingerprint: str
+    cached: Path
 
 
 @dataclass(frozen=True)
@@ -115,9 +116,16 @@ def prepare_data(spec: DataSpec, found: FoundData, tokenizer_path: str, console:
         found.checked.touch()
     _check_count(examples, spec)
     held_out = is_validation(examples.content_hashes, spec.val_fraction)
-    train, val = np.flatnonzero(~held_out), np.flatnonzero(held_out)
-    _check_split(spec, examples, train, val)
-    return PreparedData(examples, tokenizer, template, train, val, key)
+    split = SplitExamples(examples, np.flatnonzero(~held_out), np.flatnonzero(held_out))
+    _check_split(spec, split)
+    return PreparedData(
+        split,
+        tokenizer,
+        template,
+        fingerprint(examples, held_out),
+        former_fingerprint(spec, source, template, tokenizer),
+        cache_entry(found.cache, key),
+    )
 
 
 @dataclass(frozen=True)
@@ -129,12 +137,14 @@ class Steps:
         num_steps: optimizer steps of the whole run.
         per_epoch: optimizer steps of an epoch.
         num_ranks: number of ranks.
+        val_every_steps: optimizer steps between validations.
     """
 
     module: AlpacaDataModule
     num_steps: int
     per_epoch: int
     num_ranks: int
+    val_every_steps: int
 
 
 def plan_steps(config: Config, data: PreparedData) -> Steps:
@@ -146,24 +156,19 @@ def plan_steps(config: Config, data: PreparedData) -> Steps:
     from galpaca.training.datamodule import AlpacaDataModule
 
     module = AlpacaDataModule(
-        data.examples,
-        data.train_indices,
-        data.val_indices,
-        batch_examples=config.batch.examples,
-        max_tokens=config.batch.max_tokens,
+        data.split,
+        config.batch,
+        config.trainer,
         seed=config.seed,
         pad_id=data.tokenizer.pad_id,
-        max_epochs=config.trainer.max_epochs,
-        max_steps=config.trainer.max_steps,
-        longest=config.trainer.longest_steps,
-        pad=config.compute.compiles(config.fast_attention),
-        workers=config.trainer.data_workers,
+        pads_to_sizes=config.compute.compiles(config.fast_attention),
     )
     num_ranks = config.trainer.num_ranks
     plan = module.train_plan(num_ranks)
-    if len(data.val_indices):
+    if len(data.split.val):
         module.val_plan(num_ranks)
-    return Steps(module, module.num_steps, plan.steps_per_epoch, num_ranks)
+    per_epoch = plan.steps_per_epoch
+    return Steps(module, module.num_steps, per_epoch, num_ranks, config.trainer.val_every_steps or per_epoch)
 
 
 def _check_count(examples: EncodedExamples, spec: DataSpec) -> None:
@@ -177,10 +182,9 @@ def _check_count(examples: EncodedExamples, spec: DataSpec) -> None:
         )
 
 
-def _check_split(
-    spec: DataSpec, examples: EncodedExamples, train: npt.NDArray[np.int64], val: npt.NDArray[np.int64]
-) -> None:
-    if not examples.num_targets[train].sum():
+def _check_split(spec: DataSpec, split: SplitExamples) -> None:
+    examples, val = split.examples, split.val
+    if not examples.num_targets[split.train].sum():
         raise InputError("no training example has a target token", where=spec.path or spec.hub_id, fix="add records")
     if spec.val_fraction and (not len(val) or not examples.num_targets[val].sum()):
         raise InputError(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from galpaca.app.cluster.ranks import global_rank
 from galpaca.app.config.schema import Config
+from galpaca.app.train.context import RunContext
 from galpaca.errors import InputError, Problems
 from galpaca.formatting import format_bytes
 from galpaca.runs.folder import RunFolder
@@ -45,7 +46,7 @@ def disk_need(folder: RunFolder, config: Config, num_steps: int, num_parameters:
     return DiskNeed(_checkpoint_bytes(config, num_parameters), stay, len(folder.saved_steps()), model)
 
 
-def check_disk_and_memory(folder: RunFolder, config: Config, num_steps: int, num_parameters: int) -> None:
+def check_disk_and_memory(run: RunContext) -> None:
     """Checks disk space and host memory, on rank 0.
 
     Raises:
@@ -54,11 +55,11 @@ def check_disk_and_memory(folder: RunFolder, config: Config, num_steps: int, num
     """
     if global_rank() != 0:
         return
-    need = disk_need(folder, config, num_steps, num_parameters)
+    need = disk_need(run.folder, run.config, run.steps.num_steps, run.start.num_parameters)
     problems = Problems()
-    if lack := disk_shortage(need, shutil.disk_usage(folder.path).free, folder.path):
+    if lack := disk_shortage(need, shutil.disk_usage(run.folder.path).free, run.folder.path):
         problems.extend([lack])
-    _check_memory(problems, config, need.checkpoint_bytes)
+    _check_memory(problems, run.config, need.checkpoint_bytes)
     problems.raise_any()
 
 

@@ -9,20 +9,21 @@ from galpaca.app.cluster.ranks import global_rank
 from galpaca.app.console import show_rows
 from galpaca.app.report import write_report
 from galpaca.app.train.card import result_rows
+from galpaca.app.train.context import RunContext
 from galpaca.runs.content import FinalFigures
 from galpaca.runs.folder import RunFolder
-from galpaca.runs.record import RunRecord
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-def finish(folder: RunFolder, record: RunRecord, console: Console) -> None:
+def finish(run: RunContext) -> None:
     """Writes the report and prints the summary, on rank 0."""
     if global_rank() != 0:
         return
+    folder, console = run.folder, run.console
     places = [("model", str(folder.model)), *_report_row(folder, console)]
-    show_rows(console, "done", [*result_rows(record.content.final or FinalFigures()), *places])
+    show_rows(console, "done", [*result_rows(run.record.content.final or FinalFigures()), *places])
     show_rows(console, "next", next_commands(folder))
 
 

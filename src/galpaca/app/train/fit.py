@@ -4,54 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, cast
 
 from galpaca.app.cluster.ranks import global_rank
 from galpaca.app.config.schema import Config
 from galpaca.app.console import TrainingProgress
-from galpaca.app.train.callbacks import in_order, make_checkpointer, make_metrics, make_policy, val_every_steps
-from galpaca.app.train.data import Steps
+from galpaca.app.train.callbacks import in_order, make_checkpointer, make_metrics, make_policy
+from galpaca.app.train.context import RunContext
 from galpaca.app.train.instantiate import Engine
 from galpaca.app.train.memory_advice import memory_advice
 from galpaca.app.train.samples import Samples
-from galpaca.app.train.start import StartingPoint
 from galpaca.errors import GalpacaError, StoppedBySignal
-from galpaca.runs.folder import RunFolder
 from galpaca.runs.host import process_age_seconds
 from galpaca.runs.metrics import MetricsFile
 from galpaca.runs.record import RunRecord
 from galpaca.runs.shutdown import Shutdown, signal_of
+from galpaca.runs.typed import encode
 
 if TYPE_CHECKING:
     import lightning as L
     from lightning.pytorch.loggers import Logger
-    from rich.console import Console
     from transformers import OPTForCausalLM
 
     from galpaca.training.callbacks.metrics import Sink
     from galpaca.training.checkpoints.store import CheckpointStore
+    from galpaca.training.logger_sink import LoggerSink
     from galpaca.training.strategies import StepStrategy
 
 
 def fit(
-    config: Config,
-    folder: RunFolder,
-    record: RunRecord,
-    steps: Steps,
+    run: RunContext,
     model: OPTForCausalLM,
-    begin: StartingPoint,
     samples: Samples | None,
     engine: Engine,
     loggers: Sequence[Logger],
     shutdown: Shutdown,
-    console: Console,
 ) -> None:
     """Trains from a checkpoint or from scratch, and ends with a checkpoint of the last step.
 
     Args:
         model: on the meta device.
-        begin: where to start.
         loggers: left open for what follows training.
 
     Raises:
@@ -63,45 +56,45 @@ def fit(
     from galpaca.training.module import InstructionTuner
     from galpaca.training.trainer import make_trainer
 
+    config, steps = run.config, run.steps
     with ExitStack() as stack:
-        file: MetricsFile | None = None
-        sinks: list[Sink] = []
         logger_sink = LoggerSink(loggers)
-        if global_rank() == 0:
-            file = stack.enter_context(closing(MetricsFile(folder.metrics)))
-            progress = stack.enter_context(TrainingProgress(console, steps.num_steps, begin.step))
-            sinks = [file, progress, logger_sink]
-            for logger in loggers:
-                logger.log_hyperparams({"config": asdict(config), **record.content})
-        policy = make_policy(config, folder, steps)
+        file, sinks = _open_sinks(run, stack, logger_sink, loggers) if global_rank() == 0 else (None, [])
+        policy = make_policy(run)
         consensus = Consensus(shutdown, config.trainer.read_metrics_every_steps)
-        metrics = make_metrics(config, folder, steps, model.config, sinks, consensus, policy)
-        store = CheckpointStore(begin.weights, begin.shapes)
-        checkpointer = make_checkpointer(
-            config, folder, steps, record.content["recipe"], store, metrics, file, [logger_sink]
-        )
+        metrics = make_metrics(run, model.config, sinks, consensus, policy)
+        store = CheckpointStore(run.start.weights, run.start.shapes)
+        checkpointer = make_checkpointer(run, store, metrics, file, lambda line: logger_sink.write([line]))
         policy.checkpoints = checkpointer
-        callbacks = in_order(config, folder, steps, begin, metrics, checkpointer, samples, loggers)
+        callbacks = in_order(run, metrics, checkpointer, samples, loggers)
         trainer = make_trainer(
             engine.strategy,
             engine.precision,
-            accelerator=config.trainer.accelerator,
-            devices=config.trainer.devices,
-            num_nodes=config.trainer.num_nodes,
-            val_every_steps=val_every_steps(config, steps),
-            callbacks=[*callbacks, _record_startup(record, store, callbacks), *engine.callbacks],
-            loggers=loggers,
-            root=folder.path,
+            replace(config.trainer, val_every_steps=steps.val_every_steps),
+            [*callbacks, _record_startup(run.record, store, callbacks), *engine.callbacks],
+            loggers,
+            run.folder.path,
         )
         tuner = InstructionTuner(model, config.optim, num_steps=steps.num_steps, seed=config.seed, guard=policy.guard)
         engine.strategy.store = store
         with _children_of(trainer, config):
-            trainer.fit(tuner, datamodule=steps.module, ckpt_path=folder.checkpoint(begin.step))
+            trainer.fit(tuner, datamodule=steps.module, ckpt_path=run.folder.checkpoint(run.start.step))
         shutdown.deferred = False
         stop = consensus.agreed_stop or (signal_of(shutdown.urgency) if shutdown.urgency else None)
         if stop and global_rank() == 0:  # others have nothing left to do
-            told = "stopped after the last step, which is saved; rerun the command to release the model"
-            raise StoppedBySignal(told, stop, agreed=True)
+            message = "stopped after the last step, which is saved; rerun the command to release the model"
+            raise StoppedBySignal(message, stop, agreed=True)
+
+
+def _open_sinks(
+    run: RunContext, stack: ExitStack, logger_sink: LoggerSink, loggers: Sequence[Logger]
+) -> tuple[MetricsFile, list[Sink]]:
+    """Rank 0's file of metrics, and all that receives their lines; ``stack`` closes them."""
+    file = stack.enter_context(closing(MetricsFile(run.folder.metrics)))
+    progress = stack.enter_context(TrainingProgress(run.console, run.steps.num_steps, run.start.step))
+    for logger in loggers:
+        logger.log_hyperparams({"config": asdict(run.config), **encode(run.record.content)})
+    return file, [file, progress, logger_sink]
 
 
 def _record_startup(record: RunRecord, store: CheckpointStore, before: Sequence[L.Callback]) -> L.Callback:

@@ -6,19 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from galpaca.app.train.context import RunContext
 from galpaca.app.train.instantiate import Engine
-from galpaca.runs.folder import RunFolder
-from galpaca.runs.record import RunRecord
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
-    from rich.console import Console
 
 
 @contextmanager
-def loggers_of(engine: Engine, folder: RunFolder, record: RunRecord, console: Console) -> Iterator[list[Logger]]:
+def loggers_of(engine: Engine, run: RunContext) -> Iterator[list[Logger]]:
     """Creates the loggers, closes those with ``close``, and prints the ``next_command`` of those that have one."""
-    loggers = engine.make_loggers(folder=folder, run_id=record.id)
+    loggers = engine.make_loggers(folder=run.folder, run_id=run.record.id)
     exit_code = 1
     try:
         yield loggers
@@ -28,4 +26,4 @@ def loggers_of(engine: Engine, folder: RunFolder, record: RunRecord, console: Co
             if close := getattr(logger, "close", None):
                 close(exit_code)
             if command := getattr(logger, "next_command", None):
-                console.print(f"W&B: to upload the run, use {command} with network access")
+                run.console.print(f"W&B: to upload the run, use {command} with network access")

@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from galpaca.app.cluster.ranks import global_rank
-from galpaca.app.config.schema import Config
 from galpaca.app.console import counting
 from galpaca.app.train.card import card_facts, figures_of
+from galpaca.app.train.context import RunContext
 from galpaca.app.train.data import PreparedData
 from galpaca.runs.checkpoints import read_manifest
+from galpaca.runs.content import Machine, ReleaseFacts
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.host import total_memory_bytes
-from galpaca.runs.record import RunRecord, processor_name
+from galpaca.runs.provenance import processor_name
+from galpaca.runs.recipe import TOKENIZER
+from galpaca.runs.record import RunRecord
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,44 +50,44 @@ class ReleaseSettings:
     shard_bytes: int | None = None
 
 
-def keep_for_release(
-    folder: RunFolder, record: RunRecord, config: Config, data: PreparedData, model_config: OPTConfig
-) -> None:
+def keep_for_release(run: RunContext, data: PreparedData, model_config: OPTConfig) -> None:
     """Saves in the run folder, at each start, everything that a release needs besides a checkpoint."""
     if global_rank() != 0:
         return
     from galpaca.release.base import Base, save_base
 
-    save_base(Base(model_config, data.tokenizer, data.template), folder.base)
-    record.content["starts"][-1]["machine"] = {
-        "device": _device(config.trainer.accelerator),
-        "processes": config.trainer.num_ranks,
-        "nodes": config.trainer.num_nodes,
-        "memory_bytes": _memory_bytes(config.trainer.accelerator),
-    }
-    record.update(
-        release={
-            "dtype": config.release.dtype,
-            "max_new_tokens": config.release.max_new_tokens,
-            "base_model": _public_name(config.model.path),
-            "model_license": config.model.license,
-            "dataset": config.data.hub_id if config.data.path is None else _public_name(config.data.path),
-            "data_license": config.data.license,
-            "terms": config.data.terms,
-        }
+    config = run.config
+    save_base(Base(model_config, data.tokenizer, data.template), run.folder.base)
+    machine = Machine(
+        device=_device(config.trainer.accelerator),
+        processes=config.trainer.num_ranks,
+        nodes=config.trainer.num_nodes,
+        memory_bytes=_memory_bytes(config.trainer.accelerator),
     )
+    dataset = config.data.hub_id if config.data.path is None else _public_name(config.data.path)
+    run.record.set(
+        release=ReleaseFacts(
+            dtype=config.release.dtype,
+            max_new_tokens=config.release.max_new_tokens,
+            base_model=_public_name(config.model.path),
+            model_license=config.model.license,
+            dataset=dataset or "",
+            data_license=config.data.license,
+            terms=config.data.terms,
+        )
+    )
+    run.record.update_start(machine=machine)
 
 
-def release(folder: RunFolder, record: RunRecord, console: Console) -> None:
+def release(run: RunContext) -> None:
     """Writes the final metrics and the model folder, on rank 0."""
     if global_rank() != 0:
         return
-    final = figures_of(folder)
-    record.update(final=final)
-    asked = record.content["release"]
-    wanted = ReleaseSettings(folder.model, str(folder.model), asked["dtype"], asked["max_new_tokens"])
+    folder, record, spec = run.folder, run.record, run.config.release
+    record.update(final=figures_of(folder))
+    settings = ReleaseSettings(folder.model, str(folder.model), spec.dtype, spec.max_new_tokens)
     began = time.perf_counter()
-    release_checkpoint(folder, record, folder.checkpoint(folder.last_saved_step()), wanted, console)
+    release_checkpoint(folder, record, folder.checkpoint(folder.last_saved_step()), settings, run.console)
     record.add_seconds(release=time.perf_counter() - began)
 
 
@@ -106,7 +109,7 @@ def release_checkpoint(
 
     manifest = read_manifest(checkpoint)
     source = CheckpointTensors(checkpoint, manifest, WEIGHT)
-    base = load_base(folder.base, manifest.recipe["tokenizer.fingerprint"])
+    base = load_base(folder.base, manifest.recipe.settings[TOKENIZER])
     _check_shapes(folder, base, source.shapes)
     facts = card_facts(folder, record, manifest, base, wanted.model_path)
     with _progress(console, facts.num_parameters) as progress:

@@ -8,6 +8,7 @@ from galpaca.app.cluster.ranks import global_rank
 from galpaca.app.config.schema import Config
 from galpaca.app.console import make_console, show_rows
 from galpaca.app.prepared.weights import local_model
+from galpaca.app.train.context import RunContext
 from galpaca.app.train.data import find_data, plan_steps, prepare_data
 from galpaca.app.train.disk_space import check_disk_and_memory
 from galpaca.app.train.finish import finish
@@ -26,7 +27,7 @@ from galpaca.app.train.start import (
     write_start,
 )
 from galpaca.model.compute import prepare_layers
-from galpaca.model.opt import build_model, check_model, parameter_shapes, read_config
+from galpaca.model.opt import build_model, check_model, read_config
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.shutdown import Shutdown
 
@@ -60,21 +61,21 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
         model_config = read_config(local.spec, data.tokenizer)
         samples = load_samples(config, data, model_config.max_position_embeddings)
         record, changes = open_record(folder, config, data)
-        show_rows(console, "data", data.examples.receipt.rows())
+        show_rows(console, "data", data.split.examples.receipt.rows())
         if finished(folder, steps.num_steps):
             console.print(f"\n[green]{folder.path} is complete[/green]; its model is {folder.model}")
             return folder
         model = build_model(model_config)
-        begin = choose_starting_point(folder, record, config, local, model_config, parameter_shapes(model), console)
-        check_disk_and_memory(folder, config, steps.num_steps, begin.num_parameters)
-        setup = describe(config, folder, steps, begin)
-        write_start(folder, record, resolved_yaml, local, data, steps, begin, changes, dict(setup))
-        keep_for_release(folder, record, config, data, model_config)
-        show_rows(console, "run", setup)
+        start = choose_starting_point(folder, record, config, local, model, console)
+        run = RunContext(config, folder, record, steps, start, console)
+        check_disk_and_memory(run)
+        write_start(run, resolved_yaml, local, changes)
+        keep_for_release(run, data, model_config)
+        show_rows(console, "run", describe(run))
         with record_outcome(record):
             prepare_layers(model, config.compute, fast_attention=config.fast_attention)
-            with loggers_of(engine, folder, record, console) as loggers:
-                fit(config, folder, record, steps, model, begin, samples, engine, loggers, shutdown, console)
-                release(folder, record, console)
-        finish(folder, record, console)
+            with loggers_of(engine, run) as loggers:
+                fit(run, model, samples, engine, loggers, shutdown)
+                release(run)
+        finish(run)
     return folder

@@ -14,10 +14,13 @@ from galpaca.data.sources import FileSource
 from galpaca.data.tokenizer import Tokenizer
 from galpaca.errors import Problems
 from galpaca.runs.folder import RunFolder
+from galpaca.runs.lines import SampleLine
 from galpaca.runs.metrics import append_lines
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
+
+    from galpaca.training.callbacks.samples import EncodedQuestions
 
 
 @dataclass(frozen=True)
@@ -26,26 +29,24 @@ class Samples:
 
     Attributes:
         questions: the questions as in the file.
-        prompts: token ids of their prompts.
+        encoded: the same as token ids.
         tokenizer: the model's tokenizer.
-        max_positions: the model's context length.
     """
 
     questions: Sequence[Question]
-    prompts: Sequence[Sequence[int]]
+    encoded: EncodedQuestions
     tokenizer: Tokenizer
-    max_positions: int
 
     def write(self, folder: RunFolder, loggers: Sequence[Logger], step: int, answers: Sequence[Sequence[int]]) -> None:
         """Saves all answers of a step, and passes them to loggers with ``log_samples``."""
         rows = [
-            {
-                "step": step,
-                "category": str(question.row.get("category", "")),
-                "instruction": question.instruction,
-                "input": question.input,
-                "answer": self.tokenizer.decode(ids).strip(),
-            }
+            SampleLine(
+                step=step,
+                category=str(question.row.get("category", "")),
+                instruction=question.instruction,
+                input=question.input,
+                answer=self.tokenizer.decode(ids).strip(),
+            )
             for question, ids in zip(self.questions, answers, strict=True)
         ]
         append_lines(folder.samples, rows)
@@ -74,4 +75,6 @@ def load_samples(config: Config, data: PreparedData, max_positions: int) -> Samp
                 fix="shorten it, or samples.prompts=null for no samples",
             )
     problems.raise_any()
-    return Samples(questions, prompts, data.tokenizer, max_positions)
+    from galpaca.training.callbacks.samples import EncodedQuestions  # heavy: after the checks
+
+    return Samples(questions, EncodedQuestions(prompts, data.tokenizer.eos_id, max_positions), data.tokenizer)

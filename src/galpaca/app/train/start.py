@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from galpaca.app.cluster.ranks import global_rank
 from galpaca.app.config.schema import Config
 from galpaca.app.prepared.weights import LocalModel
-from galpaca.app.train.data import PreparedData, Steps
+from galpaca.app.train.context import RunContext, StartingPoint
+from galpaca.app.train.data import PreparedData
 from galpaca.data.histograms import histograms
 from galpaca.data.plan import summarize
 from galpaca.errors import Problems, StoppedBySignal
 from galpaca.files.atomic import replace_file
 from galpaca.files.checksums import FileFacts, file_facts
-from galpaca.model.opt import open_weights
+from galpaca.model.opt import open_weights, parameter_shapes
 from galpaca.runs.checkpoints import Manifest, damage, point_to, read_manifest, set_aside
+from galpaca.runs.content import ExampleCounts, Histograms, Outcome, PlanFigures, Start
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.lock import locked
 from galpaca.runs.metrics import cut_metrics
-from galpaca.runs.record import RunRecord, command_line, git_state, recipe_differences, versions
+from galpaca.runs.provenance import command_line, git_state, utc_now, versions
+from galpaca.runs.recipe import make_recipe
+from galpaca.runs.record import RunRecord
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from transformers import OPTConfig
-
-    from galpaca.model.tensors import Shapes, TensorSource
+    from transformers import OPTForCausalLM
 
 
 @contextmanager
@@ -65,50 +65,26 @@ def open_record(folder: RunFolder, config: Config, data: PreparedData) -> tuple[
         InputError: the run was started with a different recipe or different data, and the change is not accepted.
     """
     record = RunRecord(folder.record)
-    recipe = config.recipe() | {
-        "data.fingerprint": data.fingerprint,
-        "tokenizer.fingerprint": data.tokenizer.fingerprint,
-    }
-    changes = record.check_recipe(recipe, accept_changes=config.run.accept_changes)
-    if changes:
-        record.content["former_recipes"] = [*record.content.get("former_recipes", []), record.content["recipe"]]
-    record.content["recipe"] = json.loads(json.dumps(recipe))  # as checkpoints keep it
-    return record, changes
+    recipe = make_recipe(
+        asdict(config),
+        data=data.fingerprint,
+        tokenizer=data.tokenizer.fingerprint,
+        former_data=data.former_fingerprint,
+    )
+    return record, record.take_recipe(recipe, accept_changes=config.run.accept_changes)
 
 
 def finished(folder: RunFolder, num_steps: int) -> bool:
     return folder.model.is_dir() and folder.last_saved_step() == num_steps
 
 
-@dataclass(frozen=True)
-class StartingPoint:
-    """What a run starts from.
-
-    Attributes:
-        step: step of the checkpoint; 0 for the initial weights.
-        weights: the initial weights, if there is no checkpoint.
-        shapes: shapes of the model's parameters.
-    """
-
-    step: int
-    weights: TensorSource | None
-    shapes: Shapes
-
-    @property
-    def num_parameters(self) -> int:
-        return sum(math.prod(shape) for shape in self.shapes.values())
-
-
 def choose_starting_point(
-    folder: RunFolder,
-    record: RunRecord,
-    config: Config,
-    local: LocalModel,
-    model_config: OPTConfig,
-    shapes: Shapes,
-    console: Console,
+    folder: RunFolder, record: RunRecord, config: Config, local: LocalModel, model: OPTForCausalLM, console: Console
 ) -> StartingPoint:
     """The newest intact checkpoint, or the initial weights.
+
+    Args:
+        model: on the meta device; tells the shapes of its parameters.
 
     Raises:
         InputError: all checkpoints are damaged, or the newest one belongs to another run; or the weights are damaged
@@ -117,7 +93,8 @@ def choose_starting_point(
     step = _newest_whole(folder, record, config, console) if global_rank() == 0 else folder.last_saved_step()
     if not step and global_rank() == 0:
         local.verify()
-    weights = None if step else open_weights(local.spec, model_config, shapes, config.seed)
+    shapes = parameter_shapes(model)
+    weights = None if step else open_weights(local.spec, model.config, shapes, config.seed)
     return StartingPoint(step, weights, shapes)
 
 
@@ -149,12 +126,11 @@ def _newest_whole(folder: RunFolder, record: RunRecord, config: Config, console:
 
 def _check_belongs(folder: RunFolder, manifest: Manifest, record: RunRecord) -> None:
     problems = Problems()
-    ours = [record.content["recipe"], *record.content.get("former_recipes", [])]
-    if manifest.recipe not in ours:
+    if not record.had_recipe(manifest.recipe):
         problems.add(
             "the checkpoint was saved with a different recipe or different data",
             where=folder.checkpoint(manifest.step),
-            why="; ".join(recipe_differences(manifest.recipe, ours[0])),
+            why="; ".join(record.recipe.changes_since(manifest.recipe)),
             fix="move it away to resume from the previous one, or accept it with run.accept_changes=true",
         )
     if _metrics_facts(folder, manifest) != manifest.metrics:
@@ -172,44 +148,43 @@ def _metrics_facts(folder: RunFolder, manifest: Manifest) -> FileFacts | None:
     return file_facts(folder.metrics, manifest.metrics.bytes) if folder.metrics.is_file() else None
 
 
-def write_start(
-    folder: RunFolder,
-    record: RunRecord,
-    resolved_yaml: str,
-    local: LocalModel,
-    data: PreparedData,
-    steps: Steps,
-    begin: StartingPoint,
-    changes: Sequence[str],
-    setup: Mapping[str, str],
-) -> None:
+def write_start(run: RunContext, resolved_yaml: str, local: LocalModel, changes: Sequence[str]) -> None:
     """Writes the record and configuration before the first step.
 
     Args:
-        setup: how this start computes, as the terminal shows it: a fallback must not be on the terminal alone.
+        resolved_yaml: the configuration as text.
         changes: recipe changes that the user accepted.
     """
     if global_rank() != 0:
         return
+    folder, record, steps = run.folder, run.record, run.steps
     for lines in (folder.metrics, folder.non_finite, folder.samples):
-        cut_metrics(lines, begin.step)
+        cut_metrics(lines, run.start.step)
     replace_file(folder.config, resolved_yaml)
-    if not begin.step:
-        record.content["weights"] = local.facts()
+    if not run.start.step:
+        record.set(weights=local.facts())
+    data = steps.module.data
+    lengths, num_targets = data.examples.lengths[data.train], data.examples.num_targets[data.train]
     record.update(
         receipt=data.examples.receipt.to_dict(),
-        examples={"train": len(data.train_indices), "validation": len(data.val_indices)},
-        plan=summarize(steps.module.train_plan(steps.num_ranks), steps.num_steps),
-        **_whole_plan(steps),
-        parameters=begin.num_parameters,
-        histograms=histograms(data.examples.lengths[data.train_indices], data.examples.num_targets[data.train_indices]),
+        examples=ExampleCounts(train=len(data.train), validation=len(data.val)),
+        plan=PlanFigures(**summarize(steps.module.train_plan(steps.num_ranks), steps.num_steps)),
+        whole_plan=_whole_plan(run),
+        parameters=run.start.num_parameters,
+        histograms=Histograms(**histograms(lengths, num_targets)),
     )
-    git = git_state(Path(__file__).parent)
-    accepted = {"accepted_changes": list(changes)} if changes else {}
-    job = {"slurm_job": os.environ["SLURM_JOB_ID"]} if "SLURM_JOB_ID" in os.environ else {}
-    place = {"host": socket.gethostname(), **job}
     record.add_start(
-        command=command_line(), step=begin.step, versions=versions(), git=git, setup=dict(setup), **place, **accepted
+        Start(
+            time=utc_now(),
+            command=command_line(),
+            step=run.start.step,
+            versions=versions(),
+            git=git_state(Path(__file__).parent),
+            setup=dict(describe(run)),  # a fallback must not be on the terminal alone
+            host=socket.gethostname(),
+            slurm_job=os.environ.get("SLURM_JOB_ID"),
+            accepted_changes=tuple(changes),
+        )
     )
 
 
@@ -227,30 +202,31 @@ def record_outcome(record: RunRecord) -> Iterator[None]:
     _note_end(record, "complete", "")
 
 
-def _note_end(record: RunRecord, how: str, why: str) -> None:
+def _note_end(record: RunRecord, how: Outcome, why: str) -> None:
     if global_rank() == 0:
         with suppress(OSError):  # a full disk, of which the run itself has told
             record.end_start(how, why)
 
 
-def _whole_plan(steps: Steps) -> dict[str, Any]:
+def _whole_plan(run: RunContext) -> PlanFigures | None:
     """The plan of the whole run that is being rehearsed, if any."""
-    if steps.module.longest is None:
-        return {}
-    module = steps.module
-    return {"whole_plan": summarize(module.whole_plan(steps.num_ranks), module.num_whole_steps)}
+    if run.config.trainer.longest_steps is None:
+        return None
+    module = run.steps.module
+    return PlanFigures(**summarize(module.whole_plan(run.steps.num_ranks), module.num_whole_steps))
 
 
-def describe(config: Config, folder: RunFolder, steps: Steps, begin: StartingPoint) -> list[tuple[str, str]]:
+def describe(run: RunContext) -> list[tuple[str, str]]:
     """Label and value of each line that describes the run, for the terminal."""
+    config, steps, start = run.config, run.steps, run.start
     machine = f"{config.trainer.num_ranks} x {config.trainer.accelerator}"
     strategy = str(config.strategy["_target_"]).rsplit(".", 1)[-1]
     weights = config.model.path or "random weights"
     return [
-        ("folder", str(folder.path)),
-        ("model", f"{begin.num_parameters:,} parameters, {weights}"),
+        ("folder", str(run.folder.path)),
+        ("model", f"{start.num_parameters:,} parameters, {weights}"),
         ("steps", f"{steps.num_steps:,}, {config.batch.examples:,} examples each, {steps.per_epoch:,} per epoch"),
-        *([("resuming", f"after step {begin.step:,}")] if begin.step else []),
+        *([("resuming", f"after step {start.step:,}")] if start.step else []),
         ("machine", f"{machine}, {strategy}, {config.precision.name}"),
         ("dropout", f"{config.model.dropout}, attention {config.model.attention_dropout}"),
         ("attention", "all examples in one kernel" if config.fast_attention else "one example at a time"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import lightning as L
@@ -13,6 +14,22 @@ from galpaca.data.collate import StepBatch, collate_prompts
 from galpaca.model.loss import target_logits
 from galpaca.training.callbacks.metrics import StepMetrics
 from galpaca.training.module import InstructionTuner
+from galpaca.training.specs import SamplesSpec
+
+
+@dataclass(frozen=True)
+class EncodedQuestions:
+    """Questions as the model is to see them.
+
+    Attributes:
+        prompts: token ids of each prompt.
+        end_id: token that ends an answer.
+        max_positions: context length of the model.
+    """
+
+    prompts: Sequence[Sequence[int]]
+    end_id: int
+    max_positions: int
 
 
 class SampleAnswers(L.Callback):
@@ -22,34 +39,26 @@ class SampleAnswers(L.Callback):
     packed form in which the model is trained, under any strategy.
 
     Args:
-        prompts: ids of each question as the model is to see it.
-        end_id: token that ends an answer.
-        max_new_tokens: most tokens of an answer.
-        max_positions: context length of the model.
-        every_steps: steps between samples; also before the first step and after the last.
+        questions: what is asked.
+        spec: when, and how long an answer may be; ``every_steps`` is set.
         num_steps: steps of the whole run.
         known: steps whose answers are on disk already.
         metrics: step metrics, whose clock excludes the time this takes.
-        tell: receives the step and each question's answer, on rank 0.
+        write: receives the step and each question's answer, on rank 0.
     """
 
     def __init__(
         self,
-        prompts: Sequence[Sequence[int]],
+        questions: EncodedQuestions,
+        spec: SamplesSpec,
         *,
-        end_id: int,
-        max_new_tokens: int,
-        max_positions: int,
-        every_steps: int,
         num_steps: int,
         known: Collection[int],
         metrics: StepMetrics,
-        tell: Callable[[int, list[list[int]]], None],
+        write: Callable[[int, list[list[int]]], None],
     ) -> None:
-        self.prompts, self.end_id = prompts, end_id
-        self.max_new_tokens, self.max_positions = max_new_tokens, max_positions
-        self.every_steps, self.num_steps, self.known = every_steps, num_steps, known
-        self.metrics, self.tell = metrics, tell
+        self.questions, self.spec, self.num_steps, self.known = questions, spec, num_steps, known
+        self.metrics, self.write = metrics, write
         self.seconds = 0.0  # that the last time took
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -65,7 +74,8 @@ class SampleAnswers(L.Callback):
             self._answer(trainer, batch.index + 1)
 
     def _is_due(self, step: int) -> bool:
-        return step % self.every_steps == 0 or step == self.num_steps
+        assert self.spec.every_steps is not None
+        return step % self.spec.every_steps == 0 or step == self.num_steps
 
     def _answer(self, trainer: L.Trainer, step: int) -> None:
         self.metrics.flush(trainer)
@@ -77,23 +87,24 @@ class SampleAnswers(L.Callback):
         finally:
             tuner.train()
         if trainer.is_global_zero:
-            self.tell(step, answers)
+            self.write(step, answers)
         self.seconds = time.perf_counter() - began
         self.metrics.restart_clock(trainer)
 
     @torch.no_grad()
     def _continued(self, tuner: InstructionTuner) -> list[list[int]]:
-        answers: list[list[int]] = [[] for _ in self.prompts]
-        open_ = list(range(len(self.prompts)))
-        for _ in range(self.max_new_tokens):
-            open_ = [n for n in open_ if len(self.prompts[n]) + len(answers[n]) < self.max_positions]
+        prompts, most = self.questions.prompts, self.questions.max_positions
+        answers: list[list[int]] = [[] for _ in prompts]
+        open_ = list(range(len(prompts)))
+        for _ in range(self.spec.max_new_tokens):
+            open_ = [n for n in open_ if len(prompts[n]) + len(answers[n]) < most]
             if not open_:
                 break
-            texts = collate_prompts([[*self.prompts[n], *answers[n]] for n in open_]).to(tuner.device)
+            texts = collate_prompts([[*prompts[n], *answers[n]] for n in open_]).to(tuner.device)
             with torch.compiler.set_stance("force_eager"):
                 logits = tuner.strategy.run_micro_batch(texts, target_logits)
             # Ranks may round differently, and would go on with different questions.
             for n, chosen in zip(open_, tuner.strategy.from_rank_0(logits.argmax(dim=-1)).tolist(), strict=True):
                 answers[n].append(chosen)
-            open_ = [n for n in open_ if answers[n][-1] != self.end_id]
+            open_ = [n for n in open_ if answers[n][-1] != self.questions.end_id]
         return answers

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,33 +16,32 @@ import lightning as L
 from galpaca.data.collate import StepBatch
 from galpaca.errors import GalpacaError, StoppedBySignal
 from galpaca.files.checksums import FileFacts
-from galpaca.model.tensors import Shapes
 from galpaca.runs.checkpoints import Manifest, Retention, SaveSeconds, commit, partial_of, retire
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.lines import CheckpointLine
 from galpaca.runs.metrics import MetricsFile, validation_losses
+from galpaca.runs.recipe import Recipe
 from galpaca.training.callbacks.metrics import StepMetrics
 from galpaca.training.checkpoints.store import CheckpointStore
-from galpaca.training.consensus import Consensus
+from galpaca.training.specs import CheckpointSpec
 from galpaca.training.strategies import StepStrategy
 
 
 @dataclass(frozen=True)
-class Cadence:
-    """After which steps to take a checkpoint, besides the last step and a stop.
+class SavedRun:
+    """The run whose checkpoints are taken.
 
     Attributes:
-        every_steps: steps between checkpoints.
-        every_minutes: also when the last checkpoint is this old.
-        every_epoch_steps: steps of an epoch, if checkpoints are also taken at the end of each.
+        folder: run folder.
+        recipe: recipe of the run, for the manifests.
+        num_steps: steps of the whole run.
+        steps_per_epoch: steps of an epoch.
     """
 
-    every_steps: int | None
-    every_minutes: float | None = None
-    every_epoch_steps: int | None = None
-
-    def due(self, step: int) -> bool:
-        return any(every is not None and step % every == 0 for every in (self.every_steps, self.every_epoch_steps))
+    folder: RunFolder
+    recipe: Recipe
+    num_steps: int
+    steps_per_epoch: int
 
 
 class Checkpointer(L.Callback):
@@ -51,47 +50,33 @@ class Checkpointer(L.Callback):
     Ranks tell each other along with the figures of their steps, which costs no collective of its own.
 
     Args:
-        folder: run folder.
+        run: the run.
+        spec: when to take checkpoints, and which of them to keep.
         store: this rank's side of the writing.
-        consensus: of the ranks: whether they stop, and whether all have written.
-        metrics: whose lines must be on disk before a checkpoint counts.
+        metrics: whose lines must be on disk before a checkpoint counts; along with them ranks agree.
         file: file of those lines; None on ranks other than 0.
-        num_steps: steps of the whole run.
-        cadence: when to take checkpoints.
-        retention: which checkpoints to keep.
-        asynchronous: continue training while a checkpoint is written.
-        recipe: recipe of the run, for the manifest.
-        shapes: shapes of the model's parameters, for the manifest.
-        tell: receives the line of each committed checkpoint, on rank 0.
+        announce: receives the line of each committed checkpoint, on rank 0.
     """
 
     def __init__(
         self,
-        folder: RunFolder,
+        run: SavedRun,
+        spec: CheckpointSpec,
         store: CheckpointStore,
-        consensus: Consensus,
         metrics: StepMetrics,
         file: MetricsFile | None,
-        *,
-        num_steps: int,
-        cadence: Cadence,
-        retention: Retention,
-        asynchronous: bool,
-        recipe: Mapping[str, Any],
-        shapes: Shapes,
-        tell: Callable[[CheckpointLine], None] = lambda line: None,
+        announce: Callable[[CheckpointLine], None] = lambda line: None,
     ) -> None:
-        self.folder, self.store, self.consensus, self.metrics, self.file = folder, store, consensus, metrics, file
-        self.num_steps, self.cadence, self.retention, self.asynchronous = num_steps, cadence, retention, asynchronous
-        self.recipe, self.shapes, self.tell = recipe, shapes, tell
+        self.run, self.spec, self.store, self.metrics, self.file = run, spec, store, metrics, file
+        self.folder, self.consensus, self.announce = run.folder, metrics.consensus, announce
         self._uncommitted: Manifest | None = None
         self._committed: list[CheckpointLine] = []
         self._taken_at = time.monotonic()
         self._saved_step = 0
         # Each rank's word: the step it has written last, whether writing failed, and whether time is up.
-        self._written = consensus.ask(lambda: self.store.written_step)
-        self._failed = consensus.ask(lambda: self.store.background.error is not None)
-        self._minutes_up = consensus.ask(self._is_time_up)
+        self._written = self.consensus.ask(lambda: self.store.written_step)
+        self._failed = self.consensus.ask(lambda: self.store.background.error is not None)
+        self._minutes_up = self.consensus.ask(self._is_time_up)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._saved_step = trainer.global_step
@@ -100,10 +85,10 @@ class Checkpointer(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: StepBatch, batch_idx: int
     ) -> None:
         step = batch.index + 1
-        last, stop = step == self.num_steps, self.consensus.agreed_stop
+        last, stop = step == self.run.num_steps, self.consensus.agreed_stop
         self._settle(trainer)
-        if self.cadence.due(step) or any(self._minutes_up.ranks[:1]) or last or stop:
-            self.save(trainer, step, wait=last or bool(stop) or not self.asynchronous)
+        if self.spec.is_due(step, self.run.steps_per_epoch) or any(self._minutes_up.ranks[:1]) or last or stop:
+            self.save(trainer, step, wait=last or bool(stop) or not self.spec.asynchronous)
         if stop and not last:
             raise StoppedBySignal(f"stopped after step {step}, which is saved", stop, agreed=True)
         if last:
@@ -142,8 +127,8 @@ class Checkpointer(L.Callback):
         self._uncommitted = Manifest(
             step=step,
             num_ranks=trainer.world_size,
-            parameters=self.shapes,
-            recipe=self.recipe,
+            parameters=self.store.shapes,
+            recipe=self.run.recipe,
             metrics=self.file.facts() if self.file is not None else FileFacts(0, ""),
             files={},
             time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -182,7 +167,7 @@ class Checkpointer(L.Callback):
         if any(self._failed.ranks):
             self._give_up(trainer)
         while self._committed:
-            self.tell(self._committed.pop(0))
+            self.announce(self._committed.pop(0))
         manifest = self._uncommitted
         if manifest is not None and self._written.ranks and min(self._written.ranks) >= manifest.step:
             self._uncommitted = None
@@ -195,7 +180,7 @@ class Checkpointer(L.Callback):
             self.file.sync()
         seconds = replace(manifest.seconds, write=round(self.store.write_seconds, 4))
         complete = commit(checkpoint, manifest, seconds)
-        retire(self.folder, self.retention, validation_losses(self.folder.metrics))
+        retire(self.folder, self._retention(), validation_losses(self.folder.metrics))
         line = CheckpointLine(
             step=manifest.step,
             checkpoint_bytes=complete.num_bytes,
@@ -222,8 +207,11 @@ class Checkpointer(L.Callback):
             else f"{mend} and start again, or set run.root=FOLDER on another disk",
         )
 
+    def _retention(self) -> Retention:
+        return Retention(self.spec.keep_last, self.spec.keep_every, self.spec.keep_best)
+
     def _is_time_up(self) -> bool:
-        minutes = self.cadence.every_minutes
+        minutes = self.spec.every_minutes
         return minutes is not None and time.monotonic() - self._taken_at >= 60 * minutes
 
     def _partial(self, step: int) -> Path:

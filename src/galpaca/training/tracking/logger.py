@@ -11,6 +11,8 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
+from galpaca.runs.history import read_samples
+from galpaca.runs.lines import SampleLine
 from galpaca.runs.metrics import read_metrics
 from galpaca.training.tracking import service
 from galpaca.training.tracking.rows import row
@@ -41,7 +43,7 @@ class WandbLogger(Logger):
         self._run, self._records = run, records
         self._earlier = list(read_metrics(metrics))
         self._tables = SampleTables()
-        self._earlier_tables = self._tables.tables(read_metrics(samples))
+        self._earlier_tables = self._tables.tables(read_samples(samples))
         self._session: Session | None = None
         self._failed = self._closed = False
         service.library()  # here, since two threads that import the same modules may wait for each other
@@ -73,7 +75,7 @@ class WandbLogger(Logger):
         values = dict(vars(params)) if isinstance(params, Namespace) else dict(params)
         self._try("the configuration", lambda session: session.wandb.config.update(values, allow_val_change=True))
 
-    def log_samples(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    def log_samples(self, step: int, rows: Sequence[SampleLine]) -> None:
         """Logs a table of sample answers, unless W&B has one of this step or a later one.
 
         Args:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
-from typing import Any
+
+from galpaca.runs.lines import SampleLine
 
 COLUMNS = ("prompt", "category", "answer", "earlier answers")
 
@@ -15,20 +16,20 @@ class SampleTables:
     def __init__(self) -> None:
         self._earlier: dict[str, list[str]] = {}
 
-    def table(self, step: int, rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    def table(self, step: int, rows: Sequence[SampleLine]) -> list[list[str]]:
         """Rows of ``COLUMNS``.
 
         Args:
-            rows: rows with ``instruction``, ``answer``, and optionally ``input`` and ``category``.
+            rows: lines of ``samples.jsonl``.
         """
         made = []
         for row in rows:
-            prompt = "\n\n".join(filter(None, (row["instruction"], row.get("input"))))
+            prompt = "\n\n".join(filter(None, (row.instruction, row.input)))
             earlier = self._earlier.setdefault(prompt, [])
-            made.append([prompt, str(row.get("category") or ""), row["answer"], "\n\n".join(earlier)])
-            earlier.append(f"step {step}: {row['answer']}")
+            made.append([prompt, row.category, row.answer, "\n\n".join(earlier)])
+            earlier.append(f"step {step}: {row.answer}")
         return made
 
-    def tables(self, lines: Iterable[Mapping[str, Any]]) -> list[tuple[int, list[list[str]]]]:
+    def tables(self, lines: Iterable[SampleLine]) -> list[tuple[int, list[list[str]]]]:
         """Step and table of all answers of ``samples.jsonl``."""
-        return [(step, self.table(step, list(rows))) for step, rows in groupby(lines, lambda line: int(line["step"]))]
+        return [(step, self.table(step, list(rows))) for step, rows in groupby(lines, lambda line: line.step)]

@@ -12,16 +12,17 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from galpaca.errors import GalpacaError
+from galpaca.runs.lines import MetricsLine
 from galpaca.training.tracking import service
 from galpaca.training.tracking.rows import LINE, Sent, named, row
 from galpaca.training.tracking.segments import Segment, find_segments, note_uploaded
 
-Lines = Sequence[Mapping[str, Any]]
+Lines = Sequence[MetricsLine]
 
 # A log of a day is a few megabytes; a server that has not answered by then hangs.
 _LEAST_SECONDS = 120.0
@@ -57,9 +58,9 @@ def upload(run: service.Run, segments: Sequence[Segment], lines: Lines) -> None:
     note_uploaded(run.folder, up_to)
 
 
-def number_of(line: Mapping[str, Any]) -> int:
+def number_of(line: MetricsLine) -> int:
     """Of a line of ``metrics.jsonl``."""
-    return int(row(named(line), line["step"]).get(LINE, -1))
+    return int(row(named(line), line.step).get(LINE, -1))
 
 
 def _was_tried(segment: Segment) -> bool:

@@ -7,7 +7,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
 from galpaca.app.cluster.launch import check_launch
 from galpaca.app.cluster.ranks import num_launched
-from galpaca.app.config.specs import TrainerSpec
+from galpaca.training.specs import TrainerSpec
 from galpaca.errors import InputError
 from galpaca.training.cluster import cluster_environment
 

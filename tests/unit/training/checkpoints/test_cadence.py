@@ -3,13 +3,13 @@
 import threading
 
 from galpaca.training.checkpoints.background import Background
-from galpaca.training.checkpoints.callback import Cadence
+from galpaca.training.specs import CheckpointSpec
 
 
 def test_steps_and_epochs() -> None:
-    due = [step for step in range(1, 13) if Cadence(5, every_epoch_steps=4).due(step)]
+    due = [step for step in range(1, 13) if CheckpointSpec(every_steps=5, every_epoch=True).is_due(step, 4)]
     assert due == [4, 5, 8, 10, 12]
-    assert not any(Cadence(None).due(step) for step in range(1, 13))
+    assert not any(CheckpointSpec(every_steps=None).is_due(step, 4) for step in range(1, 13))
 
 
 def test_one_piece_of_work_after_the_other() -> None:
