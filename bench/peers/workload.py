@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bench.results import REPOSITORY
-from galpaca.data.encoding import EncodedExamples, encode, encode_records
+from galpaca.data.encoding import EncodedExamples, EncodingPolicy, encode, encode_records
 from galpaca.data.plan import StepPlan
 from galpaca.data.prompts import load_template
 from galpaca.data.records import Record, RecordSet, load_records
@@ -103,7 +103,7 @@ def make_workload(
         RecordSet(str(data), records, [None] * len(records), {}),
         tokenizer,
         load_template(TEMPLATE),
-        max_length=LONGEST_EXAMPLE_TOKENS,
+        EncodingPolicy(LONGEST_EXAMPLE_TOKENS),
     )
     _write_json(folder / "records.json", [record._asdict() for record in records])
     _write_json(folder / "examples.json", in_plan_order(examples, step_examples, num_steps))

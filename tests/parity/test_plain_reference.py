@@ -11,7 +11,7 @@ from plain_reference import reference
 from test_reference_encoding import as_reference
 from transformers import AutoTokenizer
 
-from galpaca.data.encoding import encode
+from galpaca.data.encoding import EncodingPolicy, encode
 from galpaca.data.prompts import load_template
 from galpaca.data.records import load_records
 from galpaca.data.sources import FileSource
@@ -36,7 +36,9 @@ def test_the_reference_is_what_it_was() -> None:
 @pytest.mark.parametrize("max_length", [64, 256])
 def test_encodings_of_the_demo_equal_the_reference(max_length: int) -> None:
     records = load_records(FileSource(DEMO / "records.json"))
-    examples = encode(records, load_tokenizer(str(DEMO / "tokenizer")), load_template("alpaca"), max_length=max_length)
+    examples = encode(
+        records, load_tokenizer(str(DEMO / "tokenizer")), load_template("alpaca"), EncodingPolicy(max_length)
+    )
     found = [as_reference(i, examples.ids(i).tolist(), int(examples.num_ignored[i])) for i in range(len(examples))]
     assert found == lines(DEMO / "records.json", DEMO / "tokenizer", max_length)
     assert len(found) == 840

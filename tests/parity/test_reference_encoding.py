@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from galpaca.data.encoding import EncodedExamples, encode
+from galpaca.data.encoding import EncodedExamples, EncodingPolicy, encode
 from galpaca.data.prompts import load_template
 from galpaca.data.records import load_records
 from galpaca.data.sources import FileSource
@@ -30,7 +30,7 @@ def reference(shared_data: Path) -> list[dict[str, Any]]:
 def examples(shared_data: Path) -> EncodedExamples:
     records = load_records(FileSource(shared_data / "alpaca_999.json"))
     tokenizer = load_tokenizer(str(shared_data / "galactica_tokenizer"))
-    return encode(records, tokenizer, load_template("alpaca"), max_length=MAX_LENGTH)
+    return encode(records, tokenizer, load_template("alpaca"), EncodingPolicy(MAX_LENGTH))
 
 
 def as_reference(index: int, ids: Iterable[int], num_ignored: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,25 +79,34 @@ def generate_file(
         columns = parse_field_options(fields, ("instruction", "input"))
         questions = load_questions(FileSource(file), columns, RESERVED)
     answers = AnswersFile(out, ("index", "sample"))
-    answers.check(_given(options, questions))
+    work = _Work(questions, answers, _given(options, questions), batch_size)
+    answers.check(work.given)
     loaded, settings = options.load(console)
-    _answer_all(loaded, settings, questions, answers, batch_size, _given(options, questions), console)
+    _answer_all(loaded, settings, work, console)
 
 
-def _answer_all(
-    loaded: Loaded,
-    settings: Settings,
-    questions: Sequence[Question],
-    answers: AnswersFile,
-    batch_size: int | None,
-    given: Mapping[str, Any],
-    console: Console,
-) -> None:
+@dataclass(frozen=True)
+class _Work:
+    """A file of prompts on its way to answers.
+
+    Attributes:
+        given: what must not change on resume.
+        batch_size: prompts per batch; None takes the device's default.
+    """
+
+    questions: Sequence[Question]
+    answers: AnswersFile
+    given: Mapping[str, Any]
+    batch_size: int | None
+
+
+def _answer_all(loaded: Loaded, settings: Settings, work: _Work, console: Console) -> None:
     from galpaca.inference.answer import answer_batches, check_lengths, wanted
 
+    questions, answers = work.questions, work.answers
     prompts = loaded.prompt_ids([(one.instruction, one.input) for one in questions])
     check_lengths(prompts, loaded.positions, [one.where for one in questions])
-    begun = {**given, "max_new_tokens": settings.max_new_tokens, "model_fingerprint": loaded.fingerprint}
+    begun = {**work.given, "max_new_tokens": settings.max_new_tokens, "model_fingerprint": loaded.fingerprint}
     every = wanted(prompts, settings.num_samples)
     with answers.writing(begun, _notes(loaded)):
         left = [] if answers.complete else [one for one in every if not answers.answered(one.answer_id)]
@@ -105,7 +115,7 @@ def _answer_all(
             return
         if len(left) < len(every):
             console.print(f"{len(every) - len(left):,} of {len(every):,} answers are already done")
-        size = batch_size or (8 if loaded.model.device.type == "cpu" else 16)
+        size = work.batch_size or (8 if loaded.model.device.type == "cpu" else 16)
         try:
             with counting(console, f"answers ({loaded.place})", len(every)) as progress:
                 for some in answer_batches(loaded, left, settings, size):

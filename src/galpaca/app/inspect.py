@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -11,7 +12,7 @@ from rich.text import Text
 
 from galpaca.app.console import counting, make_console, show_rows
 from galpaca.app.option_names import parse_field_options, with_option_names
-from galpaca.data.encoding import EncodedExamples, encode
+from galpaca.data.encoding import EncodedExamples, EncodingPolicy, encode
 from galpaca.data.prompts import load_template
 from galpaca.data.records import load_records
 from galpaca.data.sources import FileSource
@@ -19,41 +20,52 @@ from galpaca.data.tokenizer import Tokenizer, load_tokenizer
 from galpaca.errors import InputError
 
 
-def inspect_file(
-    path: str,
-    *,
-    tokenizer_path: str,
-    template_name: str,
-    max_length: int,
-    num_shown: int,
-    fields: Sequence[str],
-    as_json: bool,
-) -> None:
-    """Encodes a file as training would and shows the result.
+@dataclass(frozen=True)
+class InspectOptions:
+    """Options of ``galpaca inspect``.
 
-    Args:
+    Attributes:
+        file: file of records.
+        tokenizer: folder or Hub id of the tokenizer.
+        template: name or file of the prompt template.
+        max_length: tokens that examples are truncated to.
         num_shown: number of records to show in colour.
         fields: ``FIELD=COLUMN`` for columns with other names.
         as_json: print ``{"index", "ids", "num_ignored"}`` for every record and ``{"receipt"}`` last, nothing else.
+    """
+
+    file: str
+    tokenizer: str
+    template: str
+    max_length: int
+    num_shown: int
+    fields: Sequence[str]
+    as_json: bool
+
+
+def inspect_file(options: InspectOptions) -> None:
+    """Encodes a file as training would and shows the result.
 
     Raises:
         InputError: anything that training would reject.
     """
-    console = make_console(quiet=as_json)
-    if max_length < 2:
-        raise InputError(f"must be at least 2, got {max_length}", where="--max-length", fix="--max-length 512")
-    if num_shown < 0:
-        raise InputError(f"must be at least 0, got {num_shown}", where="--records", fix="--records 0 shows none")
+    console = make_console(quiet=options.as_json)
+    if options.max_length < 2:
+        raise InputError(f"must be at least 2, got {options.max_length}", where="--max-length", fix="--max-length 512")
+    if options.num_shown < 0:
+        raise InputError(
+            f"must be at least 0, got {options.num_shown}", where="--records", fix="--records 0 shows none"
+        )
     with with_option_names():
-        template = load_template(template_name)
-        records = load_records(FileSource(Path(path)), parse_field_options(fields))
-        tokenizer = load_tokenizer(tokenizer_path)
+        template = load_template(options.template)
+        records = load_records(FileSource(Path(options.file)), parse_field_options(options.fields))
+        tokenizer = load_tokenizer(options.tokenizer)
         with counting(console, "encoding", len(records)) as progress:
-            examples = encode(records, tokenizer, template, max_length=max_length, progress=progress)
-    if as_json:
+            examples = encode(records, tokenizer, template, EncodingPolicy(options.max_length), progress)
+    if options.as_json:
         _print_json(examples)
         return
-    for index in range(min(num_shown, len(examples))):
+    for index in range(min(options.num_shown, len(examples))):
         console.rule(records.where(int(examples.record_indices[index])), align="left")
         console.print(_coloured(examples, index, tokenizer))
     console.rule(align="left")

@@ -99,16 +99,18 @@ def add_inspect(commands: Commands) -> None:
     command.add_argument("--json", action="store_true", help="print one line of JSON per record, then the receipt")
 
     def run(options: argparse.Namespace) -> None:
-        from galpaca.app.inspect import inspect_file
+        from galpaca.app.inspect import InspectOptions, inspect_file
 
         inspect_file(
-            options.file,
-            tokenizer_path=options.tokenizer,
-            template_name=options.template,
-            max_length=options.max_length,
-            num_shown=options.records,
-            fields=options.field,
-            as_json=options.json,
+            InspectOptions(
+                file=options.file,
+                tokenizer=options.tokenizer,
+                template=options.template,
+                max_length=options.max_length,
+                num_shown=options.records,
+                fields=options.field,
+                as_json=options.json,
+            )
         )
 
     command.set_defaults(run=run)

@@ -112,30 +112,40 @@ def encode_records(
         yield Encoding(cut, min(len(prompt_ids), len(cut)), len(ids), min(len(prompt_ids), len(ids)))
 
 
+@dataclass(frozen=True)
+class EncodingPolicy:
+    """What becomes of records that do not fit.
+
+    Attributes:
+        max_length: examples are truncated to this many tokens.
+        on_empty: what to do with records whose output is empty.
+        on_cut: what to do with records longer than ``max_length``.
+    """
+
+    max_length: int
+    on_empty: Policy = "keep"
+    on_cut: Policy = "keep"
+
+
 def encode(
     record_set: RecordSet,
     tokenizer: Tokenizer,
     template: Template,
-    *,
-    max_length: int,
-    on_empty: Policy = "keep",
-    on_cut: Policy = "keep",
+    policy: EncodingPolicy,
     progress: Callable[[int], None] = lambda _: None,
 ) -> EncodedExamples:
     """Encodes a whole data set and counts what happened to its records.
 
     Args:
-        max_length: examples are truncated to this many tokens.
-        on_empty: what to do with records whose output is empty.
-        on_cut: what to do with records longer than ``max_length``.
+        policy: what becomes of records that do not fit.
         progress: called with the number of records done so far.
 
     Raises:
-        InputError: a record that ``on_empty`` or ``on_cut`` refuses (all of them at once), or no target token at all.
+        InputError: a record that the policy refuses (all of them at once), or no target token at all.
     """
     receipt = Receipt(
         source=record_set.source,
-        max_length=max_length,
+        max_length=policy.max_length,
         records=len(record_set),
         ignored_columns=record_set.ignored_columns,
     )
@@ -148,10 +158,10 @@ def encode(
     kept_indices: list[int] = []
     for start in range(0, len(record_set), _CHUNK_RECORDS):
         chunk = record_set.records[start : start + _CHUNK_RECORDS]
-        for index, encoding in enumerate(encode_records(chunk, tokenizer, template, max_length), start):
+        for index, encoding in enumerate(encode_records(chunk, tokenizer, template, policy.max_length), start):
             record = record_set.records[index]
             _count_record(receipt, record, tokenizer)
-            refusals = _refusals(record, encoding, max_length, on_empty, on_cut)
+            refusals = _refusals(record, encoding, policy)
             for refusal in (refusal for refusal in refusals if refusal.policy == "error"):
                 problems.add(refusal.what, where=record_set.where(index), fix=f"{refusal.option}=keep or drop")
             if "drop" in (refusal.policy for refusal in refusals):
@@ -202,13 +212,13 @@ class _Refusal(NamedTuple):
     what: str
 
 
-def _refusals(record: Record, encoding: Encoding, max_length: int, on_empty: Policy, on_cut: Policy) -> list[_Refusal]:
+def _refusals(record: Record, encoding: Encoding, policy: EncodingPolicy) -> list[_Refusal]:
     found = []
     if not record.output:
-        found.append(_Refusal(on_empty, "data.on_empty", "empty output", "the output is empty"))
-    if encoding.full_length > max_length:
+        found.append(_Refusal(policy.on_empty, "data.on_empty", "empty output", "the output is empty"))
+    if encoding.full_length > policy.max_length:
         what = f"{encoding.full_length:,} tokens; truncation drops {encoding.lost_target_tokens:,} of its target tokens"
-        found.append(_Refusal(on_cut, "data.on_cut", "longer than max_length", what))
+        found.append(_Refusal(policy.on_cut, "data.on_cut", "longer than max_length", what))
     return found
 
 

@@ -6,6 +6,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -26,15 +27,27 @@ SHARD_BYTES = 5 * 10**9
 Progress = Callable[[int], None]
 
 
+@dataclass(frozen=True)
+class ExportFormat:
+    """How a released folder is written.
+
+    Attributes:
+        dtype: dtype of the weights on disk.
+        max_new_tokens: default length of an answer; without it ``generate`` stops after 20 tokens.
+        shard_bytes: most bytes of weights in a file.
+    """
+
+    dtype: torch.dtype
+    max_new_tokens: int
+    shard_bytes: int = SHARD_BYTES
+
+
 def export(
     source: TensorSource,
     base: Base,
     card: str,
     out: Path,
-    *,
-    dtype: torch.dtype,
-    max_new_tokens: int,
-    shard_bytes: int = SHARD_BYTES,
+    form: ExportFormat,
     progress: Progress = lambda values: None,
 ) -> None:
     """Writes a Hugging Face folder, beside its place first, compares it with its source, and renames it.
@@ -46,13 +59,11 @@ def export(
         base: the model's, as trained.
         card: text of README.md.
         out: the folder; one that is there is replaced.
-        dtype: dtype of the weights on disk.
-        max_new_tokens: default length of an answer; without it ``generate`` stops after 20 tokens.
-        shard_bytes: most bytes of weights in a file.
+        form: dtype, sizes and defaults.
         progress: told how many values have been written, and then compared, so far: at the end each counts twice.
 
     Raises:
-        InputError: a weight that ``dtype`` cannot represent; a folder that cannot be written; a full disk.
+        InputError: a weight that the dtype cannot represent; a folder that cannot be written; a full disk.
         GalpacaError: what was written differs from what was trained.
     """
     made = [parent for parent in out.absolute().parents if not parent.exists()]
@@ -60,13 +71,13 @@ def export(
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        write_weights(source, partial, dtype, shard_bytes, progress)
-        base.save(partial, dtype)
-        _save_generation(base.tokenizer, partial, max_new_tokens)
+        write_weights(source, partial, form.dtype, form.shard_bytes, progress)
+        base.save(partial, form.dtype)
+        _save_generation(base.tokenizer, partial, form.max_new_tokens)
         (partial / "README.md").write_text(card, encoding="utf-8")
         num_values = sum(math.prod(shape) for shape in source.shapes.values())
-        check_tensors(source, partial, dtype, lambda done: progress(num_values + done))
-        check_logits(source, partial, dtype)
+        check_tensors(source, partial, form.dtype, lambda done: progress(num_values + done))
+        check_logits(source, partial, form.dtype)
         put_in_place(partial, out)
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from galpaca.data.encoding import EncodedExamples, Policy, content_hash, encode
+from galpaca.data.encoding import EncodedExamples, EncodingPolicy, Policy, content_hash, encode
 from galpaca.data.prompts import Template, load_template
 from galpaca.data.receipt import Receipt
 from galpaca.data.records import Record, RecordSet
@@ -47,7 +47,7 @@ def record_set(*records: Record, **facts: Any) -> RecordSet:
 def encoded(*records: Record, max_length: int = 12, vocab_size: int = 1_000, **options: Any) -> EncodedExamples:
     characters: Any = Characters()
     characters.vocab_size = vocab_size
-    return encode(record_set(*records), characters, SHORT, max_length=max_length, **options)
+    return encode(record_set(*records), characters, SHORT, EncodingPolicy(max_length, **options))
 
 
 def text_of(examples: EncodedExamples, index: int) -> str:
@@ -197,7 +197,7 @@ def test_records_keep_their_order_beyond_a_chunk() -> None:
 def test_unused_columns_go_into_the_receipt() -> None:
     characters: Any = Characters()
     given = record_set(PLAIN, ignored_columns={"id": 1})
-    assert encode(given, characters, SHORT, max_length=12).receipt.ignored_columns == {"id": 1}
+    assert encode(given, characters, SHORT, EncodingPolicy(12)).receipt.ignored_columns == {"id": 1}
 
 
 class TestContentHash:
@@ -219,7 +219,7 @@ class TestContentHash:
 
 class TestWithGalacticasTokenizer:
     def encoded(self, tokenizer: Tokenizer, *records: Record, max_length: int = 400) -> EncodedExamples:
-        return encode(record_set(*records), tokenizer, load_template("alpaca"), max_length=max_length)
+        return encode(record_set(*records), tokenizer, load_template("alpaca"), EncodingPolicy(max_length))
 
     def targets(self, tokenizer: Tokenizer, examples: EncodedExamples, index: int = 0) -> str:
         return str(tokenizer.hf.decode(examples.ids(index)[int(examples.num_ignored[index]) :].tolist()))

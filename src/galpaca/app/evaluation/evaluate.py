@@ -28,7 +28,7 @@ from galpaca.inference.places import find_model
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from galpaca.inference.harness import FoundTask, Tasks
+    from galpaca.inference.harness import Tasks
     from galpaca.inference.loading import Dtype, Loaded
 
 
@@ -194,47 +194,42 @@ def evaluate_tasks(options: EvaluateOptions, tasks: TaskOptions) -> None:
     with with_option_names():
         loaded = load_shown(options.model, options.dtype, options.template, console)
     for task in found:
-        _run_task(to_be_had, task, tasks, one, loaded, place, console)
+        instruct = task.generates if tasks.instruct is None else tasks.instruct
+        how = "with the prompt template" if instruct else "as plain text"
+        console.print(f"{task.name}, {how}", style="bold", markup=False)
+        result = {**_head("tasks", one, loaded), **_run_task(to_be_had, task.name, instruct, tasks, loaded)}
+        keep_result(place, _file_name(task.name, instruct, tasks), result, one.label, console)
+        show_rows(console, task.name, [_told_task(row) for row in result["rows"]])
 
 
-def _run_task(
-    tasks: Tasks,
-    task: FoundTask,
-    options: TaskOptions,
-    one: LabelledModel,
-    loaded: Loaded,
-    place: ResultsPlace,
-    console: Console,
-) -> None:
+def _run_task(tasks: Tasks, name: str, instruct: bool, options: TaskOptions, loaded: Loaded) -> dict[str, Any]:
+    """Settings and rows of a task's result.
+
+    Args:
+        instruct: put questions into the prompt template.
+    """
     from importlib.metadata import version
 
     from galpaca.inference.harness import task_rows
 
-    instruct = task.generates if options.instruct is None else options.instruct
     size = batch_size_of(loaded, options.batch_size)
-    console.print(
-        f"{task.name}, {'with the prompt template' if instruct else 'as plain text'}", style="bold", markup=False
-    )
     results = tasks.run(
         loaded,
-        [task.name],
+        [name],
         instruct=instruct,
         batch_size=size,
         limit=options.limit,
         num_fewshot=options.num_fewshot,
     )
     settings = {
-        "task": task.name,
+        "task": name,
         "instruct": instruct,
         "limit": options.limit,
         "num_fewshot": options.num_fewshot,
         "batch_size": size,
         "lm_eval": version("lm_eval"),
     }
-    rows = task_rows(results)
-    result = {**_head("tasks", one, loaded), "settings": settings, "rows": rows}
-    keep_result(place, _file_name(task.name, instruct, options), result, one.label, console)
-    show_rows(console, f"{task.name}", [_told_task(row) for row in rows])
+    return {"settings": settings, "rows": task_rows(results)}
 
 
 def _file_name(task: str, instruct: bool, options: TaskOptions) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from galpaca.app.config.schema import Config
 from galpaca.app.console import counting
 from galpaca.app.prepared.rows import open_source
 from galpaca.data.cache import cache_entry, cache_key, load_or_encode
-from galpaca.data.encoding import EncodedExamples, encode
+from galpaca.data.encoding import EncodedExamples, EncodingPolicy, Policy, encode
 from galpaca.data.fingerprint import fingerprint, former_fingerprint
 from galpaca.data.prompts import Template, load_template
 from galpaca.data.records import RecordSet, columns_of, load_records
@@ -98,18 +98,12 @@ def prepare_data(spec: DataSpec, found: FoundData, tokenizer_path: str, console:
         on_cut=spec.on_cut,
     )
 
+    policy = EncodingPolicy(spec.max_length, cast(Policy, spec.on_empty), cast(Policy, spec.on_cut))
+
     def encode_now() -> EncodedExamples:
         records = load_records(source, spec.fields) if found.records is None else found.records
         with counting(console, "encoding", len(records)) as progress:
-            return encode(
-                records,
-                tokenizer,
-                template,
-                max_length=spec.max_length,
-                on_empty=spec.on_empty,  # type: ignore[arg-type]
-                on_cut=spec.on_cut,  # type: ignore[arg-type]
-                progress=progress,
-            )
+            return encode(records, tokenizer, template, policy, progress)
 
     examples = load_or_encode(found.cache, key, encode_now)
     with suppress(OSError):  # a cache prepared by someone else may be read-only; then records are checked again

@@ -105,7 +105,7 @@ def release_checkpoint(
     from galpaca.model.checkpoint_tensors import WEIGHT, CheckpointTensors
     from galpaca.release.base import load_base
     from galpaca.release.card import model_card
-    from galpaca.release.export import SHARD_BYTES, export
+    from galpaca.release.export import SHARD_BYTES, ExportFormat, export
 
     manifest = read_manifest(checkpoint)
     source = CheckpointTensors(checkpoint, manifest, WEIGHT)
@@ -118,10 +118,8 @@ def release_checkpoint(
             base,
             model_card(facts),
             wanted.out,
-            dtype=getattr(torch, wanted.dtype),
-            max_new_tokens=wanted.max_new_tokens,
-            shard_bytes=wanted.shard_bytes or SHARD_BYTES,
-            progress=progress,
+            ExportFormat(getattr(torch, wanted.dtype), wanted.max_new_tokens, wanted.shard_bytes or SHARD_BYTES),
+            progress,
         )
 
 
