@@ -3,7 +3,7 @@
 In a worktree of that commit, a small run with dropout is trained through, and another is killed half-way with SIGKILL.
 The present code resumes the second under the present names of its keys. Weights must be equal to the bit, and every
 line of ``metrics.jsonl`` but for times and memory; for one process, and for two under DDP and under FSDP.
-About two minutes on 2 cores.
+Some minutes.
 """
 
 from __future__ import annotations

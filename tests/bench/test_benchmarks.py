@@ -82,7 +82,7 @@ def test_memory(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_old_runs(tmp_path: Path) -> None:
-    """One process; two take the rest of three minutes."""
+    """One process; two take longer."""
     known = ["git", "-C", str(REPOSITORY), "cat-file", "-e", f"{COMMIT}^{{commit}}"]
     if subprocess.run(known, capture_output=True).returncode:
         pytest.skip(f"commit {COMMIT} is not in this clone: git fetch --unshallow")
