@@ -234,7 +234,7 @@ def _make_run(shape: Shape, folder: Path) -> Path:
         _write_rank(source, partial, rank)
     (partial / TRAINER).write_text(json.dumps({"optimizer": {"updates": 0, "groups": []}}), encoding="utf-8")
     write_report(partial, TRAINER, file_facts(partial / TRAINER))
-    manifest = Manifest(1, _SPLITS, source.shapes, record.content["recipe"], FileFacts(0, ""), {}, "")
+    manifest = Manifest(1, _SPLITS, source.shapes, record.recipe, FileFacts(0, ""), {}, "")
     commit(checkpoint, manifest, {})
     return run.path
 

@@ -134,7 +134,7 @@ def test_a_cited_command_is_the_one_that_was_run(page: str) -> None:
             assert command == result(benchmark)["command"]
 
 
-@pytest.mark.parametrize("benchmark", ["endurance", "preemption"])
+@pytest.mark.parametrize("benchmark", ["endurance", "preemption", "old_runs"])
 def test_what_is_called_equal_was(benchmark: str) -> None:
     content = result(benchmark)
     assert content["failed"] == []

@@ -61,8 +61,7 @@ def prepare(overrides: Sequence[str]) -> None:
     check_model(local.spec, config.data.max_length)
     encoded_before = set(found.cache.iterdir()) if found.cache.is_dir() else set()
     data = prepare_data(config.data, found, local.spec.tokenizer_path, console)
-    encoded = found.cache / data.fingerprint[:32]
-    places.append(Place("encoded", encoded, since(is_new=encoded not in encoded_before)))
+    places.append(Place("encoded", data.cached, since(is_new=data.cached not in encoded_before)))
     steps = plan_steps(config, data)
     model_config = read_config(local.spec, data.tokenizer)
     load_samples(config, data, model_config.max_position_embeddings)

@@ -24,6 +24,11 @@ def cache_key(**parts: object) -> str:
     return json_digest({**parts, "format_version": FORMAT_VERSION})
 
 
+def cache_entry(root: Path, key: str) -> Path:
+    """The folder of the examples of ``key``."""
+    return root / key[:32]
+
+
 def load_or_encode(root: Path, key: str, encode: Callable[[], EncodedExamples]) -> EncodedExamples:
     """Loads the examples of ``key``, encoding them first if they are missing or damaged.
 
@@ -32,7 +37,7 @@ def load_or_encode(root: Path, key: str, encode: Callable[[], EncodedExamples]) 
     Raises:
         InputError: the folder cannot be written; or whatever ``encode`` refuses.
     """
-    entry = root / key[:32]
+    entry = cache_entry(root, key)
     try:
         return _load(entry)
     except FileNotFoundError:

@@ -18,12 +18,12 @@ import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from galpaca.errors import InputError
 from galpaca.files.atomic import replace_file, sync_entry
 from galpaca.files.checksums import FileFacts, damages, sealed, unsealed
 from galpaca.runs.folder import RunFolder
+from galpaca.runs.recipe import Recipe
 
 MANIFEST, TRAINER, LATEST = "manifest.json", "trainer.json", "latest"
 FORMAT = 1
@@ -49,7 +49,7 @@ class Manifest:
     step: int
     num_ranks: int
     parameters: Mapping[str, Sequence[int]]
-    recipe: Mapping[str, Any]
+    recipe: Recipe
     metrics: FileFacts
     files: Mapping[str, FileFacts]
     time: str
@@ -62,7 +62,7 @@ class Manifest:
 
     def to_json(self) -> str:
         """JSON with its own checksum, since the manifest vouches for the other files."""
-        return sealed(asdict(self))
+        return sealed({**asdict(self), "recipe": self.recipe.to_json()})
 
     @classmethod
     def from_json(cls, text: str) -> "Manifest":
@@ -75,7 +75,8 @@ class Manifest:
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']}, but this version reads {FORMAT}")
         files = {name: FileFacts(**facts) for name, facts in content.pop("files").items()}
-        return cls(files=files, metrics=FileFacts(**content.pop("metrics")), **content)
+        recipe, metrics = Recipe.read(content.pop("recipe")), FileFacts(**content.pop("metrics"))
+        return cls(files=files, recipe=recipe, metrics=metrics, **content)
 
 
 def partial_of(checkpoint: Path) -> Path:

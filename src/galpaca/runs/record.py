@@ -2,18 +2,17 @@
 
 import json
 import platform
-import re
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from galpaca.errors import InputError
 from galpaca.files.atomic import replace_file
+from galpaca.runs.recipe import Recipe
 
 _PACKAGES = ("galpaca", "torch", "lightning", "transformers", "tokenizers", "datasets", "numpy", "safetensors")
 
@@ -22,13 +21,14 @@ class RunRecord:
     """The content of ``run.json``, written whole after every change.
 
     Keys: ``id`` (also the W&B run's), ``created``, ``starts`` (one entry for each time the run was started),
-    ``recipe`` (what must not change on resume), ``weights`` (which ones it began with), ``receipt``,
+    ``recipe`` and ``former_recipes`` (``galpaca.runs.recipe``), ``weights`` (which ones it began with), ``receipt``,
     ``plan``, ``release`` (what the model card tells beside these), ``final``.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.content: dict[str, Any] = _read(path) or {"id": uuid.uuid4().hex[:12], "created": _now()}
+        self._recipe: Recipe | None = None
 
     @property
     def id(self) -> str:
@@ -54,22 +54,28 @@ class RunRecord:
             starts[-1]["ended"] = {"time": _now(), "how": how, "why": why}
             self.update(starts=starts)
 
-    def check_recipe(self, recipe: Mapping[str, Any], *, accept_changes: bool = False) -> list[str]:
-        """Compares a recipe with the one that the run was started with.
+    @property
+    def recipe(self) -> Recipe:
+        """The run's recipe.
+
+        Raises:
+            InputError: none is recorded, or a later version has written it.
+        """
+        return self._recipe or self._read_recipe(self.content.get("recipe"))
+
+    def take_recipe(self, recipe: Recipe, *, accept_changes: bool = False) -> list[str]:
+        """Compares a recipe with the one that the run was started with, and makes it the run's.
 
         Args:
             accept_changes: accept differences.
 
         Returns:
-            The differences, where they are accepted.
+            The differences, where they are accepted; the earlier recipe is kept beside the new one.
 
         Raises:
             InputError: they differ; every difference is shown.
         """
-        begun = self.content.get("recipe")
-        if begun is None:
-            return []
-        differences = recipe_differences(begun, recipe)
+        differences = recipe.changes_since(self.recipe) if "recipe" in self.content else []
         if differences and not accept_changes:
             raise InputError(
                 "the run was started with a different recipe or different data",
@@ -78,23 +84,25 @@ class RunRecord:
                 fix="start a new run with run.name=ANOTHER, restore the old values to resume this one, or accept the "
                 "new values with run.accept_changes=true (recorded in run.json)",
             )
+        if differences:
+            self.content["former_recipes"] = [*self.content.get("former_recipes", []), self.content["recipe"]]
+        self._recipe, self.content["recipe"] = recipe, recipe.to_json()
         return differences
 
+    def had_recipe(self, recipe: Recipe) -> bool:
+        """Whether a recipe is the run's, or was before a change that was accepted."""
+        former = map(self._read_recipe, self.content.get("former_recipes", []))
+        return not all(known.changes_since(recipe) for known in (self.recipe, *former))
 
-def recipe_differences(begun: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """Every key whose value differs, with both values."""
-    asked = json.loads(json.dumps(asked))  # as it would be read back
-    return [
-        f"{key}: {_short(begun.get(key, 'absent'))} -> {_short(asked.get(key, 'absent'))}"
-        for key in sorted(begun.keys() | asked.keys())
-        if begun.get(key) != asked.get(key)
-    ]
-
-
-def _short(value: Any) -> str:
-    """Shortens fingerprints: their first digits suffice to tell them apart."""
-    text = str(value)
-    return text[:12] if re.fullmatch(r"[0-9a-f]{64}", text) else text
+    def _read_recipe(self, content: Any) -> Recipe:
+        try:
+            return Recipe.read(content)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"cannot read the run's recipe: {error}",
+                where=self.path,
+                fix="resume the run with the version that wrote it, or start a new one with run.name=ANOTHER",
+            ) from None
 
 
 def versions() -> dict[str, str]:

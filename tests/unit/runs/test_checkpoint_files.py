@@ -20,6 +20,7 @@ from galpaca.runs.checkpoints import (
     write_report,
 )
 from galpaca.runs.folder import RunFolder
+from galpaca.runs.recipe import FORMAT, Recipe
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def manifest(step: int) -> Manifest:
         step=step,
         num_ranks=1,
         parameters={"a": [2, 3]},
-        recipe={"seed": 1, "optim.lr": 2e-5},
+        recipe=Recipe.read({"format": FORMAT, "seed": 1, "optim.lr": 2e-5}),
         metrics=FileFacts(0, ""),
         files={},
         time="2026-11-24T00:00:00Z",

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from galpaca.errors import InputError
+from galpaca.runs.recipe import FORMAT, Recipe
 from galpaca.runs.record import RunRecord, command_line, git_state, versions
 
 
@@ -49,32 +50,49 @@ def test_text_stays_readable(path: Path) -> None:
 
 
 class TestRecipe:
+    THEN = Recipe.read({"format": FORMAT, "seed": 1, "optim.lr": 2e-5})
+    NOW = Recipe.read({"format": FORMAT, "seed": 2, "optim.lr": 2e-5})
+
     @pytest.fixture
     def record(self, path: Path) -> RunRecord:
-        record = RunRecord(path)
-        record.update(recipe={"seed": 1, "lr": 2e-5, "betas": [0.9, 0.999], "model": {"size": "6.7b"}})
+        RunRecord(path).update(recipe=self.THEN.to_json())
         return RunRecord(path)
 
     def test_the_same_goes_on(self, record: RunRecord) -> None:
-        """Tuples come back from JSON as lists; that is no difference."""
-        record.check_recipe({"model": {"size": "6.7b"}, "betas": (0.9, 0.999), "lr": 2e-5, "seed": 1})
+        assert record.take_recipe(self.THEN) == []
+        assert "former_recipes" not in record.content
 
     def test_the_first_start_has_none_to_differ_from(self, path: Path) -> None:
-        RunRecord(path).check_recipe({"seed": 1})
+        record = RunRecord(path)
+        assert record.take_recipe(self.THEN) == []
+        assert record.recipe == self.THEN
 
-    def test_every_difference_is_shown(self, record: RunRecord, path: Path) -> None:
-        """Resumed with another seed, a run sees some examples twice and others never."""
-        asked = {"seed": 2, "lr": 2e-5, "betas": [0.9, 0.95], "data": "abc"}
+    def test_another_one_is_refused(self, record: RunRecord, path: Path) -> None:
+        """And changes nothing."""
         with pytest.raises(InputError, match="different recipe") as caught:
-            record.check_recipe(asked)
-        assert caught.value.why.split("; ") == [
-            "betas: [0.9, 0.999] -> [0.9, 0.95]",
-            "data: absent -> abc",
-            "model: {'size': '6.7b'} -> absent",
-            "seed: 1 -> 2",
-        ]
+            record.take_recipe(self.NOW)
+        assert caught.value.why == "seed: 1 -> 2"
         assert caught.value.where == str(path.parent)
         assert "run.name=" in caught.value.fix
+        assert record.recipe == self.THEN
+
+    def test_one_that_was_accepted_is_the_runs_from_then_on(self, record: RunRecord, path: Path) -> None:
+        """Checkpoints from before the change stay its own."""
+        assert record.take_recipe(self.NOW, accept_changes=True) == ["seed: 1 -> 2"]
+        record.update()
+        again = RunRecord(path)
+        assert again.take_recipe(self.NOW) == []
+        assert again.had_recipe(self.THEN)
+        assert again.had_recipe(self.NOW)
+        assert not again.had_recipe(Recipe.read({"format": FORMAT, "seed": 3, "optim.lr": 2e-5}))
+
+    @pytest.mark.parametrize("written", [{"format": 99}, ["seed", 1], None])
+    def test_one_that_cannot_be_read_is_refused(self, path: Path, written: object) -> None:
+        """A later version's, or none at all: taken for a new run, it would be trained over."""
+        RunRecord(path).update(recipe=written)
+        with pytest.raises(InputError, match="cannot read the run's recipe") as caught:
+            RunRecord(path).take_recipe(self.THEN)
+        assert caught.value.where == str(path)
 
 
 @pytest.mark.parametrize("content", ["{", "", "[]", "null", "3", '"text"', "\xff"])

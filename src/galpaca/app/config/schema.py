@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -46,30 +46,6 @@ class Config:
         from galpaca.model.attention import is_fast
 
         return is_fast(self.trainer.accelerator, self.precision.name, self.model.attention_dropout)
-
-    def recipe(self) -> dict[str, Any]:
-        """The flat set of values that decide the trained weights; it must not change when a run is resumed.
-
-        Devices, strategy, packing, compilation, logging, checkpoints, release and file locations may change: they
-        move the weights by rounding at most.
-        """
-        free = {
-            "model": {"tokenizer", "license"},
-            "data": {"path", "cache_dir", "license", "terms"},
-            "optim": {"fused"},
-        }
-        recipe: dict[str, Any] = {"seed": self.seed, "batch.examples": self.batch.examples}
-        for section in ("model", "data", "optim"):
-            values = asdict(getattr(self, section))
-            recipe |= {f"{section}.{k}": v for k, v in values.items() if k not in free.get(section, set())}
-        recipe |= {
-            "precision": self.precision.name,
-            "trainer.max_epochs": self.trainer.max_epochs,
-            "trainer.max_steps": self.trainer.max_steps,
-        }
-        # Only in a rehearsal's: that of a run stays as it is written in checkpoints from before there was the key.
-        longest = self.trainer.longest_steps
-        return recipe if longest is None else {**recipe, "trainer.longest_steps": longest}
 
 
 def config_folder() -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from galpaca.app.cluster.on_hang import end_hung_run
 from galpaca.app.cluster.slurm import decide
@@ -17,6 +17,7 @@ from galpaca.model.opt import architecture_of
 from galpaca.runs.checkpoints import Retention
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.metrics import MetricsFile, append_lines, read_metrics, training_losses, validation_losses
+from galpaca.runs.recipe import Recipe
 from galpaca.runs.spikes import LossSpikes
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def make_checkpointer(
     config: Config,
     folder: RunFolder,
     steps: Steps,
-    recipe: Mapping[str, Any],
+    recipe: Recipe,
     store: CheckpointStore,
     metrics: StepMetrics,
     file: MetricsFile | None,

@@ -12,6 +12,7 @@ from galpaca.runs.checkpoints import Manifest
 from galpaca.runs.figures import final_figures
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.metrics import read_metrics
+from galpaca.runs.recipe import DATA
 from galpaca.runs.record import RunRecord
 
 if TYPE_CHECKING:
@@ -80,19 +81,23 @@ _RECIPE: Sequence[tuple[str, tuple[str, ...], Callable[..., str]]] = (
     ("gradient clip norm", ("optim.clip_norm",), "{}".format),
     ("Adam moments", ("optim.moments_dtype",), "{}".format),
     ("dropout", ("model.dropout", "model.attention_dropout"), "{}, attention {}".format),
-    ("precision", ("precision",), "{}".format),
+    ("precision", ("precision.name",), "{}".format),
     ("prompt template", ("data.template",), "{}".format),
     ("seed", ("seed",), "{}".format),
 )
 
 
 def _recipe_rows(manifest: Manifest, record: RunRecord) -> Rows:
-    plan, recipe = record.content["plan"], manifest.recipe
+    plan, settings = record.content["plan"], manifest.recipe.settings
     steps = f"{manifest.step:,} of {plan['steps']:,} ({manifest.step / plan['steps_per_epoch']:.2f} epochs)"
     versions = record.content["starts"][-1]["versions"]
     return [
         ("steps", steps),
-        *((label, tell(*(recipe[key] for key in keys))) for label, keys, tell in _RECIPE if recipe.keys() >= set(keys)),
+        *(
+            (label, tell(*(settings[key] for key in keys)))
+            for label, keys, tell in _RECIPE
+            if settings.keys() >= set(keys)
+        ),
         ("loss", "mean over the target tokens of a step"),
         ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
     ]
@@ -103,7 +108,7 @@ def _receipt_rows(manifest: Manifest, record: RunRecord) -> Rows:
     rows = Receipt(**{**record.content["receipt"], "source": record.content["release"]["dataset"]}).rows()
     held_out = record.content["examples"]["validation"]
     return [
-        ("fingerprint (SHA-256)", str(manifest.recipe["data.fingerprint"])),
+        ("fingerprint (SHA-256)", str(manifest.recipe.settings[DATA])),
         *rows,
         ("held out for validation", f"{held_out:,}"),
     ]

@@ -13,8 +13,9 @@ import numpy.typing as npt
 from galpaca.app.config.schema import Config
 from galpaca.app.console import counting
 from galpaca.app.prepared.rows import open_source
-from galpaca.data.cache import cache_key, load_or_encode
+from galpaca.data.cache import cache_entry, cache_key, load_or_encode
 from galpaca.data.encoding import EncodedExamples, encode
+from galpaca.data.fingerprint import fingerprint, former_fingerprint
 from galpaca.data.prompts import Template, load_template
 from galpaca.data.records import RecordSet, columns_of, load_records
 from galpaca.data.sources import Source
@@ -35,7 +36,8 @@ class PreparedData:
 
     Attributes:
         train_indices, val_indices: examples for training and for validation.
-        fingerprint: SHA-256 of everything that decides the examples.
+        fingerprint, former_fingerprint: as ``galpaca.data.fingerprint`` has them.
+        cached: folder of the encoded examples.
     """
 
     examples: EncodedExamples
@@ -44,6 +46,8 @@ class PreparedData:
     train_indices: npt.NDArray[np.int64]
     val_indices: npt.NDArray[np.int64]
     fingerprint: str
+    former_fingerprint: str
+    cached: Path
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,16 @@ def prepare_data(spec: DataSpec, found: FoundData, tokenizer_path: str, console:
     held_out = is_validation(examples.content_hashes, spec.val_fraction)
     train, val = np.flatnonzero(~held_out), np.flatnonzero(held_out)
     _check_split(spec, examples, train, val)
-    return PreparedData(examples, tokenizer, template, train, val, key)
+    return PreparedData(
+        examples,
+        tokenizer,
+        template,
+        train,
+        val,
+        fingerprint(examples, held_out),
+        former_fingerprint(spec, source, template, tokenizer),
+        cache_entry(found.cache, key),
+    )
 
 
 @dataclass(frozen=True)

@@ -77,9 +77,7 @@ def fit(
         consensus = Consensus(shutdown, config.trainer.read_metrics_every_steps)
         metrics = make_metrics(config, folder, steps, model.config, sinks, consensus, policy)
         store = CheckpointStore(begin.weights, begin.shapes)
-        checkpointer = make_checkpointer(
-            config, folder, steps, record.content["recipe"], store, metrics, file, [logger_sink]
-        )
+        checkpointer = make_checkpointer(config, folder, steps, record.recipe, store, metrics, file, [logger_sink])
         policy.checkpoints = checkpointer
         callbacks = in_order(config, folder, steps, begin, metrics, checkpointer, samples, loggers)
         trainer = make_trainer(

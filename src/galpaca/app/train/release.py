@@ -18,6 +18,7 @@ from galpaca.app.train.data import PreparedData
 from galpaca.runs.checkpoints import read_manifest
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.host import total_memory_bytes
+from galpaca.runs.recipe import TOKENIZER
 from galpaca.runs.record import RunRecord, processor_name
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def release_checkpoint(
 
     manifest = read_manifest(checkpoint)
     source = CheckpointTensors(checkpoint, manifest, WEIGHT)
-    base = load_base(folder.base, manifest.recipe["tokenizer.fingerprint"])
+    base = load_base(folder.base, manifest.recipe.settings[TOKENIZER])
     _check_shapes(folder, base, source.shapes)
     facts = card_facts(folder, record, manifest, base, wanted.model_path)
     with _progress(console, facts.num_parameters) as progress:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,8 @@ from galpaca.runs.checkpoints import Manifest, damage, point_to, read_manifest, 
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.lock import locked
 from galpaca.runs.metrics import cut_metrics
-from galpaca.runs.record import RunRecord, command_line, git_state, recipe_differences, versions
+from galpaca.runs.recipe import make_recipe
+from galpaca.runs.record import RunRecord, command_line, git_state, versions
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,15 +65,13 @@ def open_record(folder: RunFolder, config: Config, data: PreparedData) -> tuple[
         InputError: the run was started with a different recipe or different data, and the change is not accepted.
     """
     record = RunRecord(folder.record)
-    recipe = config.recipe() | {
-        "data.fingerprint": data.fingerprint,
-        "tokenizer.fingerprint": data.tokenizer.fingerprint,
-    }
-    changes = record.check_recipe(recipe, accept_changes=config.run.accept_changes)
-    if changes:
-        record.content["former_recipes"] = [*record.content.get("former_recipes", []), record.content["recipe"]]
-    record.content["recipe"] = json.loads(json.dumps(recipe))  # as checkpoints keep it
-    return record, changes
+    recipe = make_recipe(
+        asdict(config),
+        data=data.fingerprint,
+        tokenizer=data.tokenizer.fingerprint,
+        former_data=data.former_fingerprint,
+    )
+    return record, record.take_recipe(recipe, accept_changes=config.run.accept_changes)
 
 
 def finished(folder: RunFolder, num_steps: int) -> bool:
@@ -149,12 +147,11 @@ def _newest_whole(folder: RunFolder, record: RunRecord, config: Config, console:
 
 def _check_belongs(folder: RunFolder, manifest: Manifest, record: RunRecord) -> None:
     problems = Problems()
-    ours = [record.content["recipe"], *record.content.get("former_recipes", [])]
-    if manifest.recipe not in ours:
+    if not record.had_recipe(manifest.recipe):
         problems.add(
             "the checkpoint was saved with a different recipe or different data",
             where=folder.checkpoint(manifest.step),
-            why="; ".join(recipe_differences(manifest.recipe, ours[0])),
+            why="; ".join(record.recipe.changes_since(manifest.recipe)),
             fix="move it away to resume from the previous one, or accept it with run.accept_changes=true",
         )
     if _metrics_facts(folder, manifest) != manifest.metrics:

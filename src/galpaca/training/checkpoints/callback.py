@@ -20,6 +20,7 @@ from galpaca.model.tensors import Shapes
 from galpaca.runs.checkpoints import Manifest, Retention, commit, partial_of, retire
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.metrics import MetricsFile, validation_losses
+from galpaca.runs.recipe import Recipe
 from galpaca.training.callbacks.metrics import StepMetrics
 from galpaca.training.checkpoints.store import CheckpointStore
 from galpaca.training.consensus import Consensus
@@ -76,7 +77,7 @@ class Checkpointer(L.Callback):
         cadence: Cadence,
         retention: Retention,
         asynchronous: bool,
-        recipe: Mapping[str, Any],
+        recipe: Recipe,
         shapes: Shapes,
         tell: Callable[[Mapping[str, float]], None] = lambda figures: None,
     ) -> None:
