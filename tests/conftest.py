@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 from forked import Forked, Server
+from libraries import deprecations
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED_DATA = Path(os.environ.get("GALPACA_TEST_DATA") or REPOSITORY.parent / "shared" / "data")
@@ -22,6 +23,34 @@ DEMO = REPOSITORY / "src" / "galpaca" / "demo"
 
 # No test reaches for a network, and processes side by side leave each other a core.
 os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="true")
+
+# Every Python that tests start reads the file in there first; see ``announcements``.
+STARTUP = str(REPOSITORY / "tests" / "libraries" / "startup")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for line in deprecations.filters():
+        config.addinivalue_line("filterwarnings", line)
+    sys.warnoptions.append("default")  # what was asked for with -W, training does not hush
+
+
+@pytest.fixture(scope="session", autouse=True)
+def announcements(tmp_path_factory: pytest.TempPathFactory) -> Iterator[deprecations.Log]:
+    """What libraries announce, in this worker's runs, about their own future."""
+    log = deprecations.Log(tmp_path_factory.getbasetemp() / "announcements.jsonl")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", STARTUP, prepend=os.pathsep)
+        patch.setenv("GALPACA_TEST_WARNINGS", str(log.path))
+        yield log
+
+
+@pytest.fixture(autouse=True)
+def _announces_nothing_new(announcements: deprecations.Log) -> Iterator[None]:
+    """A test in whose processes a library announces what is not listed fails."""
+    yield
+    found = deprecations.unlisted(announcements.new_lines())
+    assert not found, "see tests/libraries/deprecations.py:\n" + "\n".join(found)
+
 
 Train = Callable[..., subprocess.CompletedProcess[str]]
 MadeOnce = Callable[[str, Callable[[Path], None]], Path]
