@@ -48,7 +48,6 @@ IMPORTED = (
 _SCRIPTS = ("galpaca.__main__", "galpaca.train")
 
 
-
 class Forked:
     """A process of the server, as ``subprocess.Popen`` would show it.
 
