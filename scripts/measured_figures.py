@@ -99,8 +99,9 @@ def _throughput() -> str:
             _paragraph(
                 f"{_command('peers')}: the same model ({model['num_layers']} layers, hidden size "
                 f"{model['hidden_size']}, the head {100 * peers['head_share']:.0f} % of the matrix products), the same "
-                f"{peers['records']} Alpaca records ({peers['mean_tokens']:.0f} tokens on average) and the same recipe, "
-                f"{peers['examples_per_step']} examples per step, in alternating runs; medians of 3 repeats. A ratio above 1 means that galpaca is faster."
+                f"{peers['records']} Alpaca records ({peers['mean_tokens']:.0f} tokens on average) and the same "
+                f"recipe, {peers['examples_per_step']} examples per step, in alternating runs; medians of 3 repeats. A "
+                "ratio above 1 means that galpaca is faster."
             ),
             "",
             *_table(
