@@ -31,7 +31,7 @@ endurance: $(stamp) ## Kill runs at every checkpoint write and preempt SLURM job
 	$(bin)/python -m bench.endurance
 	$(bin)/python -m bench.preemption
 
-reference: $(stamp) ## Write docs/configuration-reference.md from the code and conf/
+reference: $(stamp) ## Write what is generated of the docs: the configuration reference, measured figures
 	$(bin)/python scripts/make_reference.py
 
 surface: $(stamp) ## Write tests/surface/surface.txt: commands, options, keys and groups, which a test freezes

@@ -16,7 +16,7 @@ from typing import Any, get_args, get_type_hints
 
 from omegaconf import OmegaConf
 
-from galpaca.app.config import Config, config_folder
+from galpaca.app.config.schema import Config, config_folder
 from galpaca.cli import _parser
 
 FILE = Path(__file__).resolve().parents[1] / "tests" / "surface" / "surface.txt"

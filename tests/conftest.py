@@ -57,10 +57,16 @@ MadeOnce = Callable[[str, Callable[[Path], None]], Path]
 
 
 @pytest.fixture(scope="session")
-def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
-    """A folder by its name, which the first pytest worker that asks for it fills, and which tests leave as it is."""
+def of_all_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that pytest's workers share."""
     base = tmp_path_factory.getbasetemp()
-    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def made_once(of_all_workers: Path) -> MadeOnce:
+    """A folder by its name, which the first pytest worker that asks for it fills, and which tests leave as it is."""
+    base = of_all_workers
 
     def made(name: str, make: Callable[[Path], None]) -> Path:
         folder, is_made = base / name, base / f"{name}.made"
@@ -108,9 +114,15 @@ def records_file(tmp_path: Path, demo_records: list[dict[str, str]]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    """Forks processes that have imported everything; see ``forked``."""
-    server = Server(REPOSITORY / "tests")
+def server(of_all_workers: Path) -> Iterator[str]:
+    """Forks processes that have imported everything, for all workers; see ``forked``."""
+    tests, running = REPOSITORY / "tests", of_all_workers / "server"
+    with FileLock(f"{running}.lock"):
+        try:
+            server = Server(tests, running.read_text(encoding="utf-8"))
+        except OSError:  # there is none yet, or whoever held it has ended
+            server = Server(tests)
+            running.write_text(server.address, encoding="utf-8")
     yield server.address
     server.close()
 
@@ -241,7 +253,7 @@ def command(tmp_path: Path, tokenizer: Path, records: Path, *overrides: str) -> 
 
 
 @pytest.fixture(scope="session")
-def run(made_once: MadeOnce, tokenizer_folder: Path, demo_records: list[dict[str, str]]) -> Path:
+def run(made_once: MadeOnce, server: str, tokenizer_folder: Path, demo_records: list[dict[str, str]]) -> Path:
     """A finished run of 4 steps on two FSDP processes, with checkpoints of steps 2 and 4; tests leave it as it is."""
 
     def make(folder: Path) -> None:
@@ -250,7 +262,7 @@ def run(made_once: MadeOnce, tokenizer_folder: Path, demo_records: list[dict[str
         arguments = command(
             folder, tokenizer_folder, records, "strategy=fsdp", "trainer.devices=2", "checkpoint.every_steps=2"
         )
-        done = subprocess.run(arguments, capture_output=True, text=True, timeout=240, cwd=folder)
+        done = completed(Started(server, arguments, folder))
         assert done.returncode == 0, done.stderr
 
     return made_once("run", make) / "runs" / "test"

@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, OPTConfig, OPTForCausalLM
 
 from examples.flat_loop import Recipe, encode
 from examples.flat_loop import train as train_flat
-from galpaca.app.composition import compose
+from galpaca.app.config.composition import compose
 
 FLAT_LOOP = REPOSITORY / "examples" / "flat_loop.py"
 STEPS = 50
