@@ -70,7 +70,7 @@ class WandbServer:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of a process that is to log here; W&B sends and tries again after a second instead of a quarter of a minute."""
+        """Of a process that is to log here; W&B sends every second instead of every quarter of a minute."""
         haste = {"WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "1", "WANDB__FILE_STREAM_RETRY_WAIT_MIN_SECONDS": "0.5"}
         return {"WANDB_BASE_URL": self.url, "WANDB_API_KEY": KEY, "WANDB_MODE": "online", **haste}
 

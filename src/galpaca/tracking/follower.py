@@ -74,10 +74,9 @@ class Follower:
             self.is_lost = True
             self._say(f"W&B: {_first_line(error)}; what is missing is sent later")
         if self.sender is not None:
-            self.sender.close()
+            self.sender.abandon()
             self.sender = None
         if not isinstance(error, InputError):  # that another process sends the run is nothing that W&B knows of
-            service.abandon()
             service.shut_down()
         self._retry_at = time.monotonic() + self._pause_seconds
         self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE_SECONDS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -85,10 +85,13 @@ class Sender:
             self._run.mark_preempting()
         self._run.finish(exit_code=ending.exit_code)
         note(self.folder, self.last, verified=self.is_verified)
-        self.close()
+        self._lock.close()
 
-    def close(self) -> None:
-        """Lets another process send the run."""
+    def abandon(self) -> None:
+        """Ends the session at once, whatever W&B is still sending, and that of any other run in this process."""
+        service.abandon()
+        with suppress(Exception):  # its process is gone; without this, its threads would complain
+            self._run.finish(exit_code=1)
         self._lock.close()
 
     def _send(self, row: Row) -> None:
