@@ -197,9 +197,16 @@ def test_sync_follows_a_run_whose_process_has_no_network(runs: Runs, wandb_serve
     until(lambda: at_wandb() == killed_at, following)
     assert following.poll() is None, "it waits for the run to be restarted"
 
+    following.send_signal(signal.SIGINT)
+    stopped = ended(following)
+    assert (stopped.returncode, stopped.stderr) == (143, "following stopped; galpaca sync sends the rest\n")
+    assert received.preempting > 0, "it comes back"
+
+    following = runs.syncing("--follow", "--wait", env=online)
+    training = runs.slow(*samples, seconds=0.1)
+    until(lambda: at_wandb() > killed_at, following)
     wandb_server.is_down = True
-    training = runs.slow(*samples)
-    until(lambda: runs.step() > killed_at, training)
+    time.sleep(3)
     wandb_server.is_down = False
     assert completed(training).returncode == 0
     done = ended(following)
@@ -233,7 +240,7 @@ def test_whatever_is_wrong_with_the_network_a_run_ends_well(runs: Runs, wandb_se
     refused = runs.sync(env=wandb_server.environment | change)
     assert refused.returncode == 1
     assert "Traceback" not in refused.stderr
-    assert {"nobody is there": "does not respond", "a wrong key": "rejected the run"}[how] in refused.stderr
+    assert {"nobody is there": "does not respond", "a wrong key": "cannot send the run to W&B"}[how] in refused.stderr
 
 
 @pytest.mark.slow

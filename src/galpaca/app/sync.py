@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from galpaca.app.console import make_console
 from galpaca.app.watch import RunSnapshot, Watcher
 from galpaca.errors import GalpacaError, InputError, Problems, StoppedBySignal
 from galpaca.runs.folder import find_run
+from galpaca.runs.metrics import read_metrics
 from galpaca.runs.record import RunRecord
 from galpaca.runs.shutdown import Shutdown, signal_of
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from galpaca.tracking.service import Run
 
 _POLL_SECONDS = 1.0
+# To upload the lines of weeks.
+_FINISH_SECONDS = 600.0
 # Before each time that the server is asked; it counts what it was sent a little later.
 _PAUSES_SECONDS = (0.0, 1.0, 5.0)
 
@@ -40,7 +43,7 @@ def sync(runs: Sequence[str], *, dry_run: bool = False, follow: bool = False, wa
         wait: and until they are complete: one that was stopped or killed will be resumed.
 
     Raises:
-        InputError: not a run folder, not logged to W&B, or no API key.
+        InputError: not a run folder, not logged to W&B, damaged, or no API key.
         GalpacaError: no network; or, at the end, the runs that are not completely uploaded.
         StoppedBySignal: Ctrl-C ended following; what was written until then is uploaded.
     """
@@ -92,7 +95,8 @@ def _run(path: Path) -> Run:
             fix="train with logger=wandb; metrics.jsonl has all metrics",
         )
     logger["tags"] = tuple(logger.get("tags") or ())
-    return Run(folder, RunRecord(folder.record).id, **logger)
+    deque(read_metrics(folder.metrics), maxlen=0)  # a damaged line, without which steps would be missing silently
+    return Run(folder, RunRecord(folder.record).id, **logger, finish_seconds=_FINISH_SECONDS)
 
 
 def _show(console: Console, run: Run) -> bool:
@@ -145,7 +149,7 @@ def _attempt(failed: Problems, run: Run, act: Callable[[], None]) -> bool:
         failed.add(error.what, where=run.folder.path, why=error.why, fix=error.fix)
     except Exception as error:  # W&B raises many kinds
         why = " ".join(str(error).split()) or type(error).__name__
-        failed.add("W&B rejected the run", where=run.folder.path, why=why, fix="run galpaca sync again")
+        failed.add("cannot send the run to W&B", where=run.folder.path, why=why, fix="run galpaca sync again")
     else:
         return True
     return False

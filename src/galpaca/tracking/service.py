@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 ANSWER_SECONDS = 10.0
 INIT_SECONDS = 30.0
-FINISH_SECONDS = 30.0
 # Nothing of W&B's own is needed to send a run again, nor are figures of the machine that happens to send it. Left out
 # where a version of W&B lacks them.
 _OPTIONAL_SETTINGS = {"x_skip_transaction_log": True, "x_disable_stats": True}
@@ -29,7 +28,12 @@ _OPTIONAL_SETTINGS = {"x_skip_transaction_log": True, "x_disable_stats": True}
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder, and what it is called at W&B. The id is the same at every start."""
+    """A run folder, and what it is called at W&B.
+
+    Attributes:
+        id: the same at every start.
+        finish_seconds: how long the end of a session may take: what is left is uploaded then.
+    """
 
     folder: RunFolder
     id: str
@@ -38,6 +42,7 @@ class Run:
     group: str | None = None
     tags: tuple[str, ...] = ()
     notes: str | None = None
+    finish_seconds: float = 30.0
 
 
 def library() -> Any:
@@ -99,7 +104,7 @@ def begin(run: Run) -> wandb.Run:
             silent=True,
             disable_git=True,  # run.json has the commit; a diff of somebody's folder is nobody's business
             init_timeout=INIT_SECONDS,
-            finish_timeout=FINISH_SECONDS,
+            finish_timeout=run.finish_seconds,
             finish_timeout_raises=True,
             **optional,
         ),

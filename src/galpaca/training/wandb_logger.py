@@ -82,7 +82,7 @@ class WandbLogger(Logger):
 
     def close(self, exit_code: int = 0) -> None:
         """Sends the record and what is left, for somewhat less than a minute; again, it does nothing. Never raises."""
-        self._close(Ending(exit_code=exit_code), service.FINISH_SECONDS + _LEFT_SECONDS)
+        self._close(Ending(exit_code=exit_code), self._run.finish_seconds + _LEFT_SECONDS)
 
     def _close(self, ending: Ending, seconds: float) -> None:
         if self._closing.is_set():
