@@ -11,7 +11,7 @@ WORKERS ?= 2
 bin := $(VENV)/bin
 stamp := $(VENV)/.installed
 
-.PHONY: help venv test slow demo endurance reference lint format clean
+.PHONY: help venv test slow demo endurance reference surface lint format clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST))
@@ -31,8 +31,11 @@ endurance: $(stamp) ## Kill runs at every checkpoint write and preempt SLURM job
 	$(bin)/python -m bench.endurance
 	$(bin)/python -m bench.preemption
 
-reference: $(stamp) ## Write docs/configuration-reference.md from the code and conf/
+reference: $(stamp) ## Write what is generated of the docs: the configuration reference, measured figures
 	$(bin)/python scripts/make_reference.py
+
+surface: $(stamp) ## Write tests/surface/surface.txt: commands, options, keys and groups, which a test freezes
+	$(bin)/python scripts/make_surface.py
 
 lint: $(stamp) ## Check style, types and shell scripts
 	$(bin)/ruff check

@@ -2,7 +2,8 @@
 
 Every one must end with the weights, to the bit, and the figures of the run that was never killed. The tests of
 ``tests/faults`` do a dozen of these; here are all strategies, both ranks, checkpoints written beside the training and
-before it. About half an hour on 2 cores; ``--share 8`` takes four minutes.
+before it. Then starts are stopped at random moments, each of which must end in one line with the documented exit code.
+About three quarters of an hour on 2 cores; ``--share 8`` takes six minutes.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from faults.kills import Outcome
 
 _TESTS = REPOSITORY / "tests"
+_TOKENIZER = REPOSITORY / "src" / "galpaca" / "demo" / "tokenizer"
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ PLANS = (
     Plan("fsdp", asynchronous=False, ranks=(0, 1), every=5, moments=3),
     Plan("fsdp", asynchronous=True, ranks=(0, 1), every=5, moments=3),
 )
+NUM_STARTS = 100
 
 
 def main() -> int:
@@ -61,20 +64,22 @@ def main() -> int:
     began = time.perf_counter()
     server = Server(_TESTS)
     rows: list[dict[str, object]] = []
+    starts: list[dict[str, object]] = []
     try:
         for plan in PLANS:
             with tempfile.TemporaryDirectory(prefix="galpaca-endurance-") as name:
                 for row in _kill(plan, Path(name), server.address, given.share):
                     rows.append(row)
                     print(f"{len(rows):>4}  " + "  ".join(str(value) for value in row.values()), flush=True)
+        starts += _stop_starts(NUM_STARTS // given.share)
     finally:
         server.close()
         failed = [row for row in rows if row["result"] != "equal"]
         minutes = (time.perf_counter() - began) / 60
         print(f"{len(rows)} kills, {len(rows) - len(failed)} runs ended equal to the bit, in {minutes:.1f} min")
-        figures = {"kills": len(rows), "failed": failed, "minutes": round(minutes, 1), "rows": rows}
+        figures = {"kills": len(rows), "failed": failed, "minutes": round(minutes, 1), "rows": rows, "starts": starts}
         print(f"written: {save('endurance', figures, given.out)}")
-    return 1 if failed else 0
+    return 1 if failed or any(start["result"] != "stopped" for start in starts) else 0
 
 
 def _arguments() -> argparse.Namespace:
@@ -87,10 +92,7 @@ def _arguments() -> argparse.Namespace:
 def _kill(plan: Plan, folder: Path, server: str, share: int) -> Iterator[dict[str, object]]:
     from faults.kills import Bench, moments
 
-    records = json.loads((REPOSITORY / "src/galpaca/demo/records.json").read_text(encoding="utf-8"))[::12][:40]
-    (folder / "records.json").write_text(json.dumps(records), encoding="utf-8")
-    tokenizer = REPOSITORY / "src" / "galpaca" / "demo" / "tokenizer"
-    bench = Bench(folder, server, tokenizer, folder / "records.json", plan.strategy, asynchronous=plan.asynchronous)
+    bench = Bench(folder, server, _TOKENIZER, _records(folder), plan.strategy, asynchronous=plan.asynchronous)
     bench.straight()
     way = {"strategy": plan.strategy, "asynchronous": plan.asynchronous}
     for rank in plan.ranks:
@@ -100,6 +102,30 @@ def _kill(plan: Plan, folder: Path, server: str, share: int) -> Iterator[dict[st
     for seconds in moments(plan.moments, 0.6):
         what = f"{seconds:.3f} s after the first step"
         yield {**way, "killed": what, **_result(partial(bench.killed_after, seconds))}
+
+
+def _stop_starts(number: int) -> Iterator[dict[str, object]]:
+    from faults.kills import moments
+    from faults.starts import Starts
+
+    with tempfile.TemporaryDirectory(prefix="galpaca-endurance-") as name:
+        starts = Starts(Path(name), _TOKENIZER, _records(Path(name)))
+        for seconds in moments(number, starts.seconds()):
+            stop = starts.stopped_after(seconds)
+            try:
+                stop.check()
+                row = {"result": "stopped"}
+            except AssertionError as error:
+                row = {"result": f"failed: {str(error)[-500:]}"}
+            print(f"start stopped after {stop.after_seconds:.3f} s: {stop.exit_code}  {row['result']}", flush=True)
+            yield {"after_seconds": round(stop.after_seconds, 3), "exit_code": stop.exit_code, **row}
+
+
+def _records(folder: Path) -> Path:
+    path = folder / "records.json"
+    records = json.loads((REPOSITORY / "src/galpaca/demo/records.json").read_text(encoding="utf-8"))[::12][:40]
+    path.write_text(json.dumps(records), encoding="utf-8")
+    return path
 
 
 def _result(kill: Callable[[], Outcome]) -> dict[str, object]:

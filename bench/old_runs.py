@@ -3,11 +3,13 @@
 In a worktree of that commit, a small run with dropout is trained through, and another is killed half-way with SIGKILL.
 The present code resumes the second under the present names of its keys. Weights must be equal to the bit, and every
 line of ``metrics.jsonl`` but for times and memory; for one process, and for two under DDP and under FSDP.
-About three minutes on 2 cores.
+Some minutes.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import shutil
 import signal
@@ -20,10 +22,81 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.results import REPOSITORY
+from bench.results import REPOSITORY, RESULTS, save
 
 _TESTS = REPOSITORY / "tests"
 _TRIES = 5
+
+
+def main() -> int:
+    sys.path.insert(0, str(_TESTS))
+    from old_runs.small_run import COMMIT, STRATEGIES
+
+    parser = argparse.ArgumentParser(prog="python -m bench.old_runs", description=__doc__)
+    parser.add_argument("--commit", default=COMMIT, help="that starts the runs (%(default)s)")
+    parser.add_argument("--only", default=",".join(STRATEGIES), help="strategies (%(default)s)")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of results (%(default)s)")
+    given = parser.parse_args()
+    began = time.perf_counter()
+    rows: list[dict[str, object]] = []
+    with worktree(given.commit) as then:
+        for strategy in given.only.split(","):
+            with tempfile.TemporaryDirectory(prefix="galpaca-old-runs-") as folder:
+                rows.append({"strategy": strategy, **_resumed(then, Checkout(REPOSITORY), Path(folder), strategy)})
+            print("  ".join(f"{key}: {value}" for key, value in rows[-1].items()), flush=True)
+    failed = [row for row in rows if row["result"] != "equal"]
+    minutes = round((time.perf_counter() - began) / 60, 1)
+    figures = {"started_by": given.commit, "failed": failed, "minutes": minutes, "rows": rows}
+    print(f"written: {save('old_runs', figures, given.out)}")
+    return 1 if failed else 0
+
+
+def _resumed(then: Checkout, present: Checkout, folder: Path, strategy: str) -> dict[str, object]:
+    """Trains one run through, and another that is killed and resumed; what came of them."""
+    from old_runs.small_run import HALF, STRATEGIES, THEN, lay_out, now
+
+    overrides, straight, killed = (*THEN, *STRATEGIES[strategy]), folder / "runs/straight", folder / "runs/killed"
+    lay_out(folder, then.tokenizer)
+    then.run(then.train_py, *overrides, "run.name=straight", folder=folder)
+    reached = kill_half_way(then, folder, [*overrides, "run.name=killed"], killed, HALF)
+    try:
+        present.run(present.train_py, *now([*overrides, "run.name=killed"]), folder=folder)
+    except RuntimeError as error:
+        return {"killed_after_step": reached, "result": f"cannot be resumed: {error}"}
+    starts = json.loads((killed / "run.json").read_text(encoding="utf-8"))["starts"]
+    return {
+        "commits": [start["git"]["commit"][:12] for start in starts],
+        "killed_after_step": reached,
+        "resumed_after_step": starts[-1]["step"],
+        "lines": len(_lines(killed)),
+        "result": "; ".join(differences(straight, killed)) or "equal",
+    }
+
+
+def differences(straight: Path, resumed: Path) -> list[str]:
+    """What differs between two run folders: weights, and the lines of ``metrics.jsonl`` in the keys of the first."""
+    from faults.kills import OF_THE_MACHINE
+    from safetensors.torch import load_file
+
+    found = []
+    weights, others = (load_file(run / "model" / "model.safetensors") for run in (straight, resumed))
+    for name in sorted(weights.keys() | others.keys()):
+        if name not in weights or name not in others or not weights[name].equal(others[name]):
+            found.append(name)
+    lines, other_lines = _lines(straight), _lines(resumed)
+    if len(lines) != len(other_lines):
+        found.append(f"{len(lines)} and {len(other_lines)} lines")
+    for line, other in zip(lines, other_lines, strict=False):
+        found += [
+            f"step {line['step']}: {key} {value} and {other.get(key, 'nothing')}"
+            for key, value in line.items()
+            if not key.endswith(OF_THE_MACHINE) and value != other.get(key, "nothing")
+        ]
+    return found
+
+
+def _lines(run: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 @dataclass(frozen=True)
@@ -58,6 +131,10 @@ class Checkout:
     @property
     def train_py(self) -> str:
         return str(self.root / "train.py")
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.root / "src" / "galpaca" / "demo" / "tokenizer"
 
 
 @contextmanager
@@ -105,3 +182,7 @@ def _printed(folder: Path) -> str:
 
 def _git(*arguments: str) -> None:
     subprocess.run(["git", *arguments], cwd=REPOSITORY, check=True, capture_output=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

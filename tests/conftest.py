@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 from forked import Forked, Server
+from libraries import deprecations
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED_DATA = Path(os.environ.get("GALPACA_TEST_DATA") or REPOSITORY.parent / "shared" / "data")
@@ -23,15 +24,49 @@ DEMO = REPOSITORY / "src" / "galpaca" / "demo"
 # No test reaches for a network, and processes side by side leave each other a core.
 os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="true")
 
+# Every Python that tests start reads the file in there first; see ``announcements``.
+STARTUP = str(REPOSITORY / "tests" / "libraries" / "startup")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for line in deprecations.filters():
+        config.addinivalue_line("filterwarnings", line)
+    sys.warnoptions.append("default")  # what was asked for with -W, training does not hush
+
+
+@pytest.fixture(scope="session", autouse=True)
+def announcements(tmp_path_factory: pytest.TempPathFactory) -> Iterator[deprecations.Log]:
+    """What libraries announce, in this worker's runs, about their own future."""
+    log = deprecations.Log(tmp_path_factory.getbasetemp() / "announcements.jsonl")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", STARTUP, prepend=os.pathsep)
+        patch.setenv("GALPACA_TEST_WARNINGS", str(log.path))
+        yield log
+
+
+@pytest.fixture(autouse=True)
+def _announces_nothing_new(announcements: deprecations.Log) -> Iterator[None]:
+    """A test in whose processes a library announces what is not listed fails."""
+    yield
+    found = deprecations.unlisted(announcements.new_lines())
+    assert not found, "see tests/libraries/deprecations.py:\n" + "\n".join(found)
+
+
 Train = Callable[..., subprocess.CompletedProcess[str]]
 MadeOnce = Callable[[str, Callable[[Path], None]], Path]
 
 
 @pytest.fixture(scope="session")
-def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
-    """A folder by its name, which the first pytest worker that asks for it fills, and which tests leave as it is."""
+def of_all_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that pytest's workers share."""
     base = tmp_path_factory.getbasetemp()
-    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def made_once(of_all_workers: Path) -> MadeOnce:
+    """A folder by its name, which the first pytest worker that asks for it fills, and which tests leave as it is."""
+    base = of_all_workers
 
     def made(name: str, make: Callable[[Path], None]) -> Path:
         folder, is_made = base / name, base / f"{name}.made"
@@ -79,9 +114,15 @@ def records_file(tmp_path: Path, demo_records: list[dict[str, str]]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    """Forks processes that have imported everything; see ``forked``."""
-    server = Server(REPOSITORY / "tests")
+def server(of_all_workers: Path) -> Iterator[str]:
+    """Forks processes that have imported everything, for all workers; see ``forked``."""
+    tests, running = REPOSITORY / "tests", of_all_workers / "server"
+    with FileLock(f"{running}.lock"):
+        try:
+            server = Server(tests, running.read_text(encoding="utf-8"))
+        except OSError:  # there is none yet, or whoever held it has ended
+            server = Server(tests)
+            running.write_text(server.address, encoding="utf-8")
     yield server.address
     server.close()
 
@@ -212,7 +253,7 @@ def command(tmp_path: Path, tokenizer: Path, records: Path, *overrides: str) -> 
 
 
 @pytest.fixture(scope="session")
-def run(made_once: MadeOnce, tokenizer_folder: Path, demo_records: list[dict[str, str]]) -> Path:
+def run(made_once: MadeOnce, server: str, tokenizer_folder: Path, demo_records: list[dict[str, str]]) -> Path:
     """A finished run of 4 steps on two FSDP processes, with checkpoints of steps 2 and 4; tests leave it as it is."""
 
     def make(folder: Path) -> None:
@@ -221,7 +262,7 @@ def run(made_once: MadeOnce, tokenizer_folder: Path, demo_records: list[dict[str
         arguments = command(
             folder, tokenizer_folder, records, "strategy=fsdp", "trainer.devices=2", "checkpoint.every_steps=2"
         )
-        done = subprocess.run(arguments, capture_output=True, text=True, timeout=240, cwd=folder)
+        done = completed(Started(server, arguments, folder))
         assert done.returncode == 0, done.stderr
 
     return made_once("run", make) / "runs" / "test"

@@ -3,15 +3,17 @@
 The code that runs is the same, from the command line on. What depends on when a module is imported, or on environment
 variables that libraries read at import, is tested in processes of its own (``conftest.Train`` with ``env``).
 
-Run as a module, this file is the server: it forks for every connection to its socket, and ends with its standard input.
+Run as a module, this file is the server: it forks for every connection to its socket, and ends when nobody holds it.
 """
 
 import atexit
 import gc
 import json
 import os
+import pkgutil
 import runpy
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,31 +28,24 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import galpaca
+
+# What a run imports beside the modules of galpaca, and these at import.
 IMPORTED = (
     "lightning.pytorch",
     "lightning.pytorch.strategies.launchers.subprocess_script",
     "torch.distributed.fsdp",
+    "torch.profiler._cupti_monitor",
+    "transformers.conversion_mapping",
     "transformers.models.opt.modeling_opt",
     "transformers.models.auto.tokenization_auto",
     "hydra._internal.utils",
     "hydra._internal.hydra",
+    "rich._emoji_codes",
     "rich.progress",
-    "galpaca.app.train.run",
-    "galpaca.app.train.fit",
-    "galpaca.app.train.release",
-    "galpaca.app.train.instantiate",
-    "galpaca.release.export",
-    "galpaca.release.card",
-    "galpaca.model.last_layer",
-    "galpaca.model.layer_unit",
-    "galpaca.model.loss",
-    "galpaca.training.checkpoints.callback",
-    "galpaca.training.checkpoints.store",
-    "galpaca.training.datamodule",
-    "galpaca.training.loggers",
-    "galpaca.training.module",
-    "galpaca.training.trainer",
 )
+# They run when they are imported.
+_SCRIPTS = ("galpaca.__main__", "galpaca.train")
 
 
 class Forked:
@@ -127,46 +122,89 @@ class Forked:
 
 
 class Server:
-    """Started once for all tests of a pytest worker."""
+    """The process that forks, for all who hold it: it ends with the last of them.
 
-    def __init__(self, tests: Path) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="galpaca-forked-")
-        self.address = str(Path(self._folder.name) / "socket")
+    Args:
+        tests: folder of its modules.
+        address: of one that runs; by default it starts one.
+
+    Raises:
+        OSError: the one that should run has ended.
+    """
+
+    def __init__(self, tests: Path, address: str | None = None) -> None:
+        self.address = address or self._start(tests)
+        self._held = socket.socket(socket.AF_UNIX)
+        try:
+            self._held.connect(_holders(self.address))
+        except OSError:
+            self._held.close()
+            raise
+
+    @staticmethod
+    def _start(tests: Path) -> str:
+        address = str(Path(tempfile.mkdtemp(prefix="galpaca-forked-")) / "socket")
         path = os.pathsep.join([str(tests), *filter(None, [os.environ.get("PYTHONPATH")])])
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "forked", self.address],
-            stdin=subprocess.PIPE,
+        process = subprocess.Popen(
+            [sys.executable, "-m", "forked", address],
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": path},
         )
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == b"ready\n"
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.stdout.close()
+        process.returncode = 0  # nobody waits for it: others may hold it longer
+        return address
 
     def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(30)
-        self._folder.cleanup()
+        self._held.close()
+
+
+def _holders(address: str) -> str:
+    return f"{address}.holders"
 
 
 def serve(address: str) -> None:
-    for module in IMPORTED:
-        import_module(module)
+    _import_and_warm_up()
     gc.freeze()  # else a collection in a run would copy all that it shares with the server
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that wait for the runs
+    listener, holders = _listen(address), _listen(_holders(address))
+    print("ready", flush=True)
+    held = [holders.accept()[0]]
+    while held:
+        ready = select.select([listener, holders, *held], [], [])[0]
+        held = [connection for connection in held if connection not in ready]
+        if holders in ready:
+            held.append(holders.accept()[0])
+        if listener in ready:
+            connection = listener.accept()[0]
+            if os.fork() == 0:
+                listener.close()
+                _run_and_tell(connection)
+            connection.close()
+    shutil.rmtree(Path(address).parent)
+    os._exit(0)
+
+
+def _listen(address: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
     listener.listen()
-    print("ready", flush=True)
-    while True:
-        ready = select.select([listener, sys.stdin], [], [])[0]
-        if sys.stdin in ready:
-            os._exit(0)
-        connection = listener.accept()[0]
-        if os.fork() == 0:
-            listener.close()
-            _run_and_tell(connection)
-        connection.close()
+    return listener
+
+
+def _import_and_warm_up() -> None:
+    """Imports everything, and fills what libraries keep for a process: Hydra's parsers, transformers' tables."""
+    for module in IMPORTED:
+        import_module(module)
+    for found in pkgutil.walk_packages(galpaca.__path__, "galpaca."):
+        if found.name not in _SCRIPTS:
+            import_module(found.name)
+    import_module("galpaca.app.config.composition").compose(
+        ["+experiment=demo", "data=local", "data.path=records.json"]
+    )
+    import_module("transformers.conversion_mapping").get_checkpoint_conversion_mapping("opt")
 
 
 def _run_and_tell(connection: socket.socket) -> None:

@@ -1,15 +1,20 @@
 """Benchmarks run, and write what they promise; their figures mean nothing here."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import DEMO, REPOSITORY
+from old_runs.small_run import COMMIT, HALF
+from safetensors.torch import load_file, save_file
 
 from bench.gpu.training import Case, measure
 from bench.gpu.workload import SHAPES, Shape, make_examples
+from bench.old_runs import differences
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
@@ -75,10 +80,36 @@ def test_memory(tmp_path: Path) -> None:
     assert [path.suffix for path in tmp_path.iterdir()] == [".json"], "files were left behind"
 
 
+@pytest.mark.slow
+def test_old_runs(tmp_path: Path) -> None:
+    """One process; two take longer."""
+    known = ["git", "-C", str(REPOSITORY), "cat-file", "-e", f"{COMMIT}^{{commit}}"]
+    if subprocess.run(known, capture_output=True).returncode:
+        pytest.skip(f"commit {COMMIT} is not in this clone: git fetch --unshallow")
+    done = run("bench.old_runs", "--only=single", f"--out={tmp_path}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = saved(tmp_path)["rows"]
+    assert row["result"] == "equal"
+    assert row["resumed_after_step"] == HALF < row["killed_after_step"]
+    assert row["commits"][0].startswith(COMMIT)
+
+
+def test_a_difference_between_runs_is_found(tmp_path: Path) -> None:
+    """Of a weight's last bit, and of a loss's."""
+    finished = REPOSITORY / "tests" / "old_runs" / "finished"
+    other = Path(shutil.copytree(finished, tmp_path / "other"))
+    assert differences(finished, other) == []
+    weights = load_file(other / "model" / "model.safetensors")
+    name, weight = next(iter(weights.items()))
+    weight.view(-1)[0] = torch.nextafter(weight.view(-1)[0], torch.tensor(1.0))
+    save_file(weights, other / "model" / "model.safetensors")
+    metrics = other / "metrics.jsonl"
+    metrics.write_text(metrics.read_text(encoding="utf-8").replace('"loss": 7.4', '"loss": 7.3', 1), encoding="utf-8")
+    assert [found.partition(" 7")[0] for found in differences(finished, other)] == [name, "step 1: loss"]
+
+
 def test_a_case_of_the_gpu_benchmark_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the project's own path: the same loss falls, and the row has what the table shows."""
-    import torch
-
     monkeypatch.setitem(SHAPES, "toy", Shape(2, 2, 32))
     case = Case("toy", "toy", "32-true", examples=4, max_tokens=1_024, timed_steps=2)
     row = measure(case, make_examples(count=16), torch.device("cpu"))

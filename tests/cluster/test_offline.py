@@ -1,39 +1,45 @@
 """Compute nodes without a network, as most clusters have them."""
 
-import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from conftest import DEMO
+from conftest import DEMO, read_jsonl
+from wandb_server import KEY, serving
 
 from cluster.conftest import slurm_or_skip
 from cluster.jobs import Desk
 from cluster.slurm import Kind
-from galpaca.cli import main
+from galpaca.tracking.rows import line_number
 
 STEPS = 6
 
 
 @pytest.mark.slow
 @pytest.mark.cluster
-def test_a_job_without_any_network_finishes(
-    slurm_prefix: Path, records_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_job_without_any_network_finishes_and_is_shown_from_elsewhere(
+    slurm_prefix: Path, records_file: Path, tmp_path: Path
 ) -> None:
-    """Nothing tells it so: it is W&B and the hub that must not wait for an answer."""
+    """Nothing tells it so: it is W&B and the hub that must not wait for an answer. Another machine sends its lines."""
     asks = {"HF_HUB_OFFLINE": "", "TRANSFORMERS_OFFLINE": "", "HF_DATASETS_OFFLINE": "", "WANDB_MODE": ""}
-    with slurm_or_skip(slurm_prefix, Kind(network="none")) as slurm:
+    own = {"HOME": str(tmp_path), "WANDB_CACHE_DIR": str(tmp_path)}
+    with serving() as server, slurm_or_skip(slurm_prefix, Kind(network="none")) as slurm:
         desk = Desk(slurm, tmp_path, DEMO / "tokenizer", records_file)
-        job = desk.submit("offline", f"trainer.max_steps={STEPS}", "logger=wandb", environment=asks)
+        job = desk.submit(
+            "offline", f"trainer.max_steps={STEPS}", "logger=wandb", environment={**asks, "WANDB_API_KEY": KEY}
+        )
+        job.wait_for_step(1)
+        line = [sys.executable, "-m", "galpaca", "sync", "--follow", str(job.run)]
+        following = subprocess.Popen(line, env={**os.environ, **own, **server.environment}, cwd=tmp_path)
         job.finish()
+        assert following.wait(120) == 0
     job.assert_every_step_once(STEPS)
     assert "Traceback" not in job.told()
+    assert "W&B: https://api.wandb.ai does not respond" in job.told()
     assert (job.run / "model" / "model.safetensors").is_file()
-    record = json.loads((job.run / "run.json").read_text(encoding="utf-8"))
-    (folder,) = (job.run / "wandb").glob("offline-run-*")
-    assert folder.name.endswith(record["id"])
-    capsys.readouterr()
-    assert main(["sync", str(job.run), "--dry-run"]) == 0
-    listed = capsys.readouterr().out
-    assert folder.name in listed
-    assert f"1 to {STEPS}" in listed
-    assert "not uploaded" in listed
+    (received,) = server.runs.values()
+    numbers = [one["line"] for one in received.history if "line" in one]
+    assert numbers == [line_number(dict(line)) for line in read_jsonl(job.run / "metrics.jsonl")]
+    assert received.finishes[-1] == 0

@@ -139,7 +139,7 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in anchors(path), f"{name_of(page)} points to {target}#{anchor}"
 
 
-FOLDERS = ("bench", "conf", "docs", "scripts", "slurm", "src", "tests")
+FOLDERS = ("bench", "conf", "docs", "examples", "scripts", "slurm", "src", "tests")
 # Made by the reader.
 OWN_FILES = {"slurm/site.env"}
 

@@ -5,28 +5,32 @@ from typing import Any
 
 
 def slow_steps(seconds: float) -> None:
-    """Training begins when W&B has, and each step takes a while: what is logged can be watched as it comes."""
+    """Training starts when the run is at W&B, or cannot be sent, and each step takes a while."""
     from galpaca.runs.metrics import MetricsFile
-    from galpaca.training.tracking.logger import WandbLogger
+    from galpaca.training.wandb_logger import WandbLogger
 
-    begin, write = WandbLogger.__init__, MetricsFile.write
+    start, write = WandbLogger.__init__, MetricsFile.write
 
-    def begun(self: WandbLogger, *arguments: Any) -> None:
-        begin(self, *arguments)
-        while not (self._session is not None and hasattr(self._session, "wandb")) and not self._failed:
+    def started(self: WandbLogger, *arguments: Any) -> None:
+        start(self, *arguments)
+        while self._thread is not None and not self.follower.was_connected and not self.follower.is_lost:
             time.sleep(0.01)
 
     def write_slowly(self: MetricsFile, lines: Any) -> None:
         write(self, lines)
         time.sleep(seconds)
 
-    WandbLogger.__init__ = begun  # type: ignore[method-assign]
+    WandbLogger.__init__ = started  # type: ignore[method-assign]
     MetricsFile.write = write_slowly  # type: ignore[method-assign]
 
 
 def impatient(seconds: float) -> None:
-    """As ``slow_steps``, and whoever waits for W&B at the end waits no longer than this."""
-    from galpaca.training.tracking import logger, service
+    """As ``slow_steps``, and whoever waits for W&B at the end, or after an error, waits no longer than this."""
+    from galpaca.tracking import follower
+    from galpaca.tracking.service import Run
+    from galpaca.training import wandb_logger
 
     slow_steps(0.02)
-    service.FINISH_SECONDS = logger._QUEUE_SECONDS = seconds
+    Run.__init__.__defaults__ = (*Run.__init__.__defaults__[:-1], seconds)  # type: ignore[misc, index]
+    wandb_logger._LEFT_SECONDS = seconds
+    follower._FIRST_PAUSE_SECONDS = seconds

@@ -21,7 +21,7 @@ SOURCES = Path(galpaca.__file__).parent
 FLOORS = [
     {"errors", "files", "formatting"},
     {"data", "runs", "estimate"},
-    {"model"},
+    {"model", "tracking"},
     {"training", "release", "inference", "report"},
     {"app"},
     {"doors"},
@@ -46,7 +46,8 @@ LIBRARIES: dict[str, dict[str, str | None]] = {
     "runs": {},
     "estimate": dict.fromkeys(["numpy"]),
     "model": dict.fromkeys(["numpy", "torch", "transformers", "safetensors"]),
-    "training": dict.fromkeys(["numpy", "torch", "transformers", "safetensors", "lightning", "wandb"]),
+    "tracking": dict.fromkeys(["wandb", "yaml"]),
+    "training": dict.fromkeys(["numpy", "torch", "transformers", "safetensors", "lightning"]),
     "release": dict.fromkeys(["numpy", "torch", "transformers", "safetensors", "huggingface_hub", "yaml"]),
     "report": {**dict.fromkeys(["numpy", "yaml"]), "jinja2": "galpaca.report.page"},
     "inference": {
@@ -208,7 +209,7 @@ class TestTheReader:
             ("galpaca.data.plan", "import torch.distributed", "only galpaca.data.collate"),
             ("galpaca.data.collate", "def f():\n    import transformers", "only galpaca.data.tokenizer"),
             ("galpaca.data.sources", "import datasets", "not at load time"),
-            ("galpaca.training.loggers", "try:\n    import wandb\nexcept ImportError:\n    pass", "not at load time"),
+            ("galpaca.tracking.service", "try:\n    import wandb\nexcept ImportError:\n    pass", "not at load time"),
             ("galpaca.cli", "import rich", "no library"),
         ],
     )
@@ -224,7 +225,7 @@ class TestTheReader:
             ("galpaca.model.opt", "if TYPE_CHECKING:\n    from galpaca.data.tokenizer import Tokenizer"),
             ("galpaca.release.card", "from galpaca import __version__"),
             ("galpaca.data.sources", "def f():\n    import datasets"),
-            ("galpaca.training.loggers", "if TYPE_CHECKING:\n    import wandb"),
+            ("galpaca.tracking.service", "if TYPE_CHECKING:\n    import wandb"),
             ("galpaca.app.config.schema", "import hydra\nfrom omegaconf import DictConfig"),
             ("galpaca.__main__", "from galpaca.cli import main"),
         ],

@@ -12,32 +12,22 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from old_runs.overrides import COMMIT, HALF, STRATEGIES, THEN
+from old_runs.small_run import COMMIT, HALF, HERE, STRATEGIES, THEN, lay_out
 
 from bench.old_runs import Checkout, kill_half_way, worktree
-
-HERE = Path(__file__).parent
-FILES = ("records.json", "questions.jsonl")
 
 
 def main() -> None:
     overrides = (*THEN, *STRATEGIES["fsdp"])
     with worktree(COMMIT) as then, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        lay_out(folder, then.root)
+        lay_out(folder, then.tokenizer)
         then.run(then.train_py, *overrides, "run.name=finished", folder=folder)
         kill_half_way(then, folder, [*overrides, "run.name=half"], folder / "runs" / "half", HALF)
         for run in (folder / "runs" / "finished", folder / "runs" / "half"):
             _make_anonymous(run, then)
             shutil.rmtree(HERE / run.name, ignore_errors=True)
             shutil.copytree(run, HERE / run.name, ignore=shutil.ignore_patterns("run.lock"))
-
-
-def lay_out(folder: Path, root: Path) -> None:
-    """Puts the files that the overrides name into ``folder``; the tokenizer is that of the checkout in ``root``."""
-    for file in FILES:
-        shutil.copy(HERE / file, folder)
-    shutil.copytree(root / "src" / "galpaca" / "demo" / "tokenizer", folder / "tokenizer")
 
 
 def _make_anonymous(run: Path, then: Checkout) -> None:

@@ -11,13 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import REPOSITORY, Started, completed, read_jsonl
-from old_runs.overrides import HALF, NUM_STEPS, STRATEGIES, THEN, now
+from old_runs.small_run import HALF, HERE, NUM_STEPS, STRATEGIES, THEN, lay_out, now
 from safetensors.torch import load_file
 
 from galpaca.cli import main as galpaca
 from galpaca.runs.folder import RunFolder
 
-HERE = Path(__file__).parent
 EXACT = ("step", "epoch", "lr", "examples", "tokens", "target_tokens", "micro_batches", "non_padding_fraction")
 # Between machines, whose libraries add in other orders. On one machine ``bench.old_runs`` compares bits.
 TOLERANCE = 1e-5
@@ -28,9 +27,7 @@ Resume = Callable[..., str]
 @pytest.fixture
 def resume(tmp_path: Path, server: str) -> Resume:
     """Copies a run folder, and types its command again with the present names; returns what it printed."""
-    for file in ("records.json", "questions.jsonl"):
-        shutil.copy(HERE / file, tmp_path)
-    shutil.copytree(HERE / "finished" / "base", tmp_path / "tokenizer")
+    lay_out(tmp_path, tokenizer=HERE / "finished" / "base")
 
     def resumed(name: str, *overrides: str) -> str:
         shutil.copytree(HERE / name, tmp_path / "runs" / name)

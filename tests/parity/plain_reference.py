@@ -1,44 +1,25 @@
-"""The reference recipe's encoding in plain ``transformers``, written a second time: it imports nothing of galpaca.
+"""What ``examples/flat_loop.py`` makes of each record, a line each, to compare encodings with.
 
-As Stanford Alpaca's train.py does it: prompt + answer + ``</s>`` is tokenized as one text and cut, and as many leading
-tokens carry no loss as the prompt alone has. Sequences between GALACTICA's tags are escaped as galai does.
-
-    python tests/parity/plain_reference.py RECORDS.json TOKENIZER MAX_LENGTH > REFERENCE.jsonl
+python tests/parity/plain_reference.py RECORDS.json TOKENIZER MAX_LENGTH > REFERENCE.jsonl
 """
 
 import hashlib
 import json
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-WITH_INPUT = (
-    "Below is an instruction that describes a task, paired with an input that provides further context. Write a "
-    "response that appropriately completes the request.\n\n"
-    "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:"
-)
-WITHOUT_INPUT = (
-    "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
-    "### Instruction:\n{instruction}\n\n### Response:"
-)
-SEQUENCE = re.compile(r"(\[START_(DNA|SMILES|I_SMILES|AMINO)])(.*?)(\[END_\2])")
-
-
-def escape(text: str) -> str:
-    mark = "SPL1T-TH1S-Pl3A5E"
-    return SEQUENCE.sub(lambda m: m[1] + "".join(mark + character for character in m[3]) + mark + m[4], text)
+sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a script, it has its own folder only
+from examples.flat_loop import NO_TARGET, encode
 
 
 def reference(records: list[dict[str, str]], tokenizer: Any, max_length: int) -> Iterator[dict[str, Any]]:
     """What each record becomes: its number of tokens, those without loss, and a digest of its ids."""
     for index, record in enumerate(records):
-        prompt = (WITH_INPUT if record.get("input") else WITHOUT_INPUT).format_map(record)
-        ids = tokenizer(escape(prompt + record["output"] + "</s>"))["input_ids"][:max_length]
-        ignored = min(len(tokenizer(escape(prompt))["input_ids"]), len(ids))
+        ids, labels = encode(record, tokenizer, max_length)
         sha1 = hashlib.sha1(" ".join(map(str, ids)).encode()).hexdigest()
-        yield {"index": index, "num_tokens": len(ids), "num_ignored": ignored, "ids_sha1": sha1}
+        yield {"index": index, "num_tokens": len(ids), "num_ignored": labels.count(NO_TARGET), "ids_sha1": sha1}
 
 
 if __name__ == "__main__":

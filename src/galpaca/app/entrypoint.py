@@ -44,7 +44,7 @@ def run_command(command: Callable[[], object]) -> int:
 
 def _exit_code(command: Callable[[], object]) -> int:
     try:
-        command()
+        _unmask_stop(command)
     except GalpacaError as error:
         if global_rank() == 0:  # every rank sees the same
             print(f"error: {error}", file=sys.stderr)
@@ -63,6 +63,19 @@ def _exit_code(command: Callable[[], object]) -> int:
         print(f"error: {_told(error)}", file=sys.stderr)
         return 1
     return 0
+
+
+def _unmask_stop(command: Callable[[], object]) -> None:
+    """Runs a command; an error that a library made of a signal's exception is that exception again."""
+    try:
+        command()
+    except BaseException as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, StoppedBySignal):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None or cause is error:
+            raise
+        raise cause from None
 
 
 def _stopped(stop: StoppedBySignal) -> int:

@@ -1,166 +1,124 @@
-"""``galpaca sync``: uploads to W&B what runs logged offline."""
+"""``galpaca sync``: sends to W&B what it lacks of run folders, also while the runs train."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
-from rich.table import Table
 
 from galpaca.app.console import make_console
-from galpaca.errors import GalpacaError, InputError, Problems
-from galpaca.runs.folder import RunFolder, find_run
-from galpaca.runs.lines import MetricsLine
-from galpaca.runs.lock import is_held
+from galpaca.app.watch import RunSnapshot, Watcher
+from galpaca.errors import GalpacaError, InputError, Problems, StoppedBySignal
+from galpaca.runs.folder import find_run
 from galpaca.runs.metrics import read_metrics
 from galpaca.runs.record import RunRecord
+from galpaca.runs.shutdown import Shutdown, signal_of
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from galpaca.training.tracking.segments import Segment
-    from galpaca.training.tracking.service import Run
+    from galpaca.tracking.sender import Ending
+    from galpaca.tracking.service import Run
+
+_POLL_SECONDS = 1.0
+# To upload the lines of weeks.
+_FINISH_SECONDS = 600.0
+# Before each time that the server is asked; it counts what it was sent a little later.
+_PAUSES_SECONDS = (0.0, 1.0, 5.0)
 
 
-@dataclass(frozen=True)
-class Logged:
-    """The W&B logs of a run.
-
-    Attributes:
-        place: the run's name and project at W&B.
-        segments: its log files, oldest first.
-        lines: lines of ``metrics.jsonl``.
-        is_running: whether a process is writing in the folder.
-    """
-
-    folder: RunFolder
-    place: Run
-    segments: list[Segment]
-    lines: list[MetricsLine]
-    is_running: bool
-
-
-def sync(runs: Sequence[str], *, dry_run: bool = False) -> None:
-    """Uploads what is not at W&B yet, run by run; a failed run does not stop the others.
+def sync(runs: Sequence[str], *, dry_run: bool = False, follow: bool = False, wait: bool = False) -> None:
+    """Sends what is not at W&B yet; a run that fails does not stop the others.
 
     Args:
         runs: run folders.
         dry_run: only list it, which needs no network and no key.
+        follow: go on until the runs have ended.
+        wait: and until they are complete: one that was stopped or killed will be resumed.
 
     Raises:
-        InputError: not a run folder, no W&B logs in it, or no API key.
+        InputError: not a run folder, not logged to W&B, damaged, or no API key.
         GalpacaError: no network; or, at the end, the runs that are not completely uploaded.
+        StoppedBySignal: Ctrl-C ended following; what was written until then is uploaded.
     """
-    from galpaca.training.tracking import service
+    from galpaca.tracking import service
 
     console = make_console()
-    logged = _find(runs)
-    for one in logged:
-        _show(console, one)
-    if dry_run:
+    found = _find(runs)
+    waiting = [run for run in found if _show(console, run) or follow]
+    if dry_run or not waiting:
         return
-    waiting = [one for one in logged if one.is_running or not _is_uploaded(one)]
-    if waiting:
-        _check_ready()
+    _check_ready()
     failed = Problems()
-    for one in waiting:
-        try:
-            _upload(one)
-        except GalpacaError as error:
-            failed.add(error.what, where=one.folder.path, why=error.why, fix=error.fix)
-        else:
-            console.print(f"[green]{one.folder.path} is uploaded to W&B[/green]")
-    if waiting:
+    try:
+        if follow:
+            _follow(console, waiting, failed, wait=wait)
+        for run in [] if follow else waiting:
+            _attempt(failed, run, partial(_upload, console, run))
+    finally:
         service.shut_down()
-    _raise(failed)
+    try:
+        failed.raise_any()
+    except InputError as error:  # which these are not
+        raise GalpacaError(str(error)) from None
 
 
-def _find(runs: Sequence[str]) -> list[Logged]:
-    problems = Problems()
-    found = []
-    for run in runs:
+def _find(runs: Sequence[str]) -> list[Run]:
+    problems, found = Problems(), []
+    for path in map(Path, runs):
         try:
-            found.append(_read(Path(run)))
+            found.append(_run(path))
         except InputError as error:
             problems.extend([error])
     problems.raise_any()
     return found
 
 
-def _read(path: Path) -> Logged:
-    from galpaca.training.tracking.segments import find_segments
+def _run(path: Path) -> Run:
+    """The run and what it is called at W&B, by its configuration."""
+    from galpaca.tracking.service import Run
+    from galpaca.training.loggers import wandb
 
     folder = find_run(path, recorded=True)
-    record = RunRecord(folder.record)
-    segments = find_segments(folder.path, record.id)
-    place = _place(folder, record.id, segments)
-    if place is None:
+    config = yaml.safe_load(folder.config.read_text(encoding="utf-8")) if folder.config.is_file() else {}
+    logger = dict(config.get("logger") or {})
+    if logger.pop("_target_", None) != f"{wandb.__module__}.{wandb.__qualname__}":
         raise InputError(
-            "the run logged nothing to W&B",
+            "the run is not logged to W&B",
             where=path,
             fix="train with logger=wandb; metrics.jsonl has all metrics",
         )
-    return Logged(folder, place, segments, list(read_metrics(folder.metrics)), is_held(folder.lock))
+    logger["tags"] = tuple(logger.get("tags") or ())
+    deque(read_metrics(folder.metrics), maxlen=0)  # a damaged line, without which steps would be missing silently
+    return Run(folder, RunRecord(folder.record).id, **logger, finish_seconds=_FINISH_SECONDS)
 
 
-def _place(folder: RunFolder, run_id: str, segments: Sequence[Segment]) -> Run | None:
-    """The run at W&B, from its configuration or, if the logger changed since, from its last log."""
-    from galpaca.training.loggers import wandb
-    from galpaca.training.tracking.service import Run
+def _show(console: Console, run: Run) -> bool:
+    """Shows what W&B has of a run, as far as it is known here.
 
-    config = yaml.safe_load(folder.config.read_text(encoding="utf-8")) if folder.config.is_file() else {}
-    asked = dict(config.get("logger") or {})
-    if asked.pop("_target_", None) == f"{wandb.__module__}.{wandb.__qualname__}":
-        asked["tags"] = tuple(asked.get("tags") or ())
-        return Run(folder.path, folder.name, run_id, **asked)
-    begun = [one for one in segments if one.started]
-    return Run(folder.path, folder.name, run_id, begun[-1].project, begun[-1].entity or None) if begun else None
+    Returns:
+        Whether anything may be missing.
+    """
+    from galpaca.tracking.rows import METRICS, SAMPLES, SYSTEM, Rows
+    from galpaca.tracking.sender import noted
 
-
-def _is_uploaded(logged: Logged) -> bool:
-    from galpaca.training.tracking.segments import uploaded_up_to
-    from galpaca.training.tracking.upload import number_of
-
-    last = max(map(number_of, logged.lines), default=-1)
-    return all(one.uploaded for one in logged.segments if one.started) and last <= uploaded_up_to(logged.folder.path)
-
-
-def _show(console: Console, logged: Logged) -> None:
-    table = Table(box=None, header_style="cyan", pad_edge=False)
-    for header in ("start", "size", "rows", "steps"):
-        table.add_column(header, justify="right" if header in ("size", "rows") else "left", no_wrap=True)
-    table.add_column("state", overflow="fold")  # the one that gives way where a terminal, or a log, is narrow
-    for one in logged.segments:
-        steps = f"{min(one.steps):,} to {max(one.steps):,}" if one.steps else "-"
-        state = _state(one, is_running=logged.is_running and one is logged.segments[-1])
-        table.add_row(one.file.parent.name, f"{one.bytes / 1024:,.0f} KiB", f"{len(one.rows):,}", steps, state)
-    console.print(str(logged.folder.path), style="bold", markup=False)
-    console.print(table)
-    if missing := _missing(logged):
-        console.print(f"  {missing:,} lines of metrics.jsonl are in no log and will be sent from the file")
-
-
-def _missing(logged: Logged) -> int:
-    from galpaca.training.tracking.segments import uploaded_up_to
-    from galpaca.training.tracking.upload import number_of
-
-    there = {number for one in logged.segments for number in one.lines}
-    up_to = uploaded_up_to(logged.folder.path)
-    return sum(number not in there and number > up_to for number in map(number_of, logged.lines))
-
-
-def _state(segment: Segment, *, is_running: bool) -> str:
-    if is_running:
-        return "running"
-    if not segment.started:
-        return "empty"
-    if segment.uploaded:
-        return "uploaded"
-    return "not uploaded" if segment.offline else "not verified"
+    known, is_verified = noted(run.folder)
+    rows = list(Rows(run.folder).new(ended=True))
+    lines = [row for row in rows if row.stream == METRICS]
+    there = [row.step for row in lines if row.number <= known[METRICS]]
+    lacking = Counter(row.stream for row in rows if row.number > known[row.stream])
+    at = f"up to step {max(there):,}{'' if is_verified else ' (not verified)'}" if there else "none known"
+    names = {METRICS: "lines", SAMPLES: "tables of samples", SYSTEM: "figures of the machine"}
+    missing = [f"{lacking[stream]:,} {name}" for stream, name in names.items() if lacking[stream]]
+    console.print(str(run.folder.path), style="bold", markup=False)
+    console.print(f"  {len(lines):,} lines; at W&B: {at}; missing: {', '.join(missing) or 'nothing'}")
+    return bool(lacking) or not is_verified
 
 
 def _check_ready() -> None:
@@ -170,9 +128,9 @@ def _check_ready() -> None:
         InputError: no API key.
         GalpacaError: no network.
     """
-    os.environ["WANDB_MODE"] = "online"  # whoever asks for an upload means it
-    from galpaca.training.tracking import service
+    from galpaca.tracking import service
 
+    os.environ["WANDB_MODE"] = "online"  # whoever asks for an upload means it
     if not service.has_key():
         raise InputError("no W&B API key", where="WANDB_API_KEY", fix="wandb login, or WANDB_API_KEY=...")
     if not service.is_reachable():
@@ -183,19 +141,68 @@ def _check_ready() -> None:
         )
 
 
-def _upload(logged: Logged) -> None:
-    if logged.is_running:
-        raise GalpacaError(
-            "the run is still running and was skipped", fix="wait for it; online, it uploads earlier logs itself"
-        )
-    from galpaca.training.tracking.upload import upload
-
-    upload(logged.place, logged.segments, logged.lines)
-
-
-def _raise(failed: Problems) -> None:
-    """Raises the collected errors with exit code 1: they are not user errors."""
+def _attempt(failed: Problems, run: Run, act: Callable[[], None]) -> bool:
+    """Whether it worked; what did not is reported with the problems of other runs, at the end."""
     try:
-        failed.raise_any()
-    except InputError as error:
-        raise GalpacaError(str(error)) from None
+        act()
+    except GalpacaError as error:
+        failed.add(error.what, where=run.folder.path, why=error.why, fix=error.fix)
+    except Exception as error:  # W&B raises many kinds
+        why = " ".join(str(error).split()) or type(error).__name__
+        failed.add("cannot send the run to W&B", where=run.folder.path, why=why, fix="run galpaca sync again")
+    else:
+        return True
+    return False
+
+
+def _upload(console: Console, run: Run) -> None:
+    """Sends what W&B lacks until the server says that it lacks nothing: W&B reports uploads that it gave up as done."""
+    from galpaca.tracking.sender import Sender
+
+    ending = _ending(Watcher(run.folder).poll())
+    for seconds in _PAUSES_SECONDS:
+        time.sleep(seconds)
+        sender = Sender(run)
+        sender.finish(ending)
+        if sender.is_verified:
+            console.print(f"[green]{run.folder.path} is uploaded to W&B[/green]")
+            return
+    raise GalpacaError(
+        "the run is not completely uploaded to W&B", fix="run galpaca sync again; it sends what is missing"
+    )
+
+
+def _follow(console: Console, runs: Sequence[Run], failed: Problems, *, wait: bool) -> None:
+    """Sends runs as they grow. The first Ctrl-C ends the sessions at W&B, a second one the process."""
+    from galpaca.tracking.follower import Follower
+
+    shutdown = Shutdown()
+    shutdown.deferred = True
+    with shutdown.listening():
+        followers = [Follower(run, partial(console.print, markup=False)) for run in runs]
+        # What is wrong at the start is no matter of the network, and will stay wrong.
+        followed = {
+            one: Watcher(one.run.folder, wait=wait) for one in followers if _attempt(failed, one.run, one.advance)
+        }
+        for one in followed:
+            console.print(f"following {one.run.folder.path}; Ctrl-C stops following, not the run", markup=False)
+        while followed and not shutdown.urgency:
+            time.sleep(_POLL_SECONDS)
+            for one, watcher in list(followed.items()):
+                snapshot = watcher.poll()
+                if one.step(_ending(snapshot) if snapshot.is_over else None):
+                    del followed[one]
+                    _attempt(failed, one.run, partial(_upload, console, one.run))
+        for one, watcher in followed.items():
+            if one.sender is not None:
+                one.step(_ending(watcher.poll()))
+    if followed:
+        raise StoppedBySignal("following stopped; galpaca sync sends the rest", signal_of(shutdown.urgency))
+
+
+def _ending(snapshot: RunSnapshot) -> Ending:
+    from galpaca.tracking.sender import Ending
+
+    state = snapshot.state
+    comes_back = state.kind not in ("complete", "failed")
+    return Ending(int(state.kind != "complete"), comes_back=comes_back, is_alive=state.is_alive)

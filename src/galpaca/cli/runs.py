@@ -147,17 +147,24 @@ def add_sync(commands: Commands) -> None:
     """``galpaca sync``."""
     command = commands.add_parser(
         "sync",
-        help="upload to W&B what runs logged offline",
-        description="Upload to W&B what runs logged offline, each metric once. Active runs are skipped.",
+        help="send to W&B what it lacks of runs, also while they train",
+        description="Send to W&B what it lacks of runs that were logged with logger=wandb, each metric once: once, or "
+        "with --follow until they have ended, from a machine with network access.",
     )
     command.add_argument("runs", nargs="+", metavar="RUN", help="run folder, e.g. runs/galpaca67b")
     command.add_argument(
-        "--dry-run", action="store_true", help="only list what would be uploaded; needs no network and no key"
+        "--dry-run", action="store_true", help="only list what is missing; needs no network and no key"
+    )
+    command.add_argument(
+        "--follow", action="store_true", help="send new lines until the run has ended, or will not be requeued"
+    )
+    command.add_argument(
+        "--wait", action="store_true", help="with --follow: also wait for a run that will be restarted"
     )
 
     def run(options: argparse.Namespace) -> None:
         from galpaca.app.sync import sync
 
-        sync(options.runs, dry_run=options.dry_run)
+        sync(options.runs, dry_run=options.dry_run, follow=options.follow, wait=options.wait)
 
     command.set_defaults(run=run)

@@ -14,7 +14,7 @@ import torch
 from galpaca.data.prompts import PROMPT_FILE, Template, load_template, read_prompt_file
 from galpaca.data.tokenizer import load_tokenizer
 from galpaca.errors import GalpacaError, InputError
-from galpaca.inference.places import FOLDER_FIX, find_model, prompt_folder
+from galpaca.inference.places import FOLDER_FIX, commit_of, find_model, prompt_folder
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -198,8 +198,7 @@ def place_of(model: Any) -> str:
 
 def fingerprint_of(path: str, model: Any, *others: str) -> str:
     digest = hashlib.sha256("\0".join(others).encode())
-    # The commit, where the weights are the Hub's.
-    digest.update(f"{getattr(model.config, '_commit_hash', None)} {model.dtype}".encode())
+    digest.update(f"{commit_of(path)} {model.dtype}".encode())
     folder = Path(path)
     files = [*folder.glob("*.safetensors"), *folder.glob("*.bin"), folder / "config.json"] if folder.is_dir() else []
     for file in sorted(files):

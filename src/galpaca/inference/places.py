@@ -76,3 +76,17 @@ def prompt_folder(path: str) -> Path | None:
     except Exception as error:  # no id, no answer that one can read, and more
         told = f"cannot ask the Hub for the model: {str(error).splitlines()[0]}"
         raise InputError(told, where=path, fix=FOLDER_FIX) from None
+
+
+def commit_of(path: str) -> str | None:
+    """The commit of a model that was loaded from the Hub; None for a folder.
+
+    Args:
+        path: what ``find_model`` returned.
+    """
+    if Path(path).is_dir():
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    file = try_to_load_from_cache(path, "config.json")
+    return Path(file).parent.name if isinstance(file, str) else None

@@ -52,6 +52,21 @@ class RunFolder:
         return self.path / "samples.jsonl"
 
     @property
+    def system(self) -> Path:
+        """Figures of the machine by time, costs of checkpoints, and alerts, of a run that is shown at W&B."""
+        return self.path / "system.jsonl"
+
+    @property
+    def wandb(self) -> Path:
+        """W&B's working files, and a note of what has arrived there."""
+        return self.path / "wandb"
+
+    @property
+    def wandb_lock(self) -> Path:
+        """Held by the process that sends the run to W&B."""
+        return self.path / "wandb.lock"
+
+    @property
     def non_finite(self) -> Path:
         """One line for every step whose loss or gradient was not finite: where, and for which examples."""
         return self.path / "non_finite.jsonl"

@@ -1,13 +1,12 @@
 """Reads the metrics of a run, whether it is running, has ended or was killed in the middle of a line."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 from galpaca.runs.lines import SampleLine, StepLine, ValidationLine, parse_metrics_line, parse_sample_line
 from galpaca.runs.metrics import whole_lines
+from galpaca.runs.tail import LineTail
 
 
 @dataclass
@@ -54,27 +53,16 @@ class Tail:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.history = History()
-        self._inode, self._position = 0, 0
+        self._lines = LineTail(path)
 
     def read(self) -> History:
         """All lines so far; an incomplete last line is left for the next read."""
-        try:
-            with self.path.open("rb") as file:
-                self._read(file)
-        except FileNotFoundError:
-            self.history, self._inode, self._position = History(), 0, 0
+        lines = self._lines.read()
+        if self._lines.restarted:
+            self.history = History()
+        for text in lines:
+            self.history.add(text)
         return self.history
-
-    def _read(self, file: BinaryIO) -> None:
-        facts = os.fstat(file.fileno())
-        if facts.st_ino != self._inode or facts.st_size < self._position:
-            self.history, self._inode, self._position = History(), facts.st_ino, 0
-        file.seek(self._position)
-        for line in file:
-            if not line.endswith(b"\n"):
-                break
-            self._position += len(line)
-            self.history.add(line.decode("utf-8", "replace"))
 
 
 def read_history(path: Path) -> History:

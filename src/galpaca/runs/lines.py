@@ -3,9 +3,11 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from galpaca.runs.typed import EXTRA, NULL, decode, encode
+
+Line = TypeVar("Line")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,8 +135,32 @@ class NonFiniteLine:
     examples: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Alert:
+    """A message to whoever has asked W&B for alerts."""
+
+    title: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SystemLine:
+    """The machine at one moment of a run, or what else no other file records.
+
+    Attributes:
+        time: seconds since 1970.
+        step: the run's last step then.
+        extra: figures by name.
+    """
+
+    time: float = 0.0
+    step: int = 0
+    alert: Alert | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
 MetricsLine = StepLine | ValidationLine | OtherLine
-AnyLine = MetricsLine | CheckpointLine | SampleLine | NonFiniteLine
+AnyLine = MetricsLine | CheckpointLine | SampleLine | NonFiniteLine | SystemLine
 
 
 def to_text(line: AnyLine) -> str:
@@ -157,8 +183,17 @@ def parse_metrics_line(text: str) -> MetricsLine | None:
 
 def parse_sample_line(text: str) -> SampleLine | None:
     """A line of ``samples.jsonl``; None if it is damaged."""
+    return _parse(SampleLine, text)
+
+
+def parse_system_line(text: str) -> SystemLine | None:
+    """A line of ``system.jsonl``; None if it is damaged, as a kill may leave it."""
+    return _parse(SystemLine, text)
+
+
+def _parse(kind: type[Line], text: str) -> Line | None:
     try:
-        return decode(SampleLine, json.loads(text))
+        return decode(kind, json.loads(text))
     except ValueError:
         return None
 

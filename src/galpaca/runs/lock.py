@@ -20,8 +20,15 @@ _AGAIN_SECONDS = 0.1
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(
+    path: Path,
+    held: str = "another process is writing in this run folder",
+    fix: str = "wait for it, stop it, or choose run.name=ANOTHER",
+) -> Iterator[None]:
     """Holds the lock file ``path`` while the context lasts.
+
+    Args:
+        held, fix: message where another process holds it.
 
     Raises:
         InputError: another process holds it.
@@ -38,10 +45,10 @@ def locked(path: Path) -> Iterator[None]:
                     fix="run.root=FOLDER on another file system, or mount this one with locks (Lustre: -o flock)",
                 ) from None
             raise InputError(
-                "another process is writing in this run folder",
+                held,
                 where=path.parent,
                 why=_owner(path),
-                fix="wait for it, stop it, or choose run.name=ANOTHER",
+                fix=fix,
             ) from None
         file.truncate(0)
         file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))

@@ -11,8 +11,8 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 
 from galpaca.runs.lines import CheckpointLine, MetricsLine, StepLine
+from galpaca.tracking.rows import named
 from galpaca.training.stalls import MOST, is_stall
-from galpaca.training.tracking.rows import named
 
 
 class LoggerSink:

@@ -25,7 +25,7 @@ def wandb(
     tags: Sequence[str] = (),
     notes: str | None = None,
 ) -> list[Logger]:
-    """Weights & Biases: one run for a run folder, however often it is started; offline where there is no key.
+    """Weights & Biases: one run for a run folder, however often it is started; ``galpaca sync`` where there is no key.
 
     Args:
         project: where the run is shown.
@@ -36,13 +36,12 @@ def wandb(
     """
     from lightning.pytorch.utilities import rank_zero_only
 
-    from galpaca.training.tracking.logger import WandbLogger
-    from galpaca.training.tracking.service import Run
+    from galpaca.tracking.service import Run
+    from galpaca.training.wandb_logger import WandbLogger
 
     if getattr(rank_zero_only, "rank", 0) != 0:
         return []
-    run = Run(folder.path, folder.name, run_id, project, entity, group, tuple(tags), notes)
-    return [WandbLogger(run, folder.metrics, folder.samples, [folder.record, folder.config])]
+    return [WandbLogger(Run(folder, run_id, project, entity, group, tuple(tags), notes))]
 
 
 def tensorboard(folder: RunFolder, run_id: str) -> list[Logger]:

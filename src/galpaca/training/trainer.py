@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,17 +56,25 @@ def make_trainer(
 
 
 def _hush_libraries() -> None:
-    """Leaves out what libraries say about their own future, and advice that does not apply."""
+    """Leaves out advice that does not apply and what libraries announce about their own future.
+
+    The latter is shown if ``-W`` or ``PYTHONWARNINGS`` asks for any warnings, as tests do.
+    """
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",  # collating a step takes a millisecond, worker processes would cost more
+        ".*Multiple backends are registered with this ProcessGroup.*",
+        ".*Total length of `list` across ranks is zero.*",  # no validation was asked for
+    ):
+        warnings.filterwarnings("ignore", message=message)
+    if sys.warnoptions:
+        return
     for category in (FutureWarning, DeprecationWarning):
         warnings.filterwarnings("ignore", category=category, module=r"(torch|lightning|transformers)\b")
     for message in (
-        ".*does not have many workers.*",  # collating a step takes a millisecond, worker processes would cost more
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
         ".*torch.distributed.nn.functional.all_gather is deprecated.*",
         ".*_get_pg_default_device.*",
-        ".*Multiple backends are registered with this ProcessGroup.*",
-        ".*Total length of `list` across ranks is zero.*",  # no validation was asked for
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import transformers.utils.hub
+from hub_downloads import lay_out
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
@@ -192,6 +193,18 @@ def test_other_weights_are_another_model(tmp_path: Path, name: str) -> None:
         weights.tofile(tmp_path / name)
         fingerprints.add(fingerprint_of(str(tmp_path), GPT2LMHeadModel(GPT2Config(n_embd=2, n_layer=1, n_head=1))))
     assert len(fingerprints) == 3
+
+
+def test_another_commit_of_the_hub_is_another_model(run: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    """transformers 5 keeps no commit in the configuration: answers of the one before were taken for the new one's."""
+    for module in (huggingface_hub.constants, transformers.utils.hub.constants):
+        monkeypatch.setattr(module, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    fingerprints = set()
+    for commit in (COMMIT, "1" * 40):
+        lay_out(tmp_path, "you/mine", run / "model", commit)
+        fingerprints.add(load("you/mine").fingerprint)
+    assert len(fingerprints) == 2
 
 
 def test_a_model_of_the_hub_is_asked_in_its_own_template(run: Path, tmp_path: Path, monkeypatch: Any) -> None:

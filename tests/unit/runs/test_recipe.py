@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-from galpaca.app.composition import compose
+from galpaca.app.config.composition import compose
 from galpaca.runs import recipe as module
 from galpaca.runs.recipe import ADDED, FORMAT, FREE, RENAMED, Recipe, make_recipe, settings_of
 

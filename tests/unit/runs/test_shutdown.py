@@ -62,12 +62,55 @@ _, status = os.waitpid(child, 0)
 say(f"child {os.waitstatus_to_exitcode(status)}, parent {shutdown.urgency}")
 """
 
+IMPORTING = """
+sent = 0
+
+def send(event, arguments):
+    global sent
+    if event == "import":
+        sent += 1
+        if sent > 1:  # from here on, the first one is going on
+            signal.raise_signal(int(sys.argv[1]))
+
+with shutdown.listening():
+    try:
+        sys.addaudithook(send)
+        import torch.distributed
+        wait()
+    except StoppedBySignal as stop:
+        say(f"{stop} {sent > 500} {'torch.distributed' in sys.modules}")
+"""
+
+DROPPED = """
+import weakref
+
+class Sends:
+    def __init__(self, number):
+        self.number = number
+    def __del__(self):
+        if self.number:
+            signal.raise_signal(self.number)
+            time.sleep(0)  # here Python calls the handler
+
+with shutdown.listening():
+    try:
+        if sys.argv[2] == "finalizer":
+            Sends(int(sys.argv[1]))
+        else:
+            seen = Sends(0)
+            reference = weakref.ref(seen, lambda _: Sends.__del__(Sends(int(sys.argv[1]))))
+            del seen
+        wait()
+    except StoppedBySignal as stop:
+        say(f"{stop}")
+"""
+
 
 def told(script: str, number: signal.Signals, *replies: str, arguments: Sequence[str] = ()) -> list[str]:
-    """What the script says; each time it says one of ``replies``, it gets the signal."""
+    """What the script says, errors too; each time it says one of ``replies``, it gets the signal."""
     command = [sys.executable, "-c", HEAD + script, str(int(number)), *arguments]
     lines = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout
         for line in process.stdout:
             lines.append(line.strip())
@@ -120,6 +163,17 @@ say(signal_of(shutdown.urgency).name)
 def test_the_strongest_signal_decides(sent: str, strongest: str) -> None:
     """A job that is warned and then terminated comes back; one that a person stops does not."""
     assert told(STRONGEST, signal.SIGTERM, arguments=(sent,)) == [strongest]
+
+
+def test_no_exception_comes_out_of_an_import() -> None:
+    """In the initialization of ``torch._C`` it was a C++ exception that nobody caught: exit code 134, nothing said."""
+    assert told(IMPORTING, signal.SIGTERM) == ["stopped by SIGTERM True True"]
+
+
+@pytest.mark.parametrize("where", ["finalizer", "weak reference"])
+def test_an_exception_that_python_drops_comes_again(where: str) -> None:
+    """It was printed with its stack, and the run went on as if nobody had asked it to stop."""
+    assert told(DROPPED, signal.SIGTERM, arguments=(where,)) == ["stopped by SIGTERM"]
 
 
 def test_another_thread_may_ask_to_listen_and_changes_nothing() -> None:

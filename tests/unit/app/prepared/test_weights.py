@@ -20,7 +20,7 @@ from galpaca.app.prepared import fetch, hub
 from galpaca.app.prepared.convert import convert_folder
 from galpaca.app.prepared.fetch import make_model, model_folder
 from galpaca.app.prepared.weights import LocalModel, local_model
-from galpaca.app.train import start
+from galpaca.app.train.run import start
 from galpaca.app.train.start import choose_starting_point
 from galpaca.errors import InputError
 from galpaca.runs.folder import RunFolder

@@ -1,9 +1,13 @@
-"""A small run's command line as the first kept commit took it, and as the present code takes it.
+"""A small run: its files, and its command line as an earlier commit took it and as the present code takes it.
 
-Whoever renames a key, or replaces it, adds a line to ``NOW``.
+Whoever renames a key of the configuration, or replaces it, adds a line to ``NOW``.
 """
 
+import shutil
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+HERE = Path(__file__).parent
 
 # Runs that this commit started must always resume.
 COMMIT = "51e9e50"
@@ -52,11 +56,23 @@ STRATEGIES: Mapping[str, Sequence[str]] = {
     "fsdp": ("strategy=fsdp", "trainer.devices=2"),
 }
 
-# Key (or group) of an override then, and the one that it has become.
+# Overrides then, or their keys (or groups) alone, and what is typed for them now. For example:
+#     "optim.lr": "optim.learning_rate",
+#     "strategy=single": "strategy=one_process",
 NOW: Mapping[str, str] = {}
 
 
 def now(overrides: Sequence[str]) -> list[str]:
-    """The same overrides under the present names."""
-    pairs = (override.partition("=") for override in overrides)
-    return [f"{NOW.get(key, key)}={value}" for key, _, value in pairs]
+    """What is typed now for overrides of then."""
+    typed = []
+    for override in overrides:
+        key, _, value = override.partition("=")
+        typed.append(NOW.get(override) or f"{NOW.get(key, key)}={value}")
+    return typed
+
+
+def lay_out(folder: Path, tokenizer: Path) -> None:
+    """Puts the files that the overrides name into ``folder``."""
+    for file in ("records.json", "questions.jsonl"):
+        shutil.copy(HERE / file, folder)
+    shutil.copytree(tokenizer, folder / "tokenizer")

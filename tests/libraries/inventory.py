@@ -1,0 +1,127 @@
+"""Private names of other libraries that ``galpaca`` uses, each with the reason why no public one does.
+
+A library may rename them in any release. What is found here before a release of ours is not found by a user after it.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import lightning as L
+import torch
+from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy
+from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
+
+
+@dataclass(frozen=True)
+class Private:
+    """A private name.
+
+    Attributes:
+        reason: why it is used.
+        holder: makes an object that has it, for a name that begins with a dot.
+        used: what is done with its value; raises if that is not possible any more.
+    """
+
+    reason: str
+    holder: Callable[[], Any] | None = None
+    used: Callable[[Any], object] = lambda value: None
+
+
+@cache
+def fsdp_unit() -> Any:
+    """A module under torch's FSDP, sharded within a node and copied between nodes as far as one process can be."""
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "FSDP is switching to use `NO_SHARD`")
+            return FullyShardedDataParallel(
+                nn.Linear(2, 2),
+                device_id=torch.device("cpu"),
+                device_mesh=init_device_mesh("cpu", (1, 1)),
+                sharding_strategy=ShardingStrategy.HYBRID_SHARD,
+                use_orig_params=True,
+            )
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@cache
+def trainer() -> L.Trainer:
+    return L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+
+
+def fused_adamw() -> torch.optim.Optimizer:
+    return torch.optim.AdamW([nn.Parameter(torch.zeros(1))], fused=True)
+
+
+def flat_parameter() -> Any:
+    return fsdp_unit()._handle.flat_param
+
+
+_LOOP = "lightning.pytorch.loops.training_epoch_loop._TrainingEpochLoop"
+_SIGNALS = "lightning.pytorch.trainer.connectors.signal_connector._SignalConnector"
+_SHARDS = "torch has no public way to ask FSDP1 which values of which parameter a rank holds"
+_KEPT = "names an operation whose result selective recomputation keeps; torch has no public names for these"
+
+LISTED = {
+    # Lightning
+    _LOOP: Private("Lightning has no public way to replace its loop over steps"),
+    f"{_LOOP}._broadcast_sigterm_tensor": Private("waits for the GPU before every step; overridden to do nothing"),
+    _SIGNALS: Private("its handlers hang when several ranks get SIGTERM, and there is no option to leave them out"),
+    f"{_SIGNALS}.register_signal_handlers": Private("overridden to register none"),
+    f"{_SIGNALS}.received_sigterm": Private("the trainer asks for it, and the overridden method set it"),
+    "._signal_connector": Private("where the trainer keeps its signal handlers", trainer),
+    "lightning.pytorch.strategies.fsdp.FSDPStrategy._setup_model": Private(
+        "overridden, because Lightning gives torch's FSDP the index of a device, and a CPU has none"
+    ),
+    # FSDP1
+    "._handle": Private(_SHARDS, fsdp_unit),
+    "._handle.flat_param": Private(_SHARDS, fsdp_unit),
+    "._handle.reshard": Private("takes back weights that a rollback made stale", fsdp_unit, callable),
+    "._handle.post_reshard": Private("the same", fsdp_unit, callable),
+    "._params": Private(_SHARDS, flat_parameter, lambda parameters: parameters[0].shape),
+    "._shapes": Private(_SHARDS, flat_parameter, lambda shapes: tuple(shapes[0])),
+    "._shard_param_infos": Private(
+        _SHARDS,
+        flat_parameter,
+        lambda shards: (shards[0].in_shard, shards[0].numel_in_shard, shards[0].intra_param_start_idx),
+    ),
+    "._inter_node_pg": Private(
+        "tells which copy of the shards a rank holds", fsdp_unit, lambda group: (group.rank, group.size)
+    ),
+    "._fsdp_wrapped_module": Private("what FSDP puts into parameters' names, to take it out", fsdp_unit),
+    # torch
+    "torch.distributed.algorithms._checkpoint.checkpoint_wrapper.ActivationWrapper": Private(
+        "a wrapper that keeps itself out of the names in state dicts, as FSDP expects of one"
+    ),
+    "._checkpoint_wrapped_module": Private(
+        "the layer in it, and what it puts into parameters' names", lambda: checkpoint_wrapper(nn.Linear(1, 1))
+    ),
+    "._per_optimizer_states": Private(
+        "the scaler's flag of an overflow, whose shape a fused update refuses",
+        lambda: ShardedGradScaler(device="cpu"),
+        lambda states: states[0]["found_inf_per_device"].items(),
+    ),
+    "._step_supports_amp_scaling": Private("whether an optimizer's update unscales the gradients", fused_adamw),
+    "._parameters": Private("a module's own parameters, tied ones too, to replace them", nn.Module, dict.items),
+    "torch._softmax_backward_data": Private("the gradient of a softmax without computing the softmax again"),
+    "torch._dynamo.maybe_mark_dynamic": Private("one compiled program for all sizes; the public one may raise"),
+    "torch._dynamo.utils": Private(
+        "counts compiled programs, for metrics", used=lambda module: module.counters["stats"]["unique_graphs"]
+    ),
+    "torch.ops.aten._scaled_dot_product_flash_attention.default": Private(_KEPT),
+    "torch.ops.aten._scaled_dot_product_efficient_attention.default": Private(_KEPT),
+    "torch.ops.aten._scaled_dot_product_cudnn_attention.default": Private(_KEPT),
+    "torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default": Private(_KEPT),
+    "torch.ops.torch_attn._varlen_attn.default": Private(_KEPT),
+    # transformers
+    "transformers.OPTForCausalLM._from_config": Private(
+        "makes a model in a dtype of our choice; AutoModel.from_config is the same for a class that is looked up"
+    ),
+}
