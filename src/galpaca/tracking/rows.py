@@ -98,11 +98,13 @@ class Rows:
         Args:
             ended: nothing more will be written. Until then, answers of the last step may not be complete.
         """
-        for line in filter(None, map(parse_metrics_line, self._metrics.read())):
-            self._last_step = line.step
-            number = line_number(line)
-            if number is not None:
-                yield Row(METRICS, number, line.step, named(line))
+        for text in self._metrics.read():
+            line = parse_metrics_line(text)
+            if line is not None:
+                self._last_step = line.step
+                number = line_number(line)
+                if number is not None:
+                    yield Row(METRICS, number, line.step, named(line))
         yield from self._new_tables(ended)
         yield from self._new_system()
 
@@ -124,7 +126,7 @@ class Rows:
         for number, text in enumerate(texts, start=first):
             line = parse_system_line(text)
             if line is not None:
-                values = {_system_name(key): value for key, value in line.extra.items()}
+                values = {_system_name(key): value for key, value in line.extra.items() if value is not None}
                 yield Row(SYSTEM, number, line.step, values | ({ALERT: line.alert} if line.alert else {}))
 
 
