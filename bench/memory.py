@@ -207,26 +207,28 @@ def _make_run(shape: Shape, folder: Path) -> Path:
     """A run folder with the checkpoint of a run that has made no update: weights alone, in two ranks' files."""
     from galpaca.app.config.composition import compose
     from galpaca.app.console import make_console
-    from galpaca.app.train.data import find_data, prepare_data
+    from galpaca.app.train.context import RunContext, StartingPoint
+    from galpaca.app.train.data import find_data, plan_steps, prepare_data
     from galpaca.app.train.release import keep_for_release
     from galpaca.app.train.start import open_record
     from galpaca.files.checksums import FileFacts, file_facts
-    from galpaca.runs.checkpoints import TRAINER, Manifest, commit, partial_of, write_report
+    from galpaca.runs.checkpoints import TRAINER, Manifest, SaveSeconds, commit, partial_of, write_report
+    from galpaca.runs.content import ExampleCounts, PlanFigures, Start
     from galpaca.runs.folder import RunFolder
 
     config, _ = compose(["+experiment=demo", f"run.root={folder}"])
     run = RunFolder(folder, config.run.name)
     run.create()
-    data = prepare_data(
-        config.data, find_data(config.data, folder), config.model.tokenizer_path, make_console(quiet=True)
-    )
+    console = make_console(quiet=True)
+    data = prepare_data(config.data, find_data(config.data, folder), config.model.tokenizer_path, console)
     record, _ = open_record(run, config, data)
-    record.update(receipt=data.examples.receipt.to_dict(), examples={"train": len(data.train_indices), "validation": 0})
-    record.update(plan={"steps": 1, "steps_per_epoch": 1})
-    record.add_start(step=0, versions={})
+    record.set(receipt=data.split.examples.receipt.to_dict(), examples=ExampleCounts(train=len(data.split.train)))
+    record.set(plan=PlanFigures(steps=1, steps_per_epoch=1))
+    record.add_start(Start(step=0))
     model_config = _config(shape)
-    keep_for_release(run, record, config, data, model_config)
     source = _source(model_config)
+    start = StartingPoint(1, None, source.shapes)
+    keep_for_release(RunContext(config, run, record, plan_steps(config, data), start, console), data, model_config)
     checkpoint = run.checkpoint(1)
     partial = partial_of(checkpoint)
     partial.mkdir(parents=True)
@@ -235,7 +237,7 @@ def _make_run(shape: Shape, folder: Path) -> Path:
     (partial / TRAINER).write_text(json.dumps({"optimizer": {"updates": 0, "groups": []}}), encoding="utf-8")
     write_report(partial, TRAINER, file_facts(partial / TRAINER))
     manifest = Manifest(1, _SPLITS, source.shapes, record.recipe, FileFacts(0, ""), {}, "")
-    commit(checkpoint, manifest, {})
+    commit(checkpoint, manifest, SaveSeconds())
     return run.path
 
 

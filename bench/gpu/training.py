@@ -14,11 +14,13 @@ import torch
 
 from bench.gpu.workload import MAX_LENGTH, PAD_ID, SHAPES, make_model
 from galpaca.data.encoding import EncodedExamples
+from galpaca.data.split import SplitExamples
 from galpaca.estimate.peaks import dense_peak
 from galpaca.model.attention import PACKED_ATTENTION, is_fast
 from galpaca.model.compute import prepare_layers
 from galpaca.model.compute_spec import ComputeSpec
 from galpaca.model.opt import architecture_of
+from galpaca.runs.lines import MetricsLine, StepLine
 from galpaca.runs.shutdown import Shutdown
 from galpaca.runs.spikes import LossSpikes
 from galpaca.training.callbacks.metrics import StepMetrics
@@ -26,7 +28,7 @@ from galpaca.training.consensus import Consensus
 from galpaca.training.datamodule import AlpacaDataModule
 from galpaca.training.guard import NonFinitePolicy
 from galpaca.training.module import InstructionTuner
-from galpaca.training.specs import GuardSpec, OptimizerSpec, PrecisionSpec
+from galpaca.training.specs import BatchSpec, GuardSpec, OptimizerSpec, PrecisionSpec, TrainerSpec
 from galpaca.training.speed import StepSpeed
 from galpaca.training.strategies import single
 from galpaca.training.trainer import make_trainer
@@ -64,10 +66,10 @@ class _Lines:
     """Keeps a run's figures; a ``Sink`` of metrics."""
 
     def __init__(self) -> None:
-        self.lines: list[dict[str, Any]] = []
+        self.lines: list[StepLine] = []
 
-    def write(self, lines: Sequence[dict[str, Any]]) -> None:
-        self.lines.extend(lines)
+    def write(self, lines: Sequence[MetricsLine]) -> None:
+        self.lines.extend(line for line in lines if isinstance(line, StepLine))
 
 
 def measure(
@@ -90,7 +92,8 @@ def measure(
     model.set_attn_implementation(PACKED_ATTENTION)
     prepare_layers(model, case.compute, fast_attention=fast)
     num_steps = WARM_UP_STEPS + case.timed_steps + untimed_steps
-    data = _data(case, examples, num_steps, pad=case.compute.compiles(fast))
+    spec = TrainerSpec(accelerator, max_epochs=num_steps, max_steps=num_steps, val_every_steps=num_steps)
+    data = _data(case, examples, spec, pads=case.compute.compiles(fast))
     strategy, precision = single(accelerator, PrecisionSpec(case.precision))
     peak = dense_peak(torch.cuda.get_device_name(device), case.precision) if device.type == "cuda" else None
     lines = _Lines()
@@ -103,51 +106,45 @@ def measure(
         spikes=LossSpikes(None),
     )
     tuner = InstructionTuner(model, case.optim, num_steps=num_steps, seed=0, guard=policy.guard)
-    trainer = make_trainer(
-        strategy, precision, accelerator=accelerator, val_every_steps=num_steps, callbacks=[*callbacks, metrics]
-    )
+    trainer = make_trainer(strategy, precision, spec, [*callbacks, metrics])
     trainer.fit(tuner, datamodule=data)
     return _row(case, lines.lines)
 
 
-def _data(case: Case, examples: EncodedExamples, num_steps: int, *, pad: bool) -> AlpacaDataModule:
+def _data(case: Case, examples: EncodedExamples, spec: TrainerSpec, *, pads: bool) -> AlpacaDataModule:
     indices = np.arange(len(examples), dtype=np.int64)
     return AlpacaDataModule(
-        examples,
-        indices,
-        indices[:0],
-        batch_examples=case.examples,
-        max_tokens=max(case.max_tokens, MAX_LENGTH),
+        SplitExamples(examples, indices, indices[:0]),
+        BatchSpec(case.examples, max(case.max_tokens, MAX_LENGTH)),
+        spec,
         seed=0,
         pad_id=PAD_ID,
-        max_epochs=num_steps,
-        max_steps=num_steps,
-        pad=pad,
+        pads_to_sizes=pads,
     )
 
 
-def _row(case: Case, lines: list[dict[str, Any]]) -> dict[str, Any]:
+def _row(case: Case, lines: list[StepLine]) -> dict[str, Any]:
     warm_up, timed = lines[:WARM_UP_STEPS], lines[WARM_UP_STEPS : WARM_UP_STEPS + case.timed_steps]
-    step_seconds = median(line["step_seconds"] for line in timed)
+    step_seconds = median(line.step_seconds for line in timed)
     row: dict[str, Any] = {
         "name": case.name,
         "shape": case.shape,
         "precision": case.precision,
         "max_tokens": case.max_tokens,
         "examples": case.examples,
-        "tokens_per_second": sum(line["tokens"] for line in timed) / sum(line["step_seconds"] for line in timed),
-        "mfu": median(line["mfu"] for line in timed) if "mfu" in timed[0] else None,
-        "peak_memory_bytes": timed[-1]["peak_memory_bytes"],
+        "tokens_per_second": sum(line.tokens for line in timed) / sum(line.step_seconds for line in timed),
+        "mfu": median(line.mfu for line in timed) if timed[0].mfu is not None else None,
+        "peak_memory_bytes": timed[-1].peak_memory_bytes,
         "step_seconds": step_seconds,
-        "non_padding_fraction": sum(line["tokens"] for line in timed)
-        / sum(line["tokens"] / line["non_padding_fraction"] for line in timed),
-        "warm_up_seconds": sum(line["step_seconds"] for line in warm_up) - WARM_UP_STEPS * step_seconds,
-        "recompilations": timed[-1].get("compiled_graphs", 0) - warm_up[-1].get("compiled_graphs", 0),
-        "skipped_steps": sum(bool(line.get("skipped")) for line in lines),
-        "losses": [line["loss"] for line in lines],
+        "non_padding_fraction": sum(line.tokens for line in timed)
+        / sum(line.tokens / line.non_padding_fraction for line in timed),
+        "warm_up_seconds": sum(line.step_seconds for line in warm_up) - WARM_UP_STEPS * step_seconds,
+        "recompilations": (timed[-1].compiled_graphs or 0) - (warm_up[-1].compiled_graphs or 0),
+        "skipped_steps": sum(bool(line.skipped) for line in lines),
+        "losses": [line.loss for line in lines],
     }
     for part in ("data", "forward_backward", "optimizer"):
-        row[f"{part}_seconds"] = median(line[f"{part}_seconds"] for line in timed)
+        row[f"{part}_seconds"] = median(getattr(line, f"{part}_seconds") for line in timed)
     if case.examples == 128:
         row["galpaca_run_hours"] = GALPACA_STEPS * step_seconds / 3_600
     return row

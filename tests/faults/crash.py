@@ -102,6 +102,7 @@ def interrupt_twice_at_step(step: int) -> None:
 
 
 def _signal_at(step: int, *numbers: signal.Signals) -> None:
+    from galpaca.runs.lines import StepLine
     from galpaca.runs.metrics import MetricsFile
 
     write = MetricsFile.write
@@ -109,7 +110,7 @@ def _signal_at(step: int, *numbers: signal.Signals) -> None:
     def write_and_signal(self: MetricsFile, lines: Any) -> None:
         lines = list(lines)
         write(self, lines)
-        if any(line["step"] == step and "loss" in line for line in lines):
+        if any(isinstance(line, StepLine) and line.step == step for line in lines):
             for number in numbers:
                 os.kill(os.getpid(), number)
 
@@ -135,6 +136,7 @@ def signal_in_validation(batch: int, number: int, rank: int) -> None:
 
 def signal_group_at_step(step: int, number: int) -> None:
     """To every process of the run, helpers included, as some schedulers do."""
+    from galpaca.runs.lines import StepLine
     from galpaca.runs.metrics import MetricsFile
 
     write = MetricsFile.write
@@ -142,7 +144,7 @@ def signal_group_at_step(step: int, number: int) -> None:
     def write_and_signal(self: MetricsFile, lines: Any) -> None:
         lines = list(lines)
         write(self, lines)
-        if any(line["step"] == step and "loss" in line for line in lines):
+        if any(isinstance(line, StepLine) and line.step == step for line in lines):
             os.killpg(os.getpgid(0), number)
 
     MetricsFile.write = write_and_signal  # type: ignore[method-assign]

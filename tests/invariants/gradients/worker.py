@@ -19,6 +19,7 @@ from torch._dynamo.utils import counters
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.distributed.fsdp import MixedPrecision as FSDPMixedPrecision
 
+from galpaca.data.split import SplitExamples
 from galpaca.model import attention
 from galpaca.model.attention import PACKED_ATTENTION
 from galpaca.model.compute import prepare_layers
@@ -27,7 +28,7 @@ from galpaca.training import strategies
 from galpaca.training.datamodule import AlpacaDataModule
 from galpaca.training.module import InstructionTuner
 from galpaca.training.precision import ShardedPrecision
-from galpaca.training.specs import OptimizerSpec, PrecisionSpec
+from galpaca.training.specs import BatchSpec, OptimizerSpec, PrecisionSpec, TrainerSpec
 from galpaca.training.trainer import make_trainer
 
 # Too small to move a float32 weight: both steps' gradients are those of the first weights.
@@ -107,28 +108,18 @@ def gradients(way: Way) -> list[dict[str, torch.Tensor]]:
     prepare_layers(model, ComputeSpec(way.compiled, "aot_eager", way.recompute), fast_attention=way.compiled)
     examples = make_examples()
     indices = np.arange(len(examples), dtype=np.int64)
+    spec = TrainerSpec("cpu", devices=way.num_ranks, max_epochs=1, val_every_steps=NUM_STEPS)
     data = AlpacaDataModule(
-        examples,
-        indices,
-        indices[:0],
-        batch_examples=STEP_EXAMPLES,
-        max_tokens=way.max_tokens,
+        SplitExamples(examples, indices, indices[:0]),
+        BatchSpec(STEP_EXAMPLES, way.max_tokens),
+        spec,
         seed=SEED,
         pad_id=PAD,
-        max_epochs=1,
-        pad=way.compiled,
+        pads_to_sizes=way.compiled,
     )
     tuner = Recorder(model, RATE, num_steps=NUM_STEPS, seed=0)
     strategy, plugin = engine(way)
-    trainer = make_trainer(
-        strategy,
-        plugin,
-        accelerator="cpu",
-        devices=way.num_ranks,
-        val_every_steps=NUM_STEPS,
-        callbacks=[],
-        root=Path(os.devnull).parent,
-    )
+    trainer = make_trainer(strategy, plugin, spec, [], root=Path(os.devnull).parent)
     with varlen_on_cpu() if way.compiled else nullcontext():
         trainer.fit(tuner, datamodule=data)
     assert counters["stats"]["unique_graphs"] == (2 if way.compiled else 0), "one for the layers, one for the last"

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from galpaca.runs.lines import StepLine
 from galpaca.training.logger_sink import LoggerSink
 
 
@@ -25,8 +26,8 @@ class Deaf:
         pass
 
 
-def line(step: int, **more: Any) -> dict[str, Any]:
-    return {"step": step, "loss": 1.0, "grad_norm": 1.0, "step_seconds": 1.0, **more}
+def line(step: int, **more: Any) -> StepLine:
+    return StepLine(**{"step": step, "loss": 1.0, "grad_norm": 1.0, "step_seconds": 1.0, **more})
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger
 
 from galpaca.errors import StoppedBySignal
+from galpaca.runs.lines import StepLine
 from galpaca.training.callbacks.preemption import PreemptionNotice
 from galpaca.training.logger_sink import LoggerSink
 
@@ -40,8 +41,8 @@ def test_one_that_fails_is_left_out_from_then_on_and_told_once() -> None:
     alive = Alive()
     sink = LoggerSink([Dead("/nowhere"), alive])
     with pytest.warns(UserWarning, match=r"Dead gets no metrics from step 3 on \(ConnectionResetError.*metrics.jsonl"):
-        sink.write([{"step": 3, "loss": 1.0}])
-    sink.write([{"step": 4, "loss": 1.0}])
+        sink.write([StepLine(step=3, loss=1.0)])
+    sink.write([StepLine(step=4, loss=1.0)])
     assert alive.steps == [3, 4]
 
 

@@ -4,12 +4,13 @@ import numpy as np
 import torch
 from invariants.gradients.toy import PAD, make_examples, make_model
 
+from galpaca.data.split import SplitExamples
 from galpaca.model.attention import PACKED_ATTENTION
 from galpaca.model.compute import prepare_layers
 from galpaca.model.compute_spec import ComputeSpec
 from galpaca.training.datamodule import AlpacaDataModule
 from galpaca.training.module import InstructionTuner
-from galpaca.training.specs import OptimizerSpec, PrecisionSpec
+from galpaca.training.specs import BatchSpec, OptimizerSpec, PrecisionSpec, TrainerSpec
 from galpaca.training.strategies import single
 from galpaca.training.trainer import make_trainer
 
@@ -20,14 +21,14 @@ def test_gradients_and_moments_are_dropped_and_weights_stay() -> None:
     model.set_attn_implementation(PACKED_ATTENTION)
     prepare_layers(model, ComputeSpec())
     indices = np.arange(len(examples))
-    data = AlpacaDataModule(
-        examples, indices, indices[:0], batch_examples=20, max_tokens=64, seed=0, pad_id=PAD, max_epochs=1
-    )
+    spec = TrainerSpec("cpu", max_epochs=1, val_every_steps=2)
+    split = SplitExamples(examples, indices, indices[:0])
+    data = AlpacaDataModule(split, BatchSpec(20, 64), spec, seed=0, pad_id=PAD)
     strategy, precision = single("cpu", PrecisionSpec())
     tuner = InstructionTuner(model, OptimizerSpec(lr=1e-2, clip_norm=None), num_steps=2, seed=0)
     optimizers = []
     before = [parameter.detach().clone() for parameter in model.parameters()]
-    trainer = make_trainer(strategy, precision, accelerator="cpu", val_every_steps=2, callbacks=[])
+    trainer = make_trainer(strategy, precision, spec, [])
     original = tuner.configure_optimizers
     tuner.configure_optimizers = lambda: optimizers.append(original()) or optimizers[-1]  # type: ignore[method-assign]
     trainer.fit(tuner, datamodule=data)

@@ -7,9 +7,9 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
 from galpaca.app.cluster.launch import check_launch
 from galpaca.app.cluster.ranks import num_launched
-from galpaca.training.specs import TrainerSpec
 from galpaca.errors import InputError
 from galpaca.training.cluster import cluster_environment
+from galpaca.training.specs import TrainerSpec
 
 STEP = {"SLURM_STEP_ID": "0", "SLURM_PROCID": "0"}
 SHELL = {"SLURM_STEP_NUM_TASKS": "1", "SLURM_STEP_NUM_NODES": "1", "SLURM_PTY_PORT": "1"}
