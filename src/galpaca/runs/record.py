@@ -23,7 +23,9 @@ class RunRecord:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.content = read_content(path) or RunContent(id=uuid.uuid4().hex[:12], created=utc_now())
+        found = read_content(path)
+        self.content = found or RunContent(id=uuid.uuid4().hex[:12], created=utc_now())
+        self._is_new = found is None
 
     @property
     def id(self) -> str:
@@ -75,6 +77,13 @@ class RunRecord:
             InputError: they differ; every difference is shown.
         """
         started = self.content.recipe
+        if started is None and not self._is_new:
+            raise InputError(
+                "records no recipe",
+                where=self.path,
+                why="the run may have been started with any other",
+                fix="restore the file, or choose run.name=ANOTHER",
+            )
         differences = recipe.changes_since(started) if started else []
         if differences and not accept_changes:
             raise InputError(

@@ -1,5 +1,6 @@
 """``system.jsonl``: the machine while a run trains, in lines with a time and the run's step."""
 
+import math
 import os
 import shutil
 import subprocess
@@ -39,7 +40,7 @@ class SystemLog:
 
     def write(self, figures: Mapping[str, Any], alert: Alert | None = None) -> None:
         """Appends a line. A disk that is full is none of this file's business."""
-        known = {name: value for name, value in figures.items() if value is not None}
+        known = {name: value for name, value in figures.items() if not isinstance(value, float) or math.isfinite(value)}
         line = to_text(SystemLine(time=round(time.time(), 3), step=self.step, alert=alert, extra=known)) + "\n"
         with self._writing, suppress(OSError), self._path.open("ab+") as file:
             # A killed run may have left half a line.

@@ -11,6 +11,7 @@ from galpaca.files.checksums import FileFacts, file_facts
 from galpaca.runs.checkpoints import (
     Manifest,
     Retention,
+    SaveSeconds,
     commit,
     damage,
     partial_of,
@@ -34,8 +35,8 @@ def manifest(step: int) -> Manifest:
     return Manifest(
         step=step,
         num_ranks=1,
-        parameters={"a": [2, 3]},
-        recipe=Recipe.read({"format": FORMAT, "seed": 1, "optim.lr": 2e-5}),
+        parameters={"a": (2, 3)},
+        recipe=Recipe.from_json({"format": FORMAT, "seed": 1, "optim.lr": 2e-5}),
         metrics=FileFacts(0, ""),
         files={},
         time="2026-11-24T00:00:00Z",
@@ -50,7 +51,7 @@ def take(folder: RunFolder, step: int) -> Path:
     for name, content in (("rank-00000.safetensors", b"one" * 1000), ("trainer.json", b"{}")):
         (partial / name).write_bytes(content)
         write_report(partial, name, file_facts(partial / name))
-    commit(checkpoint, manifest(step), {"stall": 0.1, "write": 0.2})
+    commit(checkpoint, manifest(step), SaveSeconds(0.1, 0.2))
     return checkpoint
 
 
@@ -63,8 +64,8 @@ def test_a_committed_checkpoint_is_whole_and_the_latest(folder: RunFolder) -> No
         "trainer.json",
     ]
     read = read_manifest(checkpoint)
-    assert replace(read, files={}, seconds={}) == manifest(40)
-    assert read.seconds == {"stall": 0.1, "write": 0.2}
+    assert replace(read, files={}, seconds=SaveSeconds()) == manifest(40)
+    assert read.seconds == SaveSeconds(0.1, 0.2)
     assert read.num_bytes == 3002
     assert (folder.checkpoints / "latest").read_text() == "step-00000040\n"
     assert folder.saved_steps() == [40]
@@ -164,7 +165,7 @@ def test_nothing_is_committed_where_a_file_of_a_rank_is_missing(folder: RunFolde
         write_report(partial, name, file_facts(partial / name))
     (partial / missing).unlink()
     with pytest.raises(OSError, match=r"No such file|is missing"):
-        commit(folder.checkpoint(1), manifest(1), {})
+        commit(folder.checkpoint(1), manifest(1), SaveSeconds())
     assert folder.saved_steps() == []
 
 

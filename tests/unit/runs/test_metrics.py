@@ -8,7 +8,11 @@ from typing import Any
 import pytest
 
 from galpaca.errors import InputError
+from galpaca.runs.lines import StepLine, parse_metrics_line, to_text
 from galpaca.runs.metrics import MetricsFile, cut_metrics, read_metrics
+
+# As every step has them.
+STEP = {"step": 1, "loss": 1.0, "grad_norm": 1.0, "examples": 8, "tokens": 80, "target_tokens": 20}
 
 
 @pytest.fixture
@@ -18,12 +22,12 @@ def path(tmp_path: Path) -> Path:
 
 def write(path: Path, *lines: dict[str, Any]) -> None:
     file = MetricsFile(path)
-    file.write(lines)
+    file.write(filter(None, (parse_metrics_line(json.dumps(line)) for line in lines)))
     file.close()
 
 
 def steps(path: Path) -> list[int]:
-    return [line["step"] for line in read_metrics(path)]
+    return [line.step for line in read_metrics(path)]
 
 
 def not_json(name: str) -> None:
@@ -31,22 +35,25 @@ def not_json(name: str) -> None:
 
 
 def test_what_is_written_is_read(path: Path) -> None:
-    lines = [{"step": 1, "loss": 2.5}, {"step": 1, "val_loss": 2.0, "kind": "é"}, {"step": 2, "loss": 1.5}]
+    lines = [STEP | {"loss": 2.5}, {"step": 1, "val_loss": 2.0, "kind": "é"}, STEP | {"step": 2, "loss": 1.5}]
     write(path, *lines[:2])
     write(path, lines[2])
-    assert list(read_metrics(path)) == lines
+    assert [json.loads(to_text(line)) for line in read_metrics(path)] == lines
+    assert [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()] == lines
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_nan_and_infinity_become_null(path: Path, value: float) -> None:
     """Python writes ``NaN``, which no other reader of JSON takes: a diverged run had no readable metrics."""
-    write(path, {"step": 1, "loss": value, "norm": 1.0})
-    assert json.loads(path.read_text(), parse_constant=not_json) == {"step": 1, "loss": None, "norm": 1.0}
+    file = MetricsFile(path)
+    file.write([StepLine(**STEP | {"grad_norm": value, "extra": {"norm": value}})])
+    file.close()
+    assert json.loads(path.read_text(), parse_constant=not_json) == STEP | {"grad_norm": None, "norm": None}
 
 
 def test_lines_are_visible_at_once(path: Path) -> None:
     file = MetricsFile(path)
-    file.write([{"step": 1}])
+    file.write([StepLine(step=1)])
     assert steps(path) == [1]
     file.close()
 
@@ -55,7 +62,7 @@ def test_lines_are_on_disk_on_request(path: Path, monkeypatch: pytest.MonkeyPatc
     synced = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
     file = MetricsFile(path)
-    file.write([{"step": 1}])
+    file.write([StepLine(step=1)])
     file.sync()
     file.close()
     assert synced == [path.stat().st_ino]
@@ -97,10 +104,10 @@ def test_cutting_removes_a_cut_line_too(path: Path, last_step: int) -> None:
 
 
 def test_cutting_keeps_every_figure_to_its_last_digit(path: Path) -> None:
-    lines = [{"step": 1, "loss": 0.1 + 0.2, "lr": 2e-05, "skipped": None, "fp16": True}]
+    lines = [STEP | {"loss": 0.1 + 0.2, "lr": 2e-05, "fp16": True}]
     write(path, *lines, {"step": 2})
     cut_metrics(path, 1)
-    assert list(read_metrics(path)) == lines
+    assert [json.loads(to_text(line)) for line in read_metrics(path)] == lines
 
 
 def test_cutting_is_no_sign_of_life(path: Path) -> None:

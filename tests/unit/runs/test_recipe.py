@@ -21,7 +21,7 @@ def recipe_of(former: str | None = None, data: str = "new", **changes: object) -
 def test_what_is_written_is_read() -> None:
     """Through JSON, in which tuples come back as lists."""
     recipe = recipe_of(optim={"betas": (0.9, 0.999)})
-    again = Recipe.read(json.loads(json.dumps(recipe.to_json())))
+    again = Recipe.from_json(json.loads(json.dumps(recipe.to_json())))
     assert again == recipe
     assert again.changes_since(recipe) == recipe.changes_since(again) == []
 
@@ -44,7 +44,7 @@ def test_every_difference_is_shown() -> None:
 
 def test_a_key_that_was_added_later_has_the_value_that_held_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ADDED", {"optim._target_": "adamw"})
-    then = Recipe.read({"format": 2, "seed": 1})
+    then = Recipe.from_json({"format": 2, "seed": 1})
     assert make_now({"seed": 1, "optim": {"_target_": "adamw"}}).changes_since(then) == []
     assert make_now({"seed": 1, "optim": {"_target_": "lion"}}).changes_since(then) == ["optim._target_: adamw -> lion"]
     assert make_now({"seed": 1}).changes_since(make_now({"seed": 1, "optim": {"_target_": "lion"}}))
@@ -58,7 +58,7 @@ def make_now(configuration: dict[str, object]) -> Recipe:
 def test_a_renamed_key_is_the_same_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ADDED", {})
     monkeypatch.setattr(module, "RENAMED", {"optim.learning_rate": "optim.lr"})
-    then = Recipe.read({"optim.learning_rate": 2e-5})
+    then = Recipe.from_json({"optim.learning_rate": 2e-5})
     assert make_now({"optim": {"lr": 2e-5}}).changes_since(then) == []
     assert make_now({"optim": {"lr": 1e-5}}).changes_since(then) == ["optim.lr: 2e-05 -> 1e-05"]
 
@@ -66,7 +66,7 @@ def test_a_renamed_key_is_the_same_setting(monkeypatch: pytest.MonkeyPatch) -> N
 class TestFormat1:
     """Its fingerprint was that of what the examples were made from."""
 
-    THEN = Recipe.read({"seed": 1, "optim.lr": 2e-5, "data.fingerprint": "old", "tokenizer.fingerprint": "t"})
+    THEN = Recipe.from_json({"seed": 1, "optim.lr": 2e-5, "data.fingerprint": "old", "tokenizer.fingerprint": "t"})
 
     def test_it_is_recognized_by_its_own_fingerprint(self) -> None:
         assert self.THEN.format == 1
@@ -85,7 +85,7 @@ class TestFormat1:
 
 def test_a_later_format_is_refused() -> None:
     with pytest.raises(ValueError, match="recipe format 99"):
-        Recipe.read({"format": FORMAT + 97})
+        Recipe.from_json({"format": FORMAT + 97})
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
+from galpaca.runs.content import RunContent
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.history import read_history
 from galpaca.runs.lock import locked
 from galpaca.runs.state import RunState, run_state
+from galpaca.runs.typed import decode
 
-PLAN: dict[str, Any] = {"plan": {"steps": 10}, "starts": [{"step": 0}]}
+PLAN: dict[str, Any] = {"plan": {"steps": 10, "steps_per_epoch": 5}, "starts": [{"step": 0}]}
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def held(folder: RunFolder, host: str, pid: int, *, begun_seconds_ago: float = 6
 
 
 def state(folder: RunFolder, record: dict[str, Any] = PLAN, after_seconds: float = 0) -> RunState:
-    return run_state(folder, record, read_history(folder.metrics), time.time() + after_seconds)
+    return run_state(folder, decode(RunContent, record), read_history(folder.metrics), time.time() + after_seconds)
 
 
 def test_a_process_that_holds_the_lock_is_running(folder: RunFolder) -> None:
