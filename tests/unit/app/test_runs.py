@@ -20,7 +20,7 @@ def make_run(path: Path, steps: int, *, planned: int = 4, val_loss: float | None
     """A run's files after so many steps, each of 100 tokens and 18 seconds."""
     path.mkdir(parents=True)
     (path / "run.lock").touch()
-    (path / "run.json").write_text(json.dumps({"id": "x", "plan": {"steps": planned}}))
+    (path / "run.json").write_text(json.dumps({"id": "x", "plan": {"steps": planned, "steps_per_epoch": 2}}))
     settings = {"run": {"name": path.name}, "seed": 42, "optim": {"lr": 1e-5, "beta2": 0.95}, "data": {"path": None}}
     (path / "config.yaml").write_text(yaml.safe_dump({**settings, **config}))
     lines: list[dict[str, Any]] = [

@@ -1,11 +1,14 @@
 """Fewer points of a line: nothing that stands out is lost, and a mean counts tokens."""
 
+from operator import attrgetter
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from galpaca.report.series import Series, extremes, read_series, smoothed, stretch_means
+from galpaca.runs.lines import StepLine
 
 
 def series(values: list[float]) -> Series:
@@ -43,8 +46,8 @@ def test_smoothing_has_no_bias_at_its_start() -> None:
 
 
 def test_what_is_no_number_is_left_out() -> None:
-    lines = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": None}, {"step": 3}, {"step": 4, "loss": 1.0}]
-    found = read_series(lines, "loss")
+    lines = [StepLine(step=step, loss=loss) for step, loss in ((1, 2.0), (2, None), (3, None), (4, 1.0))]
+    found = read_series(lines, attrgetter("loss"))
     assert found.steps.tolist() == [1, 4]
     assert found.values.tolist() == [2.0, 1.0]
 

@@ -1,8 +1,9 @@
+from galpaca.runs.lines import SampleLine
 from galpaca.tracking.samples import sample_tables
 
 
-def line(step: int, answer: str, instruction: str = "Name it.") -> dict[str, object]:
-    return {"step": step, "category": "c", "instruction": instruction, "input": "", "answer": answer}
+def line(step: int, answer: str, instruction: str = "Name it.") -> SampleLine:
+    return SampleLine(step=step, category="c", instruction=instruction, answer=answer)
 
 
 def test_answers_stand_beside_earlier_ones_of_the_same_question() -> None:

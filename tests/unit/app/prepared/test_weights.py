@@ -20,9 +20,10 @@ from galpaca.app.prepared import fetch, hub
 from galpaca.app.prepared.convert import convert_folder
 from galpaca.app.prepared.fetch import make_model, model_folder
 from galpaca.app.prepared.weights import LocalModel, local_model
-from galpaca.app.train.run import start
+from galpaca.app.train import start
 from galpaca.app.train.start import choose_starting_point
 from galpaca.errors import InputError
+from galpaca.model.opt import build_model
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.record import RunRecord
 
@@ -334,7 +335,8 @@ class TestDamage:
         flip_a_bit(folder / WEIGHTS)
         monkeypatch.setattr(start, "_newest_whole", lambda *_: step)
         run = RunFolder(tmp_path / "runs", "test")
-        arguments = (run, RunRecord(run.record), config, found(config), OPTConfig(), {}, CONSOLE)
+        model = build_model(OPTConfig(num_hidden_layers=1, hidden_size=16, ffn_dim=16, num_attention_heads=1))
+        arguments = (run, RunRecord(run.record), config, found(config), model, CONSOLE)
         if step:
             assert choose_starting_point(*arguments).weights is None
         else:

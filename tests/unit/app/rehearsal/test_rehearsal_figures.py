@@ -10,7 +10,7 @@ from galpaca.app.rehearsal.figures import Figures, read_figures, to_json
 from galpaca.app.rehearsal.phases import PhaseResults
 from galpaca.app.rehearsal.plan import RehearsalPlan
 from galpaca.files.checksums import FileFacts
-from galpaca.runs.checkpoints import Manifest
+from galpaca.runs.checkpoints import Manifest, SaveSeconds
 from galpaca.runs.recipe import Recipe
 
 EVERY, STEPS = 10, 20
@@ -40,9 +40,7 @@ def figures_of(tmp_path: Path, *overrides: str) -> Figures:
 def manifest(step: int, stall: float, write: float) -> Manifest:
     files = {"rank-00000.safetensors": FileFacts(1000, "0" * 64)}
     facts = FileFacts(1, "0" * 64)
-    return Manifest(
-        step, 4, {}, Recipe.read({}), facts, files, "2026-11-24T00:00:00Z", {"stall": stall, "write": write}
-    )
+    return Manifest(step, 4, {}, Recipe.from_json({}), facts, files, "2026-11-24T00:00:00Z", SaveSeconds(stall, write))
 
 
 def line(step: int, extra: float) -> dict[str, float]:

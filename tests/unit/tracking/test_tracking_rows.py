@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from galpaca.runs.folder import RunFolder
+from galpaca.runs.lines import CheckpointLine, MetricsLine, parse_metrics_line
 from galpaca.runs.metrics import cut_metrics
 from galpaca.tracking.rows import METRICS, SAMPLES, SYSTEM, TABLE, Rows, is_line, line_number, named
 
-STEP = {"step": 3, "loss": 2.0, "lr": 0.1, "grad_norm": 1.0}
+STEP = {"step": 3, "loss": 2.0, "lr": 0.1, "grad_norm": 1.0, "examples": 8, "tokens": 80, "target_tokens": 20}
 VALIDATION = {"step": 3, "val_loss": 2.5}
 
 
@@ -29,17 +30,25 @@ def answer(step: int, text: str) -> dict[str, Any]:
     return {"step": step, "instruction": "Name it.", "answer": text}
 
 
+def parsed(line: dict[str, Any]) -> MetricsLine:
+    found = parse_metrics_line(json.dumps(line))
+    assert found is not None
+    return found
+
+
 def test_figures_are_named_by_groups() -> None:
-    assert named(STEP) == {"loss/train": 2.0, "numerics/lr": 0.1, "numerics/grad_norm": 1.0}
-    assert named({"step": 1, "loss": None, "a_new_one": 7}) == {"other/a_new_one": 7}
+    counts = {"data/examples": 8, "data/tokens": 80, "data/target_tokens": 20}
+    assert named(parsed(STEP)) == {"loss/train": 2.0, "numerics/lr": 0.1, "numerics/grad_norm": 1.0, **counts}
+    assert named(parsed({"step": 1, "val_loss": None, "a_new_one": 7})) == {"other/a_new_one": 7}
 
 
 def test_a_validation_follows_its_step() -> None:
     """A step without any target has no loss, and a loss that is not finite is null; both are lines."""
     lines = ({**STEP, "loss": None}, {**VALIDATION, "val_loss": None}, {**STEP, "step": 4})
-    assert [line_number(line) for line in lines] == [12, 14, 16]
-    assert all(is_line(named(line)) for line in (STEP, VALIDATION))
-    assert not is_line(named({"step": 3, "checkpoint_bytes": 5}))
+    assert [line_number(parsed(line)) for line in lines] == [12, 14, 16]
+    assert all(is_line(named(parsed(line))) for line in (STEP, VALIDATION))
+    cost = CheckpointLine(step=3, checkpoint_bytes=5, checkpoint_stall_seconds=0.1, checkpoint_write_seconds=0.2)
+    assert not is_line(named(cost))
 
 
 def test_lines_come_once_as_they_are_written(folder: RunFolder) -> None:
