@@ -35,7 +35,8 @@ class WandbLogger(Logger):
         self._run = run
         self._closing, self._ending, self._is_sent = threading.Event(), Ending(), False
         self._thread: threading.Thread | None = None
-        self.follower = Follower(run, _warn)
+        self._elsewhere = f"galpaca sync --follow {run.folder.path} shows it from a machine with network access"
+        self.follower = Follower(run, _warn, f"trying again, and {self._elsewhere}")
         self._is_disabled = os.environ.get("WANDB_MODE") == "disabled"
         self._system = None if self._is_disabled else SystemLog(run.folder.system)
         if not self._is_disabled:
@@ -105,8 +106,7 @@ class WandbLogger(Logger):
         mode = os.environ.get("WANDB_MODE", "online")
         if mode != "online" or not service.has_key():
             reason = "no API key" if mode == "online" else f"WANDB_MODE={mode}"
-            command = f"galpaca sync --follow {self._run.folder.path}"
-            print(f"W&B: {reason}; to see the run while it trains, use {command} with network access", flush=True)
+            print(f"W&B: {reason}; {self._elsewhere} while it trains", flush=True)
             return
         self._thread = threading.Thread(target=self._follow, name="galpaca-wandb", daemon=True)
         self._thread.start()
