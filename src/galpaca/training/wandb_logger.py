@@ -67,13 +67,12 @@ class WandbLogger(Logger):
             self._system.write(dict(metrics))
 
     def alert(self, title: str, text: str) -> None:
-        """Records a message to whoever has asked W&B for alerts."""
+        """Records a message for those who enabled alerts at W&B."""
         if self._system is not None:
             self._system.write({ALERT: {"title": title, "text": text}})
 
     def mark_preempting(self) -> None:
-        """Tells W&B that the run will come back, for no more than half a minute: the scheduler waits, and the next
-        start sends what is left."""
+        """Closes a run that comes back, within half a minute: the scheduler waits, and the next start sends the rest."""
         self._close(Ending(exit_code=1, comes_back=True), _PREEMPTING_SECONDS)
 
     def finalize(self, status: str) -> None:
