@@ -72,7 +72,7 @@ class WandbLogger(Logger):
             self._system.write({ALERT: {"title": title, "text": text}})
 
     def mark_preempting(self) -> None:
-        """Closes a run that comes back, within half a minute: the scheduler waits, and the next start sends the rest."""
+        """Closes a run that comes back, in half a minute: the scheduler waits, and the next start sends the rest."""
         self._close(Ending(exit_code=1, comes_back=True), _PREEMPTING_SECONDS)
 
     def finalize(self, status: str) -> None:
