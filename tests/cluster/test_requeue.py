@@ -63,7 +63,7 @@ def test_a_run_that_is_interrupted_in_every_way_ends_as_one_that_never_was(desk:
     assert len(job.starts()) == 4  # the second of five was not to write anything
     job.assert_every_step_once(STEPS)
     job.assert_equals(desk.straight(server, LENGTH))
-    assert "use galpaca sync --follow" in job.told()
+    assert "WANDB_MODE=offline; galpaca sync --follow" in job.told()
     assert not (job.run / "wandb").exists()
 
 

@@ -160,7 +160,7 @@ def test_a_session_that_is_lost_is_started_again_from_what_the_server_has(
     wandb_server.is_down = False
     add_steps(folder, 7, 9)
     assert follower.step(Ending())
-    assert said == [f"W&B: {wandb_server.url} does not respond; what is missing is sent later", "W&B responds again"]
+    assert said == [f"W&B: {wandb_server.url} does not respond; trying again", "W&B responds again"]
     assert_each_line_once(wandb_server.runs["run1"], folder)
     assert "Traceback" not in capfd.readouterr().err
 
@@ -239,7 +239,7 @@ def test_nothing_of_wandb_is_written_where_nothing_is_sent(
     monkeypatch.setenv("WANDB_API_KEY", "")
     logger = WandbLogger(service.Run(folder, "run1", "p"))
     logger.close()
-    assert f"W&B: {reason}; to see the run while it trains, use galpaca sync --follow" in capsys.readouterr().out
+    assert f"W&B: {reason}; galpaca sync --follow {folder.path} shows it" in capsys.readouterr().out
     assert logger.next_command == f"galpaca sync {folder.path}"
     assert sorted(path.name for path in folder.path.iterdir()) == ["config.yaml", "run.json", "system.jsonl"]
     assert wandb_server.runs == {}

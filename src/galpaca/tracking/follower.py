@@ -18,6 +18,7 @@ class Follower:
 
     Args:
         say: takes messages for a person: once when W&B is lost, and once when it is back.
+        advice: what to do, or what will be done, where it is lost.
 
     Attributes:
         sender: the session; None before the first and after a lost one.
@@ -25,8 +26,8 @@ class Follower:
         is_lost: the last attempt failed.
     """
 
-    def __init__(self, run: service.Run, say: Callable[[str], None]) -> None:
-        self.run, self._say = run, say
+    def __init__(self, run: service.Run, say: Callable[[str], None], advice: str = "trying again") -> None:
+        self.run, self._say, self._advice = run, say, advice
         self.sender: Sender | None = None
         self.was_connected = self.is_lost = False
         self._pause_seconds, self._retry_at, self._check_at = _FIRST_PAUSE_SECONDS, 0.0, 0.0
@@ -72,7 +73,7 @@ class Follower:
         """Gives up the session; the next one starts from what the server has."""
         if not self.is_lost:
             self.is_lost = True
-            self._say(f"W&B: {_first_line(error)}; what is missing is sent later")
+            self._say(f"W&B: {_first_line(error)}; {self._advice}")
         if self.sender is not None:
             self.sender.abandon()
             self.sender = None

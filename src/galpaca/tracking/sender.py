@@ -90,7 +90,7 @@ class Sender:
     def abandon(self) -> None:
         """Ends the session at once, whatever W&B is still sending, and that of any other run in this process."""
         service.abandon()
-        with suppress(Exception):  # its process is gone; without this, its threads would complain
+        with suppress(Exception):  # its process is gone; without this, its threads may complain
             self._run.finish(exit_code=1)
         self._lock.close()
 

@@ -70,10 +70,8 @@ def is_reachable(seconds: float = ANSWER_SECONDS) -> bool:
         urllib.request.urlopen(server(), timeout=seconds).close()
     except urllib.error.HTTPError:
         return True
-    except urllib.error.URLError as error:
-        return isinstance(error.reason, ssl.SSLError)  # W&B's own settings decide about those
-    except (OSError, ValueError):
-        return False
+    except (OSError, ValueError) as error:
+        return isinstance(getattr(error, "reason", None), ssl.SSLError)  # W&B's own settings decide about those
     return True
 
 

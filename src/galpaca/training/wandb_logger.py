@@ -36,7 +36,8 @@ class WandbLogger(Logger):
         self._run = run
         self._closing, self._ending, self._is_sent = threading.Event(), Ending(), False
         self._thread: threading.Thread | None = None
-        self.follower = Follower(run, _warn)
+        self._elsewhere = f"galpaca sync --follow {run.folder.path} shows it from a machine with network access"
+        self.follower = Follower(run, _warn, f"trying again, and {self._elsewhere}")
         self._is_disabled = os.environ.get("WANDB_MODE") == "disabled"
         self._system = None if self._is_disabled else SystemLog(run.folder.system)
         if not self._is_disabled:
@@ -67,13 +68,12 @@ class WandbLogger(Logger):
             self._system.write(metrics)
 
     def alert(self, title: str, text: str) -> None:
-        """Records a message to whoever has asked W&B for alerts."""
+        """Records a message for those who enabled alerts at W&B."""
         if self._system is not None:
             self._system.write({}, Alert(title=title, text=text))
 
     def mark_preempting(self) -> None:
-        """Tells W&B that the run will come back, for no more than half a minute: the scheduler waits, and the next
-        start sends what is left."""
+        """Closes a run that comes back, in half a minute: the scheduler waits, and the next start sends the rest."""
         self._close(Ending(exit_code=1, comes_back=True), _PREEMPTING_SECONDS)
 
     def finalize(self, status: str) -> None:
@@ -106,8 +106,7 @@ class WandbLogger(Logger):
         mode = os.environ.get("WANDB_MODE", "online")
         if mode != "online" or not service.has_key():
             reason = "no API key" if mode == "online" else f"WANDB_MODE={mode}"
-            command = f"galpaca sync --follow {self._run.folder.path}"
-            print(f"W&B: {reason}; to see the run while it trains, use {command} with network access", flush=True)
+            print(f"W&B: {reason}; {self._elsewhere} while it trains", flush=True)
             return
         self._thread = threading.Thread(target=self._follow, name="galpaca-wandb", daemon=True)
         self._thread.start()
