@@ -52,8 +52,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = tmp_path_factory.mktemp("environment")
     venv.create(environment, symlinks=True)
     python = environment / "bin" / "python"
-    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-index", "--no-deps", wheel]
-    finished(pip, environment)
+    install = ["install", "--quiet", "--no-index", "--no-deps", str(wheel)]
+    finished([sys.executable, "-m", "pip", "--python", str(python), *install], environment)
     # Paths in a .pth file are added, but the .pth files there are not read: an editable installation stays out.
     borrowed = [path for path in sys.path if path.endswith("-packages")]
     (packages,) = environment.glob("lib/python*/site-packages")
