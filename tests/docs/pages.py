@@ -9,7 +9,7 @@ from typing import NamedTuple
 from conftest import REPOSITORY
 
 PAGES = [
-    *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *(REPOSITORY / name for name in ("README.md", "AGENTS.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *(REPOSITORY / name for name in ("slurm/README.md", "bench/README.md", "bench/LOG.md")),
     *sorted((REPOSITORY / "docs").rglob("*.md")),
 ]

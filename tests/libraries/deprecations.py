@@ -37,6 +37,11 @@ TOLERATED = (
         "FutureWarning",
         "a call within Lightning, lightning/fabric/utilities/distributed.py; Lightning must have changed it by then",
     ),
+    Tolerated(
+        r"The `NO_SHARD` sharding strategy is deprecated",
+        "FutureWarning",
+        "one of the choices of strategy.sharding_strategy; once torch drops it, it must be refused in favour of ddp",
+    ),
 )
 
 

@@ -36,7 +36,8 @@ class Private:
 @cache
 def fsdp_unit() -> Any:
     """A module under torch's FSDP, sharded within a node and copied between nodes as far as one process can be."""
-    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    store = torch.distributed.HashStore()  # type: ignore[attr-defined]
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "FSDP is switching to use `NO_SHARD`")

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from itertools import takewhile
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 _NAMED = re.compile(r"(_[a-zA-Z]\w*)\.?")
 _DOTTED = re.compile(r"[a-z]\w*(\.\w+)+")
@@ -59,7 +59,7 @@ def overrides_of(module: str, source: str) -> Iterator[Use]:
                     yield Use(f"{base.__module__}.{base.__qualname__}.{name}", f"{module}:{node.lineno}")
 
 
-def look_up(name: str) -> object:
+def look_up(name: str) -> Any:
     """What a dotted name stands for: a module, or what attributes lead to from one.
 
     Returns:
@@ -69,11 +69,11 @@ def look_up(name: str) -> object:
         AttributeError, ModuleNotFoundError: it is gone.
     """
     first, *rest = name.split(".")
-    found: object = import_module(first)
+    found: Any = import_module(first)
     path = first
     for part in rest:
         path = f"{path}.{part}"
-        if inspect.isclass(found) and not hasattr(found, part) and part in _set_on_self(found):
+        if isinstance(found, type) and not hasattr(found, part) and part in _set_on_self(found):
             return None
         if inspect.ismodule(found) and not hasattr(found, part):
             import_module(path)
