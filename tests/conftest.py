@@ -102,14 +102,15 @@ def server(of_all_workers: Path) -> Iterator[str]:
 def train(tmp_path: Path, tokenizer_folder: Path, records_file: Path, server: str) -> Train:
     """Runs ``train.py`` as a user would: a tiny model, one CPU process, a run folder ``<tmp_path>/runs/test``.
 
-    Later overrides win over these. With environment variables of its own, it is a process of its own from the start.
+    Later overrides win over these. With environment variables of its own, it is a process of its own from the start,
+    unless ``forked``: libraries must read them when they are used, not when they are imported.
     """
 
     def run(
-        *overrides: str, timeout: float = 240, env: dict[str, str] | None = None, hook: str | None = None, **how: Any
+        *overrides: str, timeout: float = 240, env: dict[str, str] | None = None, forked: bool = False, **how: Any
     ) -> subprocess.CompletedProcess[str]:
         line = command(tmp_path, tokenizer_folder, records_file, *overrides)
-        if env is not None:
+        if env is not None and not forked:
             return subprocess.run(
                 line,
                 capture_output=True,
@@ -119,7 +120,7 @@ def train(tmp_path: Path, tokenizer_folder: Path, records_file: Path, server: st
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, **env},
             )
-        return completed(Started(server, line, tmp_path, hook=hook, **how), timeout)
+        return completed(Started(server, line, tmp_path, env=env, **how), timeout)
 
     return run
 
