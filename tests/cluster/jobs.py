@@ -102,8 +102,7 @@ class Desk:
             *(f"export {key}='{value}'" if value else f"unset {key}" for key, value in changed.items()),
             *before,
             # By its path, for jobs without SLURM on theirs.
-            f"{self.slurm.prefix}/usr/bin/srun --wait=0 --kill-on-bad-exit=1 "
-            + " ".join(f'"{word}"' for word in (self.python, *line)),
+            " ".join([f"{self.slurm.prefix}/usr/bin/srun --wait=0 --kill-on-bad-exit=1", *quoted]),
         ]
         script = log.with_suffix(".sh")
         script.write_text("\n".join(lines) + "\n", encoding="utf-8")
