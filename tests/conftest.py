@@ -23,8 +23,39 @@ DEMO = REPOSITORY / "src" / "galpaca" / "demo"
 # No test reaches for a network, and processes side by side leave each other a core.
 os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="true")
 
+# Files that take longest, the longest first. Workers begin with them, so that none is left alone with one in the end.
+LONGEST = (
+    "cluster/test_requeue.py",
+    "faults/test_wandb.py",
+    "cluster/test_scripts.py",
+    "faults/test_bad_input.py",
+    "faults/test_prepare.py",
+    "invariants/test_compile.py",
+    "browser/test_chat_page.py",
+    "invariants/test_gradients.py",
+    "browser/test_report.py",
+    "faults/test_torchrun.py",
+    "invariants/test_resume.py",
+    "invariants/test_compiled_run.py",
+    "faults/test_signals.py",
+    "faults/test_rehearse.py",
+    "bench/test_benchmarks.py",
+    "faults/test_non_finite.py",
+    "browser/test_comparison.py",
+    "faults/test_compare_bad_input.py",
+    "faults/test_checkpoints.py",
+    "faults/test_starts.py",
+    "cluster/test_offline.py",
+    "faults/test_watch.py",
+)
+
 Train = Callable[..., subprocess.CompletedProcess[str]]
 MadeOnce = Callable[[str, Callable[[Path], None]], Path]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {REPOSITORY / "tests" / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
 @pytest.fixture(scope="session")
