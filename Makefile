@@ -9,9 +9,11 @@ PYTEST_ARGS ?=
 WORKERS ?= 2
 
 bin := $(VENV)/bin
+# A file is one worker's, since its tests share what is costly to set up; tests/conftest.py puts the longest first.
+pytest = $(bin)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 stamp := $(VENV)/.installed
 
-.PHONY: help venv test slow demo endurance reference surface lint format clean
+.PHONY: help venv test slow tests demo endurance reference surface lint format clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST))
@@ -19,10 +21,13 @@ help: ## Show this list
 venv: $(stamp) ## Create .venv with the pinned versions of constraints.txt
 
 test: $(stamp) ## Run the fast tests (minutes); WORKERS=N in parallel, PYTEST_ARGS='-k WORD' for some of them
-	$(bin)/pytest -n $(WORKERS) --dist worksteal -q -m "not slow" $(PYTEST_ARGS)
+	$(pytest) -m "not slow" $(PYTEST_ARGS)
 
 slow: $(stamp) ## Run the slow tests: kills, full disks, end-to-end runs, small benchmarks
-	$(bin)/pytest -n $(WORKERS) --dist worksteal -q -m slow $(PYTEST_ARGS)
+	$(pytest) -m slow $(PYTEST_ARGS)
+
+tests: $(stamp) ## Run both together, in less time than one after the other, and show the slowest
+	$(pytest) --durations 30 $(PYTEST_ARGS)
 
 demo: $(stamp) ## Train a tiny model on science facts and query it
 	$(bin)/galpaca demo
@@ -60,5 +65,6 @@ $(stamp): pyproject.toml constraints.txt
 	@rm -f $@
 	@echo "Installing into $(VENV): some minutes the first time, torch is large."
 	@$(PYTHON) -m venv $(VENV)
-	@$(bin)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@# Most modules of the packages are never imported: compiling all of them takes as long as the rest of the install.
+	@$(bin)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[dev]'
 	@touch $@

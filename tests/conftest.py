@@ -52,8 +52,39 @@ def _announces_nothing_new(announcements: deprecations.Log) -> Iterator[None]:
     assert not found, "see tests/libraries/deprecations.py:\n" + "\n".join(found)
 
 
+# Files that take longest, the longest first. Workers begin with them, so that none is left alone with one in the end.
+LONGEST = (
+    "cluster/test_requeue.py",
+    "faults/test_wandb.py",
+    "cluster/test_scripts.py",
+    "faults/test_bad_input.py",
+    "faults/test_prepare.py",
+    "invariants/test_compile.py",
+    "browser/test_chat_page.py",
+    "invariants/test_gradients.py",
+    "browser/test_report.py",
+    "faults/test_torchrun.py",
+    "invariants/test_resume.py",
+    "invariants/test_compiled_run.py",
+    "faults/test_signals.py",
+    "faults/test_rehearse.py",
+    "bench/test_benchmarks.py",
+    "faults/test_non_finite.py",
+    "browser/test_comparison.py",
+    "faults/test_compare_bad_input.py",
+    "faults/test_checkpoints.py",
+    "faults/test_starts.py",
+    "cluster/test_offline.py",
+    "faults/test_watch.py",
+)
+
 Train = Callable[..., subprocess.CompletedProcess[str]]
 MadeOnce = Callable[[str, Callable[[Path], None]], Path]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {REPOSITORY / "tests" / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
 @pytest.fixture(scope="session")
@@ -131,14 +162,15 @@ def server(of_all_workers: Path) -> Iterator[str]:
 def train(tmp_path: Path, tokenizer_folder: Path, records_file: Path, server: str) -> Train:
     """Runs ``train.py`` as a user would: a tiny model, one CPU process, a run folder ``<tmp_path>/runs/test``.
 
-    Later overrides win over these. With environment variables of its own, it is a process of its own from the start.
+    Later overrides win over these. With environment variables of its own, it is a process of its own from the start,
+    unless ``forked``: libraries must read them when they are used, not when they are imported.
     """
 
     def run(
-        *overrides: str, timeout: float = 240, env: dict[str, str] | None = None, hook: str | None = None, **how: Any
+        *overrides: str, timeout: float = 240, env: dict[str, str] | None = None, forked: bool = False, **how: Any
     ) -> subprocess.CompletedProcess[str]:
         line = command(tmp_path, tokenizer_folder, records_file, *overrides)
-        if env is not None:
+        if env is not None and not forked:
             return subprocess.run(
                 line,
                 capture_output=True,
@@ -148,7 +180,7 @@ def train(tmp_path: Path, tokenizer_folder: Path, records_file: Path, server: st
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, **env},
             )
-        return completed(Started(server, line, tmp_path, hook=hook, **how), timeout)
+        return completed(Started(server, line, tmp_path, env=env, **how), timeout)
 
     return run
 

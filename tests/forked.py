@@ -199,7 +199,7 @@ def _import_and_warm_up() -> None:
     for module in IMPORTED:
         import_module(module)
     for found in pkgutil.walk_packages(galpaca.__path__, "galpaca."):
-        if found.name not in _SCRIPTS:
+        if found.name not in _SCRIPTS and ".chat" not in found.name:  # its page takes seconds
             import_module(found.name)
     import_module("galpaca.app.config.composition").compose(
         ["+experiment=demo", "data=local", "data.path=records.json"]
@@ -228,6 +228,9 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> None:
     null = os.open(os.devnull, os.O_RDONLY)
     for target, source in zip((0, 1, 2), (null, *descriptors), strict=True):
         os.dup2(source, target)
+    # The server's own know whether its descriptors could seek.
+    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])

@@ -7,12 +7,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, MadeOnce
+from conftest import REPOSITORY, MadeOnce, Started, completed
 from playwright.sync_api import expect
 
 from browser.visits import Open, Visit
@@ -40,12 +39,12 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.fixture(scope="module")
-def model(made_once: MadeOnce, tokenizer_folder: Path) -> Path:
+def model(made_once: MadeOnce, server: str, tokenizer_folder: Path) -> Path:
     """A tiny model that knows three answers."""
-    return made_once("known", lambda folder: _train(folder, tokenizer_folder)) / "runs" / "test"
+    return made_once("known", lambda folder: _train(server, folder, tokenizer_folder)) / "runs" / "test"
 
 
-def _train(folder: Path, tokenizer_folder: Path) -> None:
+def _train(server: str, folder: Path, tokenizer_folder: Path) -> None:
     records = [
         {"instruction": instruction, "input": "", "output": output}
         for instruction, output in (("Integrate.", LATEX), ("Add with work.", TAGGED), ("Count for long.", LONG))
@@ -72,7 +71,7 @@ def _train(folder: Path, tokenizer_folder: Path) -> None:
         f"run.root={folder / 'runs'}",
         "run.name=test",
     ]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=240, cwd=folder)
+    done = completed(Started(server, line, folder))
     assert done.returncode == 0, done.stderr
 
 
@@ -184,12 +183,11 @@ def test_a_port_in_use_is_told_with_a_free_one(model: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        line = [sys.executable, "-c", SLOW, "chat", str(model), "--web", "--port", str(port)]
-        begun = time.monotonic()
+        line = [sys.executable, "-m", "galpaca", "chat", str(model), "--web", "--port", str(port)]
         done = subprocess.run(line, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     free = re.search(r"--port (\d+), which is free", done.stderr)
     assert free is not None
     assert free[1] != str(port)
     assert len(done.stderr.splitlines()) == 2, done.stderr
-    assert time.monotonic() - begun < 60
+    assert done.stdout == "", "it is told before a model is loaded"

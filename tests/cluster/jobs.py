@@ -45,10 +45,13 @@ class Desk:
 
     Args:
         folder: for runs, scripts and logs.
+        python: of the jobs.
     """
 
-    def __init__(self, slurm: Slurm, folder: Path, tokenizer: Path, records: Path) -> None:
-        self.slurm, self.folder, self.tokenizer, self.records = slurm, folder, tokenizer, records
+    def __init__(
+        self, slurm: Slurm, folder: Path, tokenizer: Path, records: Path, python: str = sys.executable
+    ) -> None:
+        self.slurm, self.folder, self.tokenizer, self.records, self.python = slurm, folder, tokenizer, records, python
         self._submitted = 0
 
     def submit(
@@ -72,7 +75,7 @@ class Desk:
             asked: what the run is told it has; by default what the job has.
         """
         given = asked or layout
-        line = command(
+        _, *words = command(
             self.folder,
             self.tokenizer,
             self.records,
@@ -82,6 +85,7 @@ class Desk:
             *OVERRIDES,
             *overrides,
         )
+        quoted = (f'"{word}"' for word in (self.python, *words))
         self._submitted += 1
         log = self.folder / f"{name.replace(_TASK, '%a')}.{self._submitted}.log"
         directives = (
@@ -98,7 +102,7 @@ class Desk:
             *(f"export {key}='{value}'" if value else f"unset {key}" for key, value in changed.items()),
             *before,
             # By its path, for jobs without SLURM on theirs.
-            f"{self.slurm.prefix}/usr/bin/srun --wait=0 --kill-on-bad-exit=1 " + " ".join(f'"{word}"' for word in line),
+            " ".join([f"{self.slurm.prefix}/usr/bin/srun --wait=0 --kill-on-bad-exit=1", *quoted]),
         ]
         script = log.with_suffix(".sh")
         script.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -12,6 +12,7 @@ import pytest
 from conftest import DEMO
 
 from cluster.conftest import slurm_or_skip
+from cluster.forking import make_environment
 from cluster.jobs import Desk, Job, Layout
 from cluster.slurm import Kind
 
@@ -29,6 +30,13 @@ def desk(slurm_prefix: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         records = folder / "records.json"
         records.write_text(json.dumps(json.loads((DEMO / "records.json").read_text(encoding="utf-8"))[::12][:40]))
         yield Desk(slurm, folder, DEMO / "tokenizer", records)
+
+
+@pytest.fixture
+def forking(desk: Desk, server: str, tmp_path: Path) -> Desk:
+    """For jobs whose processes are signalled by SLURM only after their imports, which they are spared."""
+    python = make_environment(tmp_path / "forking", server) / "bin" / "python"
+    return Desk(desk.slurm, tmp_path, desk.tokenizer, desk.records, str(python))
 
 
 @pytest.mark.timeout(600)
@@ -68,22 +76,22 @@ def test_a_run_that_is_interrupted_in_every_way_ends_as_one_that_never_was(desk:
 
 
 @pytest.mark.timeout(600)
-def test_a_run_that_does_not_come_back_is_saved_and_says_why(desk: Desk) -> None:
+def test_a_run_that_does_not_come_back_is_saved_and_says_why(forking: Desk) -> None:
     again = "submit it again to resume from the last checkpoint"
 
-    capped = desk.submit("ended", LENGTH, environment={"GALPACA_MAX_REQUEUES": "0"})
+    capped = forking.submit("ended", LENGTH, environment={"GALPACA_MAX_REQUEUES": "0"})
     capped.wait_for_step(3)
     capped.signal(signal.SIGUSR1)
     told = f"job {capped.id} is not requeued: it was requeued 0 times, and GALPACA_MAX_REQUEUES is 0; {again}"
     step = stays_away(capped, "FAILED", told, after=0)
 
-    alone = desk.submit("ended", LENGTH, environment={"PATH": os.environ["PATH"]})
+    alone = forking.submit("ended", LENGTH, environment={"PATH": os.environ["PATH"]})
     alone.wait_for_step(step + 3)
     alone.signal(signal.SIGUSR1)
     reason = "scontrol is not on PATH (in a container, bind it in)"
     step = stays_away(alone, "FAILED", f"job {alone.id} is not requeued: {reason}; {again}", after=step)
 
-    cancelled = desk.submit("ended", LENGTH)
+    cancelled = forking.submit("ended", LENGTH)
     cancelled.wait_for_step(step + 3)
     cancelled.slurm.run("scancel", cancelled.id)
     stays_away(cancelled, "CANCELLED", "", after=step)
@@ -107,11 +115,11 @@ def test_a_rank_that_stands_still_is_named_and_the_job_ends(desk: Desk) -> None:
     assert all("train_with_hydra" in path.read_text(encoding="utf-8") for path in stacks)
 
 
-def test_a_job_that_cannot_work_says_so_in_one_line(desk: Desk) -> None:
+def test_a_job_that_cannot_work_says_so_in_one_line(forking: Desk) -> None:
     """Without a GPU, or with other processes than the run wants, which would wait for each other without an end."""
-    no_gpu = desk.submit("no-gpu", "trainer=gpu", layout=Layout(tasks=1))
-    fewer = desk.submit("fewer", layout=Layout(tasks=1), asked=Layout(tasks=2))
-    nodes = desk.submit("nodes", layout=Layout(nodes=2, tasks=1), asked=Layout(tasks=2))
+    no_gpu = forking.submit("no-gpu", "trainer=gpu", layout=Layout(tasks=1))
+    fewer = forking.submit("fewer", layout=Layout(tasks=1), asked=Layout(tasks=2))
+    nodes = forking.submit("nodes", layout=Layout(nodes=2, tasks=1), asked=Layout(tasks=2))
     for job in (no_gpu, fewer, nodes):
         job.finish("FAILED")
         assert not job.run.exists()

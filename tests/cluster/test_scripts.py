@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY, command
 
+from cluster.forking import make_environment
 from cluster.slurm import Slurm
 from galpaca.app.cluster.sbatch import job_line, rehearsal_line
 from galpaca.app.config.composition import compose
@@ -48,6 +49,12 @@ def site(tmp_path: Path) -> dict[str, str]:
         "GALPACA_ENVIRONMENT": f"GALPACA_ENVIRONMENT={shlex.quote(sys.prefix)}",
         "MASTER_ADDR": "export MASTER_ADDR=127.0.0.1",  # both nodes are this machine, which need not know its name
     }
+
+
+@pytest.fixture
+def forking(site: dict[str, str], tmp_path: Path, server: str) -> dict[str, str]:
+    """A site whose python forks what it starts; one test has the real one."""
+    return {**site, "GALPACA_ENVIRONMENT": f"GALPACA_ENVIRONMENT={make_environment(tmp_path / 'forking', server)}"}
 
 
 @pytest.fixture
@@ -146,32 +153,34 @@ def test_one_node_with_a_process_for_each_gpu(
 
 
 def test_several_nodes(
-    slurm: Slurm, submit: Submit, site: dict[str, str], overrides: list[str], tmp_path: Path
+    slurm: Slurm, submit: Submit, forking: dict[str, str], overrides: list[str], tmp_path: Path
 ) -> None:
     options = ("--nodes=2", "--ntasks-per-node=1", "--gres=gpu:1")
     words = [*overrides, "trainer.num_nodes=2", "trainer.devices=1"]
-    completed(slurm, submit("galpaca30b.sbatch", *words, site=site, options=options))
+    completed(slurm, submit("galpaca30b.sbatch", *words, site=forking, options=options))
     run = tmp_path / "scratch" / "galpaca30b"
     assert started(run).items() >= {"processes": 2, "nodes": 2, "ranks": 2}.items()
     assert (run / "model" / "config.json").is_file()
 
 
 def test_one_gpu_with_another_experiment_and_the_export_of_its_run(
-    slurm: Slurm, submit: Submit, site: dict[str, str], overrides: list[str], tmp_path: Path
+    slurm: Slurm, submit: Submit, forking: dict[str, str], overrides: list[str], tmp_path: Path
 ) -> None:
     words = ["+experiment=galpaca1b", *overrides, "optim.lr=1e-5"]
-    completed(slurm, submit("single_gpu.sbatch", *words, site=site))
+    completed(slurm, submit("single_gpu.sbatch", *words, site=forking))
     run = tmp_path / "scratch" / "galpaca1b"
     assert "lr: 1.0e-05" in (run / "config.yaml").read_text(encoding="utf-8")
     out = tmp_path / "exported"
-    completed(slurm, submit("export.sbatch", str(run), str(out), "--dtype", "bfloat16", site=site))
+    completed(slurm, submit("export.sbatch", str(run), str(out), "--dtype", "bfloat16", site=forking))
     assert json.loads((out / "config.json").read_text(encoding="utf-8"))["dtype"] == "bfloat16"
 
 
-def test_a_rehearsal(slurm: Slurm, submit: Submit, site: dict[str, str], overrides: list[str], tmp_path: Path) -> None:
+def test_a_rehearsal(
+    slurm: Slurm, submit: Submit, forking: dict[str, str], overrides: list[str], tmp_path: Path
+) -> None:
     options = ("--ntasks-per-node=2", "--gres=gpu:2")
     words = [*overrides, "trainer.devices=2", "trainer.max_steps=40", "trainer.max_epochs=100"]
-    said = completed(slurm, submit("rehearse.sbatch", *words, site=site, options=options))
+    said = completed(slurm, submit("rehearse.sbatch", *words, site=forking, options=options))
     assert "verdict" in said
     assert "--time" in said
     assert re.search(r"machine +2 x ", said), "the tasks rehearse together"
@@ -181,11 +190,11 @@ def test_a_rehearsal(slurm: Slurm, submit: Submit, site: dict[str, str], overrid
     assert not (tmp_path / "scratch" / "galpaca67b").exists()
 
 
-def test_a_sweep(slurm: Slurm, submit: Submit, site: dict[str, str], overrides: list[str], tmp_path: Path) -> None:
+def test_a_sweep(slurm: Slurm, submit: Submit, forking: dict[str, str], overrides: list[str], tmp_path: Path) -> None:
     """The last task that ends shows all of them."""
     sweep = tmp_path / "rates.txt"
     sweep.write_text("# low\n\noptim.lr=1e-5 'optim.warmup_ratio=0.5'\n  # high\noptim.lr=1e-2\n")
-    first = submit("sweep.sbatch", str(sweep), *overrides, site=site, options=("--array=1-2",))
+    first = submit("sweep.sbatch", str(sweep), *overrides, site=forking, options=("--array=1-2",))
     number = first.id.partition("_")[0]
     tasks = [Job(f"{number}_{task}", first.log.with_name(f"slurm-sweep-{number}_{task}.out")) for task in (1, 2)]
     said = [completed(slurm, task) for task in tasks]

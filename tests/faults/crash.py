@@ -191,6 +191,22 @@ def sleep_in_step(step: int, rank: int) -> None:
     InstructionTuner.training_step = sleep_and_train  # type: ignore[method-assign]
 
 
+def wait_in_step(step: int, folder: str) -> None:
+    """Rank 0 leaves a file ``waiting`` in a folder, and goes on when there is one called ``go``."""
+    from galpaca.training.module import InstructionTuner
+
+    train = InstructionTuner.training_step
+
+    def wait_and_train(self: InstructionTuner, planned: Any, index: int) -> Any:
+        if index == step and self.global_rank == 0:
+            (Path(folder) / "waiting").touch()
+            while not (Path(folder) / "go").exists():
+                time.sleep(0.01)
+        return train(self, planned, index)
+
+    InstructionTuner.training_step = wait_and_train  # type: ignore[method-assign]
+
+
 def fail_and_linger(step: int, rank: int) -> None:
     """A rank that fails alone, and whose interpreter then waits for the others, as NCCL does when it is taken down."""
     import atexit

@@ -5,14 +5,12 @@ Exit code 2, one error that says what, where, why and how to fix it, no stack tr
 
 import fcntl
 import json
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -59,8 +57,8 @@ def assert_nothing_half_written(runs: Path) -> None:
 def refused(train: Train, tmp_path: Path) -> Callable[..., str]:
     """Runs ``train.py``, which must refuse; returns its message."""
 
-    def run(*overrides: str, env: dict[str, str] | None = None) -> str:
-        message = told(train(*overrides, env=env))
+    def run(*overrides: str, **how: Any) -> str:
+        message = told(train(*overrides, **how))
         assert_nothing_half_written(tmp_path / "runs")
         return message
 
@@ -374,13 +372,13 @@ def test_a_model_folder_that_is_not_there_is_refused_as_one(refused: Callable[..
 
 @pytest.mark.parametrize("tokenizer", [[], ["model.tokenizer=null"]], ids=["with a tokenizer", "without"])
 def test_a_hub_id_that_cannot_be_reached_is_refused(tokenizer: list[str], refused: Callable[..., str]) -> None:
-    message = refused("model.path=nobody/nothing", *tokenizer, env={"HF_HUB_OFFLINE": "1"})
+    message = refused("model.path=nobody/nothing", *tokenizer)
     assert_tells(message, Problem("nobody/nothing", "not on this machine", "galpaca prepare "))
     assert "model.path=FOLDER" in message
 
 
 def test_a_data_set_that_cannot_be_reached_is_refused(refused: Callable[..., str]) -> None:
-    message = refused("data.path=null", "data.hub_id=nobody/nothing", env={"HF_HUB_OFFLINE": "1"})
+    message = refused("data.path=null", "data.hub_id=nobody/nothing")
     assert_tells(message, Problem("nobody/nothing", "cannot load the data set", "data.path=FILE"))
 
 
@@ -559,12 +557,12 @@ def test_a_broken_experiment_of_a_user_is_refused(case: str, experiment: Callabl
 
 
 def test_more_gpus_than_there_are_are_refused_with_the_overrides_that_help(refused: Callable[..., str]) -> None:
-    message = refused("trainer=gpu", "trainer.devices=4", "strategy=ddp", env={"CUDA_VISIBLE_DEVICES": ""})
+    message = refused("trainer=gpu", "trainer.devices=4", "strategy=ddp", env={"CUDA_VISIBLE_DEVICES": ""}, forked=True)
     assert_tells(message, Problem("trainer.devices", "needs 4 GPU(s)", "trainer=cpu trainer.devices=1 strategy=single"))
 
 
 def test_one_gpu_that_is_not_there_is_refused_in_good_english(refused: Callable[..., str]) -> None:
-    message = refused("trainer=gpu", env={"CUDA_VISIBLE_DEVICES": ""})
+    message = refused("trainer=gpu", env={"CUDA_VISIBLE_DEVICES": ""}, forked=True)
     assert_tells(message, Problem("trainer.devices", "needs 1 GPU(s)", "trainer=cpu"))
 
 
@@ -585,7 +583,6 @@ def test_two_processes_with_a_users_own_strategy_of_one_are_refused(refused: Cal
         "strategy=single",
         "strategy._target_=faults.own_strategy.alone",
         "trainer.devices=2",
-        env={"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])},
     )
     assert_tells(message, Problem("strategy", "strategy=alone supports one process", "strategy=fsdp or strategy=ddp"))
 
@@ -711,10 +708,7 @@ class TestCompute:
 @pytest.mark.slow
 def test_a_full_gpu_is_told_with_advice(train: Train) -> None:
     """Exit code 1, and what would help, cheapest first; a stack trace helps nobody."""
-    done = train(
-        "+callbacks.fault._target_=faults.out_of_memory.OutOfMemory",
-        env={"PYTHONPATH": str(Path(__file__).parents[1])},
-    )
+    done = train("+callbacks.fault._target_=faults.out_of_memory.OutOfMemory")
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     assert "error: batch.max_tokens=4096: GPU out of memory" in done.stderr

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from galpaca.runs.folder import RunFolder
 
-STEPS = 40  # enough that a signal finds the run under way
+STEPS, STOPPED_IN = 12, 7  # the eighth step, between two checkpoints
 COMMON = (
     f"trainer.max_steps={STEPS}",
     "trainer.max_epochs=100",
@@ -51,17 +51,21 @@ def test_interrupted_equals_straight(
         name = stop.__name__
         folder = tmp_path / "runs" / name
         line = command(tmp_path, tokenizer_folder, records_file, f"run.name={name}", *overrides)
-        process = Started(server, line, tmp_path)
-        wait_for(lambda metrics=folder / "metrics.jsonl": num_steps(metrics) >= 6, process)  # type: ignore[misc]
-        stop(process, folder)
+        gate = tmp_path / f"gate-{name}"
+        gate.mkdir()
+        hook = {"hook": "faults.crash:wait_in_step", "hook_arguments": (STOPPED_IN, str(gate))}
+        process = Started(server, line, tmp_path, **hook)
+        wait_for((gate / "waiting").exists, process)
+        stop(process, folder, gate)
         again = train(f"run.name={name}", *overrides)
         assert again.returncode == 0, again.stderr
         assert_equal_runs(tmp_path / "runs" / "straight", folder)
 
 
-def terminate(process: Started, folder: Path) -> None:
+def terminate(process: Started, folder: Path, gate: Path) -> None:
     """SIGTERM to rank 0 alone: the others learn of it at the end of the step."""
     process.send_signal(signal.SIGTERM)
+    (gate / "go").touch()
     done = completed(process, 60)
     assert done.returncode == 143, done.stderr
     assert "saved" in done.stderr
@@ -69,7 +73,7 @@ def terminate(process: Started, folder: Path) -> None:
     assert last == num_steps(folder / "metrics.jsonl"), "the step under way when the signal came is saved"
 
 
-def kill(process: Started, folder: Path) -> None:
+def kill(process: Started, folder: Path, gate: Path) -> None:
     process.kill_group()
 
 

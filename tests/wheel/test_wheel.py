@@ -95,7 +95,9 @@ def test_it_holds_the_package_and_its_configuration(wheel: Path) -> None:
 
 
 def test_it_is_what_runs(run: Run, installed: Path) -> None:
-    where = "import galpaca, galpaca.app.config; print(galpaca.__file__, galpaca.app.config.config_folder())"
+    where = (
+        "import galpaca, galpaca.app.config.schema; print(galpaca.__file__, galpaca.app.config.schema.config_folder())"
+    )
     for path in run("python", "-c", where).split():
         assert Path(path).is_relative_to(installed.parent)
 
