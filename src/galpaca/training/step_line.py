@@ -34,11 +34,13 @@ class ReadStep:
     Attributes:
         nll_sum: over all ranks.
         grad_norm: before clipping.
+        figures: callbacks' own, on rank 0.
     """
 
     step: PendingStep
     nll_sum: float
     grad_norm: float
+    figures: Mapping[str, float]
 
     @property
     def is_finite(self) -> bool:
@@ -81,6 +83,7 @@ def step_line(
         "micro_batches": len(batch.micro_batches),
         **speed,
         **shared,
+        **read.figures,
     }
     if is_spike:
         line["spike"] = True

@@ -47,6 +47,10 @@ class Config:
 
         return is_fast(self.trainer.accelerator, self.precision.name, self.model.attention_dropout)
 
+    def values(self) -> dict[str, Any]:
+        """Every key and its value, as in ``config.yaml``."""
+        return {**asdict(self), "optim": self.optim.values()}
+
     def recipe(self) -> dict[str, Any]:
         """The flat set of values that decide the trained weights; it must not change when a run is resumed.
 
@@ -56,12 +60,11 @@ class Config:
         free = {
             "model": {"tokenizer", "license"},
             "data": {"path", "cache_dir", "license", "terms"},
-            "optim": {"fused"},
         }
         recipe: dict[str, Any] = {"seed": self.seed, "batch.examples": self.batch.examples}
-        for section in ("model", "data", "optim"):
-            values = asdict(getattr(self, section))
-            recipe |= {f"{section}.{k}": v for k, v in values.items() if k not in free.get(section, set())}
+        for section, values in (("model", asdict(self.model)), ("data", asdict(self.data))):
+            recipe |= {f"{section}.{k}": v for k, v in values.items() if k not in free[section]}
+        recipe |= {f"optim.{k}": v for k, v in self.optim.recipe().items()}
         recipe |= {
             "precision": self.precision.name,
             "trainer.max_epochs": self.trainer.max_epochs,

@@ -127,7 +127,7 @@ def read_figures(plan: RehearsalPlan, results: PhaseResults) -> tuple[Figures, D
     assert pace is not None  # a run that has ended has made steps
     seconds = [start["seconds"] for start in content["starts"]]
     whole, real = content["whole_plan"], RunFolder(folder.root, config.run.name)
-    need = disk_need(real, config, whole["steps"], content["parameters"])
+    need = disk_need(real, config, whole["steps"], content["parameters"], last.num_parameters)
     own_bytes = sum(path.stat().st_size for path in plan.home.rglob("*") if path.is_file())
     figures = Figures(
         device=content["starts"][-1]["machine"]["device"],

@@ -99,7 +99,7 @@ def make_checkpointer(
         retention=Retention(saving.keep_last, saving.keep_every, saving.keep_best),
         asynchronous=saving.asynchronous,
         recipe=recipe,
-        shapes=store.shapes,
+        shapes=store.saved_shapes,
         tell=tell,
     )
 
@@ -113,15 +113,20 @@ def in_order(
     checkpointer: Checkpointer,
     samples: Samples | None,
     loggers: Sequence[Logger],
+    further: Sequence[L.Callback],
 ) -> list[L.Callback]:
-    """All callbacks: the hang watch sees each event first, and metrics come before the checkpoint that needs them."""
+    """All callbacks: the hang watch sees each event first, and metrics come before the checkpoint that needs them.
+
+    Args:
+        further: the configuration's own, before the metrics, which take their figures.
+    """
     from galpaca.training.callbacks.preemption import PreemptionNotice
     from galpaca.training.callbacks.validation import MissedValidation
 
     missed = MissedValidation(_validation_is_missing(folder, steps, begin.step, val_every_steps(config, steps)))
     notice = PreemptionNotice(lambda number: decide(number).job is not None)
     answers = [] if samples is None else [_sample_answers(config, folder, steps, samples, metrics, loggers)]
-    return [*_hang_watch(config, folder), metrics, checkpointer, missed, *answers, notice]
+    return [*_hang_watch(config, folder), *further, metrics, checkpointer, missed, *answers, notice]
 
 
 def val_every_steps(config: Config, steps: Steps) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict
 from typing import TYPE_CHECKING, cast
 
 from galpaca.app.cluster.ranks import global_rank
@@ -72,16 +71,16 @@ def fit(
             progress = stack.enter_context(TrainingProgress(console, steps.num_steps, begin.step))
             sinks = [file, progress, logger_sink]
             for logger in loggers:
-                logger.log_hyperparams({"config": asdict(config), **record.content})
+                logger.log_hyperparams({"config": config.values(), **record.content})
         policy = make_policy(config, folder, steps)
         consensus = Consensus(shutdown, config.trainer.read_metrics_every_steps)
         metrics = make_metrics(config, folder, steps, model.config, sinks, consensus, policy)
-        store = CheckpointStore(begin.weights, begin.shapes)
+        store = CheckpointStore(begin.weights, begin.shapes, config.optim.factory, begin.tuning)
         checkpointer = make_checkpointer(
             config, folder, steps, record.content["recipe"], store, metrics, file, [logger_sink]
         )
         policy.checkpoints = checkpointer
-        callbacks = in_order(config, folder, steps, begin, metrics, checkpointer, samples, loggers)
+        callbacks = in_order(config, folder, steps, begin, metrics, checkpointer, samples, loggers, engine.callbacks)
         trainer = make_trainer(
             engine.strategy,
             engine.precision,
@@ -89,11 +88,18 @@ def fit(
             devices=config.trainer.devices,
             num_nodes=config.trainer.num_nodes,
             val_every_steps=val_every_steps(config, steps),
-            callbacks=[*callbacks, _record_startup(record, store, callbacks), *engine.callbacks],
+            callbacks=[*callbacks, _record_startup(record, store, callbacks)],
             loggers=loggers,
             root=folder.path,
         )
-        tuner = InstructionTuner(model, config.optim, num_steps=steps.num_steps, seed=config.seed, guard=policy.guard)
+        tuner = InstructionTuner(
+            model,
+            config.optim,
+            num_steps=steps.num_steps,
+            seed=config.seed,
+            guard=policy.guard,
+            tuning=begin.tuning,
+        )
         engine.strategy.store = store
         with _children_of(trainer, config):
             trainer.fit(tuner, datamodule=steps.module, ckpt_path=folder.checkpoint(begin.step))
@@ -140,13 +146,13 @@ def _children_of(trainer: L.Trainer, config: Config) -> Iterator[None]:
         raise
     except torch.OutOfMemoryError as error:
         _kill_children(trainer)
-        advice = memory_advice(config, is_sharded=cast("StepStrategy", trainer.strategy).is_sharded)
+        of_strategy = cast("StepStrategy", trainer.strategy).memory_advice(config.trainer.num_ranks)
         told = GalpacaError(
             "GPU out of memory",
             where=f"batch.max_tokens={config.batch.max_tokens}",
             why=str(error).splitlines()[0],
-            fix="try one of these, cheapest first (all but the moments' dtype can resume this run):\n"
-            + "\n".join(f"  {number}. {one}" for number, one in enumerate(advice, start=1)),
+            fix="try one of these, cheapest first (this run can be resumed with them, unless they say otherwise):\n"
+            + "\n".join(f"  {number}. {one}" for number, one in enumerate(memory_advice(config, of_strategy), start=1)),
         )
         told.of_one_rank = True  # its micro-batches are not those of the others
         raise told from None

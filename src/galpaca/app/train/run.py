@@ -65,8 +65,9 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
             console.print(f"\n[green]{folder.path} is complete[/green]; its model is {folder.model}")
             return folder
         model = build_model(model_config)
-        begin = choose_starting_point(folder, record, config, local, model_config, parameter_shapes(model), console)
-        check_disk_and_memory(folder, config, steps.num_steps, begin.num_parameters)
+        shapes = parameter_shapes(model)
+        begin = choose_starting_point(folder, record, config, local, model_config, shapes, engine.tuning, console)
+        check_disk_and_memory(folder, config, steps.num_steps, begin.num_parameters, begin.num_trained)
         setup = describe(config, folder, steps, begin)
         write_start(folder, record, resolved_yaml, local, data, steps, begin, changes, dict(setup))
         keep_for_release(folder, record, config, data, model_config)

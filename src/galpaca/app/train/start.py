@@ -22,6 +22,7 @@ from galpaca.errors import Problems, StoppedBySignal
 from galpaca.files.atomic import replace_file
 from galpaca.files.checksums import FileFacts, file_facts
 from galpaca.model.opt import open_weights
+from galpaca.model.tuning.full import FullTuning
 from galpaca.runs.checkpoints import Manifest, damage, point_to, read_manifest, set_aside
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.lock import locked
@@ -86,17 +87,23 @@ class StartingPoint:
 
     Attributes:
         step: step of the checkpoint; 0 for the initial weights.
-        weights: the initial weights, if there is no checkpoint.
+        weights: the initial weights, unless a checkpoint has all that the model needs.
         shapes: shapes of the model's parameters.
+        tuning: which of them are trained.
     """
 
     step: int
     weights: TensorSource | None
     shapes: Shapes
+    tuning: FullTuning
 
     @property
     def num_parameters(self) -> int:
         return sum(math.prod(shape) for shape in self.shapes.values())
+
+    @property
+    def num_trained(self) -> int:
+        return sum(math.prod(shape) for shape in self.tuning.trained_shapes(self.shapes).values())
 
 
 def choose_starting_point(
@@ -106,6 +113,7 @@ def choose_starting_point(
     local: LocalModel,
     model_config: OPTConfig,
     shapes: Shapes,
+    tuning: FullTuning,
     console: Console,
 ) -> StartingPoint:
     """The newest intact checkpoint, or the initial weights.
@@ -115,10 +123,12 @@ def choose_starting_point(
             or cannot be read.
     """
     step = _newest_whole(folder, record, config, console) if global_rank() == 0 else folder.last_saved_step()
-    if not step and global_rank() == 0:
+    # What is not trained is in no checkpoint.
+    if step and tuning.trained_shapes(shapes) == shapes:
+        return StartingPoint(step, None, shapes, tuning)
+    if global_rank() == 0:
         local.verify()
-    weights = None if step else open_weights(local.spec, model_config, shapes, config.seed)
-    return StartingPoint(step, weights, shapes)
+    return StartingPoint(step, open_weights(local.spec, model_config, shapes, config.seed), shapes, tuning)
 
 
 def _newest_whole(folder: RunFolder, record: RunRecord, config: Config, console: Console) -> int:
@@ -249,9 +259,11 @@ def describe(config: Config, folder: RunFolder, steps: Steps, begin: StartingPoi
     return [
         ("folder", str(folder.path)),
         ("model", f"{begin.num_parameters:,} parameters, {weights}"),
+        *([("trained", f"{begin.num_trained:,}")] if begin.num_trained < begin.num_parameters else []),
         ("steps", f"{steps.num_steps:,}, {config.batch.examples:,} examples each, {steps.per_epoch:,} per epoch"),
         *([("resuming", f"after step {begin.step:,}")] if begin.step else []),
         ("machine", f"{machine}, {strategy}, {config.precision.name}"),
+        ("optimizer", config.optim.factory.describe()),
         ("dropout", f"{config.model.dropout}, attention {config.model.attention_dropout}"),
         ("attention", "all examples in one kernel" if config.fast_attention else "one example at a time"),
         ("layers", _layers(config)),

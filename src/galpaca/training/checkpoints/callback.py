@@ -60,7 +60,7 @@ class Checkpointer(L.Callback):
         retention: which checkpoints to keep.
         asynchronous: continue training while a checkpoint is written.
         recipe: recipe of the run, for the manifest.
-        shapes: shapes of the model's parameters, for the manifest.
+        shapes: shapes of the trained parameters, for the manifest.
         tell: receives metrics of each committed checkpoint, on rank 0.
     """
 
@@ -147,6 +147,7 @@ class Checkpointer(L.Callback):
             files={},
             time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             seconds={"stall": round(time.perf_counter() - began, 4)},
+            optimizer=self.store.saved_optimizer,
         )
         self._taken_at, self._saved_step = time.monotonic(), step
         self._minutes_up.ranks = []  # answered; else it would be true until the next reading
@@ -162,7 +163,7 @@ class Checkpointer(L.Callback):
             self._settle(trainer)
 
     def go_back(self, trainer: L.Trainer) -> int:
-        """Restores weights and moments of the newest checkpoint, on all ranks together.
+        """Restores weights and the optimizer's state of the newest checkpoint, on all ranks together.
 
         Returns:
             Its step; 0 if there is none, in which case nothing changes.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,20 @@ from typing import Any
 from lightning import __version__ as lightning_version
 from torch.optim import Optimizer
 
-from galpaca.errors import GalpacaError
+from galpaca.errors import GalpacaError, InputError
 from galpaca.files.atomic import replace_file
 from galpaca.files.checksums import FileFacts, file_facts
-from galpaca.model.checkpoint_tensors import MOMENTS, WEIGHT, CheckpointTensors
+from galpaca.model.checkpoint_tensors import WEIGHT, CheckpointTensors
 from galpaca.model.tensor_file import write_tensor_file
 from galpaca.model.tensors import Shapes, TensorSource, check_shapes
-from galpaca.runs.checkpoints import TRAINER, rank_file, read_manifest, write_report
+from galpaca.model.tuning.full import FullTuning
+from galpaca.runs.checkpoints import TRAINER, Manifest, SavedOptimizer, rank_file, read_manifest, write_report
 from galpaca.runs.folder import step_of
 from galpaca.training.checkpoints.background import Background
-from galpaca.training.checkpoints.snapshot import HostBuffer, Snapshot, updates_taken
-from galpaca.training.optimization import begin_moments
+from galpaca.training.checkpoints.snapshot import HostBuffer, Snapshot
+from galpaca.training.optimizers.adamw import AdamW
+from galpaca.training.optimizers.factory import OptimizerFactory
+from galpaca.training.optimizers.state import begin_state, first_state, updates_made
 from galpaca.training.parts import Part, fill
 
 # Lightning asks for these of whatever it restores.
@@ -34,12 +37,27 @@ class CheckpointStore:
     """Writes and reads this rank's files.
 
     Args:
-        weights: initial weights of a run without a checkpoint; None if it has one.
+        weights: the weights that the run started from; None if a checkpoint has all of them.
         shapes: shapes of the model's parameters.
+        factory: of the optimizer.
+        tuning: which parameters are trained.
+
+    Attributes:
+        saved_shapes: shapes of those parameters that checkpoints hold.
+        saved_optimizer: what the newest checkpoint says of the optimizer.
     """
 
-    def __init__(self, weights: TensorSource | None, shapes: Shapes) -> None:
+    def __init__(
+        self,
+        weights: TensorSource | None,
+        shapes: Shapes,
+        factory: OptimizerFactory | None = None,
+        tuning: FullTuning | None = None,
+    ) -> None:
         self.weights, self.shapes = weights, shapes
+        self.saved_shapes = (tuning or FullTuning()).trained_shapes(shapes)
+        self.factory = factory or AdamW()
+        self.saved_optimizer: SavedOptimizer | None = None
         self.background = Background()
         self.written_step = 0  # the newest whose files of this rank are on disk
         self.write_seconds = 0.0
@@ -63,21 +81,22 @@ class CheckpointStore:
             folder: folder for the files of all ranks; created if missing.
             step: step after which they are saved.
             state: what else Lightning keeps; rank 0 writes it.
-            parts: parameter parts of this rank.
-            optimizer: optimizer whose moments are saved.
+            parts: parameter parts of this rank that are saved.
+            optimizer: optimizer whose state is saved.
             rank: this rank.
             beside: training continues meanwhile, so everything is first copied to host memory. Otherwise it is
                 written from where it is, and the caller waits.
         """
         self.background.wait()  # it writes from the buffer
-        snapshot = Snapshot(parts, optimizer)
+        snapshot = Snapshot(parts, optimizer, self.factory.state)
+        self.saved_optimizer = SavedOptimizer(self.factory.target(), self.factory.describe(), snapshot.state_dtypes)
         if beside:
             self._buffer = snapshot.copy(self._buffer)
         text = _state_text(state, optimizer)  # on all ranks, so that what it refuses is refused by all
         self.background.start(partial(self._write, folder, step, snapshot, rank, text if rank == 0 else None))
 
     def load(self, checkpoint: Path, parts: Sequence[Part], optimizer: Optimizer) -> dict[str, Any]:
-        """Restores weights and moments.
+        """Restores weights and the optimizer's state.
 
         Args:
             checkpoint: checkpoint folder; that of step 0 stands for the initial weights, which no checkpoint contains.
@@ -88,7 +107,7 @@ class CheckpointStore:
             What else Lightning restores.
 
         Raises:
-            InputError: the checkpoint of another model, or one that cannot be read.
+            InputError: the checkpoint of another model or optimizer, or one that cannot be read.
         """
         began = time.perf_counter()
         state = self._load(checkpoint, parts, optimizer)
@@ -103,20 +122,44 @@ class CheckpointStore:
         manifest = read_manifest(checkpoint)
         check_shapes(
             {name: tuple(shape) for name, shape in manifest.parameters.items()},
-            self.shapes,
+            self.saved_shapes,
             checkpoint,
             "it belongs to another model: move it away to resume from the previous one",
         )
-        fill(parts, CheckpointTensors(checkpoint, manifest, WEIGHT))
+        saved = [part for part in parts if part.name in self.saved_shapes]
+        fill(saved, CheckpointTensors(checkpoint, manifest, WEIGHT))
+        if len(saved) < len(parts):
+            assert self.weights is not None
+            fill([part for part in parts if part.name not in self.saved_shapes], self.weights)
         state: dict[str, Any] = json.loads((checkpoint / TRAINER).read_text(encoding="utf-8"))
         updates = state.pop("optimizer")["updates"]
-        if updates:
-            moments = {kind: CheckpointTensors(checkpoint, manifest, kind) for kind in MOMENTS}
-            for part in parts:
-                own = begin_moments(optimizer, part.parameter, updates)
-                for kind, source in moments.items():
-                    source.read(part.name, part.start, part.of(own[kind]))
+        if kinds := self._kinds(checkpoint, manifest, updates):
+            sources = {kind: CheckpointTensors(checkpoint, manifest, kind) for kind in kinds}
+            self._restore_state(saved, optimizer, sources, updates)
         return state | {"lr_schedulers": []}
+
+    def _kinds(self, checkpoint: Path, manifest: Manifest, updates: int | None) -> Collection[str]:
+        """The kinds of optimizer state that a checkpoint holds: all that the optimizer has, or none."""
+        before_choice = AdamW().state if updates else {}
+        kinds = before_choice if manifest.optimizer is None else manifest.optimizer.state
+        if kinds and set(kinds) != set(self.factory.state):
+            raise InputError(
+                f"the checkpoint holds the optimizer's state {', '.join(kinds)}, "
+                f"but {self.factory.target()} has {', '.join(self.factory.state) or 'none'}",
+                where=checkpoint,
+                fix="the optimizer that it was saved with, or a new run with run.name=ANOTHER",
+            )
+        return kinds
+
+    def _restore_state(
+        self, parts: Sequence[Part], optimizer: Optimizer, sources: Mapping[str, TensorSource], updates: int | None
+    ) -> None:
+        first: dict[str, Any] | None = None
+        for part in parts:
+            first = first or first_state(self.factory, part.parameter.dtype, part.parameter.device)
+            own = optimizer.state[part.parameter] = begin_state(part.parameter, first, updates)
+            for kind, source in sources.items():
+                source.read(part.name, part.start, part.of(own[kind]))
 
     def free(self) -> None:
         """Gives back the memory of copies."""
@@ -149,7 +192,7 @@ class CheckpointStore:
 def _state_text(state: Mapping[str, Any], optimizer: Optimizer) -> str:
     groups = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
     kept = {key: value for key, value in state.items() if key not in ("state_dict", "optimizer_states")}
-    kept["optimizer"] = {"updates": updates_taken(optimizer), "groups": groups}
+    kept["optimizer"] = {"updates": updates_made(optimizer), "groups": json.loads(json.dumps(groups, default=repr))}
     try:
         return json.dumps(kept, indent=1) + "\n"
     except TypeError as error:

@@ -49,7 +49,7 @@ class CheckpointingStrategy(Strategy):
         """Takes what this rank holds, and returns while it is being written.
 
         Args:
-            checkpoint: what Lightning keeps beside weights and moments.
+            checkpoint: what Lightning keeps beside weights and the optimizer's state.
             filepath: folder that the ranks' files go to.
             storage_options: ``{"beside": True}`` where training goes on while it is written.
         """
@@ -59,7 +59,7 @@ class CheckpointingStrategy(Strategy):
         state = {key: value for key, value in checkpoint.items() if key != plugin}
         state["precision"] = checkpoint.get(plugin)
         index, count = self.replica()
-        parts = [part.share(index, count) for part in self.parts()]
+        parts = [part.share(index, count) for part in self.parts() if part.name in self.store.saved_shapes]
         optimizer, step = self.optimizers[0], checkpoint["global_step"]
         self.store.save(Path(filepath), step, state, parts, optimizer, self.global_rank, **storage_options)
 

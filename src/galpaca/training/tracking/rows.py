@@ -43,7 +43,11 @@ STEP, LINE = "step", "line"
 
 def named(line: Mapping[str, Any]) -> dict[str, Any]:
     """A line's figures under grouped names, without its step; a figure that is none is left out."""
-    return {NAMES.get(key, f"other/{key}"): value for key, value in line.items() if key != "step" and value is not None}
+    return {_named(key): value for key, value in line.items() if key != "step" and value is not None}
+
+
+def _named(key: str) -> str:
+    return NAMES.get(key) or (key if "/" in key else f"other/{key}")
 
 
 def row(figures: Mapping[str, Any], step: int) -> dict[str, Any]:
