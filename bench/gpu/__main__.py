@@ -22,10 +22,12 @@ from bench.results import RESULTS, save
 from galpaca.data.encoding import EncodedExamples
 from galpaca.model.compute_spec import ComputeSpec
 from galpaca.training.memory import prepare_memory
+from galpaca.training.optimizers.adamw import AdamW
 from galpaca.training.specs import OptimizerSpec
 
 EAGER = ComputeSpec(compile=False)
-UNFUSED = OptimizerSpec(fused=False)
+UNFUSED = OptimizerSpec(factory=AdamW(fused=False))
+COMPACT = OptimizerSpec(factory=AdamW(moments_dtype="bfloat16"))
 
 _PROFILED = Case("6.7b", "6.7b", "bf16-mixed", max_tokens=4_096)
 # In the order of their worth: what comes late is left out when time runs out.
@@ -40,13 +42,13 @@ _DEFAULTS = [
 # Each switched on by itself; at 1.3b over the first of them.
 _OPTIONS = [
     Case("6.7b: 8,192, selective", "6.7b", "bf16-mixed", ComputeSpec(activation_checkpointing="selective")),
-    Case("6.7b: 8,192, bf16 moments", "6.7b", "bf16-mixed", optim=OptimizerSpec(moments_dtype="bfloat16")),
+    Case("6.7b: 8,192, bf16 moments", "6.7b", "bf16-mixed", optim=COMPACT),
     Case("eager, AdamW in a loop", "1.3b", "bf16-mixed", EAGER, UNFUSED),
     Case("+ fused AdamW", "1.3b", "bf16-mixed", EAGER),
     Case("+ compiled layers", "1.3b", "bf16-mixed", ComputeSpec(compile=True), UNFUSED),
     Case("selective recomputation", "1.3b", "bf16-mixed", ComputeSpec(activation_checkpointing="selective")),
     Case("full recomputation", "1.3b", "bf16-mixed", ComputeSpec(activation_checkpointing="full")),
-    Case("bfloat16 moments", "1.3b", "bf16-mixed", optim=OptimizerSpec(moments_dtype="bfloat16")),
+    Case("bfloat16 moments", "1.3b", "bf16-mixed", optim=COMPACT),
     Case("micro-batches of 4,096", "1.3b", "bf16-mixed", max_tokens=4_096),
     Case("micro-batches of 16,384", "1.3b", "bf16-mixed", max_tokens=16_384),
 ]

@@ -238,7 +238,8 @@ def _further(runs: Sequence[ReportedRun]) -> list[Chart]:
             Line(place, "", "line", extremes(read_series(run.history.steps, key))) for place, run in enumerate(runs)
         ]
         if any(len(set(line.series.values.tolist())) > 1 for line in lines):
-            made.append(Chart(f"further-{key}", key.replace("_", " ").capitalize(), "", lines))
+            title = key.replace("_", " ").replace("/", ": ").capitalize()
+            made.append(Chart(f"further-{key.replace('/', '-')}", title, "", lines))
     return made
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 import lightning as L
@@ -46,7 +46,7 @@ class StepOutcome:
     begin: Mark
     backward_end: Mark
     end: Mark
-    figures: Figures
+    figures: Figures = field(default_factory=dict)
 
 
 class InstructionTuner(L.LightningModule):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from galpaca.data.collate import StepBatch
@@ -40,7 +40,7 @@ class ReadStep:
     step: PendingStep
     nll_sum: float
     grad_norm: float
-    figures: Mapping[str, float]
+    figures: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def is_finite(self) -> bool:

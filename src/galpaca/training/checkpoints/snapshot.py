@@ -58,9 +58,10 @@ class Snapshot:
     def __init__(self, parts: Sequence[Part], optimizer: Optimizer, kinds: Collection[str]) -> None:
         self._tensors = [(_entry(WEIGHT, part, part.parameter), part.of(part.parameter)) for part in parts]
         self.state_dtypes: dict[str, str] = {}
+        states = [_checked_state(optimizer, part, kinds) for part in parts]
         for kind in kinds:
-            for part in parts:
-                if state := _checked_state(optimizer, part, kinds):
+            for part, state in zip(parts, states, strict=True):
+                if state:
                     self.state_dtypes[kind] = dtype_name(state[kind].dtype)
                     self._tensors.append((_entry(kind, part, state[kind]), part.of(state[kind])))
         self._buffer: HostBuffer | None = None

@@ -52,7 +52,8 @@ class ConditionalOptimizer(Optimizer):
     def _unscale(self, scale: Tensor | None) -> None:
         if scale is not None:
             for parameter in self._updated():
-                parameter.grad.div_(scale)  # type: ignore[union-attr] - it has one
+                assert parameter.grad is not None
+                parameter.grad.div_(scale)
 
     def _updated(self) -> Iterator[nn.Parameter]:
         for group in self.param_groups:
