@@ -28,6 +28,7 @@ from galpaca.runs.folder import RunFolder
 from galpaca.runs.lock import locked
 from galpaca.runs.metrics import cut_metrics
 from galpaca.runs.record import RunRecord, command_line, git_state, recipe_differences, versions
+from galpaca.training.optimizers.saved import check_saved_state
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -147,8 +148,10 @@ def _newest_whole(folder: RunFolder, record: RunRecord, config: Config, console:
             )
             console.print(f"  resuming from the previous checkpoint, step {step}")
         point_to(checkpoint)
+        manifest = read_manifest(checkpoint)
         if not config.run.accept_changes:
-            _check_belongs(folder, read_manifest(checkpoint), record)
+            _check_belongs(folder, manifest, record)
+        check_saved_state(checkpoint, manifest.optimizer, config.optim.factory)
         return step
     problems = Problems()
     for path, reasons in damaged:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,20 @@ from typing import Any
 from lightning import __version__ as lightning_version
 from torch.optim import Optimizer
 
-from galpaca.errors import GalpacaError, InputError
+from galpaca.errors import GalpacaError
 from galpaca.files.atomic import replace_file
 from galpaca.files.checksums import FileFacts, file_facts
 from galpaca.model.checkpoint_tensors import WEIGHT, CheckpointTensors
 from galpaca.model.tensor_file import write_tensor_file
 from galpaca.model.tensors import Shapes, TensorSource, check_shapes
 from galpaca.model.tuning.full import FullTuning
-from galpaca.runs.checkpoints import TRAINER, Manifest, SavedOptimizer, rank_file, read_manifest, write_report
+from galpaca.runs.checkpoints import TRAINER, SavedOptimizer, rank_file, read_manifest, write_report
 from galpaca.runs.folder import step_of
 from galpaca.training.checkpoints.background import Background
 from galpaca.training.checkpoints.snapshot import HostBuffer, Snapshot
 from galpaca.training.optimizers.adamw import AdamW
 from galpaca.training.optimizers.factory import OptimizerFactory
+from galpaca.training.optimizers.saved import check_saved_state, saved_state
 from galpaca.training.optimizers.state import begin_state, first_state, updates_made
 from galpaca.training.parts import Part, fill
 
@@ -126,6 +127,7 @@ class CheckpointStore:
             checkpoint,
             "it belongs to another model: move it away to resume from the previous one",
         )
+        check_saved_state(checkpoint, manifest.optimizer, self.factory)
         saved = [part for part in parts if part.name in self.saved_shapes]
         fill(saved, CheckpointTensors(checkpoint, manifest, WEIGHT))
         if len(saved) < len(parts):
@@ -133,23 +135,10 @@ class CheckpointStore:
             fill([part for part in parts if part.name not in self.saved_shapes], self.weights)
         state: dict[str, Any] = json.loads((checkpoint / TRAINER).read_text(encoding="utf-8"))
         updates = state.pop("optimizer")["updates"]
-        if kinds := self._kinds(checkpoint, manifest, updates):
-            sources = {kind: CheckpointTensors(checkpoint, manifest, kind) for kind in kinds}
+        if updates != 0:
+            sources = {kind: CheckpointTensors(checkpoint, manifest, kind) for kind in saved_state(manifest.optimizer)}
             self._restore_state(saved, optimizer, sources, updates)
         return state | {"lr_schedulers": []}
-
-    def _kinds(self, checkpoint: Path, manifest: Manifest, updates: int | None) -> Collection[str]:
-        """The kinds of optimizer state that a checkpoint holds: all that the optimizer has, or none."""
-        before_choice = AdamW().state if updates else {}
-        kinds = before_choice if manifest.optimizer is None else manifest.optimizer.state
-        if kinds and set(kinds) != set(self.factory.state):
-            raise InputError(
-                f"the checkpoint holds the optimizer's state {', '.join(kinds)}, "
-                f"but {self.factory.target()} has {', '.join(self.factory.state) or 'none'}",
-                where=checkpoint,
-                fix="the optimizer that it was saved with, or a new run with run.name=ANOTHER",
-            )
-        return kinds
 
     def _restore_state(
         self, parts: Sequence[Part], optimizer: Optimizer, sources: Mapping[str, TensorSource], updates: int | None

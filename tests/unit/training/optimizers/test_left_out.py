@@ -1,4 +1,4 @@
-"""An update that a flag on the device leaves out leaves no trace, whatever the optimizer, and the host need not know."""
+"""An update that a flag on the device leaves out leaves no trace under any optimizer, and the host need not know."""
 
 from __future__ import annotations
 
