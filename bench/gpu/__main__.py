@@ -91,9 +91,15 @@ def _on_gpu(bench: _Bench, examples: EncodedExamples, shapes: list[str]) -> None
     for name, check in CHECKS.items():
         bench.run(name, lambda check=check: check(device, torch.bfloat16), bench.checks, name)
     bench.run("no leak, float32", lambda: CHECKS["no leak"](device, torch.float32), bench.checks, "no leak, float32")
-    for precision in ("bf16-mixed", "16-mixed"):
-        name = f"no waits, {precision}"
-        bench.run(name, lambda precision=precision: no_waits(examples, device, precision), bench.checks, name)
+    waits = {"bf16-mixed": None, "16-mixed": None, "16-mixed, unfused": UNFUSED, "16-mixed, bf16 moments": COMPACT}
+    for how, optim in waits.items():
+        precision, name = how.partition(",")[0], f"no waits, {how}"
+        bench.run(
+            name,
+            lambda precision=precision, optim=optim: no_waits(examples, device, precision, optim),
+            bench.checks,
+            name,
+        )
     for case in (case for case in _DEFAULTS if case.shape in shapes):
         profiled = [LargestCosts(WARM_UP_STEPS + case.timed_steps)] if case == _PROFILED else []
         bench.run(

@@ -28,4 +28,4 @@ def loggers_of(engine: Engine, folder: RunFolder, record: RunRecord, console: Co
             if close := getattr(logger, "close", None):
                 close(exit_code)
             if command := getattr(logger, "next_command", None):
-                console.print(f"W&B: to upload the run, use {command} with network access")
+                console.print(f"{type(logger).__name__}: to complete what it has, use {command}")
