@@ -212,6 +212,7 @@ def _make_run(shape: Shape, folder: Path) -> Path:
     from galpaca.app.train.release import keep_for_release
     from galpaca.app.train.start import open_record
     from galpaca.files.checksums import FileFacts, file_facts
+    from galpaca.model.tuning.full import FullTuning
     from galpaca.runs.checkpoints import TRAINER, Manifest, SaveSeconds, commit, partial_of, write_report
     from galpaca.runs.content import ExampleCounts, PlanFigures, Start
     from galpaca.runs.folder import RunFolder
@@ -227,8 +228,8 @@ def _make_run(shape: Shape, folder: Path) -> Path:
     record.add_start(Start(step=0))
     model_config = _config(shape)
     source = _source(model_config)
-    start = StartingPoint(1, None, source.shapes)
-    keep_for_release(RunContext(config, run, record, plan_steps(config, data), start, console), data, model_config)
+    start = StartingPoint(1, None, source.shapes, FullTuning())
+    keep_for_release(RunContext(config, run, record, console, plan_steps(config, data), start), data, model_config)
     checkpoint = run.checkpoint(1)
     partial = partial_of(checkpoint)
     partial.mkdir(parents=True)

@@ -105,7 +105,7 @@ def _data_figures(folder: Path, count: int) -> dict[str, float]:
         begin = time.perf_counter()
         data = prepare_data(spec, find_data(spec, folder), tokenizer, console)
         seconds.append(time.perf_counter() - begin)
-    examples = data.examples
+    examples = data.split.examples
     print(f"{len(examples):,} examples of {examples.lengths.mean():.0f} tokens on average")
     begin = time.perf_counter()
     plan = StepPlan(examples.lengths, examples.num_targets, examples=128, max_tokens=4_096, num_ranks=4, seed=0)

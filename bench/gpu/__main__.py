@@ -22,10 +22,12 @@ from bench.results import RESULTS, save
 from galpaca.data.encoding import EncodedExamples
 from galpaca.model.compute_spec import ComputeSpec
 from galpaca.training.memory import prepare_memory
+from galpaca.training.optimizers.adamw import AdamW
 from galpaca.training.specs import OptimizerSpec
 
 EAGER = ComputeSpec(compile=False)
-UNFUSED = OptimizerSpec(fused=False)
+UNFUSED = OptimizerSpec(factory=AdamW(fused=False))
+COMPACT = OptimizerSpec(factory=AdamW(moments_dtype="bfloat16"))
 
 _PROFILED = Case("6.7b", "6.7b", "bf16-mixed", max_tokens=4_096)
 # In the order of their worth: what comes late is left out when time runs out.
@@ -40,13 +42,13 @@ _DEFAULTS = [
 # Each switched on by itself; at 1.3b over the first of them.
 _OPTIONS = [
     Case("6.7b: 8,192, selective", "6.7b", "bf16-mixed", ComputeSpec(activation_checkpointing="selective")),
-    Case("6.7b: 8,192, bf16 moments", "6.7b", "bf16-mixed", optim=OptimizerSpec(moments_dtype="bfloat16")),
+    Case("6.7b: 8,192, bf16 moments", "6.7b", "bf16-mixed", optim=COMPACT),
     Case("eager, AdamW in a loop", "1.3b", "bf16-mixed", EAGER, UNFUSED),
     Case("+ fused AdamW", "1.3b", "bf16-mixed", EAGER),
     Case("+ compiled layers", "1.3b", "bf16-mixed", ComputeSpec(compile=True), UNFUSED),
     Case("selective recomputation", "1.3b", "bf16-mixed", ComputeSpec(activation_checkpointing="selective")),
     Case("full recomputation", "1.3b", "bf16-mixed", ComputeSpec(activation_checkpointing="full")),
-    Case("bfloat16 moments", "1.3b", "bf16-mixed", optim=OptimizerSpec(moments_dtype="bfloat16")),
+    Case("bfloat16 moments", "1.3b", "bf16-mixed", optim=COMPACT),
     Case("micro-batches of 4,096", "1.3b", "bf16-mixed", max_tokens=4_096),
     Case("micro-batches of 16,384", "1.3b", "bf16-mixed", max_tokens=16_384),
 ]
@@ -89,9 +91,15 @@ def _on_gpu(bench: _Bench, examples: EncodedExamples, shapes: list[str]) -> None
     for name, check in CHECKS.items():
         bench.run(name, lambda check=check: check(device, torch.bfloat16), bench.checks, name)
     bench.run("no leak, float32", lambda: CHECKS["no leak"](device, torch.float32), bench.checks, "no leak, float32")
-    for precision in ("bf16-mixed", "16-mixed"):
-        name = f"no waits, {precision}"
-        bench.run(name, lambda precision=precision: no_waits(examples, device, precision), bench.checks, name)
+    waits = {"bf16-mixed": None, "16-mixed": None, "16-mixed, unfused": UNFUSED, "16-mixed, bf16 moments": COMPACT}
+    for how, optim in waits.items():
+        precision, name = how.partition(",")[0], f"no waits, {how}"
+        bench.run(
+            name,
+            lambda precision=precision, optim=optim: no_waits(examples, device, precision, optim),
+            bench.checks,
+            name,
+        )
     for case in (case for case in _DEFAULTS if case.shape in shapes):
         profiled = [LargestCosts(WARM_UP_STEPS + case.timed_steps)] if case == _PROFILED else []
         bench.run(

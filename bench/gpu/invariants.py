@@ -17,7 +17,7 @@ from galpaca.model.attention import PACKED_ATTENTION
 from galpaca.model.compute import prepare_layers
 from galpaca.model.compute_spec import ComputeSpec
 from galpaca.model.loss import nll_sum, target_logits
-from galpaca.training.optimization import make_adamw
+from galpaca.training.optimization import make_optimizer
 from galpaca.training.specs import OptimizerSpec
 
 _VOCABULARY, _PAD = 512, 1
@@ -74,7 +74,7 @@ def scaler_leaves_the_update_alone(device: torch.device, dtype: torch.dtype) -> 
     weights = []
     for scale in (1.0, 2.0**10):
         model = _model(device)
-        optimizer: Any = make_adamw(OptimizerSpec(lr=1e-2), model.named_parameters())
+        optimizer: Any = make_optimizer(OptimizerSpec(lr=1e-2), model.named_parameters())
         scaler = torch.amp.GradScaler(device.type, init_scale=scale)
         for _ in range(3):
             optimizer.zero_grad()

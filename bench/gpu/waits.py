@@ -9,6 +9,7 @@ import torch
 
 from bench.gpu.training import WARM_UP_STEPS, Case, measure
 from galpaca.data.encoding import EncodedExamples
+from galpaca.training.specs import OptimizerSpec
 
 
 class RefuseWaits(L.Callback):
@@ -44,7 +45,9 @@ class RefuseWaits(L.Callback):
         torch.cuda.set_sync_debug_mode("default")
 
 
-def no_waits(examples: EncodedExamples, device: torch.device, precision: str) -> dict[str, Any]:
+def no_waits(
+    examples: EncodedExamples, device: torch.device, precision: str, optim: OptimizerSpec | None = None
+) -> dict[str, Any]:
     """Trains the smallest shape with waits forbidden.
 
     Raises:
@@ -52,7 +55,8 @@ def no_waits(examples: EncodedExamples, device: torch.device, precision: str) ->
     """
     refuse = RefuseWaits(WARM_UP_STEPS)
     try:
-        measure(Case("no waits", "125m", precision, max_tokens=16_384), examples, device, [refuse])
+        case = Case("no waits", "125m", precision, max_tokens=16_384, optim=optim or OptimizerSpec())
+        measure(case, examples, device, [refuse])
     finally:
         torch.cuda.set_sync_debug_mode("default")
     return {"steps": refuse.steps, "passed": refuse.steps > 0}

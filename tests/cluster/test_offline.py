@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import DEMO, read_jsonl
+from conftest import DEMO
 from wandb_server import KEY, serving
 
 from cluster.conftest import slurm_or_skip
 from cluster.jobs import Desk
 from cluster.slurm import Kind
+from galpaca.runs.metrics import read_metrics
 from galpaca.tracking.rows import line_number
 
 STEPS = 6
@@ -41,5 +42,5 @@ def test_a_job_without_any_network_finishes_and_is_shown_from_elsewhere(
     assert (job.run / "model" / "model.safetensors").is_file()
     (received,) = server.runs.values()
     numbers = [one["line"] for one in received.history if "line" in one]
-    assert numbers == [line_number(dict(line)) for line in read_jsonl(job.run / "metrics.jsonl")]
+    assert numbers == [line_number(line) for line in read_metrics(job.run / "metrics.jsonl")]
     assert received.finishes[-1] == 0

@@ -3,19 +3,20 @@
 import inspect
 import itertools
 import shlex
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import get_type_hints
 
 import pytest
 from configuration_keys import keys_of
 from conftest import REPOSITORY
-from hydra.utils import get_method, instantiate
+from hydra.utils import get_class, get_method, instantiate
 from omegaconf import OmegaConf
 
 from galpaca.app.config.composition import compose
 from galpaca.app.config.schema import Config
 from galpaca.errors import InputError
+from galpaca.training.optimizers.adamw import AdamW
 
 CONF = REPOSITORY / "conf"
 GIVEN = {"strategy": ("accelerator", "precision"), "logger": ("folder", "run_id")}
@@ -66,8 +67,10 @@ def test_galpaca67b_is_the_recipe() -> None:
     assert config.batch.examples == 128
     assert (config.trainer.max_epochs, config.trainer.max_steps) == (3, None)
     assert (config.optim.lr, config.optim.schedule, config.optim.warmup_ratio) == (2e-5, "cosine", 0.03)
-    assert (config.optim.weight_decay, config.optim.beta1, config.optim.beta2) == (0.0, 0.9, 0.999)
     assert config.optim.clip_norm == 1.0
+    assert config.optim.factory == AdamW(
+        beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, moments_dtype="float32", fused=True
+    )
     assert config.strategy["_target_"] == "galpaca.training.strategies.fsdp"
     assert config.strategy["sharding_strategy"] == "FULL_SHARD"
     assert (config.precision.name, config.precision.reduce_dtype) == ("16-mixed", "float32")
@@ -149,6 +152,30 @@ def test_a_target_and_its_file_have_the_same_defaults(group: str, name: str) -> 
     signature = inspect.signature(get_method(values.pop("_target_")))
     defaults = {k: p.default for k, p in signature.parameters.items() if p.default is not p.empty}
     assert {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()} == defaults
+
+
+@pytest.mark.parametrize("name", files("optim"))
+def test_an_optimizers_file_has_the_defaults_of_its_class(name: str) -> None:
+    """All of them, so that each can be overridden without a plus."""
+    values = OmegaConf.to_container(OmegaConf.load(CONF / "optim" / f"{name}.yaml"))
+    assert isinstance(values, dict)
+    assert values == {"_target_": values["_target_"], **asdict(get_class(values["_target_"])())}
+
+
+def test_an_optimizer_is_chosen_and_its_keys_are_the_groups() -> None:
+    config, resolved = compose(["+experiment=demo", "optim.beta1=0.8", "optim.lr=1"])
+    assert config.optim.factory == AdamW(beta1=0.8, beta2=0.95)
+    assert config.optim.lr == 1.0
+    assert config.values()["optim"] == OmegaConf.to_container(OmegaConf.create(resolved).optim)
+
+
+def test_what_a_run_was_started_with_says_nothing_of_the_optimizer_as_long_as_it_is_adamw() -> None:
+    """A run of before there was a choice has no such key, and must resume."""
+    config, _ = compose(["+experiment=demo"])
+    assert sorted(key for key in config.recipe() if key.startswith("optim.")) == [
+        *("optim.beta1", "optim.beta2", "optim.clip_norm", "optim.eps", "optim.lr", "optim.moments_dtype"),
+        *("optim.schedule", "optim.warmup_ratio", "optim.weight_decay"),
+    ]
 
 
 def test_an_unknown_key_in_a_file_is_an_error(tmp_path: Path) -> None:

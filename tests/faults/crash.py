@@ -255,8 +255,9 @@ def leave_out_updates(steps: list[int]) -> None:
     from torch.optim import AdamW
 
     from galpaca.training.module import InstructionTuner
+    from galpaca.training.optimizers.unfused_adamw import UnfusedAdamW
 
-    train, update = InstructionTuner.training_step, AdamW.step
+    train = InstructionTuner.training_step
     left_out = False
 
     def note(self: InstructionTuner, planned: Any, index: int) -> Any:
@@ -264,14 +265,18 @@ def leave_out_updates(steps: list[int]) -> None:
         left_out = planned.index in steps
         return train(self, planned, index)
 
-    def step_unless(self: AdamW, closure: Any = None) -> Any:
-        if not left_out:
-            return update(self, closure)
-        with torch.enable_grad():
-            return closure()
+    def unless(update: Any) -> Any:
+        def step(self: Any, closure: Any = None) -> Any:
+            if not left_out:
+                return update(self, closure)
+            with torch.enable_grad():
+                return closure()
+
+        return step
 
     InstructionTuner.training_step = note  # type: ignore[method-assign]
-    AdamW.step = step_unless  # type: ignore[method-assign]
+    for kind in (AdamW, UnfusedAdamW):
+        kind.step = unless(kind.step)  # type: ignore[method-assign]
 
 
 def poison_from(step: int) -> None:

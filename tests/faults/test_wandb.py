@@ -14,6 +14,7 @@ import pytest
 from conftest import DEMO, Started, command, completed, read_jsonl
 from wandb_server import Received, WandbServer, serving
 
+from galpaca.runs.metrics import read_metrics
 from galpaca.tracking.rows import line_number, named
 
 STEPS, EVERY = 60, 20
@@ -93,10 +94,10 @@ def assert_each_line_once(received: Received, metrics: Path) -> None:
     places = ("row", "samples/row", "system/row")
     assert [one[key] for one in history for key in places if key in one] == [one["_step"] for one in history]
     rows = [one for one in history if "line" in one]
-    lines = [dict(line) for line in read_jsonl(metrics)]
+    lines = list(read_metrics(metrics))
     assert [one["line"] for one in rows] == [line_number(line) for line in lines], "lines are missing, or there twice"
     for one, line in zip(rows, lines, strict=True):
-        expected = {**named(line), "step": line["step"]}
+        expected = {**named(line), "step": line.step}
         got = {key: value for key, value in one.items() if not key.startswith("_") and key not in ("row", "line")}
         assert got.keys() == expected.keys()
         assert {k: got[k] for k in got if not _of_the_machine(k)} == {

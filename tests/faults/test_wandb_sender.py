@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import read_jsonl
 from wandb_server import Received, WandbServer, serving
 
 from galpaca.app import sync as app_sync
 from galpaca.app.sync import sync
 from galpaca.errors import GalpacaError, InputError
 from galpaca.runs.folder import RunFolder
+from galpaca.runs.lines import Alert, SampleLine, StepLine, SystemLine, ValidationLine
 from galpaca.runs.lock import locked
-from galpaca.runs.metrics import append_lines
+from galpaca.runs.metrics import append_lines, read_metrics
 from galpaca.tracking import follower as follower_module
 from galpaca.tracking import service
 from galpaca.tracking.follower import Follower
@@ -49,17 +49,17 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 def add_steps(folder: RunFolder, first: int, last: int) -> None:
-    lines = [{"step": step, "loss": 1 / step, "lr": 0.1} for step in range(first, last + 1)]
-    append_lines(folder.metrics, [*lines, {"step": last, "val_loss": 2.5}])
+    lines = [StepLine(step=step, loss=1 / step, lr=0.1) for step in range(first, last + 1)]
+    append_lines(folder.metrics, [*lines, ValidationLine(step=last, val_loss=2.5)])
 
 
 def add_answers(folder: RunFolder, step: int, *answers: str) -> None:
-    append_lines(folder.samples, [{"step": step, "instruction": "Name it.", "answer": text} for text in answers])
+    append_lines(folder.samples, [SampleLine(step=step, instruction="Name it.", answer=text) for text in answers])
 
 
 def assert_each_line_once(received: Received, folder: RunFolder) -> None:
     numbers = [one["line"] for one in received.history if one.get("line", 1) % 2 == 0]
-    assert numbers == [line_number(dict(line)) for line in read_jsonl(folder.metrics)]
+    assert numbers == [line_number(line) for line in read_metrics(folder.metrics)]
     assert [one["_step"] for one in received.history] == list(range(len(received.history)))
 
 
@@ -67,8 +67,9 @@ def test_lines_tables_figures_and_alerts_are_sent_once(wandb_server: WandbServer
     add_steps(folder, 1, 5)
     add_answers(folder, 0, "one")
     add_answers(folder, 5, "two")
-    alert = {"alert": {"title": "The loss is not finite", "text": "Step 4"}}
-    append_lines(folder.system, [{"time": 1.0, "step": 4, "gpu0_memory_bytes": 7}, {"time": 2.0, "step": 4, **alert}])
+    memory = SystemLine(time=1.0, step=4, extra={"gpu0_memory_bytes": 7})
+    alert = SystemLine(time=2.0, step=4, alert=Alert(title="The loss is not finite", text="Step 4"))
+    append_lines(folder.system, [memory, alert])
     sync([str(folder.path)])
     received = wandb_server.runs["run1"]
     assert_each_line_once(received, folder)
@@ -95,7 +96,7 @@ def test_a_folder_of_the_first_version_is_completed(wandb_server: WandbServer, f
     log.write_bytes(b":W&B\xe1\xbe\x00 nobody reads this")
     (folder.wandb / "uploaded_up_to").write_text("14\n", encoding="ascii")
     add_steps(folder, 1, 3)
-    append_lines(folder.metrics, [{"step": 4, "loss": 0.2, "lr": 0.1}])
+    append_lines(folder.metrics, [StepLine(step=4, loss=0.2, lr=0.1)])
     add_answers(folder, 0, "one")
     add_answers(folder, 4, "two")
     rows = [{"samples/step": 0, "line": -1, "step": 0}, *({"line": 4 * step, "step": step} for step in (1, 2, 3))]

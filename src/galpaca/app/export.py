@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,8 +169,7 @@ def _check_out(problems: Problems, options: ExportOptions, folder: RunFolder) ->
 
 
 def _check_disk_space(checkpoint: Path, out: Path, dtype: str) -> None:
-    parameters = read_manifest(checkpoint).parameters
-    wanted = sum(math.prod(shape) for shape in parameters.values()) * _ITEM_BYTES[dtype]
+    wanted = read_manifest(checkpoint).num_parameters * _ITEM_BYTES[dtype]
     disk = next(parent for parent in out.parents if parent.exists())
     free = shutil.disk_usage(disk).free
     if wanted > free:

@@ -14,9 +14,8 @@ from galpaca.errors import InputError, Problems
 from galpaca.model.tensors import Shapes
 from galpaca.runs.checkpoints import Manifest
 
-# What a rank's file holds, each as pieces ``kind/parameter/place of the piece's first value``.
+# A rank's file holds pieces ``kind/parameter/place of the piece's first value``. Other kinds are the optimizer's state.
 WEIGHT = "weight"
-MOMENTS = ("exp_avg", "exp_avg_sq")
 _SUFFIX = ".safetensors"
 
 
@@ -30,7 +29,7 @@ class CheckpointTensors:
     Args:
         checkpoint: its folder.
         manifest: read from there.
-        kind: ``WEIGHT``, or one of ``MOMENTS``.
+        kind: ``WEIGHT``, or a kind of the optimizer's state.
 
     Raises:
         InputError: a file that cannot be read, a parameter that is not there from its first value to its last.

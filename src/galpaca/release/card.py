@@ -52,6 +52,7 @@ class CardFacts:
         model_path: folder or Hub id, for the code snippet.
         base_model: Hub id of the weights it began from, or their folder's name; None for random weights.
         num_parameters: number of parameters, a tied head counted once.
+        num_trained: how many of them were trained.
         dataset: Hub id of the data, or its file's name.
         model_license, data_license: licences, if known.
         terms: further terms of the data.
@@ -66,6 +67,7 @@ class CardFacts:
     model_path: str
     base_model: str | None
     num_parameters: int
+    num_trained: int
     dataset: str
     model_license: str | None
     data_license: str | None
@@ -91,7 +93,7 @@ def model_card(facts: CardFacts) -> str:
     sections = [
         f"---\n{yaml.safe_dump(_front_matter(facts), sort_keys=False)}---",
         f"# {facts.name}",
-        f"An OPT model of {facts.num_parameters:,} parameters, instruction-tuned from {origin} on `{facts.dataset}` "
+        f"An OPT model of {_count(facts)}, instruction-tuned from {origin} on `{facts.dataset}` "
         "with galpaca. It reads an instruction, and an input if there is one, and writes a response.",
         "## How to use",
         f"```python\n{usage(facts.model_path, facts.template, facts.splits_sequences)}```",
@@ -112,6 +114,11 @@ def model_card(facts: CardFacts) -> str:
         _CITATIONS,
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _count(facts: CardFacts) -> str:
+    part = "" if facts.num_trained == facts.num_parameters else f" ({facts.num_trained:,} of them trained)"
+    return f"{facts.num_parameters:,} parameters{part}"
 
 
 def usage(model_path: str, template: Template, splits_sequences: bool) -> str:

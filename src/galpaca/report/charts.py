@@ -242,7 +242,8 @@ def _further(runs: Sequence[ReportedRun]) -> list[Chart]:
         series = [extremes(read_series(run.history.steps, _named(key))) for run in runs]
         lines = [Line(place, "", "line", one) for place, one in enumerate(series)]
         if any(len(set(line.series.values.tolist())) > 1 for line in lines):
-            made.append(Chart(f"further-{key}", key.replace("_", " ").capitalize(), "", lines))
+            title = key.replace("_", " ").replace("/", ": ").capitalize()
+            made.append(Chart(f"further-{key.replace('/', '-')}", title, "", lines))
     return made
 
 

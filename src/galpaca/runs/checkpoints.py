@@ -8,12 +8,13 @@ on, when all its files and their manifest are on disk::
       step-00000040/
         manifest.json              sizes and SHA-256 of the files, and what the checkpoint belongs to
         trainer.json               the loop's place, the loss scaler, the optimizer's settings
-        rank-00000.safetensors     what rank 0 held of the weights and of Adam's moments
+        rank-00000.safetensors     what rank 0 held of the trained weights and of the optimizer's state
         rank-00001.safetensors
 """
 
 import errno
 import json
+import math
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -32,6 +33,21 @@ _REPORT = ".report"
 
 
 @dataclass(frozen=True)
+class SavedOptimizer:
+    """What a checkpoint says of its optimizer.
+
+    Attributes:
+        target: ``optim._target_``.
+        description: a line for the model card.
+        state: dtype of each kind of state in the files by its name; empty before the first update.
+    """
+
+    target: str
+    description: str
+    state: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class SaveSeconds:
     """How long training waited for a checkpoint (``stall``), and how long writing it took (``write``)."""
 
@@ -46,12 +62,13 @@ class Manifest:
     Attributes:
         step: optimizer step after which it was saved.
         num_ranks: number of ranks that wrote it.
-        parameters: shape of every parameter of the model by name.
+        parameters: shape of every trained parameter by name; the files hold these.
         recipe: the run's, as in ``run.json``: seed, data, tokenizer and all else that decides the weights.
         metrics: size and checksum of ``metrics.jsonl`` up to this step.
         files: all other files in the folder.
         time: when it was saved, UTC.
         seconds: how long it took.
+        optimizer: absent in checkpoints from before there was a choice, when it was AdamW.
         format: version of the folder's format.
     """
 
@@ -63,7 +80,12 @@ class Manifest:
     files: Mapping[str, FileFacts]
     time: str
     seconds: SaveSeconds = field(default_factory=SaveSeconds)
+    optimizer: SavedOptimizer | None = None
     format: int = FORMAT
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(math.prod(shape) for shape in self.parameters.values())
 
     @property
     def num_bytes(self) -> int:

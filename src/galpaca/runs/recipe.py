@@ -47,6 +47,7 @@ FREE: Mapping[str, tuple[str, ...]] = {
 # Keys that earlier recipes lack, with the value that held then.
 ADDED: Mapping[str, Any] = {
     "trainer.longest_steps": None,
+    "optim._target_": "galpaca.training.optimizers.adamw.AdamW",
 }
 
 # Former names of keys, with today's.

@@ -132,7 +132,11 @@ class Rows:
 
 def named(line: MetricsLine | CheckpointLine) -> dict[str, Any]:
     """A line's figures under grouped names, without its step; what is absent or not finite is left out."""
-    return {NAMES.get(key, f"other/{key}"): value for key, value in figures(line).items()}
+    return {_grouped(key): value for key, value in figures(line).items()}
+
+
+def _grouped(key: str) -> str:
+    return NAMES.get(key) or (key if "/" in key else f"other/{key}")
 
 
 def line_number(line: MetricsLine) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 import lightning as L
@@ -14,9 +14,12 @@ from torch.optim import Optimizer
 
 from galpaca.data.collate import MicroBatch, StepBatch
 from galpaca.model.loss import nll_sum
+from galpaca.model.tuning.full import FullTuning
 from galpaca.training.clock import Mark, mark
+from galpaca.training.figures import Figures
 from galpaca.training.memory import keep_freed_memory
-from galpaca.training.optimization import learning_rate, make_adamw
+from galpaca.training.optimization import learning_rate, make_optimizer
+from galpaca.training.parts import plain_name
 from galpaca.training.specs import OptimizerSpec
 from galpaca.training.strategies import StepStrategy
 from galpaca.training.update_guard import UpdateGuard
@@ -34,6 +37,7 @@ class StepOutcome:
         grad_norm: gradient norm before clipping.
         lr: learning rate.
         begin, backward_end, end: times of the step's start, of the end of backward, and of the end of the update.
+        figures: callbacks' own, as ``InstructionTuner.figures``.
     """
 
     nll_sum: Tensor
@@ -42,6 +46,7 @@ class StepOutcome:
     begin: Mark
     backward_end: Mark
     end: Mark
+    figures: Figures = field(default_factory=dict)
 
 
 class InstructionTuner(L.LightningModule):
@@ -49,10 +54,15 @@ class InstructionTuner(L.LightningModule):
 
     Args:
         model: model with float32 weights, in training mode.
-        optimizer: AdamW and its schedule.
+        optimizer: the optimizer, its schedule and clipping.
         num_steps: steps of the whole run, which the schedule spans.
         seed: base seed for dropout.
         guard: skips non-finite updates, if no loss scaler does.
+        tuning: which parameters are trained.
+
+    Attributes:
+        figures: further figures of the step at hand, which callbacks put here as ``GROUP/NAME``: numbers, or scalar
+            tensors, which stay on the device until the step's line of ``metrics.jsonl`` is written. Rank 0's count.
     """
 
     def __init__(
@@ -63,6 +73,7 @@ class InstructionTuner(L.LightningModule):
         num_steps: int,
         seed: int,
         guard: UpdateGuard | None = None,
+        tuning: FullTuning | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -71,6 +82,9 @@ class InstructionTuner(L.LightningModule):
         self.num_steps = num_steps
         self.seed = seed
         self.guard = guard or UpdateGuard(holds=True)
+        self.figures: dict[str, Tensor | float] = {}
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_((tuning or FullTuning()).trained(plain_name(name)))
         self._nll_sum: Tensor | None = None
         self._grad_norm: Tensor | None = None
         self._validation_nll_sums: list[Tensor] = []
@@ -96,6 +110,7 @@ class InstructionTuner(L.LightningModule):
         the step). Strategies average gradients over ranks, which the factor ``world_size`` undoes.
         """
         begin = mark(self.device)
+        self.figures = {}
         optimizer = cast(Optimizer, self.optimizers())
         optimizer.zero_grad()
         lr = learning_rate(self.optimizer_spec, step.index, self.num_steps)
@@ -117,8 +132,8 @@ class InstructionTuner(L.LightningModule):
         optimizer.step()
         self.guard.after_update(cast(Optimizer, self.optimizers(use_pl_optimizer=False)))
         assert self._grad_norm is not None
-        # In a mapping, since Lightning takes nothing else.
-        return {"outcome": StepOutcome(total, self._grad_norm, lr, begin, backward_end, mark(self.device))}
+        outcome = StepOutcome(total, self._grad_norm, lr, begin, backward_end, mark(self.device), self.figures)
+        return {"outcome": outcome}  # in a mapping, since Lightning takes nothing else
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         # The hook's place is after the loss scaler has unscaled the gradients and before the update.
@@ -150,7 +165,8 @@ class InstructionTuner(L.LightningModule):
         self.log("val_loss", loss.float(), logger=False, sync_dist=True)
 
     def configure_optimizers(self) -> Optimizer:
-        return make_adamw(self.optimizer_spec, self.named_parameters())
+        trained = ((name, one) for name, one in self.named_parameters() if one.requires_grad)
+        return make_optimizer(self.optimizer_spec, trained)
 
     @property
     def strategy(self) -> StepStrategy:

@@ -1,14 +1,13 @@
-"""AdamW and its learning rate."""
+"""The learning rate of a step, and the optimizer over a model's parameters."""
 
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
+from torch import nn
+from torch.optim import Optimizer
 
-from galpaca.training.compact_adamw import CompactAdamW
+from galpaca.training.optimizers.conditional import ConditionalOptimizer
 from galpaca.training.specs import OptimizerSpec
 
 _DECAYS: dict[str, Callable[[float], float]] = {
@@ -39,38 +38,18 @@ def decays(name: str) -> bool:
     return not name.endswith(".bias") and "layer_norm." not in name
 
 
-def make_adamw(spec: OptimizerSpec, named_parameters: Iterable[tuple[str, nn.Parameter]]) -> Optimizer:
-    """AdamW over two groups, with and without decay; wrappers' prefixes in the names do no harm."""
-    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-    for name, parameter in named_parameters:
-        groups[decays(name)].append(parameter)
-    options: dict[str, Any] = {"lr": spec.lr, "betas": (spec.beta1, spec.beta2), "eps": spec.eps}
-    if spec.moments_dtype == "bfloat16":
-        kind: type[Optimizer] = CompactAdamW
-    else:
-        kind, options["fused"] = AdamW, spec.fused
-    return kind(
-        [
-            {"params": groups[True], "weight_decay": spec.weight_decay},
-            {"params": groups[False], "weight_decay": 0.0},
-        ],
-        **options,
-    )
+def make_optimizer(spec: OptimizerSpec, named_parameters: Iterable[tuple[str, nn.Parameter]]) -> Optimizer:
+    """The optimizer over two groups, with and without decay; wrappers' prefixes in the names do no harm.
 
-
-def begin_moments(optimizer: Optimizer, parameter: nn.Parameter, updates: int) -> dict[str, Tensor]:
-    """Gives a parameter the state it would have after some updates, its moments 0 until they are filled.
-
-    Args:
-        optimizer: optimizer from ``make_adamw``, without state for the parameter.
-        parameter: one of its parameters.
-        updates: number of updates made.
+    It takes ``found_inf``, a scalar on the device, whatever it is: see ``ConditionalOptimizer``.
     """
-    # A fused update reads the number on its own device.
-    counted_on = parameter.device if optimizer.param_groups[0].get("fused") else torch.device("cpu")
-    dtype = torch.bfloat16 if isinstance(optimizer, CompactAdamW) else parameter.dtype
-    state = optimizer.state[parameter]
-    state["step"] = torch.tensor(float(updates), device=counted_on)
-    for moment in ("exp_avg", "exp_avg_sq"):
-        state[moment] = torch.zeros_like(parameter, dtype=dtype, memory_format=torch.preserve_format)
-    return state
+    decayed: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in named_parameters:
+        (decayed if decays(name) else others).append(parameter)
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "lr": spec.lr},
+        {"params": others, "lr": spec.lr, "weight_decay": 0.0},
+    ]
+    optimizer = spec.factory.make(groups)
+    return optimizer if getattr(optimizer, "_step_supports_amp_scaling", False) else ConditionalOptimizer(optimizer)

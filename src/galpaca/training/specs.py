@@ -1,57 +1,42 @@
 """Training settings as plain dataclasses, cheap to import: errors in them are reported before torch is loaded."""
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
 from galpaca.errors import Problems
+from galpaca.training.optimizers.adamw import AdamW
+from galpaca.training.optimizers.factory import OptimizerFactory
 
 SCHEDULES = ("cosine", "linear", "constant")
+# Marks a field whose keys lie beside those of its record, with the ``_target_`` that says which they are.
+TARGET: Mapping[str, Any] = {"target": True}
 
 
 @dataclass(frozen=True)
 class OptimizerSpec:
-    """AdamW with warm-up and decay; the defaults are Stanford Alpaca's.
+    """Learning rate and clipping, whatever the optimizer; the defaults are Stanford Alpaca's.
 
     Attributes:
         lr: peak learning rate.
-        weight_decay: weight decay of matrices; biases and layer norms have none.
-        beta1: decay rate of Adam's first moment.
-        beta2: decay rate of Adam's second moment.
-        eps: added to the root of the second moment, so that no update divides by 0.
         schedule: ``cosine``, ``linear`` (both to 0) or ``constant``, after the warm-up.
         warmup_ratio: fraction of the steps over which the learning rate rises from 0.
         clip_norm: maximum global gradient norm; null disables clipping.
-        moments_dtype: dtype of Adam's two moments: ``float32``, or ``bfloat16`` with stochastic rounding, which saves
-            4 bytes per parameter.
-        fused: use one kernel for the whole update, if the moments are float32; otherwise loop over tensors.
+        factory: the optimizer: what ``optim._target_`` names, with the further keys of the group.
     """
 
     lr: float = 2e-5
-    weight_decay: float = 0.0
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
     schedule: str = "cosine"
     warmup_ratio: float = 0.03
     clip_norm: float | None = 1.0
-    moments_dtype: str = "float32"
-    fused: bool = True
+    factory: OptimizerFactory = field(default_factory=AdamW, metadata=TARGET)
 
     def __post_init__(self) -> None:
         problems = Problems()
         if not 0 < self.lr < math.inf:
             problems.add(f"must be > 0, got {self.lr}", where="optim.lr", fix="e.g. optim.lr=2e-5")
-        if not 0 <= self.weight_decay < math.inf:
-            problems.add(f"must be >= 0, got {self.weight_decay}", where="optim.weight_decay", fix="0 is off")
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                problems.add(
-                    f"must be in [0, 1), got {getattr(self, name)}", where=f"optim.{name}", fix=f"e.g. optim.{name}=0.9"
-                )
-        if not 0 < self.eps < math.inf:
-            problems.add(f"must be > 0, got {self.eps}", where="optim.eps", fix="e.g. optim.eps=1e-8")
         problems.check_choice("optim.schedule", self.schedule, SCHEDULES)
-        problems.check_choice("optim.moments_dtype", self.moments_dtype, ("float32", "bfloat16"))
         if not 0 <= self.warmup_ratio <= 1:
             problems.add(
                 f"must be in [0, 1], got {self.warmup_ratio}",
@@ -65,6 +50,17 @@ class OptimizerSpec:
                 fix="optim.clip_norm=null disables clipping",
             )
         problems.raise_any()
+
+    def values(self) -> dict[str, Any]:
+        """The keys of the group ``optim`` and their values."""
+        return {**self._own(), "_target_": self.factory.target(), **asdict(self.factory)}
+
+    def recipe(self) -> dict[str, Any]:
+        """Those that decide the trained weights."""
+        return {**self._own(), "_target_": self.factory.target(), **self.factory.recipe()}
+
+    def _own(self) -> dict[str, Any]:
+        return {item.name: getattr(self, item.name) for item in fields(self) if "target" not in item.metadata}
 
 
 @dataclass(frozen=True)
@@ -113,6 +109,11 @@ class PrecisionSpec:
         problems = Problems()
         problems.check_choice("precision.reduce_dtype", self.reduce_dtype, ("float32", "bfloat16", "float16"))
         problems.raise_any()
+
+    @property
+    def weight_dtype(self) -> str:
+        """Dtype of the trained weights."""
+        return "float64" if self.name == "64-true" else "float32"
 
 
 @dataclass(frozen=True)

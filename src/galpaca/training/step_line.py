@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from galpaca.data.collate import StepBatch
@@ -33,11 +33,13 @@ class ReadStep:
     Attributes:
         nll_sum: over all ranks.
         grad_norm: before clipping.
+        figures: callbacks' own, on rank 0.
     """
 
     step: PendingStep
     nll_sum: float
     grad_norm: float
+    figures: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def is_finite(self) -> bool:
@@ -82,6 +84,7 @@ def step_line(
         spike=is_spike or None,
         # The scaler leaves out an update whose gradients overflowed; no other trace of it remains.
         skipped=not math.isfinite(read.grad_norm) if scaler else None,
+        extra=dict(read.figures),
         **speed,
         **shared,
     )

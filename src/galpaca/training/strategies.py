@@ -29,7 +29,7 @@ from torch.distributed.fsdp import MixedPrecision as FSDPMixedPrecision
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 from torch.optim import Optimizer
 
-from galpaca.errors import Problems
+from galpaca.errors import InputError, Problems
 from galpaca.model.layer_unit import LayerUnit
 from galpaca.training.checkpoints.strategy import CheckpointingStrategy
 from galpaca.training.parts import Part, materialize, sharded_parts, whole_parts
@@ -45,14 +45,23 @@ class StepStrategy(CheckpointingStrategy):
 
     Attributes:
         max_ranks: most processes that it can be of; None for any number.
-        is_sharded: more ranks hold less each.
     """
 
     max_ranks: int | None = None
-    is_sharded = False
     # Set from Lightning's ``connect`` on; its own annotations allow for None before that.
     model: Any
     lightning_module: Any
+
+    def check_layout(self, devices: int, num_nodes: int) -> None:
+        """Checks that it can be of as many processes on each node, before anything is written.
+
+        Raises:
+            InputError: it cannot.
+        """
+
+    def memory_advice(self, num_ranks: int) -> list[str]:
+        """Settings with which each process would hold less, cheapest first, each with what it costs."""
+        return ["several GPUs: strategy=fsdp trainer.devices=N (each holds 1/N of the weights)"]
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         return self.lightning_module.training_step(*args, **kwargs)
@@ -75,12 +84,13 @@ class StepStrategy(CheckpointingStrategy):
         yield
 
     def unscale_gradients(self, optimizer: Optimizer) -> None:
-        """Takes the loss scale out of the gradients, if there is one and nobody has yet.
+        """Takes the loss scale out of the gradients, if there is one.
 
-        Lightning leaves that to a fused optimizer's update, and a norm taken before it would be the scaled one.
+        Lightning leaves that to the update of an optimizer that takes ``found_inf``, and a norm taken before it would
+        be the scaled one.
         """
         scaler = getattr(self.precision_plugin, "scaler", None)
-        if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+        if scaler is not None:
             scaler.unscale_(optimizer)
 
     def clip_grad_norm(self, max_norm: float | None) -> Tensor:
@@ -162,12 +172,25 @@ class FullySharded(_ManyRanks, FSDPStrategy):
     gradients: keeping them whole until the last one would take the memory that sharding saves.
     """
 
-    is_sharded = True
-
     def __init__(self, reduce_dtype: torch.dtype, **kwargs: Any) -> None:
         super().__init__(state_dict_type="sharded", auto_wrap_policy=ModuleWrapPolicy({LayerUnit}), **kwargs)
         self._reduce_dtype = reduce_dtype
         self._gradients_wait = False
+
+    def check_layout(self, devices: int, num_nodes: int) -> None:
+        if self.sharding_strategy == ShardingStrategy.HYBRID_SHARD and devices == 1 and num_nodes > 1:
+            raise InputError(
+                "HYBRID_SHARD shards within a node, but each node has only one process",
+                where="strategy.sharding_strategy",
+                fix="strategy=ddp (a copy per node), or strategy.sharding_strategy=FULL_SHARD (shards over all nodes)",
+            )
+
+    def memory_advice(self, num_ranks: int) -> list[str]:
+        shards_all = self.sharding_strategy == ShardingStrategy.FULL_SHARD
+        return [
+            *([] if shards_all else ["strategy.sharding_strategy=FULL_SHARD (more communication)"]),
+            f"more GPUs than {num_ranks}: trainer.devices, trainer.num_nodes",
+        ]
 
     @contextmanager
     def accumulating(self, last: bool) -> Iterator[None]:

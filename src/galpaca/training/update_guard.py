@@ -9,8 +9,7 @@ from torch.optim import Optimizer
 class UpdateGuard:
     """Leaves an update out where loss or gradients are not finite, without the host looking at them.
 
-    torch's fused update takes a flag on the device, made for loss scalers. Updates that know no such flag
-    (``optim.fused=false``, moments in bfloat16) cost a read in each step.
+    Optimizers take a flag on the device that torch made for loss scalers.
 
     Args:
         holds: leave out all updates after the first such step too, until ``release``: the weights stay those at which
@@ -30,10 +29,7 @@ class UpdateGuard:
         if self.holds:
             is_bad = is_bad if self._held is None else is_bad | self._held
             self._held = is_bad
-        if optimizer.param_groups[0].get("fused"):
-            optimizer.found_inf = is_bad.float()  # type: ignore[attr-defined]
-        elif is_bad.item():
-            optimizer.zero_grad()  # an update passes over parameters without a gradient
+        optimizer.found_inf = is_bad.float()  # type: ignore[attr-defined]
 
     def after_update(self, optimizer: Optimizer) -> None:
         if hasattr(optimizer, "found_inf"):

@@ -1,6 +1,6 @@
 """Records become ids with loss on the answer only, and whatever became of them is counted."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +44,16 @@ def record_set(*records: Record, **facts: Any) -> RecordSet:
     return RecordSet(**{"source": "a.json", "records": list(records), "lines": lines, "ignored_columns": {}, **facts})
 
 
-def encoded(*records: Record, max_length: int = 12, vocab_size: int = 1_000, **options: Any) -> EncodedExamples:
+def encoded(
+    *records: Record,
+    max_length: int = 12,
+    vocab_size: int = 1_000,
+    progress: Callable[[int], None] = lambda _: None,
+    **policies: Any,
+) -> EncodedExamples:
     characters: Any = Characters()
     characters.vocab_size = vocab_size
-    return encode(record_set(*records), characters, SHORT, EncodingPolicy(max_length, **options))
+    return encode(record_set(*records), characters, SHORT, EncodingPolicy(max_length, **policies), progress)
 
 
 def text_of(examples: EncodedExamples, index: int) -> str:

@@ -17,6 +17,7 @@ FACTS = CardFacts(
     model_path="ada/galpaca",
     base_model="facebook/galactica-6.7b",
     num_parameters=6_657_359_872,
+    num_trained=6_657_359_872,
     dataset="tatsu-lab/alpaca",
     model_license="cc-by-nc-4.0",
     data_license="cc-by-nc-4.0",

@@ -15,6 +15,11 @@ def global_rank() -> int:
     return 0
 
 
+def local_rank() -> int:
+    """This process's rank among those of its node."""
+    return int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", 0)))
+
+
 def is_launched_child() -> bool:
     """Whether Lightning launched this process from another one of the run (and watches its exit code)."""
     return os.environ.get("LOCAL_RANK", "0") != "0" and "RANK" not in os.environ

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from galpaca.app.config.messages import COMPOSITION_ERRORS, config_error
 from galpaca.app.config.schema import Config, config_folder
+from galpaca.app.config.targets import TARGET_KEY, own_fields, target_class, target_field
 from galpaca.errors import InputError, Problems
 
 _SECTIONS: Mapping[str, Any] = {name: kind for name, kind in get_type_hints(Config).items() if is_dataclass(kind)}
@@ -27,12 +28,16 @@ def register() -> None:
     So each can be overridden without a plus, and the files in ``conf/`` contain only what they change.
     ``${galpaca:FILE}`` in them is a file of the installed package.
     """
-    every_key: dict[str, Any] = {
-        name: OmegaConf.to_container(OmegaConf.structured(section)) for name, section in _SECTIONS.items()
-    }
+    every_key: dict[str, Any] = {name: _defaults(section) for name, section in _SECTIONS.items()}
     ConfigStore.instance().store("every_key", {**every_key, "callbacks": {}, "seed": Config.seed})
     package = Path(str(resources.files("galpaca")))
     OmegaConf.register_new_resolver("galpaca", lambda name: str(package / name), replace=True)
+
+
+def _defaults(section: type) -> dict[str, Any]:
+    """Those of a record's own keys. The keys of a target are in the file that names it."""
+    values: Any = OmegaConf.to_container(OmegaConf.structured(section))
+    return {item.name: values[item.name] for item in own_fields(section)}
 
 
 def compose(overrides: Sequence[str]) -> tuple[Config, str]:
@@ -100,13 +105,27 @@ def _parse_section(problems: Problems, name: str, node: Any, section: type) -> A
             f"must be a config group, got {node!r}", where=name, fix=f"{name}=ONE_OF_ITS_FILES or {name}.KEY=VALUE"
         )
         return None
-    known = [item.name for item in fields(section)]
-    required = [item.name for item in fields(section) if item.default is MISSING and item.default_factory is MISSING]
     before = problems.count
-    _check_keys(problems, node, known, f"{name}.")
-    for key in known:
-        if OmegaConf.is_missing(node, key) or (key in required and node.get(key) is None):
-            problems.add("missing value", where=f"{name}.{key}", fix=f"{name}.{key}=VALUE")
+    target = target_field(section)
+    further = target_class(problems, name, section, node.get(TARGET_KEY)) if target else None
+    kinds = [section, further] if further else [section]
+    if not target or further:
+        _check_keys(problems, node, [*_own_names(*kinds), *([TARGET_KEY] if target else [])], f"{name}.")
+    made = [_made(problems, name, node, kind) for kind in reversed(kinds)]
+    return None if problems.count > before else replace(made[-1], **{target.name: made[0]}) if target else made[0]
+
+
+def _own_names(*sections: type) -> list[str]:
+    return [item.name for section in sections for item in own_fields(section)]
+
+
+def _made(problems: Problems, name: str, node: DictConfig, section: type) -> Any:
+    """A record from those keys of a group that are its own; None where it has problems."""
+    before = problems.count
+    for item in own_fields(section):
+        is_required = item.default is MISSING and item.default_factory is MISSING
+        if OmegaConf.is_missing(node, item.name) or (is_required and node.get(item.name) is None):
+            problems.add("missing value", where=f"{name}.{item.name}", fix=f"{name}.{item.name}=VALUE")
     values = _typed(problems, name, node, section)
     if problems.count > before:
         return None
@@ -114,6 +133,8 @@ def _parse_section(problems: Problems, name: str, node: Any, section: type) -> A
         return section(**values)
     except InputError as error:
         problems.extend(getattr(error, "problems", (error,)))
+    except ValueError as error:  # of a target from elsewhere
+        problems.add(str(error), where=name, fix=f"other values of {name}.{{{','.join(values)}}}")
     return None
 
 
@@ -121,7 +142,7 @@ def _typed(problems: Problems, name: str, node: DictConfig, section: type) -> di
     schema = OmegaConf.structured(section)
     OmegaConf.set_readonly(schema, False)  # a frozen dataclass is read-only to OmegaConf
     values = {}
-    for item in fields(section):
+    for item in own_fields(section):
         key = item.name
         if key not in node or OmegaConf.is_missing(node, key):
             continue

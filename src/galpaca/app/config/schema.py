@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,14 @@ class Config:
         from galpaca.model.attention import is_fast
 
         return is_fast(self.trainer.accelerator, self.precision.name, self.model.attention_dropout)
+
+    def values(self) -> dict[str, Any]:
+        """Every key and its value, as in ``config.yaml``."""
+        return {**asdict(self), "optim": self.optim.values()}
+
+    def recipe_values(self) -> dict[str, Any]:
+        """The same, but of the optimizer only what it says decides the trained weights."""
+        return {**self.values(), "optim": self.optim.recipe()}
 
 
 def config_folder() -> Path:

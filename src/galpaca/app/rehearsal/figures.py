@@ -149,7 +149,7 @@ def read_figures(plan: RehearsalPlan, results: PhaseResults) -> tuple[Figures, D
     pace = pace_of([[_step_time(line) for line in start] for start in files.starts])
     assert pace is not None  # a run that has ended has made steps
     real = RunFolder(plan.folder.root, config.run.name)
-    need = disk_need(real, config, files.whole.steps, files.content.parameters or 0)
+    need = disk_need(real, config, files.whole.steps, files.content.parameters or 0, files.last.num_parameters)
     own_bytes = sum(path.stat().st_size for path in plan.home.rglob("*") if path.is_file())
     machine = files.content.last_start.machine or Machine()
     first_start, last_start = files.seconds[0], files.seconds[-1]

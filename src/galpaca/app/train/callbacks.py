@@ -83,15 +83,20 @@ def in_order(
     checkpointer: Checkpointer,
     samples: Samples | None,
     loggers: Sequence[Logger],
+    further: Sequence[L.Callback],
 ) -> list[L.Callback]:
-    """All callbacks: the hang watch sees each event first, and metrics come before the checkpoint that needs them."""
+    """All callbacks: the hang watch sees each event first, and metrics come before the checkpoint that needs them.
+
+    Args:
+        further: the configuration's own, before the metrics, which take their figures.
+    """
     from galpaca.training.callbacks.preemption import PreemptionNotice
     from galpaca.training.callbacks.validation import MissedValidation
 
     missed = MissedValidation(_validation_is_missing(run))
     notice = PreemptionNotice(lambda number: decide(number).job is not None)
     answers = [] if samples is None else [_sample_answers(run, samples, metrics, loggers)]
-    return [*_hang_watch(run), metrics, checkpointer, missed, *answers, notice]
+    return [*_hang_watch(run), *further, metrics, checkpointer, missed, *answers, notice]
 
 
 def _hang_watch(run: RunContext) -> list[L.Callback]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from galpaca.data.receipt import Receipt
@@ -16,6 +16,7 @@ from galpaca.runs.lines import StepLine, ValidationLine
 from galpaca.runs.metrics import read_metrics
 from galpaca.runs.recipe import DATA
 from galpaca.runs.record import RunRecord
+from galpaca.training.optimizers.adamw import AdamW
 
 if TYPE_CHECKING:
     from galpaca.release.base import Base
@@ -33,7 +34,8 @@ def card_facts(folder: RunFolder, record: RunRecord, manifest: Manifest, base: B
         name=folder.name,
         model_path=model_path,
         base_model=told.base_model,
-        num_parameters=sum(math.prod(shape) for shape in manifest.parameters.values()),
+        num_parameters=record.content.parameters or manifest.num_parameters,
+        num_trained=manifest.num_parameters,
         dataset=told.dataset,
         model_license=told.model_license,
         data_license=told.data_license,
@@ -75,14 +77,8 @@ def result_rows(final: FinalFigures) -> Rows:
 _RECIPE: Sequence[tuple[str, tuple[str, ...], Callable[..., str]]] = (
     ("examples per step", ("batch.examples",), "{:,}".format),
     ("context length", ("data.max_length",), "{:,} tokens".format),
-    (
-        "optimizer",
-        ("optim.beta1", "optim.beta2", "optim.weight_decay"),
-        "AdamW, betas {} and {}, weight decay {}".format,
-    ),
     ("learning rate", ("optim.lr", "optim.schedule", "optim.warmup_ratio"), "{:g}, {}, warm-up {:.0%}".format),
     ("gradient clip norm", ("optim.clip_norm",), "{}".format),
-    ("Adam moments", ("optim.moments_dtype",), "{}".format),
     ("dropout", ("model.dropout", "model.attention_dropout"), "{}, attention {}".format),
     ("precision", ("precision.name",), "{}".format),
     ("prompt template", ("data.template",), "{}".format),
@@ -97,6 +93,7 @@ def _recipe_rows(manifest: Manifest, record: RunRecord) -> Rows:
     versions = record.content.last_start.versions
     return [
         ("steps", steps),
+        ("optimizer", _optimizer(manifest)),
         *(
             (label, tell(*(settings[key] for key in keys)))
             for label, keys, tell in _RECIPE
@@ -105,6 +102,14 @@ def _recipe_rows(manifest: Manifest, record: RunRecord) -> Rows:
         ("loss", "mean over the target tokens of a step"),
         ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
     ]
+
+
+def _optimizer(manifest: Manifest) -> str:
+    """What the checkpoint says; before it said so, AdamW with the settings of the recipe."""
+    if manifest.optimizer is not None:
+        return manifest.optimizer.description
+    settings = manifest.recipe.settings
+    return AdamW(**{item.name: settings.get(f"optim.{item.name}", item.default) for item in fields(AdamW)}).describe()
 
 
 def _receipt_rows(manifest: Manifest, record: RunRecord) -> Rows:

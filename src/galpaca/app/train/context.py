@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from galpaca.app.config.schema import Config
 from galpaca.app.train.data import Steps
+from galpaca.model.tuning.full import FullTuning
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.record import RunRecord
 
@@ -23,26 +24,42 @@ class StartingPoint:
 
     Attributes:
         step: step of the checkpoint; 0 for the initial weights.
-        weights: the initial weights, if there is no checkpoint.
+        weights: the initial weights, unless a checkpoint has all that the model needs.
         shapes: shapes of the model's parameters.
+        tuning: which of them are trained.
     """
 
     step: int
     weights: TensorSource | None
     shapes: Shapes
+    tuning: FullTuning
 
     @property
     def num_parameters(self) -> int:
-        return sum(math.prod(shape) for shape in self.shapes.values())
+        return _num_values(self.shapes)
+
+    @property
+    def num_trained(self) -> int:
+        return _num_values(self.tuning.trained_shapes(self.shapes))
+
+
+def _num_values(shapes: Shapes) -> int:
+    return sum(math.prod(shape) for shape in shapes.values())
 
 
 @dataclass(frozen=True)
-class RunContext:
-    """A run that was checked and is about to start."""
+class OpenedRun:
+    """A run whose folder is locked and whose recipe is accepted."""
 
     config: Config
     folder: RunFolder
     record: RunRecord
+    console: Console
+
+
+@dataclass(frozen=True)
+class RunContext(OpenedRun):
+    """A run that was checked and is about to start."""
+
     steps: Steps
     start: StartingPoint
-    console: Console

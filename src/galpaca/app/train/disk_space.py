@@ -13,6 +13,7 @@ from galpaca.errors import InputError, Problems
 from galpaca.formatting import format_bytes
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.host import available_memory_bytes
+from galpaca.training.optimizers.factory import dtype_bytes
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,20 @@ class DiskNeed:
         return max(0, self.num_checkpoints - self.num_saved) * self.checkpoint_bytes + self.model_bytes
 
 
-def disk_need(folder: RunFolder, config: Config, num_steps: int, num_parameters: int) -> DiskNeed:
-    """Disk space for the checkpoints that are kept, the one being written, and the model."""
+def disk_need(folder: RunFolder, config: Config, num_steps: int, num_parameters: int, num_trained: int) -> DiskNeed:
+    """Disk space for the checkpoints that are kept, the one being written, and the model.
+
+    Args:
+        num_steps: steps of the whole run.
+        num_parameters: all of the model, which is released.
+        num_trained: those of them that checkpoints hold.
+    """
     saving = config.checkpoint
     stay = saving.keep_last + 1 + saving.keep_best + (num_steps // saving.keep_every if saving.keep_every else 0)
     if saving.every_minutes is None and not saving.every_epoch:
         stay = min(stay, num_steps // (saving.every_steps or num_steps) + 1)
     model = 0 if folder.model.is_dir() else num_parameters * (4 if config.release.dtype == "float32" else 2)
-    return DiskNeed(_checkpoint_bytes(config, num_parameters), stay, len(folder.saved_steps()), model)
+    return DiskNeed(_checkpoint_bytes(config, num_trained), stay, len(folder.saved_steps()), model)
 
 
 def check_disk_and_memory(run: RunContext) -> None:
@@ -55,7 +62,7 @@ def check_disk_and_memory(run: RunContext) -> None:
     """
     if global_rank() != 0:
         return
-    need = disk_need(run.folder, run.config, run.steps.num_steps, run.start.num_parameters)
+    need = disk_need(run.folder, run.config, run.steps.num_steps, run.start.num_parameters, run.start.num_trained)
     problems = Problems()
     if lack := disk_shortage(need, shutil.disk_usage(run.folder.path).free, run.folder.path):
         problems.extend([lack])
@@ -63,10 +70,9 @@ def check_disk_and_memory(run: RunContext) -> None:
     problems.raise_any()
 
 
-def _checkpoint_bytes(config: Config, num_parameters: int) -> int:
-    of_weight = 8 if config.precision.name == "64-true" else 4
-    of_moment = 2 if config.optim.moments_dtype == "bfloat16" else of_weight
-    return num_parameters * (of_weight + 2 * of_moment)
+def _checkpoint_bytes(config: Config, num_trained: int) -> int:
+    dtype = config.precision.weight_dtype
+    return num_trained * (dtype_bytes(dtype) + config.optim.factory.state_bytes(dtype))
 
 
 def disk_shortage(need: DiskNeed, free_bytes: int, where: Path) -> InputError | None:

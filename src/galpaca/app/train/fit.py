@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from galpaca.app.cluster.ranks import global_rank
@@ -63,19 +63,26 @@ def fit(
         policy = make_policy(run)
         consensus = Consensus(shutdown, config.trainer.read_metrics_every_steps)
         metrics = make_metrics(run, model.config, sinks, consensus, policy)
-        store = CheckpointStore(run.start.weights, run.start.shapes)
+        store = CheckpointStore(run.start.weights, run.start.shapes, config.optim.factory, run.start.tuning)
         checkpointer = make_checkpointer(run, store, metrics, file, lambda line: logger_sink.write([line]))
         policy.checkpoints = checkpointer
-        callbacks = in_order(run, metrics, checkpointer, samples, loggers)
+        callbacks = in_order(run, metrics, checkpointer, samples, loggers, engine.callbacks)
         trainer = make_trainer(
             engine.strategy,
             engine.precision,
             replace(config.trainer, val_every_steps=steps.val_every_steps),
-            [*callbacks, _record_startup(run.record, store, callbacks), *engine.callbacks],
+            [*callbacks, _record_startup(run.record, store, callbacks)],
             loggers,
             run.folder.path,
         )
-        tuner = InstructionTuner(model, config.optim, num_steps=steps.num_steps, seed=config.seed, guard=policy.guard)
+        tuner = InstructionTuner(
+            model,
+            config.optim,
+            num_steps=steps.num_steps,
+            seed=config.seed,
+            guard=policy.guard,
+            tuning=run.start.tuning,
+        )
         engine.strategy.store = store
         with _children_of(trainer, config):
             trainer.fit(tuner, datamodule=steps.module, ckpt_path=run.folder.checkpoint(run.start.step))
@@ -93,7 +100,7 @@ def _open_sinks(
     file = stack.enter_context(closing(MetricsFile(run.folder.metrics)))
     progress = stack.enter_context(TrainingProgress(run.console, run.steps.num_steps, run.start.step))
     for logger in loggers:
-        logger.log_hyperparams({"config": asdict(run.config), **encode(run.record.content)})
+        logger.log_hyperparams({"config": run.config.values(), **encode(run.record.content)})
     return file, [file, progress, logger_sink]
 
 
@@ -133,13 +140,13 @@ def _children_of(trainer: L.Trainer, config: Config) -> Iterator[None]:
         raise
     except torch.OutOfMemoryError as error:
         _kill_children(trainer)
-        advice = memory_advice(config, is_sharded=cast("StepStrategy", trainer.strategy).is_sharded)
+        of_strategy = cast("StepStrategy", trainer.strategy).memory_advice(config.trainer.num_ranks)
         told = GalpacaError(
             "GPU out of memory",
             where=f"batch.max_tokens={config.batch.max_tokens}",
             why=str(error).splitlines()[0],
-            fix="try one of these, cheapest first (all but the moments' dtype can resume this run):\n"
-            + "\n".join(f"  {number}. {one}" for number, one in enumerate(advice, start=1)),
+            fix="try one of these, cheapest first (this run can be resumed with them, unless they say otherwise):\n"
+            + "\n".join(f"  {number}. {one}" for number, one in enumerate(memory_advice(config, of_strategy), start=1)),
         )
         told.of_one_rank = True  # its micro-batches are not those of the others
         raise told from None

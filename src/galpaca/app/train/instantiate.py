@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from galpaca.app.cluster.launch import check_launch
+from galpaca.app.cluster.ranks import local_rank
 from galpaca.app.config.schema import Config
 from galpaca.errors import InputError
+from galpaca.model.tuning.full import FullTuning
 
 if TYPE_CHECKING:
     import lightning as L
+    import torch
     from lightning.pytorch.loggers import Logger
     from lightning.pytorch.plugins.precision import Precision
 
@@ -21,21 +24,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Engine:
-    """Strategy, precision, callbacks and loggers of a run."""
+    """Strategy, precision, callbacks and loggers of a run, and which parameters it trains."""
 
     strategy: StepStrategy
     precision: Precision
     callbacks: list[L.Callback]
     make_loggers: Callable[..., list[Logger]]
+    tuning: FullTuning
 
 
 def make_engine(config: Config) -> Engine:
     """Builds what trains, as the configuration asks for it.
 
     Raises:
-        InputError: a precision that the strategy refuses, more processes than it takes, a target that does not bind.
+        InputError: a precision or a layout of processes that the strategy refuses, a target that does not bind, an
+            optimizer whose state a checkpoint cannot hold.
     """
+    import torch
+
     from galpaca.training.memory import prepare_memory
+    from galpaca.training.optimizers.state import check_state
 
     prepare_memory(config.trainer.accelerator)
     make_strategy = bound(config.strategy, "strategy", ("accelerator", "precision"))
@@ -43,23 +51,27 @@ def make_engine(config: Config) -> Engine:
     make_loggers = bound(config.logger, "logger", ("folder", "run_id"))
     strategy, precision = make_strategy(accelerator=config.trainer.accelerator, precision=config.precision)
     _check_num_ranks(config, strategy)
-    return Engine(strategy, precision, [make_callback() for make_callback in make_callbacks], make_loggers)
+    strategy.check_layout(config.trainer.devices, config.trainer.num_nodes)
+    check_state(config.optim.factory, getattr(torch, config.precision.weight_dtype), _device(config))
+    callbacks = [make_callback() for make_callback in make_callbacks]
+    return Engine(strategy, precision, callbacks, make_loggers, FullTuning())
+
+
+def _device(config: Config) -> torch.device:
+    """This process's, which Lightning has not chosen yet."""
+    import torch
+
+    return torch.device("cpu") if config.trainer.accelerator == "cpu" else torch.device("cuda", local_rank())
 
 
 def check_machine(config: Config) -> None:
     """Checks that this machine and what was started on it fit the run.
 
     Raises:
-        InputError: too few GPUs, another number of processes than was started, or shards of a node with one process.
+        InputError: too few GPUs, or another number of processes than was started.
     """
     asked = config.trainer
     check_launch(asked)
-    if config.strategy.get("sharding_strategy") == "HYBRID_SHARD" and asked.devices == 1 and asked.num_nodes > 1:
-        raise InputError(
-            "HYBRID_SHARD shards within a node, but each node has only one process",
-            where="strategy.sharding_strategy",
-            fix="strategy=ddp (a copy per node), or strategy.sharding_strategy=FULL_SHARD (shards over all nodes)",
-        )
     if asked.accelerator != "gpu":
         return
     import torch

@@ -26,4 +26,4 @@ def loggers_of(engine: Engine, run: RunContext) -> Iterator[list[Logger]]:
             if close := getattr(logger, "close", None):
                 close(exit_code)
             if command := getattr(logger, "next_command", None):
-                run.console.print(f"W&B: to upload the run, use {command} with network access")
+                run.console.print(f"{type(logger).__name__}: to complete what it has, use {command}")

@@ -15,7 +15,8 @@ from galpaca.app.console import counting
 from galpaca.app.train.card import card_facts, figures_of
 from galpaca.app.train.context import RunContext
 from galpaca.app.train.data import PreparedData
-from galpaca.runs.checkpoints import read_manifest
+from galpaca.errors import GalpacaError
+from galpaca.runs.checkpoints import Manifest, read_manifest
 from galpaca.runs.content import Machine, ReleaseFacts
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.host import total_memory_bytes
@@ -109,6 +110,7 @@ def release_checkpoint(
 
     manifest = read_manifest(checkpoint)
     source = CheckpointTensors(checkpoint, manifest, WEIGHT)
+    _check_all_are_trained(checkpoint, manifest, record)
     base = load_base(folder.base, manifest.recipe.settings[TOKENIZER])
     _check_shapes(folder, base, source.shapes)
     facts = card_facts(folder, record, manifest, base, wanted.model_path)
@@ -120,6 +122,17 @@ def release_checkpoint(
             wanted.out,
             ExportFormat(getattr(torch, wanted.dtype), wanted.max_new_tokens, wanted.shard_bytes or SHARD_BYTES),
             progress,
+        )
+
+
+def _check_all_are_trained(checkpoint: Path, manifest: Manifest, record: RunRecord) -> None:
+    """A checkpoint does not hold what was not trained, and a folder without it is no model."""
+    total = record.content.parameters or manifest.num_parameters
+    if manifest.num_parameters < total:
+        raise GalpacaError(
+            f"the checkpoint holds {manifest.num_parameters:,} of {total:,} parameters: no others were trained",
+            where=checkpoint,
+            why="a model is released from a checkpoint that holds all of its weights",
         )
 
 

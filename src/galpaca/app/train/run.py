@@ -8,7 +8,7 @@ from galpaca.app.cluster.ranks import global_rank
 from galpaca.app.config.schema import Config
 from galpaca.app.console import make_console, show_rows
 from galpaca.app.prepared.weights import local_model
-from galpaca.app.train.context import RunContext
+from galpaca.app.train.context import OpenedRun, RunContext
 from galpaca.app.train.data import find_data, plan_steps, prepare_data
 from galpaca.app.train.disk_space import check_disk_and_memory
 from galpaca.app.train.finish import finish
@@ -66,8 +66,9 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
             console.print(f"\n[green]{folder.path} is complete[/green]; its model is {folder.model}")
             return folder
         model = build_model(model_config)
-        start = choose_starting_point(folder, record, config, local, model, console)
-        run = RunContext(config, folder, record, steps, start, console)
+        opened = OpenedRun(config, folder, record, console)
+        start = choose_starting_point(opened, local, model, engine.tuning)
+        run = RunContext(**vars(opened), steps=steps, start=start)
         check_disk_and_memory(run)
         write_start(run, resolved_yaml, local, changes)
         keep_for_release(run, data, model_config)

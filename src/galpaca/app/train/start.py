@@ -6,14 +6,13 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from galpaca.app.cluster.ranks import global_rank
 from galpaca.app.config.schema import Config
 from galpaca.app.prepared.weights import LocalModel
-from galpaca.app.train.context import RunContext, StartingPoint
+from galpaca.app.train.context import OpenedRun, RunContext, StartingPoint
 from galpaca.app.train.data import PreparedData
 from galpaca.data.histograms import histograms
 from galpaca.data.plan import summarize
@@ -21,6 +20,7 @@ from galpaca.errors import Problems, StoppedBySignal
 from galpaca.files.atomic import replace_file
 from galpaca.files.checksums import FileFacts, file_facts
 from galpaca.model.opt import open_weights, parameter_shapes
+from galpaca.model.tuning.full import FullTuning
 from galpaca.runs.checkpoints import Manifest, damage, point_to, read_manifest, set_aside
 from galpaca.runs.content import ExampleCounts, Histograms, Outcome, PlanFigures, Start
 from galpaca.runs.folder import RunFolder
@@ -29,9 +29,9 @@ from galpaca.runs.metrics import cut_metrics
 from galpaca.runs.provenance import command_line, git_state, utc_now, versions
 from galpaca.runs.recipe import make_recipe
 from galpaca.runs.record import RunRecord
+from galpaca.training.optimizers.saved import check_saved_state
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from transformers import OPTForCausalLM
 
 
@@ -66,7 +66,7 @@ def open_record(folder: RunFolder, config: Config, data: PreparedData) -> tuple[
     """
     record = RunRecord(folder.record)
     recipe = make_recipe(
-        asdict(config),
+        config.recipe_values(),
         data=data.fingerprint,
         tokenizer=data.tokenizer.fingerprint,
         former_data=data.former_fingerprint,
@@ -79,27 +79,31 @@ def finished(folder: RunFolder, num_steps: int) -> bool:
 
 
 def choose_starting_point(
-    folder: RunFolder, record: RunRecord, config: Config, local: LocalModel, model: OPTForCausalLM, console: Console
+    run: OpenedRun, local: LocalModel, model: OPTForCausalLM, tuning: FullTuning
 ) -> StartingPoint:
     """The newest intact checkpoint, or the initial weights.
 
     Args:
         model: on the meta device; tells the shapes of its parameters.
+        tuning: which of them are trained.
 
     Raises:
         InputError: all checkpoints are damaged, or the newest one belongs to another run; or the weights are damaged
             or cannot be read.
     """
-    step = _newest_whole(folder, record, config, console) if global_rank() == 0 else folder.last_saved_step()
-    if not step and global_rank() == 0:
-        local.verify()
+    step = _newest_whole(run) if global_rank() == 0 else run.folder.last_saved_step()
     shapes = parameter_shapes(model)
-    weights = None if step else open_weights(local.spec, model.config, shapes, config.seed)
-    return StartingPoint(step, weights, shapes)
+    # What is not trained is in no checkpoint.
+    if step and tuning.trained_shapes(shapes) == shapes:
+        return StartingPoint(step, None, shapes, tuning)
+    if global_rank() == 0:
+        local.verify()
+    return StartingPoint(step, open_weights(local.spec, model.config, shapes, run.config.seed), shapes, tuning)
 
 
-def _newest_whole(folder: RunFolder, record: RunRecord, config: Config, console: Console) -> int:
+def _newest_whole(run: OpenedRun) -> int:
     """Rank 0 verifies all files and sets damaged checkpoints aside; other ranks later learn its choice."""
+    folder, config = run.folder, run.config
     folder.remove_partial()
     steps = folder.saved_steps()
     damaged: list[tuple[Path, list[str]]] = []
@@ -109,13 +113,15 @@ def _newest_whole(folder: RunFolder, record: RunRecord, config: Config, console:
             damaged.append((checkpoint, found))
             continue
         for path, reasons in damaged:
-            console.print(
+            run.console.print(
                 f"[yellow]warning:[/yellow] damaged checkpoint moved to {set_aside(path)}: {'; '.join(reasons)}"
             )
-            console.print(f"  resuming from the previous checkpoint, step {step}")
+            run.console.print(f"  resuming from the previous checkpoint, step {step}")
         point_to(checkpoint)
+        manifest = read_manifest(checkpoint)
         if not config.run.accept_changes:
-            _check_belongs(folder, read_manifest(checkpoint), record)
+            _check_belongs(folder, manifest, run.record)
+        check_saved_state(checkpoint, manifest.optimizer, config.optim.factory)
         return step
     problems = Problems()
     for path, reasons in damaged:
@@ -225,9 +231,11 @@ def describe(run: RunContext) -> list[tuple[str, str]]:
     return [
         ("folder", str(run.folder.path)),
         ("model", f"{start.num_parameters:,} parameters, {weights}"),
+        *([("trained", f"{start.num_trained:,}")] if start.num_trained < start.num_parameters else []),
         ("steps", f"{steps.num_steps:,}, {config.batch.examples:,} examples each, {steps.per_epoch:,} per epoch"),
         *([("resuming", f"after step {start.step:,}")] if start.step else []),
         ("machine", f"{machine}, {strategy}, {config.precision.name}"),
+        ("optimizer", config.optim.factory.describe()),
         ("dropout", f"{config.model.dropout}, attention {config.model.attention_dropout}"),
         ("attention", "all examples in one kernel" if config.fast_attention else "one example at a time"),
         ("layers", _layers(config)),

@@ -19,6 +19,7 @@ from galpaca.runs.lines import MetricsLine, StepLine, ValidationLine
 from galpaca.runs.spikes import LossSpikes
 from galpaca.training.clock import Mark, mark
 from galpaca.training.consensus import Consensus
+from galpaca.training.figures import check_figures, read_figures
 from galpaca.training.guard import NonFinitePolicy
 from galpaca.training.speed import StepSpeed
 from galpaca.training.step_line import PendingStep, ReadStep, step_line
@@ -70,6 +71,7 @@ class StepMetrics(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: StepBatch, batch_idx: int
     ) -> None:
         outcome = outputs["outcome"]
+        check_figures(outcome.figures)
         self._pending.append(PendingStep(batch, outcome, self._previous_end))
         self._previous_end = outcome.end
         if self.consensus.pace.due():
@@ -121,8 +123,9 @@ class StepMetrics(L.Callback):
         local = torch.cat([none, *(torch.stack(kind).double() for kind in kinds if kind)])
         ranks = self.consensus.gather(trainer.strategy, local)
         grad_norms, nll_sums = ranks.reshape(len(ranks), 2, -1).unbind(1)
-        figures = zip(pending, nll_sums.sum(dim=0).tolist(), grad_norms[0].tolist(), strict=True)
-        return [ReadStep(step, nll_sum, grad_norm) for step, nll_sum, grad_norm in figures]
+        own = [p.outcome.figures if trainer.is_global_zero else {} for p in pending]
+        columns = (nll_sums.sum(dim=0).tolist(), grad_norms[0].tolist(), read_figures(own, self._device))
+        return [ReadStep(*row) for row in zip(pending, *columns, strict=True)]
 
     def _again(self, trainer: L.Trainer, later: Sequence[PendingStep]) -> Sequence[PendingStep]:
         """Makes the steps after one that was left out once more, where their updates were left out with it."""

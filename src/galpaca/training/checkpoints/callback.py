@@ -121,18 +121,19 @@ class Checkpointer(L.Callback):
         self.store.background.wait()  # where the one before is still being written
         self.metrics.flush(trainer, share=True)
         self._settle(trainer)
-        trainer.save_checkpoint(self._partial(step), storage_options={"beside": not wait})
+        trainer.save_checkpoint(self._partial(step), storage_options={"in_background": not wait})
         if wait:
             self.store.background.wait()
         self._uncommitted = Manifest(
             step=step,
             num_ranks=trainer.world_size,
-            parameters=self.store.shapes,
+            parameters=self.store.saved_shapes,
             recipe=self.run.recipe,
             metrics=self.file.facts() if self.file is not None else FileFacts(0, ""),
             files={},
             time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             seconds=SaveSeconds(stall=round(time.perf_counter() - began, 4)),
+            optimizer=self.store.saved_optimizer,
         )
         self._taken_at, self._saved_step = time.monotonic(), step
         self._minutes_up.ranks = []  # answered; else it would be true until the next reading
@@ -148,7 +149,7 @@ class Checkpointer(L.Callback):
             self._settle(trainer)
 
     def go_back(self, trainer: L.Trainer) -> int:
-        """Restores weights and moments of the newest checkpoint, on all ranks together.
+        """Restores weights and the optimizer's state of the newest checkpoint, on all ranks together.
 
         Returns:
             Its step; 0 if there is none, in which case nothing changes.

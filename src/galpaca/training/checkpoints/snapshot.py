@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from galpaca.model.checkpoint_tensors import MOMENTS, WEIGHT, piece_name
+from galpaca.errors import GalpacaError
+from galpaca.model.checkpoint_tensors import WEIGHT, piece_name
 from galpaca.model.tensor_file import TensorEntry
 from galpaca.model.tensors import chunks
+from galpaca.training.optimizers.state import STEP, dtype_name
 from galpaca.training.parts import Part
 
 # A power of two, which torch's allocator of pinned memory would round up to.
@@ -43,16 +45,25 @@ class Snapshot:
 
     Args:
         parts: parameter parts of this rank.
-        optimizer: optimizer whose moments are saved too, if it has made an update.
+        optimizer: optimizer whose state is saved too, if it has made an update.
+        kinds: names of all its state of a parameter's shape.
+
+    Attributes:
+        state_dtypes: dtype of each kind of state that is saved.
+
+    Raises:
+        GalpacaError: the optimizer has other state.
     """
 
-    def __init__(self, parts: Sequence[Part], optimizer: Optimizer) -> None:
+    def __init__(self, parts: Sequence[Part], optimizer: Optimizer, kinds: Collection[str]) -> None:
         self._tensors = [(_entry(WEIGHT, part, part.parameter), part.of(part.parameter)) for part in parts]
-        for moment in MOMENTS:
-            for part in parts:
-                state = optimizer.state.get(part.parameter)
+        self.state_dtypes: dict[str, str] = {}
+        states = [_checked_state(optimizer, part, kinds) for part in parts]
+        for kind in kinds:
+            for part, state in zip(parts, states, strict=True):
                 if state:
-                    self._tensors.append((_entry(moment, part, state[moment]), part.of(state[moment])))
+                    self.state_dtypes[kind] = dtype_name(state[kind].dtype)
+                    self._tensors.append((_entry(kind, part, state[kind]), part.of(state[kind])))
         self._buffer: HostBuffer | None = None
 
     @property
@@ -88,10 +99,17 @@ class Snapshot:
                 yield values[start:stop].cpu()
 
 
-def updates_taken(optimizer: Optimizer) -> int:
-    """How many updates the optimizer has made; steps that a loss scaler left out do not count."""
-    states = [state for state in optimizer.state.values() if state]
-    return int(states[0]["step"]) if states else 0
+def _checked_state(optimizer: Optimizer, part: Part, kinds: Collection[str]) -> dict[str, Tensor]:
+    """The optimizer's state of a parameter; empty before its first update."""
+    state: dict[str, Tensor] = optimizer.state.get(part.parameter) or {}
+    held = {name: tuple(value.shape) for name, value in state.items() if name != STEP}
+    if state and held != dict.fromkeys(kinds, tuple(part.parameter.shape)):
+        raise GalpacaError(
+            f"the optimizer keeps {held or 'nothing'} of {part.name}",
+            where="optim._target_",
+            why=f"a checkpoint holds what it names, in the shape of the parameter: {', '.join(kinds) or 'nothing'}",
+        )
+    return state
 
 
 def _entry(kind: str, part: Part, tensor: Tensor) -> TensorEntry:

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,30 +17,64 @@ from torch.optim import Optimizer
 from galpaca.errors import GalpacaError
 from galpaca.files.atomic import replace_file
 from galpaca.files.checksums import FileFacts, file_facts
-from galpaca.model.checkpoint_tensors import MOMENTS, WEIGHT, CheckpointTensors
+from galpaca.model.checkpoint_tensors import WEIGHT, CheckpointTensors
 from galpaca.model.tensor_file import write_tensor_file
 from galpaca.model.tensors import Shapes, TensorSource, check_shapes
-from galpaca.runs.checkpoints import TRAINER, rank_file, read_manifest, write_report
+from galpaca.model.tuning.full import FullTuning
+from galpaca.runs.checkpoints import TRAINER, SavedOptimizer, rank_file, read_manifest, write_report
 from galpaca.runs.folder import step_of
 from galpaca.training.checkpoints.background import Background
-from galpaca.training.checkpoints.snapshot import HostBuffer, Snapshot, updates_taken
-from galpaca.training.optimization import begin_moments
+from galpaca.training.checkpoints.snapshot import HostBuffer, Snapshot
+from galpaca.training.optimizers.adamw import AdamW
+from galpaca.training.optimizers.factory import OptimizerFactory
+from galpaca.training.optimizers.saved import check_saved_state, saved_state
+from galpaca.training.optimizers.state import begin_state, first_state, updates_made
 from galpaca.training.parts import Part, fill
 
 # Lightning asks for these of whatever it restores.
 _NOTHING_TO_RESTORE = {"pytorch-lightning_version": lightning_version, "lr_schedulers": []}
 
 
+@dataclass(frozen=True)
+class SaveTarget:
+    """Where a rank saves to.
+
+    Attributes:
+        folder: folder for the files of all ranks; created if missing.
+        step: step after which they are saved.
+        rank: this rank.
+    """
+
+    folder: Path
+    step: int
+    rank: int
+
+
 class CheckpointStore:
     """Writes and reads this rank's files.
 
     Args:
-        weights: initial weights of a run without a checkpoint; None if it has one.
+        weights: the weights that the run started from; None if a checkpoint has all of them.
         shapes: shapes of the model's parameters.
+        factory: of the optimizer.
+        tuning: which parameters are trained.
+
+    Attributes:
+        saved_shapes: shapes of those parameters that checkpoints hold.
+        saved_optimizer: what the newest checkpoint says of the optimizer.
     """
 
-    def __init__(self, weights: TensorSource | None, shapes: Shapes) -> None:
+    def __init__(
+        self,
+        weights: TensorSource | None,
+        shapes: Shapes,
+        factory: OptimizerFactory | None = None,
+        tuning: FullTuning | None = None,
+    ) -> None:
         self.weights, self.shapes = weights, shapes
+        self.saved_shapes = (tuning or FullTuning()).trained_shapes(shapes)
+        self.factory = factory or AdamW()
+        self.saved_optimizer: SavedOptimizer | None = None
         self.background = Background()
         self.written_step = 0  # the newest whose files of this rank are on disk
         self.write_seconds = 0.0
@@ -48,36 +83,33 @@ class CheckpointStore:
 
     def save(
         self,
-        folder: Path,
-        step: int,
+        target: SaveTarget,
         state: Mapping[str, Any],
         parts: Sequence[Part],
         optimizer: Optimizer,
-        rank: int,
         *,
-        beside: bool,
+        in_background: bool,
     ) -> None:
         """Starts writing what this rank holds.
 
         Args:
-            folder: folder for the files of all ranks; created if missing.
-            step: step after which they are saved.
+            target: where to.
             state: what else Lightning keeps; rank 0 writes it.
-            parts: parameter parts of this rank.
-            optimizer: optimizer whose moments are saved.
-            rank: this rank.
-            beside: training continues meanwhile, so everything is first copied to host memory. Otherwise it is
-                written from where it is, and the caller waits.
+            parts: parameter parts of this rank that are saved.
+            optimizer: optimizer whose state is saved.
+            in_background: training continues meanwhile, so everything is first copied to host memory. Otherwise it
+                is written from where it is, and the caller waits.
         """
         self.background.wait()  # it writes from the buffer
-        snapshot = Snapshot(parts, optimizer)
-        if beside:
+        snapshot = Snapshot(parts, optimizer, self.factory.state)
+        self.saved_optimizer = SavedOptimizer(self.factory.target(), self.factory.describe(), snapshot.state_dtypes)
+        if in_background:
             self._buffer = snapshot.copy(self._buffer)
         text = _state_text(state, optimizer)  # on all ranks, so that what it refuses is refused by all
-        self.background.start(partial(self._write, folder, step, snapshot, rank, text if rank == 0 else None))
+        self.background.start(partial(self._write, target, snapshot, text if target.rank == 0 else None))
 
     def load(self, checkpoint: Path, parts: Sequence[Part], optimizer: Optimizer) -> dict[str, Any]:
-        """Restores weights and moments.
+        """Restores weights and the optimizer's state.
 
         Args:
             checkpoint: checkpoint folder; that of step 0 stands for the initial weights, which no checkpoint contains.
@@ -88,7 +120,7 @@ class CheckpointStore:
             What else Lightning restores.
 
         Raises:
-            InputError: the checkpoint of another model, or one that cannot be read.
+            InputError: the checkpoint of another model or optimizer, or one that cannot be read.
         """
         began = time.perf_counter()
         state = self._load(checkpoint, parts, optimizer)
@@ -103,20 +135,32 @@ class CheckpointStore:
         manifest = read_manifest(checkpoint)
         check_shapes(
             {name: tuple(shape) for name, shape in manifest.parameters.items()},
-            self.shapes,
+            self.saved_shapes,
             checkpoint,
             "it belongs to another model: move it away to resume from the previous one",
         )
-        fill(parts, CheckpointTensors(checkpoint, manifest, WEIGHT))
+        check_saved_state(checkpoint, manifest.optimizer, self.factory)
+        saved = [part for part in parts if part.name in self.saved_shapes]
+        fill(saved, CheckpointTensors(checkpoint, manifest, WEIGHT))
+        if len(saved) < len(parts):
+            assert self.weights is not None
+            fill([part for part in parts if part.name not in self.saved_shapes], self.weights)
         state: dict[str, Any] = json.loads((checkpoint / TRAINER).read_text(encoding="utf-8"))
         updates = state.pop("optimizer")["updates"]
-        if updates:
-            moments = {kind: CheckpointTensors(checkpoint, manifest, kind) for kind in MOMENTS}
-            for part in parts:
-                own = begin_moments(optimizer, part.parameter, updates)
-                for kind, source in moments.items():
-                    source.read(part.name, part.start, part.of(own[kind]))
+        if updates != 0:
+            sources = {kind: CheckpointTensors(checkpoint, manifest, kind) for kind in saved_state(manifest.optimizer)}
+            self._restore_state(saved, optimizer, sources, updates)
         return state | {"lr_schedulers": []}
+
+    def _restore_state(
+        self, parts: Sequence[Part], optimizer: Optimizer, sources: Mapping[str, TensorSource], updates: int | None
+    ) -> None:
+        first: dict[str, Any] | None = None
+        for part in parts:
+            first = first or first_state(self.factory, part.parameter.dtype, part.parameter.device)
+            own = optimizer.state[part.parameter] = begin_state(part.parameter, first, updates)
+            for kind, source in sources.items():
+                source.read(part.name, part.start, part.of(own[kind]))
 
     def free(self) -> None:
         """Gives back the memory of copies."""
@@ -134,22 +178,23 @@ class CheckpointStore:
             return f"{error.strerror}: {error.filename}"
         return ""
 
-    def _write(self, folder: Path, step: int, snapshot: Snapshot, rank: int, text: str | None) -> None:
+    def _write(self, target: SaveTarget, snapshot: Snapshot, text: str | None) -> None:
         began = time.perf_counter()
+        folder, file = target.folder, rank_file(target.rank)
         folder.mkdir(parents=True, exist_ok=True)
-        written = write_tensor_file(folder / rank_file(rank), snapshot.entries, snapshot.values())
-        write_report(folder, rank_file(rank), FileFacts(written.num_bytes, written.sha256))
+        written = write_tensor_file(folder / file, snapshot.entries, snapshot.values())
+        write_report(folder, file, FileFacts(written.num_bytes, written.sha256))
         if text is not None:
             replace_file(folder / TRAINER, text)
             write_report(folder, TRAINER, file_facts(folder / TRAINER))
         self.write_seconds = time.perf_counter() - began
-        self.written_step = step
+        self.written_step = target.step
 
 
 def _state_text(state: Mapping[str, Any], optimizer: Optimizer) -> str:
     groups = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
     kept = {key: value for key, value in state.items() if key not in ("state_dict", "optimizer_states")}
-    kept["optimizer"] = {"updates": updates_taken(optimizer), "groups": groups}
+    kept["optimizer"] = {"updates": updates_made(optimizer), "groups": json.loads(json.dumps(groups, default=repr))}
     try:
         return json.dumps(kept, indent=1) + "\n"
     except TypeError as error:

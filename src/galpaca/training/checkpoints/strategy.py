@@ -13,7 +13,7 @@ from lightning.pytorch.strategies import Strategy
 from torch.optim import Optimizer
 
 from galpaca.errors import GalpacaError, InputError
-from galpaca.training.checkpoints.store import CheckpointStore
+from galpaca.training.checkpoints.store import CheckpointStore, SaveTarget
 from galpaca.training.parts import Part
 
 
@@ -49,9 +49,9 @@ class CheckpointingStrategy(Strategy):
         """Takes what this rank holds, and returns while it is being written.
 
         Args:
-            checkpoint: what Lightning keeps beside weights and moments.
+            checkpoint: what Lightning keeps beside weights and the optimizer's state.
             filepath: folder that the ranks' files go to.
-            storage_options: ``{"beside": True}`` where training goes on while it is written.
+            storage_options: ``{"in_background": True}`` where training goes on while it is written.
         """
         assert self.store is not None
         # Under one name, since each strategy's plugin has its own and the next run may take another strategy.
@@ -59,9 +59,9 @@ class CheckpointingStrategy(Strategy):
         state = {key: value for key, value in checkpoint.items() if key != plugin}
         state["precision"] = checkpoint.get(plugin)
         index, count = self.replica()
-        parts = [part.share(index, count) for part in self.parts()]
-        optimizer, step = self.optimizers[0], checkpoint["global_step"]
-        self.store.save(Path(filepath), step, state, parts, optimizer, self.global_rank, **storage_options)
+        parts = [part.share(index, count) for part in self.parts() if part.name in self.store.saved_shapes]
+        target = SaveTarget(Path(filepath), checkpoint["global_step"], self.global_rank)
+        self.store.save(target, state, parts, self.optimizers[0], **storage_options)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """Puts in place what the run begins from.

@@ -21,9 +21,11 @@ from galpaca.app.prepared.convert import convert_folder
 from galpaca.app.prepared.fetch import make_model, model_folder
 from galpaca.app.prepared.weights import LocalModel, local_model
 from galpaca.app.train import start
+from galpaca.app.train.context import OpenedRun
 from galpaca.app.train.start import choose_starting_point
 from galpaca.errors import InputError
 from galpaca.model.opt import build_model
+from galpaca.model.tuning.full import FullTuning
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.record import RunRecord
 
@@ -335,8 +337,8 @@ class TestDamage:
         flip_a_bit(folder / WEIGHTS)
         monkeypatch.setattr(start, "_newest_whole", lambda *_: step)
         run = RunFolder(tmp_path / "runs", "test")
-        model = build_model(OPTConfig(num_hidden_layers=1, hidden_size=16, ffn_dim=16, num_attention_heads=1))
-        arguments = (run, RunRecord(run.record), config, found(config), model, CONSOLE)
+        built = build_model(OPTConfig(num_hidden_layers=1, hidden_size=16, ffn_dim=16, num_attention_heads=1))
+        arguments = (OpenedRun(config, run, RunRecord(run.record), CONSOLE), found(config), built, FullTuning())
         if step:
             assert choose_starting_point(*arguments).weights is None
         else:

@@ -1,13 +1,16 @@
 """Advice when memory runs out: only what would help, what costs least first."""
 
 from galpaca.app.config.composition import compose
+from galpaca.app.train.instantiate import bound
 from galpaca.app.train.memory_advice import memory_advice
 
 
-def advice(*overrides: str) -> list[str]:
-    """Of a run under ``fsdp``."""
-    config, _ = compose(["+experiment=galpaca67b", *overrides])
-    return [line.partition(" (")[0] for line in memory_advice(config, is_sharded=True)]
+def advice(*overrides: str, experiment: str = "galpaca67b") -> list[str]:
+    config, _ = compose([f"+experiment={experiment}", *overrides])
+    make_strategy = bound(config.strategy, "strategy", ("accelerator", "precision"))
+    strategy, _ = make_strategy(accelerator="cpu", precision=config.precision)
+    of_strategy = strategy.memory_advice(config.trainer.num_ranks)
+    return [line.partition(" (")[0] for line in memory_advice(config, of_strategy)]
 
 
 def test_the_order_is_that_of_the_costs() -> None:
@@ -38,5 +41,4 @@ def test_eager_layers_keep_more_than_compiled_ones() -> None:
 
 
 def test_one_gpu() -> None:
-    config, _ = compose(["+experiment=galpaca1b"])
-    assert memory_advice(config, is_sharded=False)[-1].startswith("several GPUs: strategy=fsdp")
+    assert advice(experiment="galpaca1b")[-1].startswith("several GPUs: strategy=fsdp")

@@ -1,0 +1,1 @@
+"""Which parameters of a model are trained, and so saved and released."""
