@@ -6,14 +6,15 @@ import inspect
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from hydra.utils import get_method
+from hydra.utils import get_class, get_method
 from omegaconf import OmegaConf
 
 from galpaca.app.config.schema import Config, config_folder
+from galpaca.app.config.targets import own_fields, target_field
 
 # The groups that become records, in the order of a run's configuration.
 SECTIONS: dict[str, type] = {name: kind for name, kind in get_type_hints(Config).items() if is_dataclass(kind)}
@@ -63,12 +64,23 @@ def described(docstring: str | None, heading: str) -> dict[str, str]:
 def _section(name: str, kind: type) -> str:
     meanings = described(kind.__doc__, "Attributes")
     rows = []
-    for item in fields(kind):
+    for item in own_fields(kind):
         default = item.default_factory() if item.default_factory is not MISSING else item.default
         keys = [f"{item.name}.{key}" for key in default] if isinstance(default, dict) else [item.name]
         first = None if isinstance(default, dict) else default
         rows += [_row(f"{name}.{key}", _default(name, key, first), meanings[item.name]) for key in keys]
-    return _table(f"## {name}", _summary(kind.__doc__), rows)
+    table = _table(f"## {name}", _summary(kind.__doc__), rows)
+    return "\n".join([table, *_classes(name)]) if target_field(kind) else table
+
+
+def _classes(group: str) -> Iterator[str]:
+    """For each file of a group that names a class, the class's fields."""
+    for path in sorted((config_folder() / group).glob("*.yaml")):
+        values = _read(path)
+        kind = get_class(values.pop("_target_"))
+        meanings = described(kind.__doc__, "Attributes")
+        rows = [_row(f"{group}.{key}", f"`{value_text(value)}`", meanings[key]) for key, value in values.items()]
+        yield _table(f"### {group}={path.stem}", _summary(kind.__doc__), rows)
 
 
 def _default(section: str, key: str, default: Any) -> str:

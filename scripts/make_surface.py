@@ -10,13 +10,14 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, Field, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from omegaconf import OmegaConf
 
 from galpaca.app.config.schema import Config, config_folder
+from galpaca.app.config.targets import own_fields
 from galpaca.cli import _parser
 
 FILE = Path(__file__).resolve().parents[1] / "tests" / "surface" / "surface.txt"
@@ -70,7 +71,7 @@ def _keys() -> Iterator[str]:
     for section, kind in get_type_hints(Config).items():
         if is_dataclass(kind):
             types = get_type_hints(kind)
-            for item in fields(kind):
+            for item in own_fields(kind):
                 yield from _key(f"{section}.{item.name}", item, types[item.name])
         elif kind is int:
             yield f"{section}: int = {getattr(Config, section)}"
