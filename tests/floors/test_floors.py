@@ -237,7 +237,7 @@ class TestTheReader:
 HEAVY = {"torch", "transformers", "lightning", "datasets", "pyarrow", "wandb", "hydra", "omegaconf"}
 LIGHT_MODULES = [
     *(name for name in modules() if name.startswith("galpaca.data.") and name != "galpaca.data.collate"),
-    *(name for name in modules() if name.startswith(("galpaca.files.", "galpaca.runs."))),
+    *(name for name in modules() if name.startswith(("galpaca.files.", "galpaca.runs.", "galpaca.tracking."))),
     "galpaca.cli",
     "galpaca.training.specs",
 ]
