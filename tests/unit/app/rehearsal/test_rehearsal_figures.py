@@ -13,6 +13,7 @@ from galpaca.files.checksums import FileFacts
 from galpaca.runs.checkpoints import Manifest
 
 EVERY, STEPS = 10, 20
+PARAMETERS = 6_657_359_872
 
 
 def figures_of(tmp_path: Path, *overrides: str) -> Figures:
@@ -32,14 +33,16 @@ def figures_of(tmp_path: Path, *overrides: str) -> Figures:
         {"step": EVERY, "machine": machine, "seconds": {"load": 40.0, "until_first_step": 100.0, "release": 45.0}},
     ]
     whole = {"steps": 1221, "steps_per_epoch": 407, "tokens": 1_221_000 * 10}
-    folder.record.write_text(json.dumps({"starts": starts, "parameters": 6_657_359_872, "whole_plan": whole}))
+    folder.record.write_text(json.dumps({"starts": starts, "parameters": PARAMETERS, "whole_plan": whole}))
     return read_figures(plan, PhaseResults(EVERY + 3, first, 12.0, "an answer"))[0]
 
 
 def manifest(step: int, stall: float, write: float) -> Manifest:
     files = {"rank-00000.safetensors": FileFacts(1000, "0" * 64)}
     facts = FileFacts(1, "0" * 64)
-    return Manifest(step, 4, {}, {}, facts, files, "2026-11-24T00:00:00Z", {"stall": stall, "write": write})
+    return Manifest(
+        step, 4, {"all": [PARAMETERS]}, {}, facts, files, "2026-11-24T00:00:00Z", {"stall": stall, "write": write}
+    )
 
 
 def line(step: int, extra: float) -> dict[str, float]:
@@ -62,7 +65,7 @@ def test_the_figures_are_those_of_the_files(tmp_path: Path) -> None:
     assert (figures.start_seconds, figures.load_seconds, figures.resume_seconds) == (90, 20, 100)
     assert (figures.stall_seconds, figures.write_seconds, figures.last_checkpoint_seconds) == (2, 20, 30)
     # 2 checkpoints that stay and one under way, 12 bytes a parameter, and the model in float16.
-    assert figures.disk_bytes == 6_657_359_872 * (3 * 12 + 2)
+    assert figures.disk_bytes == PARAMETERS * (3 * 12 + 2)
 
 
 def test_the_whole_run_is_foretold_by_its_parts(tmp_path: Path) -> None:
