@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.plugins.precision import Precision
-from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, SingleDeviceStrategy, Strategy
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import (
@@ -249,13 +249,13 @@ class FullySharded(_ManyRanks, FSDPStrategy):
         return self.model.clip_grad_norm_(float("inf") if max_norm is None else max_norm)
 
 
-def single(accelerator: str, precision: PrecisionSpec) -> tuple[Strategy, Precision]:
+def single(accelerator: str, precision: PrecisionSpec) -> tuple[StepStrategy, Precision]:
     """One device."""
     device = torch.device("cpu" if accelerator == "cpu" else "cuda:0")
     return SingleDevice(device=device), plain_precision("single", accelerator, precision)
 
 
-def ddp(accelerator: str, precision: PrecisionSpec) -> tuple[Strategy, Precision]:
+def ddp(accelerator: str, precision: PrecisionSpec) -> tuple[StepStrategy, Precision]:
     """A whole model on every rank; gradients averaged."""
     # A bucket view saves a copy of all gradients.
     strategy = DataParallel(timeout=_TIMEOUT, gradient_as_bucket_view=True)
@@ -269,7 +269,7 @@ def fsdp(
     backward_prefetch: str | None = "BACKWARD_PRE",
     forward_prefetch: bool = False,
     limit_all_gathers: bool = True,
-) -> tuple[Strategy, Precision]:
+) -> tuple[StepStrategy, Precision]:
     """Everything sharded over ranks.
 
     Args:

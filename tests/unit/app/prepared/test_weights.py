@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from extension.own_tuning import BiasesAndNorms
 from hub_downloads import COMMIT, lay_out
 from huggingface_hub import constants
 from safetensors.torch import load_file
@@ -326,11 +327,17 @@ class TestDamage:
         path.write_text(path.read_text().replace(COMMIT, COMMIT[::-1]))
         assert prepared(config_of(tmp_path)) == (True, folder)
 
-    @pytest.mark.parametrize("step", [0, 7])
-    def test_is_looked_for_before_the_first_step_alone(
-        self, step: int, cache: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize(("step", "tuning"), [(0, FullTuning()), (7, FullTuning()), (7, BiasesAndNorms())])
+    def test_is_looked_for_wherever_the_weights_are_needed(
+        self,
+        step: int,
+        tuning: FullTuning,
+        cache: Path,
+        model: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """A run that goes on has its weights in the checkpoint, which has checksums of its own."""
+        """A resumed run has all that it trains in the checkpoint, which has checksums of its own, and nothing else."""
         lay_out(cache, "acme/tiny", model)
         config = config_of(tmp_path)
         _, folder = prepared(config)
@@ -338,8 +345,8 @@ class TestDamage:
         monkeypatch.setattr(start, "_newest_whole", lambda *_: step)
         run = RunFolder(tmp_path / "runs", "test")
         built = build_model(OPTConfig(num_hidden_layers=1, hidden_size=16, ffn_dim=16, num_attention_heads=1))
-        arguments = (OpenedRun(config, run, RunRecord(run.record), CONSOLE), found(config), built, FullTuning())
-        if step:
+        arguments = (OpenedRun(config, run, RunRecord(run.record), CONSOLE), found(config), built, tuning)
+        if step and tuning.trained("fc1.weight"):
             assert choose_starting_point(*arguments).weights is None
         else:
             with pytest.raises(InputError, match="damaged"):

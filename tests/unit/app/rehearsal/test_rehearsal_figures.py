@@ -14,6 +14,7 @@ from galpaca.runs.checkpoints import Manifest, SaveSeconds
 from galpaca.runs.recipe import Recipe
 
 EVERY, STEPS = 10, 20
+PARAMETERS = 6_657_359_872
 
 
 def figures_of(tmp_path: Path, *overrides: str) -> Figures:
@@ -33,14 +34,15 @@ def figures_of(tmp_path: Path, *overrides: str) -> Figures:
         {"step": EVERY, "machine": machine, "seconds": {"load": 40.0, "until_first_step": 100.0, "release": 45.0}},
     ]
     whole = {"steps": 1221, "steps_per_epoch": 407, "tokens": 1_221_000 * 10}
-    folder.record.write_text(json.dumps({"starts": starts, "parameters": 6_657_359_872, "whole_plan": whole}))
+    folder.record.write_text(json.dumps({"starts": starts, "parameters": PARAMETERS, "whole_plan": whole}))
     return read_figures(plan, PhaseResults(EVERY + 3, first, 12.0, "an answer"))[0]
 
 
 def manifest(step: int, stall: float, write: float) -> Manifest:
     files = {"rank-00000.safetensors": FileFacts(1000, "0" * 64)}
     facts = FileFacts(1, "0" * 64)
-    return Manifest(step, 4, {}, Recipe.from_json({}), facts, files, "2026-11-24T00:00:00Z", SaveSeconds(stall, write))
+    shapes, seconds = {"all": (PARAMETERS,)}, SaveSeconds(stall, write)
+    return Manifest(step, 4, shapes, Recipe.from_json({}), facts, files, "2026-11-24T00:00:00Z", seconds)
 
 
 def line(step: int, extra: float) -> dict[str, float]:
@@ -63,7 +65,7 @@ def test_the_figures_are_those_of_the_files(tmp_path: Path) -> None:
     assert (figures.start_seconds, figures.load_seconds, figures.resume_seconds) == (90, 20, 100)
     assert (figures.stall_seconds, figures.write_seconds, figures.last_checkpoint_seconds) == (2, 20, 30)
     # 2 checkpoints that stay and one under way, 12 bytes a parameter, and the model in float16.
-    assert figures.disk_bytes == 6_657_359_872 * (3 * 12 + 2)
+    assert figures.disk_bytes == PARAMETERS * (3 * 12 + 2)
 
 
 def test_the_whole_run_is_foretold_by_its_parts(tmp_path: Path) -> None:
