@@ -158,14 +158,14 @@ class Job:
         checkpoints = (self.run / "checkpoints").glob("step-*")
         return max((int(path.name.removeprefix("step-")) for path in checkpoints if path.name[5:].isdigit()), default=0)
 
-    def wait_for_step(self, step: int, seconds: float = 120) -> None:
+    def wait_for_step(self, step: int, seconds: float = 300) -> None:
         self.wait_until(lambda: self.step() >= step, f"step {step}", seconds)
 
-    def wait_for_restart(self, number: int, seconds: float = 120) -> None:
+    def wait_for_restart(self, number: int, seconds: float = 300) -> None:
         """Until it has come back so many times, and its first process runs."""
         self.wait_until(lambda: len(self.pids(number)) > 0, f"restart {number}", seconds)
 
-    def wait_for_handlers(self, restarts: int, ranks: int = 2, seconds: float = 120) -> None:
+    def wait_for_handlers(self, restarts: int, ranks: int = 2, seconds: float = 300) -> None:
         """Until all ranks of its so manieth coming back take signals; before, Python itself is starting."""
 
         def stand() -> bool:
@@ -181,7 +181,7 @@ class Job:
             assert self.state() not in ENDED or holds(), f"ended before {what}: {self.told()}"
             time.sleep(0.05)
 
-    def finish(self, state: str = "COMPLETED", seconds: float = 150) -> dict[str, str]:
+    def finish(self, state: str = "COMPLETED", seconds: float = 300) -> dict[str, str]:
         """Waits until it is done and returns what SLURM tells of it."""
         facts = self.slurm.wait(self.id, *ENDED, seconds=seconds)
         assert facts["JobState"] == state, f"{facts}\n{self.told()}"

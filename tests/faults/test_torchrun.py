@@ -37,7 +37,7 @@ def test_a_signal_to_torchrun_saves(
     while not (metrics.is_file() and metrics.stat().st_size) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(number)
-    told = process.communicate(timeout=60)[0]
+    told = process.communicate(timeout=200)[0]
     assert "which is saved" in told
     (checkpoint,) = (tmp_path / "runs/test/checkpoints").glob("step-*")
     assert int(checkpoint.name.removeprefix("step-")) == read_jsonl(metrics)[-1]["step"]
@@ -46,7 +46,7 @@ def test_a_signal_to_torchrun_saves(
 @pytest.mark.slow
 def test_another_number_of_processes_is_told(tmp_path: Path, tokenizer_folder: Path, records_file: Path) -> None:
     line = command(tmp_path, tokenizer_folder, records_file, "strategy=fsdp", "trainer.devices=3")
-    told = begun(line, tmp_path).communicate(timeout=120)[0]
+    told = begun(line, tmp_path).communicate(timeout=200)[0]
     assert "torchrun started 2 processes, 2 per node, but the run needs 3 processes on 1 node" in told
     assert "torchrun --nnodes=1 --nproc-per-node=3" in told
 
@@ -71,5 +71,5 @@ sys.exit(run_command(command))
 def test_a_rank_that_is_early_lets_rank_0_tell(tmp_path: Path) -> None:
     script = tmp_path / "late.py"
     script.write_text(LATE)
-    told = subprocess.run([*TORCHRUN, str(script)], capture_output=True, text=True, timeout=120, check=False).stderr
+    told = subprocess.run([*TORCHRUN, str(script)], capture_output=True, text=True, timeout=200, check=False).stderr
     assert "error: the mistake of all" in told

@@ -62,7 +62,7 @@ def test_a_run_is_followed_until_it_is_killed(start: Callable[..., Started], run
     assert watcher.stdout is not None
     assert watcher.stdout.readline().startswith("test: running")
     process.kill()
-    out, err = watcher.communicate(timeout=30)
+    out, err = watcher.communicate(timeout=200)
     assert watcher.returncode == 1
     assert out.startswith("test: killed (process ")
     assert "saved up to step" in out
@@ -94,7 +94,7 @@ def test_a_job_that_is_stopped_is_waited_for_until_it_goes_on(start: Callable[..
         *LONG[2:], f"trainer.max_steps={steps + 20}", LONG[1], "run.accept_changes=true", env={"SLURM_JOB_ID": "17"}
     )
     assert again.wait(120) == 0
-    out, err = watcher.communicate(timeout=30)
+    out, err = watcher.communicate(timeout=200)
     assert watcher.returncode == 0, err
     assert out.splitlines()[-1].startswith(f"test: complete (its model is released), step {steps + 20} of")
 
@@ -124,7 +124,7 @@ def test_a_run_that_is_not_there_yet_is_waited_for_if_asked(train: Train, run: P
     assert watcher.stdout is not None
     assert watcher.stdout.readline().startswith("waiting for")
     assert train().returncode == 0
-    out, err = watcher.communicate(timeout=30)
+    out, err = watcher.communicate(timeout=200)
     assert watcher.returncode == 0, err
     assert "test: complete" in out
 

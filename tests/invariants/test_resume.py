@@ -66,7 +66,7 @@ def terminate(process: Started, folder: Path, gate: Path) -> None:
     """SIGTERM to rank 0 alone: the others learn of it at the end of the step."""
     process.send_signal(signal.SIGTERM)
     (gate / "go").touch()
-    done = completed(process, 60)
+    done = completed(process, 200)
     assert done.returncode == 143, done.stderr
     assert "saved" in done.stderr
     last = RunFolder(folder.parent, folder.name).last_saved_step()
@@ -80,7 +80,7 @@ def kill(process: Started, folder: Path, gate: Path) -> None:
 def test_ctrl_c_twice_ends_all_ranks_at_once(train: Train, tmp_path: Path) -> None:
     """Rank 0 waited for the others, which waited for rank 0 in the next collective, for half an hour."""
     hook = {"hook": "faults.crash:interrupt_twice_at_step", "hook_arguments": (3,)}
-    done = train(*COMMON, *STRATEGIES["ddp"], timeout=60, **hook)
+    done = train(*COMMON, *STRATEGIES["ddp"], timeout=200, **hook)
     assert done.returncode == 143, done.stderr
     assert "stopped by SIGINT" in done.stderr
     again = train(*COMMON, *STRATEGIES["ddp"])
