@@ -21,7 +21,7 @@ SOURCES = Path(galpaca.__file__).parent
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[hub.Hub]:
+def hub_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[hub.Hub]:
     """The stand-in, asked by this process, which was told when it began that it is offline."""
     with hub.running() as server:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
@@ -75,27 +75,27 @@ def test_nothing_is_uploaded_unless_asked(run: Path, tmp_path: Path, monkeypatch
     assert main(["export", str(run), str(tmp_path / "model")]) == 0
 
 
-def test_everyone_sees_it_only_if_told(server: hub.Hub, folder: Path) -> None:
+def test_everyone_sees_it_only_if_told(hub_server: hub.Hub, folder: Path) -> None:
     push(folder, "ada/open", public=True)
-    assert server.repos == {"ada/open": "public"}
+    assert hub_server.repos == {"ada/open": "public"}
 
 
-def test_a_public_repository_is_not_filled_unawares(server: hub.Hub, folder: Path) -> None:
-    server.repos["ada/open"] = "public"
+def test_a_public_repository_is_not_filled_unawares(hub_server: hub.Hub, folder: Path) -> None:
+    hub_server.repos["ada/open"] = "public"
     with pytest.raises(GalpacaError, match="already exists and is public; nothing was uploaded"):
         push(folder, "ada/open", public=False)
-    assert server.files == {}
+    assert hub_server.files == {}
     push(folder, "ada/open", public=True)
-    assert server.files == contents(folder)
+    assert hub_server.files == contents(folder)
 
 
-def test_weights_of_an_earlier_upload_go(server: hub.Hub, folder: Path) -> None:
+def test_weights_of_an_earlier_upload_go(hub_server: hub.Hub, folder: Path) -> None:
     """Shards left beside one file: which of the two a reader takes is its own choice."""
-    server.repos["ada/galpaca"] = "private"
+    hub_server.repos["ada/galpaca"] = "private"
     old = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json"]
-    server.files |= {**dict.fromkeys(old, b"old"), "notes.txt": b"kept"}
+    hub_server.files |= {**dict.fromkeys(old, b"old"), "notes.txt": b"kept"}
     push(folder, "ada/galpaca", public=False)
-    assert server.files == {**contents(folder), "notes.txt": b"kept"}
+    assert hub_server.files == {**contents(folder), "notes.txt": b"kept"}
 
 
 @pytest.mark.parametrize(
@@ -106,8 +106,8 @@ def test_weights_of_an_earlier_upload_go(server: hub.Hub, folder: Path) -> None:
         (500, "the Hub refused the upload", "try again later"),
     ],
 )
-def test_what_the_hub_says(server: hub.Hub, folder: Path, status: int, what: str, fix: str) -> None:
-    server.refuses = status
+def test_what_the_hub_says(hub_server: hub.Hub, folder: Path, status: int, what: str, fix: str) -> None:
+    hub_server.refuses = status
     with pytest.raises(GalpacaError) as told:
         push(folder, "ada/galpaca", public=False)
     assert what in told.value.what
@@ -117,21 +117,21 @@ def test_what_the_hub_says(server: hub.Hub, folder: Path, status: int, what: str
     assert "\n" not in told.value.what
 
 
-def test_no_network(server: hub.Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_network(hub_server: hub.Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(push_module, "HfApi", lambda: HfApi(endpoint="http://127.0.0.1:9", token=hub.TOKEN))
     with pytest.raises(GalpacaError, match="cannot reach the Hub"):
         push(folder, "ada/galpaca", public=False)
 
 
-def test_the_hub_takes_the_card(server: hub.Hub, folder: Path) -> None:
+def test_the_hub_takes_the_card(hub_server: hub.Hub, folder: Path) -> None:
     """By ``huggingface_hub``'s own check, which asks the Hub; and a card that it refuses is told as that."""
     ModelCard.load(folder / "README.md").validate()
-    assert server.asked == ["POST /api/validate-yaml"]
+    assert hub_server.asked == ["POST /api/validate-yaml"]
     path = folder / "README.md"
     path.write_text(path.read_text(encoding="utf-8").replace("license: ", "license: 7 #"), encoding="utf-8")
     with pytest.raises(GalpacaError, match=r'the Hub refused the upload: Invalid metadata.*"license" must be a string'):
         push(folder, "ada/galpaca", public=False)
-    assert server.files == {}
+    assert hub_server.files == {}
 
 
 @pytest.mark.parametrize("repo", ["galpaca", "a/b/c", "ada/gal paca", "ada/galpaca.git", ""])

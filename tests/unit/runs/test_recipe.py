@@ -1,7 +1,6 @@
 """Recipes of every version: read under today's names, compared setting by setting."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -90,7 +89,7 @@ def test_a_later_format_is_refused() -> None:
 
 @pytest.fixture(scope="module")
 def configuration() -> dict[str, object]:
-    return asdict(compose(["+experiment=demo"])[0])
+    return compose(["+experiment=demo"])[0].values()
 
 
 def test_the_tables_name_keys_that_there_are(configuration: dict[str, object]) -> None:
