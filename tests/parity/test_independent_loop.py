@@ -16,6 +16,7 @@ from transformers import AutoTokenizer, OPTConfig, OPTForCausalLM
 from examples.flat_loop import Recipe, encode
 from examples.flat_loop import train as train_flat
 from galpaca.app.config.composition import compose
+from galpaca.training.optimizers.adamw import AdamW
 
 FLAT_LOOP = REPOSITORY / "examples" / "flat_loop.py"
 STEPS = 50
@@ -107,12 +108,13 @@ def test_the_flat_loop_imports_nothing_of_the_project_and_fits_a_page_or_two() -
 
 def test_its_recipe_is_the_published_one() -> None:
     config, _ = compose(["+experiment=galpaca67b"])
+    assert isinstance(config.optim.factory, AdamW)
     ours = Recipe(
         max_length=config.data.max_length,
         examples_per_step=config.batch.examples,
         num_epochs=config.trainer.max_epochs,
         lr=config.optim.lr,
-        weight_decay=config.optim.weight_decay,
+        weight_decay=config.optim.factory.weight_decay,
         warmup_ratio=config.optim.warmup_ratio,
         clip_norm=config.optim.clip_norm or 0.0,
         seed=config.seed,
