@@ -1,4 +1,4 @@
-"""What libraries announce about their own future, and why it is tolerated for now.
+"""What torch, Lightning and transformers announce about their own future, and why it is tolerated for now.
 
 Training hushes it for users, unless they ask with ``-W``. In tests nothing hushes it: processes that tests start write
 it to a log (``startup/sitecustomize.py``) which ``conftest`` reads after each test, in pytest's own process it is an
@@ -36,6 +36,11 @@ TOLERATED = (
         r"torch\.distributed\.nn\.functional\.all_gather is deprecated",
         "FutureWarning",
         "a call within Lightning, lightning/fabric/utilities/distributed.py; Lightning must have changed it by then",
+    ),
+    Tolerated(
+        r"`torch\.jit\.script_method` is deprecated",
+        "DeprecationWarning",
+        "a call within torch, torch/utils/mkldnn.py, which the compiler imports; nothing of ours scripts a method",
     ),
     Tolerated(
         r"The `NO_SHARD` sharding strategy is deprecated",

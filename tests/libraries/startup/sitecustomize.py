@@ -1,8 +1,8 @@
 """Python loads this file at the start of every process that tests start, since ``conftest`` puts it on their path.
 
-What libraries say about their own future goes into the file that ``GALPACA_TEST_WARNINGS`` names, a line of JSON each,
-and not to standard error, which stays as a user sees it. ``conftest`` fails the test in which a line appears that
-``libraries.deprecations`` does not list.
+What torch, Lightning and transformers say about their own future goes into the file that ``GALPACA_TEST_WARNINGS``
+names, a line of JSON each, and not to standard error, which stays as a user sees it. ``conftest`` fails the test in
+which a line appears that ``libraries.deprecations`` does not list.
 """
 
 import json
@@ -13,14 +13,21 @@ import sys
 import warnings
 from typing import Any
 
-CATEGORIES = (DeprecationWarning, PendingDeprecationWarning, FutureWarning)
+# Those that Python does not show unless it is asked for them.
+HIDDEN = (DeprecationWarning, PendingDeprecationWarning)
+CATEGORIES = (*HIDDEN, FutureWarning)
 # In warnings of other kinds, and in what is logged, which is how transformers announces changes.
 WORDS = re.compile(r"deprecat|will be removed|(will|may) change in", re.IGNORECASE)
-LOGGERS = ("torch", "lightning", "transformers")
+LIBRARIES = ("torch", "lightning", "transformers")
+NAMED = re.compile(rf"\b({'|'.join(LIBRARIES)})\b")
 
 
-def is_announcement(message: str, category: type[Warning]) -> bool:
-    return issubclass(category, CATEGORIES) or WORDS.search(message) is not None
+def is_announcement(message: str, category: type[Warning], filename: str) -> bool:
+    """Of a library that is watched, or about one, be the caller that it is put down to another library or ours."""
+    if not issubclass(category, CATEGORIES) and not WORDS.search(message):
+        return False
+    _, installed, path = filename.rpartition("-packages/")
+    return path.split("/")[0] in LIBRARIES or (not installed and "galpaca" in path) or bool(NAMED.search(message))
 
 
 def write(path: str, message: str, kind: str, where: str) -> None:
@@ -33,20 +40,20 @@ def write(path: str, message: str, kind: str, where: str) -> None:
 
 
 def watch(path: str) -> None:
-    # As with -W on the command line: what was asked for is not hushed.
+    # As with -W on the command line: what is requested is not hushed.
     sys.warnoptions += [f"default::{category.__name__}" for category in CATEGORIES]
     for category in CATEGORIES:
         warnings.simplefilter("default", category)
     show, handle = warnings.showwarning, logging.Logger.handle
 
     def record(message: Any, category: type[Warning], filename: str, lineno: int, *further: Any, **named: Any) -> None:
-        if is_announcement(str(message), category):
+        if is_announcement(str(message), category, filename):
             write(path, str(message), category.__name__, f"{filename}:{lineno}")
-        else:
+        elif not issubclass(category, HIDDEN):
             show(message, category, filename, lineno, *further, **named)
 
     def record_logged(self: logging.Logger, entry: logging.LogRecord) -> None:
-        if self.name.split(".")[0] in LOGGERS and WORDS.search(entry.getMessage()):
+        if self.name.split(".")[0] in LIBRARIES and WORDS.search(entry.getMessage()):
             write(path, entry.getMessage(), entry.levelname, f"{entry.pathname}:{entry.lineno}")
         handle(self, entry)
 
