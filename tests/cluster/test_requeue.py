@@ -33,9 +33,9 @@ def desk(slurm_prefix: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture
 def forking(desk: Desk, server: str, tmp_path: Path) -> Desk:
-    """For jobs whose processes are signalled by SLURM only after their imports, which they are spared."""
+    """The same for jobs that get a signal after their imports or none, and are spared the imports."""
     python = make_environment(tmp_path / "forking", server) / "bin" / "python"
-    return Desk(desk.slurm, tmp_path, desk.tokenizer, desk.records, str(python))
+    return Desk(desk.slurm, desk.folder, desk.tokenizer, desk.records, str(python))
 
 
 def test_a_run_that_is_interrupted_in_every_way_ends_as_one_that_never_was(desk: Desk, server: str) -> None:
