@@ -78,6 +78,9 @@ LONGEST = (
     "faults/test_watch.py",
 )
 
+# For whatever is started: it ends what hangs, and is no measure of speed.
+LIMIT_SECONDS = 600.0
+
 Train = Callable[..., subprocess.CompletedProcess[str]]
 MadeOnce = Callable[[str, Callable[[Path], None]], Path]
 
@@ -167,7 +170,11 @@ def train(tmp_path: Path, tokenizer_folder: Path, records_file: Path, server: st
     """
 
     def run(
-        *overrides: str, timeout: float = 240, env: dict[str, str] | None = None, forked: bool = False, **how: Any
+        *overrides: str,
+        timeout: float = LIMIT_SECONDS,
+        env: dict[str, str] | None = None,
+        forked: bool = False,
+        **how: Any,
     ) -> subprocess.CompletedProcess[str]:
         line = command(tmp_path, tokenizer_folder, records_file, *overrides)
         if env is not None and not forked:
@@ -203,7 +210,7 @@ class Started(Forked):
         super().__init__(server, line[1:], cwd=folder, env={**os.environ, **(env or {})}, **outputs, **how)
 
 
-def completed(process: Started, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+def completed(process: Started, timeout: float = LIMIT_SECONDS) -> subprocess.CompletedProcess[str]:
     """Waits for a process, which is killed when it takes too long, and reads what it said."""
     try:
         process.wait(timeout)
@@ -239,7 +246,13 @@ def start_ranks(
 
 
 def run_ranks(
-    server: str, line: list[str], folder: Path, num_ranks: int, *, per_node: int | None = None, seconds: float = 200
+    server: str,
+    line: list[str],
+    folder: Path,
+    num_ranks: int,
+    *,
+    per_node: int | None = None,
+    seconds: float = LIMIT_SECONDS,
 ) -> None:
     """Runs a command in several processes, all of which must succeed.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -20,6 +21,8 @@ from cluster.slurm import Slurm
 OVERRIDES = ("strategy=fsdp", "model.dropout=0.3", "trainer.max_epochs=100")
 # A shell's and sbatch's word for the number of a task of an array.
 _TASK = "$SLURM_ARRAY_TASK_ID"
+# Of logs: several desks may share a folder.
+_NUMBERS = itertools.count(1)
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
 
 
@@ -52,7 +55,6 @@ class Desk:
         self, slurm: Slurm, folder: Path, tokenizer: Path, records: Path, python: str = sys.executable
     ) -> None:
         self.slurm, self.folder, self.tokenizer, self.records, self.python = slurm, folder, tokenizer, records, python
-        self._submitted = 0
 
     def submit(
         self,
@@ -86,8 +88,7 @@ class Desk:
             *overrides,
         )
         quoted = (f'"{word}"' for word in (self.python, *words))
-        self._submitted += 1
-        log = self.folder / f"{name.replace(_TASK, '%a')}.{self._submitted}.log"
+        log = self.folder / f"{name.replace(_TASK, '%a')}.{next(_NUMBERS)}.log"
         directives = (
             f"--nodes={layout.nodes} --ntasks-per-node={layout.tasks}",
             f"--requeue --open-mode=append --signal=USR1@60 --output={log} --job-name=galpaca",

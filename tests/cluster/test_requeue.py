@@ -33,17 +33,20 @@ def desk(slurm_prefix: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture
 def forking(desk: Desk, server: str, tmp_path: Path) -> Desk:
-    """For jobs whose processes are signalled by SLURM only after their imports, which they are spared."""
+    """The same for jobs that get a signal after their imports or none, and are spared the imports."""
     python = make_environment(tmp_path / "forking", server) / "bin" / "python"
-    return Desk(desk.slurm, tmp_path, desk.tokenizer, desk.records, str(python))
+    return Desk(desk.slurm, desk.folder, desk.tokenizer, desk.records, str(python))
 
 
-def test_a_run_that_is_interrupted_in_every_way_ends_as_one_that_never_was(desk: Desk, server: str) -> None:
+def test_a_run_that_is_interrupted_in_every_way_ends_as_one_that_never_was(
+    desk: Desk, forking: Desk, server: str
+) -> None:
     """Two FSDP ranks. Warned before the time limit, again while it starts, preempted, requeued by an administrator."""
     job = desk.submit("disturbed", LENGTH, "logger=wandb")
     job.wait_for_step(3)
     with standing_still(job):
-        intruder = desk.submit("disturbed", LENGTH)
+        # Of one process: a second that is already waiting for the first would be killed, and SLURM show its code.
+        intruder = forking.submit("disturbed", LENGTH, layout=Layout(tasks=1))
         intruder.finish("FAILED")
     assert error_of(intruder, 2) == f"error: {job.run}: another process is writing in this run folder"
 
