@@ -138,7 +138,7 @@ def test_a_folder_without_figures(tmp_path: Path) -> None:
     (tmp_path / "run" / "run.json").write_text("{")
     damaged = watch(tmp_path / "run", "--once")
     assert damaged.returncode == 2
-    assert "invalid JSON" in damaged.stderr
+    assert "cannot be read" in damaged.stderr
     assert "Traceback" not in damaged.stderr
 
 
