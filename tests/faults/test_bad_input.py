@@ -188,7 +188,7 @@ def test_a_large_file_in_another_encoding_is_refused_in_seconds(train: Train, tm
     """Every bad byte once cost a copy of the rest of the file: hours for Alpaca's size with umlauts."""
     path = tmp_path / "latin1.json"
     path.write_bytes(records(*[GOOD.replace(b"metal", b"m\xe9t\xe4l")] * 30_000))
-    message = told(train(f"data.path={path}", timeout=100))
+    message = told(train(f"data.path={path}", timeout=30))
     assert_tells(message, Problem(f"{path}, line 2", "0xe9", "iconv"))
     assert "60000 problems" in message.replace(",", "")
 
