@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import DEMO, REPOSITORY, Train, read_jsonl
-from transformers import AutoTokenizer, OPTConfig, OPTForCausalLM
+from parity.independent_loop import save_model
+from transformers import AutoTokenizer, OPTForCausalLM
 
 from examples.flat_loop import Recipe, encode
 from examples.flat_loop import train as train_flat
@@ -36,22 +37,7 @@ def records_file(tmp_path: Path, demo_records: list[dict[str, str]]) -> Path:
 
 @pytest.fixture
 def model_folder(tmp_path: Path, tokenizer_folder: Path) -> Path:
-    """A small OPT model of GALACTICA's kind, its weights float16 on disk as GALACTICA's are."""
-    torch.manual_seed(1)
-    config = OPTConfig(
-        vocab_size=len(AutoTokenizer.from_pretrained(tokenizer_folder)),
-        hidden_size=64,
-        word_embed_proj_dim=64,
-        ffn_dim=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=128,
-        activation_function="gelu",
-        dropout=0.0,
-        attention_dropout=0.0,
-    )
-    OPTForCausalLM(config).half().save_pretrained(tmp_path / "model")
-    return tmp_path / "model"
+    return save_model(tmp_path / "model", tokenizer_folder)
 
 
 def flat_run(
