@@ -30,7 +30,8 @@ def is_announcement(message: str, category: type[Warning], filename: str) -> boo
     return path.split("/")[0] in LIBRARIES or (not installed and "galpaca" in path) or bool(NAMED.search(message))
 
 
-def write(path: str, message: str, kind: str, where: str) -> None:
+def write(message: str, kind: str, where: str) -> None:
+    path = os.environ["GALPACA_TEST_WARNINGS"]  # as it is now: a forked process may have another than its server
     line = json.dumps({"message": message, "kind": kind, "where": where, "command": sys.argv}) + "\n"
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
@@ -39,7 +40,7 @@ def write(path: str, message: str, kind: str, where: str) -> None:
         os.close(descriptor)
 
 
-def watch(path: str) -> None:
+def watch() -> None:
     # As with -W on the command line: what is requested is not hushed.
     sys.warnoptions += [f"default::{category.__name__}" for category in CATEGORIES]
     for category in CATEGORIES:
@@ -48,13 +49,13 @@ def watch(path: str) -> None:
 
     def record(message: Any, category: type[Warning], filename: str, lineno: int, *further: Any, **named: Any) -> None:
         if is_announcement(str(message), category, filename):
-            write(path, str(message), category.__name__, f"{filename}:{lineno}")
+            write(str(message), category.__name__, f"{filename}:{lineno}")
         elif not issubclass(category, HIDDEN):
             show(message, category, filename, lineno, *further, **named)
 
     def record_logged(self: logging.Logger, entry: logging.LogRecord) -> None:
         if self.name.split(".")[0] in LIBRARIES and WORDS.search(entry.getMessage()):
-            write(path, entry.getMessage(), entry.levelname, f"{entry.pathname}:{entry.lineno}")
+            write(entry.getMessage(), entry.levelname, f"{entry.pathname}:{entry.lineno}")
         handle(self, entry)
 
     warnings.showwarning = record
@@ -62,4 +63,4 @@ def watch(path: str) -> None:
 
 
 if "GALPACA_TEST_WARNINGS" in os.environ:
-    watch(os.environ["GALPACA_TEST_WARNINGS"])
+    watch()
