@@ -42,7 +42,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--layers", type=int, default=6, help="of hidden size 768 (%(default)s)")
     parser.add_argument("--every", type=int, default=3, help="steps between two checkpoints (%(default)s)")
     parser.add_argument("--saves", type=int, default=4, help="checkpoints a run, beside the last (%(default)s)")
-    parser.add_argument("--repeats", type=int, default=2, help="alternating; medians are told (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=2, help="alternating; medians are shown (%(default)s)")
     parser.add_argument("--on", type=Path, default=None, help="folder on the disk to measure (the temporary folder)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of results (%(default)s)")
     return parser.parse_args()

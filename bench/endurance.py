@@ -61,7 +61,7 @@ def main() -> int:
     os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="true")
     from forked import Server
 
-    began = time.perf_counter()
+    started = time.perf_counter()
     server = Server(_TESTS)
     rows: list[dict[str, object]] = []
     starts: list[dict[str, object]] = []
@@ -75,7 +75,7 @@ def main() -> int:
     finally:
         server.close()
         failed = [row for row in rows if row["result"] != "equal"]
-        minutes = (time.perf_counter() - began) / 60
+        minutes = (time.perf_counter() - started) / 60
         print(f"{len(rows)} kills, {len(rows) - len(failed)} runs ended equal to the bit, in {minutes:.1f} min")
         figures = {"kills": len(rows), "failed": failed, "minutes": round(minutes, 1), "rows": rows, "starts": starts}
         print(f"written: {save('endurance', figures, given.out)}")

@@ -93,7 +93,7 @@ def measure_load(shape: Shape, folder: Path) -> list[dict[str, Any]]:
         "strategy=fsdp",
         f"trainer.devices={_SPLITS}",
         "checkpoint.keep_last=1",
-        "optim.moments_dtype=bfloat16",  # room is asked for, and no update is made
+        "optim.moments_dtype=bfloat16",  # room is requested, and no update is made
         "+callbacks.stop._target_=bench.memory.stop_at_the_first_step",
         f"run.root={folder / 'runs'}",
     ]
@@ -156,10 +156,10 @@ def _ranks(count: int) -> list[dict[str, str]]:
 def _peaks(commands: Sequence[list[str]], surroundings: Sequence[dict[str, str]], expected: int = 0) -> list[float]:
     """Runs Python side by side, and returns the most that each process had of its own, in GiB."""
     common = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(_PATHS)}
-    with tempfile.TemporaryFile("w+") as told:
+    with tempfile.TemporaryFile("w+") as output:
         processes = [
             subprocess.Popen(
-                [sys.executable, *command], cwd=REPOSITORY, env={**common, **extra}, stdout=told, stderr=told
+                [sys.executable, *command], cwd=REPOSITORY, env={**common, **extra}, stdout=output, stderr=output
             )
             for command, extra in zip(commands, surroundings, strict=True)
         ]
@@ -169,8 +169,8 @@ def _peaks(commands: Sequence[list[str]], surroundings: Sequence[dict[str, str]]
             for process in processes:
                 process.kill()
         if any(process.wait() != expected for process in processes):
-            told.seek(0)
-            raise RuntimeError(f"{[process.returncode for process in processes]}: {told.read()[-5_000:]}")
+            output.seek(0)
+            raise RuntimeError(f"{[process.returncode for process in processes]}: {output.read()[-5_000:]}")
     return peaks
 
 

@@ -37,7 +37,7 @@ def main() -> int:
     parser.add_argument("--only", default=",".join(STRATEGIES), help="strategies (%(default)s)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of results (%(default)s)")
     given = parser.parse_args()
-    began = time.perf_counter()
+    started = time.perf_counter()
     rows: list[dict[str, object]] = []
     with worktree(given.commit) as then:
         for strategy in given.only.split(","):
@@ -45,7 +45,7 @@ def main() -> int:
                 rows.append({"strategy": strategy, **_resumed(then, Checkout(REPOSITORY), Path(folder), strategy)})
             print("  ".join(f"{key}: {value}" for key, value in rows[-1].items()), flush=True)
     failed = [row for row in rows if row["result"] != "equal"]
-    minutes = round((time.perf_counter() - began) / 60, 1)
+    minutes = round((time.perf_counter() - started) / 60, 1)
     figures = {"started_by": given.commit, "failed": failed, "minutes": minutes, "rows": rows}
     print(f"written: {save('old_runs', figures, given.out)}")
     return 1 if failed else 0

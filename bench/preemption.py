@@ -3,9 +3,9 @@
 Every one must come back by itself, go on from its very last step, and end with the weights, to the bit, and the figures
 of a run that was never disturbed. The tests of ``tests/cluster`` do one of each; here are random moments, from a start
 to deep in training, both ways of SLURM to track processes, data workers, signals to one rank and to all, preemption
-with and without the signal that a job asked for, an array, two nodes that are hosts of their own, and SIGTERM without a
-preemption behind it. Half an hour on 2 cores. Needs root and control groups of version 1 for all of it; what cannot be
-had is told.
+with and without the signal that a job requested, an array, two nodes that are hosts of their own, and SIGTERM without
+a preemption behind it. Half an hour on 2 cores. Needs root and control groups of version 1 for all of it; what is not
+there is reported.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def main() -> int:
     from forked import Server
 
     os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="true")
-    began = time.perf_counter()
+    started = time.perf_counter()
     rows: list[dict[str, object]] = []
     with ExitStack() as stack:
         prefix = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="galpaca-slurm-packages-")))
@@ -117,7 +117,7 @@ def main() -> int:
                 print(f"      failed: {error}", flush=True)
     signals = [row for row in rows if "way" in row]
     failed = [row for row in rows if str(row["result"]).startswith("failed")]
-    minutes = round((time.perf_counter() - began) / 60, 1)
+    minutes = round((time.perf_counter() - started) / 60, 1)
     left_out = sum(str(row["result"]).startswith("not done") for row in rows)
     print(f"{len(signals)} disturbed, {len(failed)} not as if nothing had been, {left_out} left out, in {minutes} min")
     figures = {"disturbed": len(signals), "left_out": left_out, "failed": failed, "minutes": minutes, "rows": rows}
@@ -164,9 +164,9 @@ def _disturb_job(desk: Desk, job: Job, signals: int, title: str) -> Iterator[dic
     generator = random.Random(f"{_SEED} {title}")
     first_way = generator.randrange(len(_WAYS))
     job.wait_for_handlers(0)
-    began = time.monotonic()
+    started = time.monotonic()
     job.wait_for_step(1)
-    start_seconds = time.monotonic() - began
+    start_seconds = time.monotonic() - started
     for number in range(signals):  # until one fails
         # Every second one in training, the others from the moment that signals are taken: imports and the start.
         in_training = number % 2 == 0
@@ -191,9 +191,9 @@ def _disturbed(desk: Desk, job: Job, number: int, way: str, rank: int, seconds: 
             job.signal(signal.SIGUSR1)
         else:
             job.signal_rank(rank, signal.SIGUSR1)
-        asked = time.monotonic()
+        requested = time.monotonic()
         lost = _come_back(job, number + 1)
-        return {**row, **lost, "back_after_seconds": round(time.monotonic() - asked, 1), "result": "equal"}
+        return {**row, **lost, "back_after_seconds": round(time.monotonic() - requested, 1), "result": "equal"}
     except (AssertionError, TimeoutError) as error:
         return {**row, "result": f"failed: {str(error)[-1500:]}"}
 
@@ -224,7 +224,7 @@ def _terminate(
             job.signal(signal.SIGTERM)
         try:
             facts = job.finish("FAILED")
-            assert (facts["Restarts"], facts["ExitCode"]) == ("0", "143:0"), job.told()
+            assert (facts["Restarts"], facts["ExitCode"]) == ("0", "143:0"), job.output()
             saved = job.saved()
             assert saved == job.step(), f"{job.step() - saved} steps were lost"
             yield {**row, "saved_at_step": saved, "result": "equal"}

@@ -50,7 +50,7 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.startup", description=__doc__)
-    parser.add_argument("--repeats", type=int, default=3, help="of what is short; medians are told (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="of what is short; medians are shown (%(default)s)")
     parser.add_argument("--records", type=int, default=52_002, help="to encode and plan (%(default)s)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of results (%(default)s)")
     return parser.parse_args()

@@ -140,7 +140,7 @@ def _chat(browser: Browser, run: Path) -> None:
                 page.locator("#instruction textarea").fill(question)
                 page.locator("#ask").click()
                 expect(page.locator("#talk .bot.message")).to_have_count(number, timeout=60_000)
-                expect(page.locator("#told")).to_contain_text("tokens/s", timeout=60_000)
+                expect(page.locator("#summary")).to_contain_text("tokens/s", timeout=60_000)
             if width > 600:
                 page.locator("#seen button").first.click()
             page.wait_for_timeout(1000)

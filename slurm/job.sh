@@ -22,9 +22,9 @@ with_experiment() { # DEFAULT [OVERRIDE...]; ~experiment removes the experiment
 }
 
 read_site() {
-    local site=${GALPACA_SITE:-$GALPACA_HOME/slurm/site.env} told
+    local site=${GALPACA_SITE:-$GALPACA_HOME/slurm/site.env} message
     [[ -r $site ]] || fail "$site does not exist: cp slurm/site.env.example slurm/site.env, and fill it in"
-    told=$(bash -n "$site" 2>&1) || fail "$site is not valid shell: ${told%%$'\n'*}"
+    message=$(bash -n "$site" 2>&1) || fail "$site is not valid shell: ${message%%$'\n'*}"
     GALPACA_MODULES=() GALPACA_CONTAINER=() GALPACA_ENVIRONMENT=
     # Site files are rarely written for strict mode.
     set +eu
@@ -64,7 +64,7 @@ load_modules() {
 }
 
 find_python() {
-    local told
+    local message
     if [[ -n $GALPACA_ENVIRONMENT ]]; then
         ((!${#GALPACA_CONTAINER[@]})) || fail "GALPACA_ENVIRONMENT and GALPACA_CONTAINER are both set: empty one in $site_file"
         [[ $GALPACA_ENVIRONMENT == /* ]] || GALPACA_ENVIRONMENT=$GALPACA_HOME/$GALPACA_ENVIRONMENT
@@ -74,8 +74,8 @@ find_python() {
         unset PYTHONHOME
     fi
     python=("${GALPACA_CONTAINER[@]}" python)
-    told=$("${python[@]}" -c 'import galpaca' 2>&1) ||
-        fail "${python[*]} cannot import galpaca (${told##*$'\n'}): pip install -e . there, or fix $site_file"
+    message=$("${python[@]}" -c 'import galpaca' 2>&1) ||
+        fail "${python[*]} cannot import galpaca (${message##*$'\n'}): pip install -e . there, or fix $site_file"
 }
 
 [[ -n ${SLURM_JOB_ID:-} ]] || fail "not in a SLURM job: submit it with sbatch"

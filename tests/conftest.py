@@ -31,7 +31,7 @@ STARTUP = str(REPOSITORY / "tests" / "libraries" / "startup")
 def pytest_configure(config: pytest.Config) -> None:
     for line in deprecations.filters():
         config.addinivalue_line("filterwarnings", line)
-    sys.warnoptions.append("default")  # what was asked for with -W, training does not hush
+    sys.warnoptions.append("default")  # what was requested with -W, training does not hush
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -23,14 +23,14 @@ class Hub:
         address: of its root.
         repos: visibility by name.
         files: content by path, of all repositories.
-        asked: method and path of every request.
+        requested: method and path of every request.
         refuses: answer all requests that change something with this status.
     """
 
     address: str = ""
     repos: dict[str, str] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
+    requested: list[str] = field(default_factory=list)
     refuses: int | None = None
     _objects: dict[str, bytes] = field(default_factory=dict)
 
@@ -40,7 +40,7 @@ class Hub:
 
     def answer(self, method: str, path: str, body: bytes, token: str | None) -> tuple[int, Any]:
         """Status and JSON."""
-        if path.startswith("/objects/"):  # by an address that only its owner was told
+        if path.startswith("/objects/"):  # by an address that only its owner knows
             self._objects[path.rpartition("/")[2]] = body
             return 200, {}
         if self.refuses is not None:
@@ -71,11 +71,11 @@ class Hub:
                 return self._commit(f"{owner}/{name}", body)
         return 404, {"error": path}
 
-    def _create(self, asked: dict[str, Any]) -> tuple[int, Any]:
-        name = f"{asked['organization']}/{asked['name']}"
+    def _create(self, requested: dict[str, Any]) -> tuple[int, Any]:
+        name = f"{requested['organization']}/{requested['name']}"
         if name in self.repos:
             return 409, {"error": "You already created this model repo", "url": f"{self.address}/{name}"}
-        self.repos[name] = asked.get("visibility", "public")
+        self.repos[name] = requested.get("visibility", "public")
         return 200, {"url": f"{self.address}/{name}", "name": name}
 
     def _place(self, wanted: dict[str, Any]) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def running() -> Iterator[Hub]:
     class Handler(BaseHTTPRequestHandler):
         def _serve(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            hub.asked.append(f"{self.command} {self.path}")
+            hub.requested.append(f"{self.command} {self.path}")
             status, content = hub.answer(self.command, self.path, body, self.headers.get("Authorization"))
             text = json.dumps(content).encode()
             self.send_response(status)

@@ -122,10 +122,10 @@ class WandbServer:
         return {"project": {"artifact": None}}
 
     def _on_CreateArtifact(self, given: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
-        asked = given["input"]
-        self.runs[asked["runName"]].artifacts.append(asked["artifactCollectionName"])
+        requested = given["input"]
+        self.runs[requested["runName"]].artifacts.append(requested["artifactCollectionName"])
         artifact = {"id": "a", "state": "COMMITTED", "artifactSequence": {"latestArtifact": None}}
-        return {"createArtifact": {"artifact": artifact}}  # it is there already: no files are asked for
+        return {"createArtifact": {"artifact": artifact}}  # it is there already: no files are requested
 
     def _on_NotifyScriptableRunAlert(self, given: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         self.runs[given["runName"]].alerts.append(f"{given['title']}: {given['text']}")

@@ -124,7 +124,7 @@ def _on_gpu(bench: _Bench, examples: EncodedExamples, shapes: list[str]) -> None
 
 
 class _Bench:
-    """Runs one measurement after the other; what fails is told and kept, and the rest goes on."""
+    """Runs one measurement after the other; what fails is reported and kept, and the rest continues."""
 
     def __init__(self, device: torch.device, minutes: float, out: Path) -> None:
         self.device, self.out = device, out

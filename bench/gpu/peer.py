@@ -82,7 +82,7 @@ def _labelled(examples: EncodedExamples, index: int) -> dict[str, list[int]]:
 
 
 def _padder() -> PreTrainedTokenizerFast:
-    """A tokenizer that is asked for nothing but padding."""
+    """A tokenizer that is requested nothing but padding."""
     from tokenizers import Tokenizer, models
 
     tokenizer = Tokenizer(models.WordLevel({"<unk>": 0, "<pad>": PAD_ID}, unk_token="<unk>"))

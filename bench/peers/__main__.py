@@ -1,4 +1,4 @@
-"""``python -m bench.peers``: all contenders in turn, as often as asked, then a table and a file of results."""
+"""``python -m bench.peers``: all contenders in turn, as often as requested, then a table and a file of results."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def arguments() -> argparse.Namespace:
 
 
 def check_arguments(given: argparse.Namespace) -> list[str]:
-    """The contenders asked for, in their usual order.
+    """The contenders requested, in their usual order.
 
     Raises:
         InputError: options that do not make whole steps or name no contender; all at once.
@@ -93,8 +93,8 @@ def check_arguments(given: argparse.Namespace) -> list[str]:
         if getattr(given, option) < 1:
             name = f"--{option.replace('_', '-')}"
             problems.add(f"{getattr(given, option)} is too few", where=name, fix=f"{name} 1 or more")
-    asked = given.only.split(",")
-    for name in asked:
+    requested = given.only.split(",")
+    for name in requested:
         problems.check_choice("--only", name, CONTENDERS)
     if given.records < EXAMPLES_PER_MICRO_BATCH:
         problems.add(
@@ -114,7 +114,7 @@ def check_arguments(given: argparse.Namespace) -> list[str]:
             fix=f"--max-length {LONGEST_EXAMPLE_TOKENS} or more",
         )
     problems.raise_any()
-    return [name for name in CONTENDERS if name in asked]
+    return [name for name in CONTENDERS if name in requested]
 
 
 def make_folder(folder: Path) -> None:

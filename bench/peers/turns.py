@@ -36,7 +36,7 @@ def take_turn(name: str, workload: Workload) -> Outcome:
     """Trains as one contender does.
 
     Raises:
-        GalpacaError: it failed, or did not take the steps it was asked for.
+        GalpacaError: it failed, or did not take the steps it was requested.
     """
     if name == "galpaca":
         # The second repeat would otherwise find a run that is done; the cache of encoded data goes too.

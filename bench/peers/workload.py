@@ -127,7 +127,7 @@ def choose_records(data: Path, tokenizer: Tokenizer, count: int) -> list[Record]
     short = [r for r, e in zip(records, encodings, strict=True) if e.full_length <= LONGEST_EXAMPLE_TOKENS]
     if len(short) < count:
         raise InputError(
-            f"{count} records are asked for and {len(short)} have at most {LONGEST_EXAMPLE_TOKENS} tokens",
+            f"{count} records are requested and {len(short)} have at most {LONGEST_EXAMPLE_TOKENS} tokens",
             where=data,
             fix=f"--records {len(short)}, or a larger file",
         )

@@ -69,15 +69,15 @@ class StoppedBySignal(BaseException):
     Not an ``Exception``, so that code which wraps a library's errors lets it through.
 
     Args:
-        told: message that says what was stopped.
+        message: says what was stopped.
         number: number of the signal; if ranks got several, the strongest.
         agreed: all ranks stop together, and the run is saved.
     """
 
     exit_code = 143
 
-    def __init__(self, told: str, number: int = SIGTERM, *, agreed: bool = False) -> None:
-        super().__init__(told)
+    def __init__(self, message: str, number: int = SIGTERM, *, agreed: bool = False) -> None:
+        super().__init__(message)
         self.number = number
         self.agreed = agreed
 

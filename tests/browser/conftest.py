@@ -31,10 +31,10 @@ def browser() -> Iterator[Browser]:
     """A headless Chromium. Skips where there is none, unless ``GALPACA_TEST_BROWSER=required``."""
     found = next(filter(None, map(shutil.which, _NAMES)), None)
     if found is None:
-        told = f"needs a browser, one of {', '.join(_NAMES)}: apt-get install chromium"
+        message = f"needs a browser, one of {', '.join(_NAMES)}: apt-get install chromium"
         if os.environ.get("GALPACA_TEST_BROWSER") == "required":
-            pytest.fail(told)
-        pytest.skip(told)
+            pytest.fail(message)
+        pytest.skip(message)
     with sync_playwright() as playwright:
         # Chromium refuses its sandbox to root; /dev/shm is small in containers.
         browser = playwright.chromium.launch(
@@ -48,7 +48,7 @@ def browser() -> Iterator[Browser]:
 def open_page(browser: Browser) -> Iterator[Open]:
     """``open_page(address, width=1280, height=900, dark=False)`` shows a file or an address of this machine.
 
-    After the test, it fails if a page asked for anything of another host. Errors of the console are in ``errors``.
+    After the test, it fails if a page requested anything of another host. Errors of the console are in ``errors``.
     """
     visits: list[Visit] = []
     contexts = []
@@ -71,4 +71,4 @@ def open_page(browser: Browser) -> Iterator[Open]:
     yield open_
     for context in contexts:
         context.close()
-    assert [url for visit in visits for url in visit.foreign] == [], "a page asked for something of another host"
+    assert [url for visit in visits for url in visit.foreign] == [], "a page requested something of another host"

@@ -13,7 +13,7 @@ document.getElementById('text').textContent = isDark + ' ' + innerWidth
 </script>"""
 
 
-def test_a_page_runs_its_script_in_the_asked_for_shape(tmp_path: Path, open_page: Open) -> None:
+def test_a_page_runs_its_script_in_the_requested_shape(tmp_path: Path, open_page: Open) -> None:
     page = tmp_path / "page.html"
     page.write_text(PAGE)
     visit = open_page(page, width=390, dark=True)
@@ -24,9 +24,9 @@ def test_a_page_runs_its_script_in_the_asked_for_shape(tmp_path: Path, open_page
 
 def test_errors_and_exceptions_are_seen(tmp_path: Path, open_page: Open) -> None:
     page = tmp_path / "page.html"
-    page.write_text("<script>console.error('told'); console.warn('warned'); null.thing</script>")
+    page.write_text("<script>console.error('failed'); console.warn('warned'); null.thing</script>")
     visit = open_page(page)
-    assert visit.errors[0] == "told"
+    assert visit.errors[0] == "failed"
     assert "null" in visit.errors[1]
     assert visit.warnings == ["warned"]
 

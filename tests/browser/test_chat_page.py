@@ -1,4 +1,4 @@
-"""The chat's page as a person sees it: typed, streamed, rendered, stopped; and nobody else is asked for anything."""
+"""The chat's page as a person sees it: typed, streamed, rendered, stopped; and nobody else is contacted."""
 
 import json
 import os
@@ -101,9 +101,9 @@ def ask(visit: Visit, instruction: str) -> None:
 
 def answered(visit: Visit) -> str:
     """Waits for the end of the answer, and returns the line below it."""
-    told = visit.page.locator("#told")
-    expect(told).to_contain_text("tokens/s", timeout=60_000)
-    return told.inner_text()
+    message = visit.page.locator("#summary")
+    expect(message).to_contain_text("tokens/s", timeout=60_000)
+    return message.inner_text()
 
 
 def last_answer(visit: Visit) -> str:
@@ -111,7 +111,7 @@ def last_answer(visit: Visit) -> str:
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_latex_is_rendered_and_nothing_else_is_asked_for(open_page: Open, address: str, width: int) -> None:
+def test_latex_is_rendered_and_nothing_else_is_requested(open_page: Open, address: str, width: int) -> None:
     visit = open_page(address, width=width)
     ask(visit, "Integrate.")
     answered(visit)
@@ -162,12 +162,12 @@ def test_the_controls_reach_the_model(open_page: Open, address: str) -> None:
     expect(visit.page.locator("#talk .bot.message")).to_have_count(0)
 
 
-def test_what_cannot_be_asked_is_told_on_the_page(open_page: Open, address: str) -> None:
+def test_a_question_that_is_too_long_is_reported_on_the_page(open_page: Open, address: str) -> None:
     visit = open_page(address)
     visit.page.locator("#ask").click()
-    expect(visit.page.locator("#told")).to_contain_text("Enter an instruction first")
+    expect(visit.page.locator("#summary")).to_contain_text("Enter an instruction first")
     ask(visit, "word " * 900)
-    expect(visit.page.locator("#told")).to_contain_text("answer included, is 512")
+    expect(visit.page.locator("#summary")).to_contain_text("answer included, is 512")
     assert visit.errors == []
 
 
@@ -178,7 +178,7 @@ def test_only_this_machine_can_open_it(address: str) -> None:
     assert hosts == {"0100007F"}
 
 
-def test_a_port_in_use_is_told_with_a_free_one(model: Path) -> None:
+def test_a_port_in_use_is_reported_with_a_free_one(model: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -190,4 +190,4 @@ def test_a_port_in_use_is_told_with_a_free_one(model: Path) -> None:
     assert free is not None
     assert free[1] != str(port)
     assert len(done.stderr.splitlines()) == 2, done.stderr
-    assert done.stdout == "", "it is told before a model is loaded"
+    assert done.stdout == "", "it is reported before a model is loaded"

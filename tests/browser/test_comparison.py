@@ -52,9 +52,9 @@ def compared(tmp_path_factory: pytest.TempPathFactory, server: str) -> Compared:
         *("--prompts", folder / "prompts.jsonl", "--records", DEMO / "held_out.json", "--max-new-tokens", 24),
         *("--out", folder / "page.html", "--json", folder / "figures.json"),
     ]
-    told = galpaca(*line)
-    assert "already done" not in told
-    assert "against untrained" in told
+    message = galpaca(*line)
+    assert "already done" not in message
+    assert "against untrained" in message
     figures = json.loads((folder / "figures.json").read_text())
     again = galpaca(*line)
     assert again.count("3 answers are already done") == 3

@@ -19,7 +19,7 @@ HOSTILE = (
 def runs(
     server: str, tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path, demo_records: list[dict[str, str]]
 ) -> list[Path]:
-    """Two real runs, of which the second went on after a stop; the first was asked a question while it was trained."""
+    """Two real runs, of which the second was resumed after a stop; the first was given a question as it trained."""
     folder = tmp_path_factory.mktemp("reported")
     records = folder / "records.json"
     records.write_text(json.dumps(demo_records[:100]), encoding="utf-8")
@@ -40,8 +40,8 @@ def runs(
     first = train("first", STEPS, "optim.lr=3e-3")
     train("second", 20, "optim.lr=1e-3")
     second = train("second", STEPS, "optim.lr=1e-3", "run.accept_changes=true")
-    asked = {"category": "facts", "instruction": "What is entropy?", "input": HOSTILE}
-    samples = [{**asked, "step": step, "answer": f"After {step} steps: {HOSTILE}"} for step in (20, 40, 60)]
+    requested = {"category": "facts", "instruction": "What is entropy?", "input": HOSTILE}
+    samples = [{**requested, "step": step, "answer": f"After {step} steps: {HOSTILE}"} for step in (20, 40, 60)]
     (first / "samples.jsonl").write_text("".join(json.dumps(sample) + "\n" for sample in samples))
     return [first, second]
 
@@ -86,7 +86,7 @@ def is_quiet(visit: Visit, page: Path) -> bool:
     return (visit.errors, visit.requests) == ([], [page.as_uri()])
 
 
-def test_every_plot_is_drawn_and_nothing_is_asked_of_anyone(page: Path, open_page: Open) -> None:
+def test_every_plot_is_drawn_and_nothing_is_requested(page: Path, open_page: Open) -> None:
     visit = open_page(page)
     charts = visit.page.eval_on_selector_all("figure.chart", "all => all.map(one => one.id.replace('chart-', ''))")
     assert {"loss", "lr", "grad-norm", "tokens-per-second", "peak-memory-bytes", "step-seconds"} < set(charts)
@@ -103,11 +103,11 @@ def test_the_summary_tells_what_the_run_was(page: Path, runs: list[Path], open_p
     assert visit.page.text_content("h1") == "first"
     assert "complete" in str(visit.page.text_content("header .state"))
     cards = visit.page.eval_on_selector_all(".card", "all => all.map(one => one.innerText.split('\\n'))")
-    told = {label: value for label, value, *_ in cards}
-    assert told["steps"] == str(STEPS)
+    message = {label: value for label, value, *_ in cards}
+    assert message["steps"] == str(STEPS)
     final = json.loads((runs[0] / "run.json").read_text())["final"]
-    assert float(told["loss"]) == pytest.approx(final["loss"], rel=1e-3)
-    assert float(told["validation loss"]) == pytest.approx(final["val_loss"], rel=1e-3)
+    assert float(message["loss"]) == pytest.approx(final["loss"], rel=1e-3)
+    assert float(message["validation loss"]) == pytest.approx(final["val_loss"], rel=1e-3)
     text = visit.page.inner_text("main")
     for needed in ("target tokens lost to truncation", "torch", "config.yaml", "Checkpoints", "max_steps: 60"):
         assert needed in text
@@ -173,11 +173,11 @@ def test_arrow_keys_read_values_and_zoom(page: Path, open_page: Open) -> None:
     plot = visit.page.locator("#chart-loss .plot")
     plot.focus()
     visit.page.keyboard.press("Home")
-    told = visit.page.text_content("#chart-loss output")
+    message = visit.page.text_content("#chart-loss output")
     first = json.loads((page.parent / "metrics.jsonl").read_text().splitlines()[0])["loss"]
-    assert told is not None
-    assert told.startswith("step: 1, each step: ")
-    assert f"{first:.4f}"[:5] in told
+    assert message is not None
+    assert message.startswith("step: 1, each step: ")
+    assert f"{first:.4f}"[:5] in message
     before = ink(visit, "loss")
     visit.page.keyboard.press("+")
     assert ink(visit, "loss") != before

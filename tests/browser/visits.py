@@ -1,4 +1,4 @@
-"""What a page in the browser asked for and complained of."""
+"""What a page in the browser requested, and its errors."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ class Visit:
 
     Attributes:
         page: playwright's, with ``locator``, ``click``, ``screenshot`` and so on.
-        requests: address of everything that the page asked for, data of its own left out.
+        requests: address of everything that the page requested, data of its own left out.
         foreign: those of them that went to another host; the test fails if there are any.
         errors: what the console shows as errors, and exceptions that no one caught.
         warnings: what the console shows as warnings.

@@ -64,7 +64,7 @@ class Desk:
         directives: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         before: Sequence[str] = (),
-        asked: Layout | None = None,
+        requested: Layout | None = None,
     ) -> Job:
         """A job that trains.
 
@@ -74,9 +74,9 @@ class Desk:
             directives: further options of sbatch.
             environment: of the job on top of this one's; an empty value takes a variable away.
             before: lines of the script before it starts.
-            asked: what the run is told it has; by default what the job has.
+            requested: what the run sees; by default what the job has.
         """
-        given = asked or layout
+        given = requested or layout
         _, *words = command(
             self.folder,
             self.tokenizer,
@@ -178,14 +178,14 @@ class Job:
     def wait_until(self, holds: Callable[[], bool], what: str, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while not holds():
-            assert time.monotonic() < deadline, f"{what} did not come: {self.slurm.facts(self.id)}\n{self.told()}"
-            assert self.state() not in ENDED or holds(), f"ended before {what}: {self.told()}"
+            assert time.monotonic() < deadline, f"{what} did not come: {self.slurm.facts(self.id)}\n{self.output()}"
+            assert self.state() not in ENDED or holds(), f"ended before {what}: {self.output()}"
             time.sleep(0.05)
 
     def finish(self, state: str = "COMPLETED", seconds: float = 300) -> dict[str, str]:
         """Waits until it is done and returns what SLURM tells of it."""
         facts = self.slurm.wait(self.id, *ENDED, seconds=seconds)
-        assert facts["JobState"] == state, f"{facts}\n{self.told()}"
+        assert facts["JobState"] == state, f"{facts}\n{self.output()}"
         return facts
 
     def state(self) -> str:
@@ -194,7 +194,7 @@ class Job:
     def restarts(self) -> int:
         return int(self.slurm.facts(self.id).get("Restarts", 0))
 
-    def told(self) -> str:
+    def output(self) -> str:
         """Its log."""
         return self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
 

@@ -28,7 +28,7 @@ class Place:
         environment: of the process that holds them.
 
     Raises:
-        UnavailableError: namespaces cannot be made here, told with the reason.
+        UnavailableError: namespaces cannot be made here, with the reason.
     """
 
     def __init__(self, setup: Sequence[str] | None, *, network: bool, environment: Mapping[str, str]) -> None:
@@ -50,9 +50,9 @@ class Place:
         assert self.holder.stdout
         assert self.holder.stderr
         if self.holder.stdout.readline() != "ready\n":
-            told = self.holder.stderr.read().strip()
+            message = self.holder.stderr.read().strip()
             self.close()
-            raise UnavailableError(f"namespaces cannot be made: {told}")
+            raise UnavailableError(f"namespaces cannot be made: {message}")
 
     def command(self, words: Sequence[str], cwd: Path | None = None) -> list[str]:
         """The command that runs a command here."""

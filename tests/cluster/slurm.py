@@ -91,7 +91,7 @@ class Kind:
             production clusters; needs root and control groups of version 1.
         network: the machine's; ``none`` but loopback; ``two hosts``, each node with a name and a network of its own.
             The last two need root.
-        preempt_user_signal: a job that must make room gets the signal it asked for with ``--signal``, too.
+        preempt_user_signal: a job that must make room gets the signal it requested with ``--signal``, too.
         grace_seconds: from its first signal on until it is killed.
         kill_wait_seconds: from SIGTERM to SIGKILL of a job that is cancelled or out of time.
     """
@@ -193,12 +193,12 @@ class Slurm:
         """Kills all that it started, jobs too, and removes all that it wrote."""
         if self._sweeper is None:
             return
-        _, told = self._sweeper.communicate("")
+        _, message = self._sweeper.communicate("")
         code = self._sweeper.returncode
         self._sweeper = None
         for place in self._places:
             place.close()
-        assert code == 0, told
+        assert code == 0, message
 
     def _start_sweeper(self) -> None:
         sweep = [sys.executable, "-I", str(Path(__file__).with_name("sweep.py")), str(self.folder)]
@@ -277,7 +277,7 @@ class Slurm:
         """Waits until a job is in one of these states.
 
         Raises:
-            TimeoutError: it is not in time; told with the last state.
+            TimeoutError: it is not in time; with the last state.
         """
         deadline = time.monotonic() + seconds
         while (facts := self.facts(job)).get("JobState") not in states:

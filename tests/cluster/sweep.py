@@ -48,7 +48,7 @@ def processes_of(folder: Path) -> list[int]:
 def _belongs(process: Path, mark: bytes) -> bool:
     try:
         state = (process / "stat").read_text().rpartition(")")[2].split()[0]
-        if state in ("Z", "X"):  # the parent has not asked for it
+        if state in ("Z", "X"):  # the parent has not read its exit code
             return False
         if mark in (process / "environ").read_bytes().split(b"\0"):
             return True

@@ -37,8 +37,8 @@ def test_a_job_without_any_network_finishes_and_is_shown_from_elsewhere(
         job.finish()
         assert following.wait(120) == 0
     job.assert_every_step_once(STEPS)
-    assert "Traceback" not in job.told()
-    assert f" does not respond; trying again, and galpaca sync --follow {job.run} shows it" in job.told()
+    assert "Traceback" not in job.output()
+    assert f" does not respond; trying again, and galpaca sync --follow {job.run} shows it" in job.output()
     assert (job.run / "model" / "model.safetensors").is_file()
     (received,) = server.runs.values()
     numbers = [one["line"] for one in received.history if "line" in one]

@@ -53,27 +53,27 @@ def test_a_run_that_is_interrupted_in_every_way_ends_as_one_that_never_was(
 
     job.signal(signal.SIGUSR1)
     saved = comes_back(job, 1)
-    assert f"job {job.id} is requeued: restart 1 of at most 20" in job.told()
+    assert f"job {job.id} is requeued: restart 1 of at most 20" in job.output()
 
     job.signal(signal.SIGUSR1)  # while it imports
     assert comes_back(job, 2) == saved
-    assert "stopped by SIGUSR1" in job.told()
+    assert "stopped by SIGUSR1" in job.output()
 
     job.wait_for_step(saved + 3)
     desk.preempt(job)
     saved = comes_back(job, 3)
-    assert "is requeued: restart 3" in job.told()
+    assert "is requeued: restart 3" in job.output()
 
     job.wait_for_step(saved + 3)
     job.slurm.run("scontrol", "requeue", job.id)
     comes_back(job, 4)
-    assert "is requeued: restart 4" not in job.told(), "SLURM does it"
+    assert "is requeued: restart 4" not in job.output(), "SLURM does it"
 
     assert job.finish()["Restarts"] == "4"
     assert len(job.starts()) == 4  # the second of five was not to write anything
     job.assert_every_step_once(STEPS)
     job.assert_equals(desk.straight(server, LENGTH))
-    assert "WANDB_MODE=offline; galpaca sync --follow" in job.told()
+    assert "WANDB_MODE=offline; galpaca sync --follow" in job.output()
     assert not (job.run / "wandb").exists()
 
 
@@ -83,8 +83,8 @@ def test_a_run_that_does_not_come_back_is_saved_and_says_why(forking: Desk) -> N
     capped = forking.submit("ended", LENGTH, environment={"GALPACA_MAX_REQUEUES": "0"})
     capped.wait_for_step(3)
     capped.signal(signal.SIGUSR1)
-    told = f"job {capped.id} is not requeued: it was requeued 0 times, and GALPACA_MAX_REQUEUES is 0; {again}"
-    step = stays_away(capped, "FAILED", told, after=0)
+    message = f"job {capped.id} is not requeued: it was requeued 0 times, and GALPACA_MAX_REQUEUES is 0; {again}"
+    step = stays_away(capped, "FAILED", message, after=0)
 
     alone = forking.submit("ended", LENGTH, environment={"PATH": os.environ["PATH"]})
     alone.wait_for_step(step + 3)
@@ -106,8 +106,8 @@ def test_a_rank_that_stands_still_is_named_and_the_job_ends(desk: Desk) -> None:
     facts = job.finish("FAILED")
     # Six seconds allowed, ten to hear of the others, and some for SLURM.
     assert time.monotonic() - stopped < 45
-    assert facts["ExitCode"] == "75:0", job.told()
-    (error,) = [line for line in job.told().splitlines() if line.startswith("error:")]
+    assert facts["ExitCode"] == "75:0", job.output()
+    (error,) = [line for line in job.output().splitlines() if line.startswith("error:")]
     assert "rank 1" in error
     assert "SIGSTOP" in error
     stacks = sorted((job.run / "stacks").rglob("rank-*.txt"))
@@ -118,8 +118,8 @@ def test_a_rank_that_stands_still_is_named_and_the_job_ends(desk: Desk) -> None:
 def test_a_job_that_cannot_work_says_so_in_one_line(forking: Desk) -> None:
     """Without a GPU, or with other processes than the run wants, which would wait for each other without an end."""
     no_gpu = forking.submit("no-gpu", "trainer=gpu", layout=Layout(tasks=1))
-    fewer = forking.submit("fewer", layout=Layout(tasks=1), asked=Layout(tasks=2))
-    nodes = forking.submit("nodes", layout=Layout(nodes=2, tasks=1), asked=Layout(tasks=2))
+    fewer = forking.submit("fewer", layout=Layout(tasks=1), requested=Layout(tasks=2))
+    nodes = forking.submit("nodes", layout=Layout(nodes=2, tasks=1), requested=Layout(tasks=2))
     for job in (no_gpu, fewer, nodes):
         job.finish("FAILED")
         assert not job.run.exists()
@@ -127,8 +127,8 @@ def test_a_job_that_cannot_work_says_so_in_one_line(forking: Desk) -> None:
     assert "SLURM started 1 task on 1 node" in error_of(fewer, 2)
     assert "SLURM started 2 tasks on 2 nodes" in error_of(nodes, 2)
     for job in (fewer, nodes):
-        assert "#SBATCH --nodes=1\n" in job.told()
-        assert "#SBATCH --ntasks-per-node=2\n" in job.told()
+        assert "#SBATCH --nodes=1\n" in job.output()
+        assert "#SBATCH --ntasks-per-node=2\n" in job.output()
 
 
 @contextmanager
@@ -149,26 +149,26 @@ def comes_back(job: Job, restarts: int) -> int:
     return job.saved()
 
 
-def stays_away(job: Job, state: str, told: str, after: int) -> int:
+def stays_away(job: Job, state: str, message: str, after: int) -> int:
     """The step at which a job has ended for good, saved."""
     facts = job.finish(state)
     assert facts["Restarts"] == "0"
     if state == "FAILED":
-        assert facts["ExitCode"] == "143:0", job.told()
-    lines = [line for line in job.told().splitlines() if line.startswith(f"job {job.id} ")]
-    assert lines == ([told] if told else []), job.told()
-    assert "Traceback" not in job.told()
+        assert facts["ExitCode"] == "143:0", job.output()
+    lines = [line for line in job.output().splitlines() if line.startswith(f"job {job.id} ")]
+    assert lines == ([message] if message else []), job.output()
+    assert "Traceback" not in job.output()
     saved = job.saved()
     assert saved == job.step() > after
-    assert f"stopped after step {saved}, which is saved" in job.told()
+    assert f"stopped after step {saved}, which is saved" in job.output()
     assert job.starts()[-1]["step"] == after
     return saved
 
 
 def error_of(job: Job, exit_code: int) -> str:
     """The one line in which it says what is wrong."""
-    assert job.slurm.facts(job.id)["ExitCode"] == f"{exit_code}:0", job.told()
-    errors = [line for line in job.told().splitlines() if line.startswith("error")]
-    assert len(errors) == 1, job.told()
-    assert "Traceback" not in job.told()
+    assert job.slurm.facts(job.id)["ExitCode"] == f"{exit_code}:0", job.output()
+    errors = [line for line in job.output().splitlines() if line.startswith("error")]
+    assert len(errors) == 1, job.output()
+    assert "Traceback" not in job.output()
     return errors[0]

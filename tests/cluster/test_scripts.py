@@ -273,12 +273,12 @@ def test_what_is_missing_is_one_line_and_exit_code_2(
         "has 2 runs, but this is task 3": submit("sweep.sbatch", str(sweep), site=site, options=("--array=3",)),
         "unclosed quote: optim.lr='1": submit("sweep.sbatch", str(sweep), site=site, options=("--array=2",)),
     }
-    for told, job in cases.items():
+    for message, job in cases.items():
         facts = slurm.wait(job.id, "COMPLETED", "FAILED", "CANCELLED", seconds=60)
         *before, last = job.said().splitlines()
-        assert (facts["JobState"], facts["ExitCode"]) == ("FAILED", "2:0"), told
-        assert last.startswith("error: "), told
-        assert told in last
+        assert (facts["JobState"], facts["ExitCode"]) == ("FAILED", "2:0"), message
+        assert last.startswith("error: "), message
+        assert message in last
         assert all(line.startswith(f"job {facts['JobId']}, ") for line in before), before
     assert list((tmp_path / "scratch").iterdir()) == []
     assert [path.name for path in full.iterdir()] == ["filling"]

@@ -34,10 +34,10 @@ def name(kind: Kind) -> str:
 
 
 def test_jobs_run_on_both_nodes_with_their_gpus(slurm: Slurm, tmp_path: Path) -> None:
-    told = slurm.run(
+    seen = slurm.run(
         "srun", "-N2", "--gres=gpu:4", "sh", "-c", "echo $SLURMD_NODENAME $CUDA_VISIBLE_DEVICES", cwd=tmp_path
     )
-    assert sorted(told.splitlines()) == ["node1 0,1,2,3", "node2 0,1,2,3"]
+    assert sorted(seen.splitlines()) == ["node1 0,1,2,3", "node2 0,1,2,3"]
     job = slurm.run("sbatch", "--parsable", "--wrap", "exit 3", cwd=tmp_path).strip()
     assert slurm.wait(job, "FAILED", "COMPLETED")["ExitCode"] == "3:0"
 
@@ -46,35 +46,37 @@ def test_two_hosts_have_names_and_networks_of_their_own(slurm_prefix: Path, tmp_
     before = Path("/etc/hosts").read_bytes()
     with slurm_or_skip(slurm_prefix, Kind(network="two hosts")) as slurm:
         ask = "echo $(hostname) $(readlink /proc/self/ns/net) $(getent hosts node1 node2)"
-        told = [line.split() for line in slurm.run("srun", "-N2", "sh", "-c", ask, cwd=tmp_path).splitlines()]
-    assert sorted(words[0] for words in told) == ["node1", "node2"]
-    assert len({words[1] for words in told} | {str(Path("/proc/self/ns/net").readlink())}) == 3
-    assert all(words[2:] == ["10.99.0.1", "node1", "10.99.0.2", "node2"] for words in told)
+        seen = [line.split() for line in slurm.run("srun", "-N2", "sh", "-c", ask, cwd=tmp_path).splitlines()]
+    assert sorted(words[0] for words in seen) == ["node1", "node2"]
+    assert len({words[1] for words in seen} | {str(Path("/proc/self/ns/net").readlink())}) == 3
+    assert all(words[2:] == ["10.99.0.1", "node1", "10.99.0.2", "node2"] for words in seen)
     assert Path("/etc/hosts").read_bytes() == before
 
 
 def test_without_a_network_there_is_only_loopback(slurm_prefix: Path, tmp_path: Path) -> None:
     with slurm_or_skip(slurm_prefix, Kind(network="none")) as slurm:
-        told = slurm.run("srun", "cat", "/proc/self/net/dev", cwd=tmp_path)
-    assert [line.partition(":")[0].strip() for line in told.splitlines()[2:]] == ["lo"]
+        seen = slurm.run("srun", "cat", "/proc/self/net/dev", cwd=tmp_path)
+    assert [line.partition(":")[0].strip() for line in seen.splitlines()[2:]] == ["lo"]
 
 
 @pytest.mark.parametrize(
-    ("process_tracking", "told"), [("linuxproc", ["child", "task"]), ("cgroup", ["task"])], ids=["linuxproc", "cgroup"]
+    ("process_tracking", "seen"),
+    [("linuxproc", ["child", "task"]), ("cgroup", ["task"])],
+    ids=["linuxproc", "cgroup"],
 )
-def test_whom_a_signal_reaches(slurm_prefix: Path, tmp_path: Path, process_tracking: str, told: list[str]) -> None:
+def test_whom_a_signal_reaches(slurm_prefix: Path, tmp_path: Path, process_tracking: str, seen: list[str]) -> None:
     """Both ways of production: every process of a task, or the task alone."""
-    child = "trap 'echo child >> told' USR1; touch child; while :; do sleep 0.05; done"
+    child = "trap 'echo child >> seen' USR1; touch child; while :; do sleep 0.05; done"
     (tmp_path / "child.sh").write_text(child)
-    task = "trap 'echo task >> told' USR1; sh child.sh & touch task; while :; do wait; done"
+    task = "trap 'echo task >> seen' USR1; sh child.sh & touch task; while :; do wait; done"
     (tmp_path / "task.sh").write_text(task)
     with slurm_or_skip(slurm_prefix, Kind(process_tracking=process_tracking)) as slurm:  # type: ignore[arg-type]
         job = slurm.run("sbatch", "--parsable", "--wrap", "srun sh task.sh", cwd=tmp_path).strip()
         wait_until(lambda: (tmp_path / "child").exists() and (tmp_path / "task").exists())
         slurm.run("scancel", "--signal=USR1", job)
-        wait_until((tmp_path / "told").exists)
+        wait_until((tmp_path / "seen").exists)
         time.sleep(0.5)
-    assert sorted((tmp_path / "told").read_text().split()) == told
+    assert sorted((tmp_path / "seen").read_text().split()) == seen
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=name)

@@ -13,9 +13,10 @@ from conftest import REPOSITORY
 from hydra.utils import get_class, get_method, instantiate
 from omegaconf import OmegaConf
 
-from galpaca.app.config.composition import compose, register
+from galpaca.app.config.composition import compose, parse, register
 from galpaca.app.config.schema import Config
 from galpaca.errors import InputError
+from galpaca.runs.recipe import RENAMED
 from galpaca.training.optimizers.adamw import AdamW
 
 CONF = REPOSITORY / "conf"
@@ -63,7 +64,7 @@ def test_galpaca67b_is_the_recipe() -> None:
     assert config.model.path == "facebook/galactica-6.7b"
     assert (config.data.hub_id, config.data.expected_records) == ("tatsu-lab/alpaca", 52_002)
     assert (config.data.template, config.data.max_length, config.data.val_fraction) == ("alpaca", 512, 0.0)
-    assert (config.data.on_empty, config.data.on_cut) == ("keep", "keep")
+    assert (config.data.on_empty, config.data.on_truncation) == ("keep", "keep")
     assert config.batch.examples == 128
     assert (config.trainer.max_epochs, config.trainer.max_steps) == (3, None)
     assert (config.optim.lr, config.optim.schedule, config.optim.warmup_ratio) == (2e-5, "cosine", 0.03)
@@ -101,8 +102,6 @@ def test_the_documented_command_line_is_valid_as_it_stands() -> None:
 
 def test_a_run_saves_the_configuration_it_can_be_read_back_from() -> None:
     config, resolved = compose(["+experiment=demo"])
-    from galpaca.app.config.composition import parse
-
     node = OmegaConf.create(resolved)
     assert parse(node) == config  # type: ignore[arg-type]
 
@@ -180,13 +179,23 @@ def test_what_decides_the_weights_of_adamw_is_in_the_recipe() -> None:
 
 
 def test_an_unknown_key_in_a_file_is_an_error(tmp_path: Path) -> None:
-    from galpaca.app.config.composition import parse
-
     node = OmegaConf.create({"run": {"name": "x", "rooot": "y"}, "seeed": 1})
     with pytest.raises(InputError) as error:
         parse(node)
     assert "rooot" in str(error.value)
     assert "seeed" in str(error.value)
+
+
+@pytest.mark.parametrize("former", [key for key in RENAMED if "." in key])  # others are groups now
+def test_a_former_name_is_refused_with_the_name_of_today(former: str) -> None:
+    group, _, name = former.partition(".")
+    fix = f"{RENAMED[former]}=drop"
+    with pytest.raises(InputError) as typed:
+        compose(["+experiment=demo", f"{former}=drop"])
+    assert fix in typed.value.fix
+    with pytest.raises(InputError) as in_a_file:
+        parse(OmegaConf.create({group: {name: "drop"}}))
+    assert fix in str(in_a_file.value)
 
 
 def test_every_experiment_states_what_was_measured() -> None:

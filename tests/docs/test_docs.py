@@ -120,8 +120,8 @@ def test_every_override_is_one(one: Code) -> None:
     run = [] if any(word.startswith(("+experiment", "+recipe")) for word in whole) else ["+experiment=galpaca67b"]
     _, resolved = compose([*run, *whole, *base])
     known = {*GROUPS, *keys_of(OmegaConf.create(resolved))}
-    asked = [word.partition("=")[0].lstrip("+~") for word in given if word not in whole]
-    assert [key for key in asked if key not in known] == []
+    requested = [word.partition("=")[0].lstrip("+~") for word in given if word not in whole]
+    assert [key for key in requested if key not in known] == []
 
 
 @pytest.mark.parametrize("one", [one for one in CODE if words(one.text)[:1] == ["sbatch"]], ids=str)
@@ -214,8 +214,10 @@ def test_every_promise_names_the_tests_that_hold_it() -> None:
 
 
 def test_the_floors_of_the_page_are_those_of_the_code() -> None:
-    told = {name: int(floor) for floor, name in re.findall(r"^\| (\d) \| `(\w+)`", text_of(ARCHITECTURE), re.MULTILINE)}
+    shown = {
+        name: int(floor) for floor, name in re.findall(r"^\| (\d) \| `(\w+)`", text_of(ARCHITECTURE), re.MULTILINE)
+    }
     held = {package: number for number, packages in enumerate(FLOORS) for package in packages}
     doors = held.pop("doors")
-    assert told == {**held, "cli": doors}
+    assert shown == {**held, "cli": doors}
     assert "cli" in DOORS

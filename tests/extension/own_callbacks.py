@@ -50,7 +50,7 @@ class BadFigure(L.Callback):
 
 
 class Ledger(Logger):
-    """Writes down all that a logger is told.
+    """Writes down all that a logger gets.
 
     Args:
         path: the file.

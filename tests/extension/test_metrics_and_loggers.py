@@ -43,8 +43,8 @@ def test_a_metric_lands_in_the_steps_line_in_loggers_and_in_the_report(
     assert len(set(norms)) == STEPS
     embeddings = load_file(run / "model" / "model.safetensors")["model.decoder.embed_tokens.weight"]
     assert norms[-1] == pytest.approx(float(embeddings.norm()), rel=1e-6)
-    told: list[Any] = [line["metrics"] for line in read_jsonl(run / "ledger.jsonl") if line["what"] == "metrics"]
-    assert [figures["mine/embedding_norm"] for figures in told if "loss/train" in figures] == norms
+    sent: list[Any] = [line["metrics"] for line in read_jsonl(run / "ledger.jsonl") if line["what"] == "metrics"]
+    assert [figures["mine/embedding_norm"] for figures in sent if "loss/train" in figures] == norms
     assert "Mine: embedding norm" in write_report([run]).read_text(encoding="utf-8")
 
 
@@ -61,19 +61,19 @@ def test_a_metric_of_two_ranks_is_that_of_the_first(train: Train, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("figure", "told"),
+    ("figure", "message"),
     [
         (("loss",), "the figure 'loss' has no group"),
         (("mine/two", "num_values=2"), "the figure 'mine/two' has 2 values"),
     ],
 )
-def test_a_figure_that_cannot_be_one_is_an_error(train: Train, figure: tuple[str, ...], told: str) -> None:
+def test_a_figure_that_cannot_be_one_is_an_error(train: Train, figure: tuple[str, ...], message: str) -> None:
     """One called like a figure of the line's own would take its place."""
     name, *more = figure
     target = ["+callbacks.bad._target_=extension.own_callbacks.BadFigure", f"+callbacks.bad.name={name}"]
     done = train(*target, *(f"+callbacks.bad.{one}" for one in more))
     assert done.returncode == 1
-    assert told in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -81,15 +81,15 @@ def test_a_logger_gets_everything_and_is_closed(train: Train, tmp_path: Path) ->
     done = train(*LEDGER, "+logger.name=book.jsonl", "data.val_fraction=0.2")
     assert done.returncode == 0, done.stderr
     run = tmp_path / "runs" / "test"
-    told = read_jsonl(run / "book.jsonl")
-    params: Any = told[0]["params"]
-    assert told[0]["what"] == "hyperparams"
+    sent = read_jsonl(run / "book.jsonl")
+    params: Any = sent[0]["params"]
+    assert sent[0]["what"] == "hyperparams"
     assert params["config"]["optim"]["_target_"].endswith(".AdamW")
     assert params["config"]["optim"]["beta1"] == 0.9
-    losses = {line["step"]: line["metrics"]["loss/train"] for line in told if "loss/train" in line.get("metrics", {})}  # type: ignore[operator,index]
+    losses = {line["step"]: line["metrics"]["loss/train"] for line in sent if "loss/train" in line.get("metrics", {})}  # type: ignore[operator,index]
     assert losses == {line["step"]: line["loss"] for line in steps_of(run)}
-    assert any("loss/val" in line.get("metrics", {}) for line in told)  # type: ignore[operator]
-    assert told[-1] == {"what": "close", "exit_code": 0}
+    assert any("loss/val" in line.get("metrics", {}) for line in sent)  # type: ignore[operator]
+    assert sent[-1] == {"what": "close", "exit_code": 0}
     assert re.search(r"Ledger: to complete what it has, use cat .*book\.jsonl", done.stdout.replace("\n", " "))
 
 

@@ -85,7 +85,7 @@ def assert_holds_what_it_says(folder: RunFolder, name: str) -> None:
 
 
 def assert_disk_room_is_right(folder: RunFolder, overrides: tuple[str, ...]) -> None:
-    """What is asked for before the first step is what a checkpoint takes, but for names and places of its tensors."""
+    """What is requested before the first step is what a checkpoint takes, but for names and places of its tensors."""
     config, _ = compose([*overrides, "model=tiny", "model.tokenizer=x", "data.path=x", "run.name=x"])
     manifest = read_manifest(folder.checkpoint(STEPS))
     need = disk_need(folder, config, STEPS, manifest.num_parameters, manifest.num_parameters)
@@ -168,9 +168,9 @@ BAD: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_one_is_refused_before_anything_is_written(train: Train, tmp_path: Path, case: str) -> None:
-    overrides, told = BAD[case]
+    overrides, shown = BAD[case]
     message = refused(train, tmp_path, *overrides)
-    assert all(one in message for one in told), message
+    assert all(one in message for one in shown), message
 
 
 def test_another_optimizer_than_the_run_was_started_with_is_refused(train: Train, tmp_path: Path) -> None:

@@ -122,13 +122,13 @@ def signal_in_validation(batch: int, number: int, rank: int) -> None:
     from galpaca.training.module import InstructionTuner
 
     step = InstructionTuner.validation_step
-    asked = False
+    requested = False
 
     def step_and_signal(self: InstructionTuner, planned: Any, index: int) -> None:
-        nonlocal asked
+        nonlocal requested
         step(self, planned, index)
-        if index == batch and self.global_rank == rank and not asked:
-            asked = True
+        if index == batch and self.global_rank == rank and not requested:
+            requested = True
             os.kill(os.getpid(), number)
 
     InstructionTuner.validation_step = step_and_signal  # type: ignore[method-assign]

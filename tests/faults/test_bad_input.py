@@ -26,7 +26,7 @@ class Problem(NamedTuple):
     fix: str
 
 
-def told(done: Done) -> str:
+def shown(done: Done) -> str:
     """The message of a refusal, after the checks that hold for each of them."""
     assert "Traceback" not in done.stdout + done.stderr, done.stderr
     assert done.returncode == 2, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -36,7 +36,7 @@ def told(done: Done) -> str:
     return "\n".join(lines)
 
 
-def assert_tells(message: str, *problems: Problem) -> None:
+def assert_shows(message: str, *problems: Problem) -> None:
     lines = message.splitlines()
     fixes = [line for line in lines if line.strip().startswith("fix: ")]
     for where, what, fix in problems:
@@ -58,7 +58,7 @@ def refused(train: Train, tmp_path: Path) -> Callable[..., str]:
     """Runs ``train.py``, which must refuse; returns its message."""
 
     def run(*overrides: str, **how: Any) -> str:
-        message = told(train(*overrides, **how))
+        message = shown(train(*overrides, **how))
         assert_nothing_half_written(tmp_path / "runs")
         return message
 
@@ -172,7 +172,7 @@ def test_bad_data_is_refused_with_its_place_in_the_file(case: str, refused: Call
     path = tmp_path / "bad" / name
     path.parent.mkdir()
     path.write_bytes(content)
-    assert_tells(refused(f"data.path={path}"), Problem(*(text.replace("{path}", str(path)) for text in problem)))
+    assert_shows(refused(f"data.path={path}"), Problem(*(text.replace("{path}", str(path)) for text in problem)))
     assert not (tmp_path / "runs").exists(), "nothing comes of bad data, not even an empty folder"
 
 
@@ -181,15 +181,15 @@ def test_a_file_that_is_not_there_is_refused_with_the_name_of_one_that_is(
 ) -> None:
     path = records_file.with_name("recods.json")
     message = refused(f"data.path={path}")
-    assert_tells(message, Problem(str(path), "no such file", records_file.name))
+    assert_shows(message, Problem(str(path), "no such file", records_file.name))
 
 
 def test_a_large_file_in_another_encoding_is_refused_in_seconds(train: Train, tmp_path: Path) -> None:
     """Every bad byte once cost a copy of the rest of the file: hours for Alpaca's size with umlauts."""
     path = tmp_path / "latin1.json"
     path.write_bytes(records(*[GOOD.replace(b"metal", b"m\xe9t\xe4l")] * 30_000))
-    message = told(train(f"data.path={path}", timeout=30))
-    assert_tells(message, Problem(f"{path}, line 2", "0xe9", "iconv"))
+    message = shown(train(f"data.path={path}", timeout=30))
+    assert_shows(message, Problem(f"{path}, line 2", "0xe9", "iconv"))
     assert "60000 problems" in message.replace(",", "")
 
 
@@ -200,30 +200,30 @@ def test_data_of_which_nothing_is_kept_is_refused_with_the_true_reason(
     path = tmp_path / "no_answers.json"
     path.write_bytes(records(record(output=""), record(output="")))
     message = refused(f"data.path={path}", "data.on_empty=drop")
-    assert_tells(message, Problem(str(path), "no target token", "outputs"))
+    assert_shows(message, Problem(str(path), "no target token", "outputs"))
     assert "empty output" in message
     assert "fill" not in message
 
 
-def test_many_problems_of_a_file_are_told_at_once_the_first_20_and_their_number(
+def test_many_problems_of_a_file_are_reported_at_once_the_first_20_and_their_number(
     refused: Callable[..., str], tmp_path: Path
 ) -> None:
     path = tmp_path / "many.json"
     path.write_bytes(records(GOOD, *[record(output=None)] * 25))
     message = refused(f"data.path={path}")
-    assert_tells(message, *(Problem(f"record {n} (line {n + 1})", "'output' is null", "quotes") for n in range(2, 22)))
+    assert_shows(message, *(Problem(f"record {n} (line {n + 1})", "'output' is null", "quotes") for n in range(2, 22)))
     assert "25 problems" in message
     assert "record 22" not in message
     assert "5 more" in message
     assert message.count("fix: ") == 1, "20 times the same fix is noise"
 
 
-def test_problems_of_several_kinds_are_told_at_once_and_counted(refused: Callable[..., str], tmp_path: Path) -> None:
+def test_problems_of_several_kinds_are_reported_and_counted(refused: Callable[..., str], tmp_path: Path) -> None:
     path = tmp_path / "several.json"
     path.write_bytes(records(GOOD, record(output=7), b'{"instruction": "Name a gas.", "output": "Neon."}', b"[]"))
     message = refused(f"data.path={path}")
     assert "3 problems" in message
-    assert_tells(
+    assert_shows(
         message,
         Problem(f"{path}, record 2 (line 3)", "'output'", "in quotes"),
         Problem(f"{path}, record 3 (line 4)", "the field 'input' is missing", '"input": ""'),
@@ -232,7 +232,7 @@ def test_problems_of_several_kinds_are_told_at_once_and_counted(refused: Callabl
 
 
 def test_a_micro_batch_smaller_than_the_longest_example_is_refused(refused: Callable[..., str]) -> None:
-    assert_tells(refused("batch.max_tokens=16"), Problem("batch.max_tokens", "the longest example has", "or more"))
+    assert_shows(refused("batch.max_tokens=16"), Problem("batch.max_tokens", "the longest example has", "or more"))
 
 
 # Templates ------------------------------------------------------------------------------------------------------------
@@ -267,12 +267,12 @@ def test_a_broken_template_file_is_refused(case: str, refused: Callable[..., str
     path = tmp_path / "template.yaml"
     path.write_text(text, encoding="utf-8")
     message = refused(f"data.template={path}")
-    assert_tells(message, *(problem._replace(where=problem.where.replace("{path}", str(path))) for problem in problems))
+    assert_shows(message, *(problem._replace(where=problem.where.replace("{path}", str(path))) for problem in problems))
     assert "<unicode string>" not in message, "a parser's name for the text says nothing to a person"
 
 
 def test_an_unknown_template_is_refused_with_the_names_of_those_that_there_are(refused: Callable[..., str]) -> None:
-    assert_tells(refused("data.template=alpacca"), Problem("data.template", "'alpacca'", "alpaca, science"))
+    assert_shows(refused("data.template=alpacca"), Problem("data.template", "'alpacca'", "alpaca, science"))
 
 
 # Models ---------------------------------------------------------------------------------------------------------------
@@ -311,31 +311,31 @@ def change_config(folder: Path, **changes: object) -> None:
 def test_a_folder_without_weights_is_refused(refused: Callable[..., str], model: Path) -> None:
     for path in (*shards(model), model / "model.safetensors.index.json"):
         path.unlink()
-    assert_tells(refused(f"model.path={model}"), Problem(str(model), "no weights", "again"))
+    assert_shows(refused(f"model.path={model}"), Problem(str(model), "no weights", "again"))
 
 
 def test_a_missing_shard_of_an_index_is_refused_by_its_name(refused: Callable[..., str], model: Path) -> None:
     first, *_ = shards(model)
     first.unlink()
-    assert_tells(refused(f"model.path={model}"), Problem(str(first), "missing", "again"))
+    assert_shows(refused(f"model.path={model}"), Problem(str(first), "missing", "again"))
 
 
 def test_a_truncated_weight_file_is_refused_by_its_name(refused: Callable[..., str], model: Path) -> None:
     """Of a hundred gigabytes in many shards, only this one need be fetched again."""
     *_, last = shards(model)
     last.write_bytes(last.read_bytes()[:-8])
-    assert_tells(refused(f"model.path={model}"), Problem(str(last), "truncated", "again"))
+    assert_shows(refused(f"model.path={model}"), Problem(str(last), "truncated", "again"))
 
 
 def test_a_broken_index_is_refused(refused: Callable[..., str], model: Path) -> None:
     index = model / "model.safetensors.index.json"
     index.write_text('{"weight_map": {', encoding="utf-8")
-    assert_tells(refused(f"model.path={model}"), Problem(str(index), "JSON", "again"))
+    assert_shows(refused(f"model.path={model}"), Problem(str(index), "JSON", "again"))
 
 
 def test_weights_of_another_size_are_refused_by_their_names(refused: Callable[..., str], model: Path) -> None:
     change_config(model, ffn_dim=32)
-    assert_tells(refused(f"model.path={model}"), Problem(str(model), "fc1.weight", "again"))
+    assert_shows(refused(f"model.path={model}"), Problem(str(model), "fc1.weight", "again"))
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
@@ -344,7 +344,7 @@ def test_a_model_that_is_not_opt_is_refused(kind: str, refused: Callable[..., st
 
     folder = tmp_path / kind
     AutoConfig.for_model(kind).save_pretrained(folder)
-    assert_tells(
+    assert_shows(
         refused(f"model.path={folder}"), Problem(str(folder), f"must be an OPT model, got {kind!r}", "GALACTICA")
     )
 
@@ -354,32 +354,32 @@ def test_a_tokenizer_larger_than_the_vocabulary_is_refused(
 ) -> None:
     change_config(model, vocab_size=99)
     message = refused(f"model.path={model}")
-    assert_tells(message, Problem("model.tokenizer", "the model's vocabulary has 99", "model.tokenizer=null"))
+    assert_shows(message, Problem("model.tokenizer", "the model's vocabulary has 99", "model.tokenizer=null"))
     assert f"why: {tokenizer_folder}" in message
 
 
 def test_more_tokens_than_the_model_has_positions_are_refused(refused: Callable[..., str]) -> None:
     message = refused("data.max_length=5000")
-    assert_tells(message, Problem("data.max_length", "context length of 2,048", "data.max_length=2048 or less"))
+    assert_shows(message, Problem("data.max_length", "context length of 2,048", "data.max_length=2048 or less"))
 
 
 def test_a_model_folder_that_is_not_there_is_refused_as_one(refused: Callable[..., str], tmp_path: Path) -> None:
     """A mistyped path once read "Repo id must be in the form 'repo_name' or 'namespace/repo_name'"."""
     folder = tmp_path / "no" / "such" / "model"
     message = refused(f"model.path={folder}", "model.tokenizer=null")
-    assert_tells(message, Problem(str(folder), "no such folder", "model.path="))
+    assert_shows(message, Problem(str(folder), "no such folder", "model.path="))
 
 
 @pytest.mark.parametrize("tokenizer", [[], ["model.tokenizer=null"]], ids=["with a tokenizer", "without"])
 def test_a_hub_id_that_cannot_be_reached_is_refused(tokenizer: list[str], refused: Callable[..., str]) -> None:
     message = refused("model.path=nobody/nothing", *tokenizer)
-    assert_tells(message, Problem("nobody/nothing", "not on this machine", "galpaca prepare "))
+    assert_shows(message, Problem("nobody/nothing", "not on this machine", "galpaca prepare "))
     assert "model.path=FOLDER" in message
 
 
 def test_a_data_set_that_cannot_be_reached_is_refused(refused: Callable[..., str]) -> None:
     message = refused("data.path=null", "data.hub_id=nobody/nothing")
-    assert_tells(message, Problem("nobody/nothing", "cannot load the data set", "data.path=FILE"))
+    assert_shows(message, Problem("nobody/nothing", "cannot load the data set", "data.path=FILE"))
 
 
 # Configuration --------------------------------------------------------------------------------------------------------
@@ -413,7 +413,7 @@ BAD_OVERRIDES = {
 def test_a_bad_override_is_refused_with_its_key(case: str, refused: Callable[..., str]) -> None:
     overrides, problem = BAD_OVERRIDES[case]
     message = refused(*overrides)
-    assert_tells(message, problem)
+    assert_shows(message, problem)
     assert "Spec" not in message, "a person knows the keys, not our classes"
 
 
@@ -449,13 +449,13 @@ def test_negative_values_are_refused_each_with_its_key(section: str, refused: Ca
     message = refused(*overrides)
     for key, _, value in (override.partition("=") for override in overrides):
         problem = next((line for line in message.splitlines() if f"{key}: " in line), None)
-        assert problem, f"{key}={value} is not told:\n{message}"
-        assert value in problem, f"its value is not told: {problem}"
+        assert problem, f"{key}={value} is not reported:\n{message}"
+        assert value in problem, f"its value is not reported: {problem}"
     assert "fix: " in message
 
 
 def test_zero_devices_are_refused(refused: Callable[..., str]) -> None:
-    assert_tells(
+    assert_shows(
         refused("trainer.devices=0"), Problem("trainer.devices", "must be at least 1, got 0", "trainer.devices=1")
     )
 
@@ -463,14 +463,14 @@ def test_zero_devices_are_refused(refused: Callable[..., str]) -> None:
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 def test_a_learning_rate_that_is_no_finite_number_is_refused(value: str, refused: Callable[..., str]) -> None:
     """``inf`` once trained to a loss of nan, released the model and exited with 0."""
-    assert_tells(refused(f"optim.lr={value}"), Problem("optim.lr", "must be > 0", "optim.lr=2e-5"))
+    assert_shows(refused(f"optim.lr={value}"), Problem("optim.lr", "must be > 0", "optim.lr=2e-5"))
 
 
-def test_several_configuration_problems_are_told_at_once(refused: Callable[..., str]) -> None:
+def test_several_configuration_problems_are_reported_at_once(refused: Callable[..., str]) -> None:
     message = refused(
         "+optim.lrr=1", "trainer.devices=0", "batch.examples=many", "model.dropout=2", "run.name=???", "seed=-1"
     )
-    assert_tells(
+    assert_shows(
         message,
         Problem("optim.lrr", "unknown", "optim.lr"),
         Problem("trainer.devices", "must be at least 1, got 0", "trainer.devices=1"),
@@ -482,19 +482,19 @@ def test_several_configuration_problems_are_told_at_once(refused: Callable[..., 
     assert "6 problems" in message
 
 
-def test_several_unknown_keys_are_told_at_once(refused: Callable[..., str]) -> None:
+def test_several_unknown_keys_are_reported_at_once(refused: Callable[..., str]) -> None:
     """Hydra stops at the first."""
-    assert_tells(
+    assert_shows(
         refused("optim.lrr=1", "trainer.maxsteps=1"),
         Problem("optim.lrr", "unknown", "optim.lr"),
         Problem("trainer.maxsteps", "unknown", "trainer.max_steps"),
     )
 
 
-def test_one_mistake_is_told_once(refused: Callable[..., str]) -> None:
+def test_one_mistake_is_reported_once(refused: Callable[..., str]) -> None:
     """A list for data.path once brought "no data given" along."""
     message = refused("data.path=[a,b]")
-    assert_tells(message, Problem("data.path", "['a', 'b']", "data.path="))
+    assert_shows(message, Problem("data.path", "['a', 'b']", "data.path="))
     assert "no data given" not in message
 
 
@@ -518,7 +518,7 @@ def experiment(refused: Callable[..., str], tmp_path: Path) -> Callable[..., str
 @pytest.mark.parametrize("by_search_path", [False, True], ids=["--config-dir", "hydra.searchpath"])
 def test_unknown_keys_in_a_users_experiment_are_refused(by_search_path: bool, experiment: Callable[..., str]) -> None:
     text = "# @package _global_\noptim:\n  lr: 1e-5\n  weight_decy: 0.1\ntrainer:\n  max_step: 3\n"
-    assert_tells(
+    assert_shows(
         experiment(text, by_search_path=by_search_path),
         Problem("optim.weight_decy", "unknown", "optim.weight_decay"),
         Problem("trainer.max_step", "unknown", "trainer.max_steps"),
@@ -550,7 +550,7 @@ BAD_EXPERIMENTS = {
 @pytest.mark.parametrize("case", BAD_EXPERIMENTS)
 def test_a_broken_experiment_of_a_user_is_refused(case: str, experiment: Callable[..., str]) -> None:
     text, problem = BAD_EXPERIMENTS[case]
-    assert_tells(experiment(text), problem)
+    assert_shows(experiment(text), problem)
 
 
 # Machine --------------------------------------------------------------------------------------------------------------
@@ -558,38 +558,38 @@ def test_a_broken_experiment_of_a_user_is_refused(case: str, experiment: Callabl
 
 def test_more_gpus_than_there_are_are_refused_with_the_overrides_that_help(refused: Callable[..., str]) -> None:
     message = refused("trainer=gpu", "trainer.devices=4", "strategy=ddp", env={"CUDA_VISIBLE_DEVICES": ""}, forked=True)
-    assert_tells(message, Problem("trainer.devices", "needs 4 GPU(s)", "trainer=cpu trainer.devices=1 strategy=single"))
+    assert_shows(message, Problem("trainer.devices", "needs 4 GPU(s)", "trainer=cpu trainer.devices=1 strategy=single"))
 
 
 def test_one_gpu_that_is_not_there_is_refused_in_good_english(refused: Callable[..., str]) -> None:
     message = refused("trainer=gpu", env={"CUDA_VISIBLE_DEVICES": ""}, forked=True)
-    assert_tells(message, Problem("trainer.devices", "needs 1 GPU(s)", "trainer=cpu"))
+    assert_shows(message, Problem("trainer.devices", "needs 1 GPU(s)", "trainer=cpu"))
 
 
-def test_a_precision_that_the_strategy_refuses_is_told_with_those_it_takes(refused: Callable[..., str]) -> None:
+def test_a_precision_that_the_strategy_refuses_is_reported_with_those_it_takes(refused: Callable[..., str]) -> None:
     message = refused("strategy=fsdp", "precision=64-true")
-    assert_tells(message, Problem("precision", "'64-true'", "bf16-mixed"))
+    assert_shows(message, Problem("precision", "'64-true'", "bf16-mixed"))
     assert "fsdp" in message
 
 
 def test_two_processes_with_the_strategy_of_one_are_refused(refused: Callable[..., str]) -> None:
     message = refused("strategy=single", "trainer.devices=2")
-    assert_tells(message, Problem("strategy", "one process, got 2", "strategy=fsdp or strategy=ddp"))
+    assert_shows(message, Problem("strategy", "one process, got 2", "strategy=fsdp or strategy=ddp"))
 
 
 def test_two_processes_with_a_users_own_strategy_of_one_are_refused(refused: Callable[..., str]) -> None:
-    """It was known by its name, and a strategy of another name began with two processes that each trained alone."""
+    """It was known by its name, and a strategy of another name started two processes that each trained alone."""
     message = refused(
         "strategy=single",
         "strategy._target_=faults.own_strategy.alone",
         "trainer.devices=2",
     )
-    assert_tells(message, Problem("strategy", "strategy=alone supports one process", "strategy=fsdp or strategy=ddp"))
+    assert_shows(message, Problem("strategy", "strategy=alone supports one process", "strategy=fsdp or strategy=ddp"))
 
 
 def test_a_strategy_is_refused_before_a_model_is_looked_for(refused: Callable[..., str]) -> None:
     """Which may take a download."""
-    assert_tells(
+    assert_shows(
         refused("strategy=single", "trainer.devices=2", "model.path=/no/such/folder"),
         Problem("strategy", "one process, got 2", "strategy=fsdp or strategy=ddp"),
     )
@@ -608,9 +608,9 @@ BAD_TARGETS = {
 
 @pytest.mark.parametrize("case", BAD_TARGETS)
 def test_a_target_that_does_not_bind_is_refused(case: str, refused: Callable[..., str]) -> None:
-    """A logger's was once told after the run folder had been written."""
+    """A logger's was once reported after the run folder had been written."""
     override, problem = BAD_TARGETS[case]
-    assert_tells(refused(override), problem)
+    assert_shows(refused(override), problem)
 
 
 # The run folder -------------------------------------------------------------------------------------------------------
@@ -620,7 +620,7 @@ def test_a_run_folder_that_cannot_be_written_is_refused(refused: Callable[..., s
     """The message once named the cache below run.root, and data.cache_dir for its fix."""
     before = records_file.read_bytes()
     root = records_file / "runs"
-    assert_tells(refused(f"run.root={root}"), Problem(str(root), "cannot write to the run folder", "run.root="))
+    assert_shows(refused(f"run.root={root}"), Problem(str(root), "cannot write to the run folder", "run.root="))
     assert records_file.read_bytes() == before
 
 
@@ -628,17 +628,17 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_run_begun_with_another_recipe_or_other_data_is_refused_and_left_as_it_was(
+def test_a_run_started_with_another_recipe_or_other_data_is_refused_and_left_as_it_was(
     train: Train, tmp_path: Path, records_file: Path
 ) -> None:
     """Every difference is shown, and the folder stays byte for byte."""
-    begun = train("trainer.max_steps=1")
-    assert begun.returncode == 0, begun.stderr
+    started = train("trainer.max_steps=1")
+    assert started.returncode == 0, started.stderr
     folder = tmp_path / "runs" / "test"
     before = contents(folder)
 
-    message = told(train("trainer.max_steps=1", "optim.lr=1e-4", "optim.schedule=linear", "seed=7"))
-    assert_tells(message, Problem(str(folder), "different recipe", "run.name="))
+    message = shown(train("trainer.max_steps=1", "optim.lr=1e-4", "optim.schedule=linear", "seed=7"))
+    assert_shows(message, Problem(str(folder), "different recipe", "run.name="))
     for difference in ("optim.lr: 2e-05 -> 0.0001", "optim.schedule: cosine -> linear", "seed: 42 -> 7"):
         assert difference in message
     assert "fingerprint" not in message, "the data is the same"
@@ -646,8 +646,8 @@ def test_a_run_begun_with_another_recipe_or_other_data_is_refused_and_left_as_it
 
     fewer = records_file.with_name("fewer.json")
     fewer.write_text(json.dumps(json.loads(records_file.read_text(encoding="utf-8"))[1:]), encoding="utf-8")
-    message = told(train("trainer.max_steps=1", f"data.path={fewer}"))
-    assert_tells(message, Problem(str(folder), "different data", "run.name="))
+    message = shown(train("trainer.max_steps=1", f"data.path={fewer}"))
+    assert_shows(message, Problem(str(folder), "different data", "run.name="))
     assert "data.fingerprint" in message
     assert "optim" not in message, "the recipe is the same"
     assert contents(folder) == before
@@ -667,8 +667,8 @@ def test_a_run_folder_in_which_another_process_is_writing_is_refused(train: Trai
     folder = tmp_path / "runs" / "test"
     with locked_by_another_process(folder):
         before = contents(folder)
-        message = told(train())
-        assert_tells(message, Problem(str(folder), "another process is writing", "run.name="))
+        message = shown(train())
+        assert_shows(message, Problem(str(folder), "another process is writing", "run.name="))
         assert "process 4242 on node17" in message
         assert contents(folder) == before
 
@@ -676,8 +676,8 @@ def test_a_run_folder_in_which_another_process_is_writing_is_refused(train: Trai
 class TestCompute:
     def test_unknown_values(self, train: Train) -> None:
         done = train("compute.activation_checkpointing=some", "optim.moments_dtype=float8")
-        assert_tells(
-            told(done),
+        assert_shows(
+            shown(done),
             Problem(
                 "compute.activation_checkpointing",
                 "must be one of none, selective, full; got 'some'",
@@ -688,25 +688,25 @@ class TestCompute:
 
     def test_an_unknown_back_end(self, train: Train) -> None:
         done = train("compute.compile=true", "compute.compile_backend=inductr")
-        assert_tells(told(done), Problem("compute.compile_backend", "got 'inductr'", "inductor"))
+        assert_shows(shown(done), Problem("compute.compile_backend", "got 'inductr'", "inductor"))
 
     def test_what_the_compiler_would_silently_leave_alone(self, train: Train) -> None:
         done = train("compute.compile=true", "compute.activation_checkpointing=full")
-        assert_tells(
-            told(done), Problem("compute.compile", "cannot be combined with compilation", "compute.compile=false")
+        assert_shows(
+            shown(done), Problem("compute.compile", "cannot be combined with compilation", "compute.compile=false")
         )
 
     def test_fsdp_options(self, train: Train) -> None:
         done = train("strategy=fsdp", "strategy.sharding_strategy=HALF", "strategy.backward_prefetch=SOON")
-        assert_tells(
-            told(done),
+        assert_shows(
+            shown(done),
             Problem("strategy.sharding_strategy", "got 'HALF'", "FULL_SHARD"),
             Problem("strategy.backward_prefetch", "got 'SOON'", "BACKWARD_PRE"),
         )
 
 
 @pytest.mark.slow
-def test_a_full_gpu_is_told_with_advice(train: Train) -> None:
+def test_a_full_gpu_is_reported_with_advice(train: Train) -> None:
     """Exit code 1, and what would help, cheapest first; a stack trace helps nobody."""
     done = train("+callbacks.fault._target_=faults.out_of_memory.OutOfMemory")
     assert done.returncode == 1, done.stderr

@@ -60,7 +60,7 @@ FILES = ("rank-00000.safetensors", "trainer.json", "manifest.json")
 def test_the_checkpoint_before_a_damaged_one_is_taken(
     train: Train, straight: Path, interrupted: Path, file: str, damage: Callable[[Path], None]
 ) -> None:
-    """It is told, found before the first step, and set aside; the run ends as if nothing had been."""
+    """It is reported, found before the first step, and set aside; the run ends as if nothing had been."""
     newest = interrupted / "checkpoints" / "step-00000004"
     damage(newest / file)
     done = train(*KEPT)

@@ -30,7 +30,7 @@ def copy(run: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Refused:
-    """Exports to ``<tmp_path>/made/model`` unless told otherwise, which must be refused; returns the message."""
+    """Exports to ``<tmp_path>/made/model`` by default, which must be refused; returns the message."""
     monkeypatch.chdir(tmp_path)
 
     def export(source: Path, *arguments: object, out: Path | None = None) -> str:
@@ -100,7 +100,7 @@ def test_a_damaged_checkpoint_names_the_one_before(copy: Path, refused: Refused)
     assert f"use the previous checkpoint, which is intact: {copy / 'checkpoints' / 'step-00000002'}" in message
 
 
-def test_all_damaged_checkpoints_are_told(copy: Path, refused: Refused) -> None:
+def test_all_damaged_checkpoints_are_reported(copy: Path, refused: Refused) -> None:
     for step in ("step-00000002", "step-00000004"):
         flip_a_bit(copy / "checkpoints" / step / "rank-00000.safetensors")
     for message in (refused(copy), refused(newest(copy))):
@@ -140,7 +140,7 @@ def test_the_base_must_be_the_runs(copy: Path, refused: Refused) -> None:
 def test_all_wrong_options_at_once(copy: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("galpaca.release.push.get_token", lambda: None)
     message = refused(copy, "--shard-size=0", "--max-new-tokens=0", "--push=a/b/c", out=copy / "model")
-    for told in (
+    for shown in (
         "6 problems",
         "--shard-size: must be > 0, got 0.0",
         "--max-new-tokens: must be at least 1, got 0",
@@ -149,7 +149,7 @@ def test_all_wrong_options_at_once(copy: Path, refused: Refused, monkeypatch: py
         "--push: HF_HUB_OFFLINE is set",
         "already exists",
     ):
-        assert told in message
+        assert shown in message
     assert "--public requires --push" in refused(copy, "--public")
 
 
@@ -219,10 +219,10 @@ def test_a_disk_that_is_full_or_read_only(run: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
-    told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert [line.rpartition(": ")[2].partition(" (")[0] for line in told if "cannot write" in line] == [
+    shown = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert [line.rpartition(": ")[2].partition(" (")[0] for line in shown if "cannot write" in line] == [
         "Read-only file system",
         "No space left on device",
         "No space left on device",
     ]
-    assert "disk space free, but the weights take" in told[1]
+    assert "disk space free, but the weights take" in shown[1]

@@ -117,7 +117,7 @@ class TestFiles:
         assert "rerun the command to resume" in done.stdout
         assert "Traceback" not in done.stderr
 
-    def test_others_than_were_begun_with_are_refused(
+    def test_settings_other_than_the_earlier_ones_are_refused(
         self, galpaca: Galpaca, run: Path, prompts: Path, tmp_path: Path
     ) -> None:
         out = tmp_path / "answers.jsonl"
@@ -145,7 +145,7 @@ class TestFiles:
         assert "the file already exists" in done.stderr
         assert out.read_text(encoding="utf-8") == "mine\n"
 
-    def test_prompts_longer_than_the_positions_are_told_together(
+    def test_prompts_longer_than_the_positions_are_reported_together(
         self, galpaca: Galpaca, run: Path, prompts: Path, tmp_path: Path
     ) -> None:
         rows = read_jsonl(prompts)
@@ -158,7 +158,7 @@ class TestFiles:
         assert list(tmp_path.glob("*answers*")) == []
 
     @pytest.mark.parametrize(
-        ("content", "told"),
+        ("content", "message"),
         [
             ("", ["the file is empty"]),
             ('{"instruction": "a"}\n{"instruction": \n\n{bad}\n', ["line 2", "line 4"]),
@@ -169,13 +169,13 @@ class TestFiles:
         ],
     )
     def test_prompts_that_cannot_be_read(
-        self, galpaca: Galpaca, run: Path, tmp_path: Path, content: str, told: list[str]
+        self, galpaca: Galpaca, run: Path, tmp_path: Path, content: str, message: list[str]
     ) -> None:
         path = tmp_path / "prompts.jsonl"
         path.write_text(content, encoding="utf-8")
         done = galpaca(*self.wanted(run, path, tmp_path / "answers.jsonl"))
         assert done.returncode == 2
-        for part in told:
+        for part in message:
             assert part in done.stderr
         assert "Traceback" not in done.stderr
         assert list(tmp_path.glob("*answers*")) == []
@@ -216,9 +216,9 @@ class TestModels:
         assert "cannot load the model" in self.refused(galpaca, command, model)
 
     def test_values_that_make_no_sense(self, galpaca: Galpaca, run: Path, command: str) -> None:
-        told = self.refused(galpaca, command, run, "--temperature", -1, "--repetition-penalty", 0)
-        assert "--temperature" in told
-        assert "--repetition-penalty" in told
+        message = self.refused(galpaca, command, run, "--temperature", -1, "--repetition-penalty", 0)
+        assert "--temperature" in message
+        assert "--repetition-penalty" in message
 
 
 def test_a_page_without_gradio(tmp_path: Path, run: Path) -> None:

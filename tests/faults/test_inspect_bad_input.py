@@ -41,17 +41,17 @@ def test_an_unknown_command_tells_the_commands(galpaca: Callable[..., str]) -> N
         assert text in message
 
 
-def test_no_file_is_told(galpaca: Callable[..., str], tokenizer_folder: Path) -> None:
+def test_no_file_is_reported(galpaca: Callable[..., str], tokenizer_folder: Path) -> None:
     message = galpaca("inspect", "--tokenizer", tokenizer_folder)
     assert "error: the following arguments are required: FILE" in message
     assert "usage: galpaca inspect" in message
 
 
-def test_no_tokenizer_is_told(galpaca: Callable[..., str], records_file: Path) -> None:
+def test_no_tokenizer_is_reported(galpaca: Callable[..., str], records_file: Path) -> None:
     assert "error: the following arguments are required: --tokenizer" in galpaca("inspect", records_file)
 
 
-def test_a_file_that_is_not_there_is_told(
+def test_a_file_that_is_not_there_is_reported(
     galpaca: Callable[..., str], records_file: Path, tokenizer_folder: Path
 ) -> None:
     path = records_file.with_name("recods.json")
@@ -60,7 +60,7 @@ def test_a_file_that_is_not_there_is_told(
     assert f"fix: did you mean {records_file.name}?" in message
 
 
-def test_every_problem_of_a_bad_file_is_told(
+def test_every_problem_of_a_bad_file_is_reported(
     galpaca: Callable[..., str], tmp_path: Path, tokenizer_folder: Path
 ) -> None:
     path = tmp_path / "bad.jsonl"
@@ -73,7 +73,7 @@ def test_every_problem_of_a_bad_file_is_told(
 
 
 @pytest.mark.parametrize("field", ["question=prompt", "instruction", "instruction="])
-def test_a_bad_field_is_told(
+def test_a_bad_field_is_reported(
     field: str, galpaca: Callable[..., str], records_file: Path, tokenizer_folder: Path
 ) -> None:
     message = galpaca("inspect", records_file, "--tokenizer", tokenizer_folder, "--field", field)
@@ -81,7 +81,7 @@ def test_a_bad_field_is_told(
     assert "instruction or input or output" in message
 
 
-def test_a_column_that_no_record_has_is_told_with_the_option_of_this_command(
+def test_a_column_that_no_record_has_is_reported_with_the_option_of_this_command(
     galpaca: Callable[..., str], records_file: Path, tokenizer_folder: Path
 ) -> None:
     message = galpaca("inspect", records_file, "--tokenizer", tokenizer_folder, "--field", "instruction=question")
@@ -89,7 +89,7 @@ def test_a_column_that_no_record_has_is_told_with_the_option_of_this_command(
     assert "--field instruction=COLUMN" in message
 
 
-def test_an_unknown_template_is_told_with_the_option_of_this_command(
+def test_an_unknown_template_is_reported_with_the_option_of_this_command(
     galpaca: Callable[..., str], records_file: Path, tokenizer_folder: Path
 ) -> None:
     message = galpaca("inspect", records_file, "--tokenizer", tokenizer_folder, "--template", "alpacca")
@@ -97,7 +97,7 @@ def test_an_unknown_template_is_told_with_the_option_of_this_command(
     assert "alpaca, science" in message
 
 
-def test_a_broken_template_file_is_told(
+def test_a_broken_template_file_is_reported(
     galpaca: Callable[..., str], records_file: Path, tokenizer_folder: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "template.yaml"
@@ -107,7 +107,7 @@ def test_a_broken_template_file_is_told(
     assert "invalid YAML" in message
 
 
-def test_a_tokenizer_that_is_not_there_is_told_with_the_option_of_this_command(
+def test_a_tokenizer_that_is_not_there_is_reported_with_the_option_of_this_command(
     galpaca: Callable[..., str], records_file: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "no" / "such" / "tokenizer"
@@ -118,7 +118,7 @@ def test_a_tokenizer_that_is_not_there_is_told_with_the_option_of_this_command(
 
 
 @pytest.mark.parametrize(("option", "value"), [("--max-length", "1"), ("--max-length", "many"), ("--records", "-1")])
-def test_a_number_that_makes_no_sense_is_told(
+def test_a_number_that_makes_no_sense_is_reported(
     option: str, value: str, galpaca: Callable[..., str], records_file: Path, tokenizer_folder: Path
 ) -> None:
     message = galpaca("inspect", records_file, "--tokenizer", tokenizer_folder, option, value)

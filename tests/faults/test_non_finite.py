@@ -27,13 +27,13 @@ def assert_finite_checkpoints(run: Path) -> None:
 
 
 def assert_recorded(run: Path, policy: str) -> None:
-    (told,) = read_jsonl(run / "non_finite.jsonl")
-    (found,) = told["found"]
-    assert (told["step"], told["policy"]) == (STEP + 1, policy)
+    (message,) = read_jsonl(run / "non_finite.jsonl")
+    (found,) = message["found"]
+    assert (message["step"], message["policy"]) == (STEP + 1, policy)
     assert (found["rank"], found["module"]) == (RANK, MODULE)
     assert found["examples"]
-    assert set(found["examples"]) < set(told["examples"])
-    assert len(told["examples"]) == 8
+    assert set(found["examples"]) < set(message["examples"])
+    assert len(message["examples"]) == 8
 
 
 @pytest.mark.slow

@@ -128,7 +128,7 @@ def train(galpaca: Run, overrides: list[str], tmp_path: Path) -> Run:
     return run
 
 
-def asked_outside(tmp_path: Path) -> str:
+def requested_outside(tmp_path: Path) -> str:
     log = tmp_path / "guard.log"
     return log.read_text() if log.exists() else ""
 
@@ -182,7 +182,7 @@ def test_a_run_of_prepared_hub_ids_asks_nobody(
     typed = shlex.split(shown.rstrip().splitlines()[-1])
     assert typed[-2:] == data
     succeeded(train(*data))
-    assert asked_outside(tmp_path) == ""
+    assert requested_outside(tmp_path) == ""
     weights = weights_record(tmp_path)
     assert (weights["path"], weights["commit"]) == ("acme/tiny", COMMIT)
     assert weights["files"]["model.safetensors"]["sha256"]  # type: ignore[index]
@@ -191,7 +191,7 @@ def test_a_run_of_prepared_hub_ids_asks_nobody(
     assert str(tmp_path / "runs" / ".cache") not in card
 
 
-def test_without_a_network_the_command_that_prepares_is_told(train: Run, overrides: list[str], tmp_path: Path) -> None:
+def test_without_a_network_the_command_that_prepares_is_shown(train: Run, overrides: list[str], tmp_path: Path) -> None:
     message = refused(train(HF_HUB_OFFLINE="1"))
     assert "acme/tiny: the model is not on this machine" in message
     assert shlex.join(["galpaca", "prepare", *overrides]) in message

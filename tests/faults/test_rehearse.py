@@ -72,7 +72,7 @@ def nothing_is_left(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", [("strategy=single",), FSDP], ids=["one process", "two under FSDP"])
-def test_the_real_run_is_left_alone_and_the_figures_are_told(
+def test_the_real_run_is_left_alone_and_the_figures_are_reported(
     train: Train, rehearse: Rehearse, tmp_path: Path, strategy: tuple[str, ...]
 ) -> None:
     done = train()
@@ -152,7 +152,7 @@ class TestFailures:
         assert processes_in(tmp_path) == []
 
     @pytest.mark.parametrize(
-        ("argument", "told"),
+        ("argument", "message"),
         [
             ("optim.learning_rate=1", "optim.learning_rate"),
             ("run.name=rehearsal/mine", "run.name"),
@@ -160,12 +160,12 @@ class TestFailures:
             ("--steps=1", "--steps"),
         ],
     )
-    def test_a_mistake_is_told_before_anything_is_made(
-        self, rehearse: Rehearse, tmp_path: Path, argument: str, told: str
+    def test_a_mistake_is_reported_before_anything_is_made(
+        self, rehearse: Rehearse, tmp_path: Path, argument: str, message: str
     ) -> None:
         done = rehearse(argument)
         assert done.returncode == 2
-        assert told in done.stderr
+        assert message in done.stderr
         assert not (tmp_path / "runs").exists()
 
     def test_two_rehearsals_of_a_run_at_once(self, rehearse: Rehearse, tmp_path: Path) -> None:

@@ -58,11 +58,11 @@ def bench(tmp_path: Path, server: str, tokenizer_folder: Path, records_file: Pat
 @pytest.mark.parametrize(("bench", "case"), [(name, name) for name in CASES], indirect=["bench"], ids=list(CASES))
 def test_a_signal_saves_and_the_run_goes_on(bench: Bench, case: str) -> None:
     """Ranks that saw a signal at different steps waited for each other; one in a validation was seen minutes later."""
-    *_, hook, arguments, told = CASES[case]
+    *_, hook, arguments, message = CASES[case]
     bench.straight()
     done = completed(bench.run("stopped", hook=hook, hook_arguments=arguments))
     assert done.returncode == 143, done.stderr
-    assert told in done.stderr
+    assert message in done.stderr
     again = completed(bench.run("stopped"))
     assert again.returncode == 0, again.stderr
     assert_equal_runs(bench.path("straight"), bench.path("stopped"))

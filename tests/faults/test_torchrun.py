@@ -14,7 +14,7 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 HANDLES = "--signals-to-handle=SIGTERM,SIGINT,SIGUSR1"
 
 
-def begun(line: list[str], tmp_path: Path) -> "subprocess.Popen[str]":
+def earlier(line: list[str], tmp_path: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [*TORCHRUN, HANDLES, *line[1:]],
         cwd=tmp_path,
@@ -31,24 +31,24 @@ def test_a_signal_to_torchrun_saves(
 ) -> None:
     how = ("strategy=fsdp", "trainer.devices=2", "trainer.max_steps=3000", "trainer.max_epochs=9999")
     line = command(tmp_path, tokenizer_folder, records_file, *how, "checkpoint.every_steps=5000")
-    process = begun(line, tmp_path)
+    process = earlier(line, tmp_path)
     metrics = tmp_path / "runs/test/metrics.jsonl"
     deadline = time.monotonic() + 120
     while not (metrics.is_file() and metrics.stat().st_size) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(number)
-    told = process.communicate(timeout=200)[0]
-    assert "which is saved" in told
+    message = process.communicate(timeout=200)[0]
+    assert "which is saved" in message
     (checkpoint,) = (tmp_path / "runs/test/checkpoints").glob("step-*")
     assert int(checkpoint.name.removeprefix("step-")) == read_jsonl(metrics)[-1]["step"]
 
 
 @pytest.mark.slow
-def test_another_number_of_processes_is_told(tmp_path: Path, tokenizer_folder: Path, records_file: Path) -> None:
+def test_another_number_of_processes_is_reported(tmp_path: Path, tokenizer_folder: Path, records_file: Path) -> None:
     line = command(tmp_path, tokenizer_folder, records_file, "strategy=fsdp", "trainer.devices=3")
-    told = begun(line, tmp_path).communicate(timeout=200)[0]
-    assert "torchrun started 2 processes, 2 per node, but the run needs 3 processes on 1 node" in told
-    assert "torchrun --nnodes=1 --nproc-per-node=3" in told
+    message = earlier(line, tmp_path).communicate(timeout=200)[0]
+    assert "torchrun started 2 processes, 2 per node, but the run needs 3 processes on 1 node" in message
+    assert "torchrun --nnodes=1 --nproc-per-node=3" in message
 
 
 # Every process finds the same mistake, and the one that is to tell it is late.
@@ -71,5 +71,5 @@ sys.exit(run_command(command))
 def test_a_rank_that_is_early_lets_rank_0_tell(tmp_path: Path) -> None:
     script = tmp_path / "late.py"
     script.write_text(LATE)
-    told = subprocess.run([*TORCHRUN, str(script)], capture_output=True, text=True, timeout=200, check=False).stderr
-    assert "error: the mistake of all" in told
+    message = subprocess.run([*TORCHRUN, str(script)], capture_output=True, text=True, timeout=200, check=False).stderr
+    assert "error: the mistake of all" in message

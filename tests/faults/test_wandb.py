@@ -284,5 +284,5 @@ def test_a_run_that_is_resumed_before_its_network_dies(runs: Runs, wandb_server:
     assert_each_line_once(received, runs.path / "metrics.jsonl")
     assert received.finishes[-1] == 0
     again = runs.sync(env=online | {"WANDB_BASE_URL": "http://127.0.0.1:1"})
-    assert again.returncode == 0, "there is nothing to send, and nobody is asked"
+    assert again.returncode == 0, "there is nothing to send, and no network is used"
     assert "missing: nothing" in again.stdout

@@ -123,7 +123,7 @@ def test_a_folder_of_the_first_version_is_completed(wandb_server: WandbServer, f
     ],
 )
 def test_a_row_whose_summary_came_alone_is_not_there(summary: dict[str, int], last: tuple[int, int, int]) -> None:
-    """W&B sends a row's summary first. The server's summary told of a line that it did not have, which was lost."""
+    """W&B sends a row's summary first. The server's summary had a line that it did not have, which was lost."""
 
     class Resumed:
         starting_step = 3
@@ -195,8 +195,8 @@ def test_the_list_needs_neither_network_nor_key(folder: RunFolder, capsys: pytes
     add_steps(folder, 1, 1200)
     add_answers(folder, 0, "one")
     sync([str(folder.path)], dry_run=True)
-    told = "1,201 lines; at W&B: none known; missing: 1,201 lines, 1 tables of samples"
-    assert told in capsys.readouterr().out
+    message = "1,201 lines; at W&B: none known; missing: 1,201 lines, 1 tables of samples"
+    assert message in capsys.readouterr().out
     folder.wandb.mkdir()
     numbers = {"line": 4800, "samples/step": 0, "system/line": -1}
     (folder.wandb / "sent.json").write_text(json.dumps({**numbers, "verified": False}), encoding="utf-8")
@@ -263,8 +263,8 @@ def test_sync_refuses_what_is_no_run_or_is_not_shown(tmp_path: Path, folder: Run
     folder.config.write_text("logger: {_target_: mine.wandb, server: here}\n", encoding="utf-8")
     with pytest.raises(InputError) as refused:
         sync([str(folder.path), str(tmp_path), str(tmp_path / "none")], dry_run=True)
-    told = str(refused.value)
-    assert "3 problems" in told
-    assert "the run is not logged to W&B" in told
-    assert "not a run folder" in told
-    assert "no such folder" in told
+    message = str(refused.value)
+    assert "3 problems" in message
+    assert "the run is not logged to W&B" in message
+    assert "not a run folder" in message
+    assert "no such folder" in message

@@ -70,7 +70,7 @@ def test_a_run_is_followed_until_it_is_killed(start: Callable[..., Started], run
     assert "resume from its last checkpoint" in err
 
 
-def test_a_run_that_was_asked_to_stop_says_so(start: Callable[..., Started], run: Path) -> None:
+def test_a_run_that_was_signalled_to_stop_says_so(start: Callable[..., Started], run: Path) -> None:
     process = start(*LONG)
     process.send_signal(15)
     assert process.wait(60) == 143
@@ -116,7 +116,7 @@ def test_a_complete_run_ends_the_watch(train: Train, run: Path) -> None:
     assert done.stdout.startswith("test: complete (its model is released), step 4 of 4 (100%), loss ")
 
 
-def test_a_run_that_is_not_there_yet_is_waited_for_if_asked(train: Train, run: Path) -> None:
+def test_a_run_that_is_not_there_yet_is_waited_for_on_request(train: Train, run: Path) -> None:
     refused = watch(run)
     assert refused.returncode == 2
     assert "not a run folder" in refused.stderr
@@ -145,7 +145,7 @@ def test_a_folder_without_figures(tmp_path: Path) -> None:
 def test_the_end_of_training_tells_what_to_type_next(train: Train, run: Path) -> None:
     done = train()
     assert done.returncode == 0
-    told = done.stdout[done.stdout.index("done\n") :]
+    message = done.stdout[done.stdout.index("done\n") :]
     for needed in (
         "loss",
         "time in training steps",
@@ -154,9 +154,9 @@ def test_the_end_of_training_tells_what_to_type_next(train: Train, run: Path) ->
         f"galpaca report {run}",
         f"galpaca export {run} ",
     ):
-        assert needed in told
-    assert str(run / "model") in told
-    assert str(run / "report.html") in told
+        assert needed in message
+    assert str(run / "model") in message
+    assert str(run / "report.html") in message
     assert "Loss" in (run / "report.html").read_text()
 
 

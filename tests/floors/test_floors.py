@@ -188,7 +188,7 @@ class TestTheReader:
     """What this file would not find, it would not hold."""
 
     @pytest.mark.parametrize(
-        ("module", "source", "told"),
+        ("module", "source", "message"),
         [
             ("galpaca.data.plan", "import galpaca.app.train.run", "up"),
             ("galpaca.data.plan", "from galpaca.runs import lock", "sideways"),
@@ -213,9 +213,9 @@ class TestTheReader:
             ("galpaca.cli", "import rich", "no library"),
         ],
     )
-    def test_a_wrong_import_is_found(self, module: str, source: str, told: str) -> None:
+    def test_a_wrong_import_is_found(self, module: str, source: str, message: str) -> None:
         (found,) = violations(module, source)
-        assert told in found
+        assert message in found
 
     @pytest.mark.parametrize(
         ("module", "source"),
@@ -244,7 +244,7 @@ LIGHT_MODULES = [
 
 
 def test_what_must_be_quick_loads_nothing_heavy() -> None:
-    """A mistake in a file or an option was told after twenty seconds of imports, on some clusters after minutes."""
+    """A mistake in a file or an option was reported after twenty seconds of imports, on some clusters after minutes."""
     script = f"import sys\nimport {', '.join(LIGHT_MODULES)}\nprint(*sorted({HEAVY!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == []

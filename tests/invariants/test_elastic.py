@@ -12,7 +12,7 @@ STEPS = 20
 COMMON = ("model.dropout=0.0", f"trainer.max_steps={STEPS}", "trainer.max_epochs=100", "optim.lr=1e-3")
 # Validations are due at steps after which the run is stopped.
 COMMON += ("data.val_fraction=0.2", "trainer.val_every_steps=2")
-# Who goes on, and after which step it is asked to stop: it makes one more, in which the ranks agree.
+# Who goes on, and after which step it is requested to stop: it makes one more, in which the ranks agree.
 STAGES = (
     (("strategy=single",), 5),
     (("strategy=fsdp", "trainer.devices=2"), 9),
@@ -47,7 +47,7 @@ def test_from_one_to_two_to_four_to_one(train: Train, tmp_path: Path) -> None:
 
 
 def _saved(stop: int) -> int:
-    """Where a run stops that is asked to as the figures of ``stop`` are written: in the validation of that step, if it
-    has one, else after the next.
+    """Where a run stops that gets a signal as the figures of ``stop`` are written: in the validation of that step, if
+    it has one, else after the next.
     """
     return stop if stop % 2 == 0 else stop + 1

@@ -126,7 +126,7 @@ def test_multiple_choice_is_that_of_the_models_log_likelihoods(model: Path, task
 
 
 @pytest.mark.slow
-def test_written_answers_are_asked_for_in_the_template_and_end_where_the_model_ends(model: Path, tasks: Path) -> None:
+def test_written_answers_are_requested_in_the_template_and_end_where_the_model_ends(model: Path, tasks: Path) -> None:
     from galpaca.inference.harness import Tasks
 
     loaded = load_any(str(model))
@@ -139,7 +139,7 @@ def test_written_answers_are_asked_for_in_the_template_and_end_where_the_model_e
 
 
 @pytest.mark.slow
-def test_results_are_kept_with_the_model_and_told_in_its_card_once(model: Path, tasks: Path) -> None:
+def test_results_are_kept_with_the_model_and_reported_in_its_card_once(model: Path, tasks: Path) -> None:
     before = (model / "README.md").read_text()
     line = ["evaluate", str(model), "--tasks", "local_science,local_answers", "--include-path", str(tasks)]
     assert main([*line, "--limit", "2"]) == 0

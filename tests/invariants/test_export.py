@@ -78,7 +78,7 @@ def test_shards_load(run: Path, tmp_path: Path) -> None:
 
 
 def test_an_older_checkpoint_tells_of_its_own_steps(run: Path, tmp_path: Path) -> None:
-    """From the run folder alone: the configuration, which names the first weights and the tokenizer, is not asked."""
+    """From the run folder alone: the configuration, which names the first weights and the tokenizer, is not there."""
     copy = tmp_path / "elsewhere"
     shutil.copytree(run, copy, ignore=shutil.ignore_patterns("config.yaml", "model", "step-00000004"))
     export(copy / "checkpoints" / "step-00000002", tmp_path / "model")
@@ -115,7 +115,7 @@ def test_after_another_number_of_ranks(run: Path, tmp_path: Path, tokenizer_fold
     assert re.search(r"\| steps 3 to 4 \| 1 process, .*: [0-9.]+ s \|", card)
 
 
-def test_a_model_is_overwritten_when_asked(run: Path, tmp_path: Path) -> None:
+def test_a_model_is_overwritten_on_request(run: Path, tmp_path: Path) -> None:
     for arguments in (("--shard-size", "0.0001"), ("--overwrite",)):
         export(run, tmp_path / "model", *arguments)
     assert [path.name for path in (tmp_path / "model").glob("*.safetensors*")] == ["model.safetensors"]

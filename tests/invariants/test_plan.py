@@ -82,7 +82,7 @@ class TestExamples:
 
     @FAST
     @given(plans(), st.integers(0, 3))
-    def test_a_step_has_the_asked_number_and_an_epochs_last_the_rest(self, plan: StepPlan, epoch: int) -> None:
+    def test_a_step_has_the_requested_number_and_an_epochs_last_the_rest(self, plan: StepPlan, epoch: int) -> None:
         """Dropping the rest of each epoch would leave up to 127 examples of 128 unseen, silently."""
         counts = [len(examples_of(step)) for step in epoch_of(plan, epoch)]
         full, rest = divmod(len(plan.lengths), plan.examples)
@@ -107,7 +107,7 @@ class TestExamples:
 
     @FAST
     @given(plans(), st.randoms(use_true_random=False))
-    def test_a_step_is_the_same_whatever_was_asked_before(self, plan: StepPlan, random: Random) -> None:
+    def test_a_step_is_the_same_whatever_came_before(self, plan: StepPlan, random: Random) -> None:
         """Resuming is a number: the plan keeps no state that an earlier step could have changed."""
         indices = list(range(3 * plan.steps_per_epoch))
         fresh = {index: replace(plan).step(index) for index in indices}

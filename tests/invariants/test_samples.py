@@ -29,8 +29,8 @@ def prompts(tmp_path: Path) -> Path:
 
 
 def overrides(prompts: Path, name: str, *more: str) -> tuple[str, ...]:
-    asked = (f"samples.prompts={prompts}", "samples.every_steps=3", "samples.max_new_tokens=12")
-    return (*asked, f"run.name={name}", "trainer.max_steps=4", "optim.lr=1e-2", "checkpoint.every_steps=1", *more)
+    requested = (f"samples.prompts={prompts}", "samples.every_steps=3", "samples.max_new_tokens=12")
+    return (*requested, f"run.name={name}", "trainer.max_steps=4", "optim.lr=1e-2", "checkpoint.every_steps=1", *more)
 
 
 @pytest.mark.slow
@@ -39,15 +39,15 @@ def test_greedy_as_the_released_model(train: Train, tmp_path: Path, prompts: Pat
     assert train(*overrides(prompts, "fsdp", *two)).returncode == 0
     assert train(*overrides(prompts, "single")).returncode == 0
     runs = tmp_path / "runs"
-    asked = samples_of(runs / "fsdp")
-    assert [line["step"] for line in asked] == [0, 0, 3, 3, 4, 4]
-    assert asked == samples_of(runs / "single")
-    assert [(line["category"], line["input"]) for line in asked[:2]] == [
+    requested = samples_of(runs / "fsdp")
+    assert [line["step"] for line in requested] == [0, 0, 3, 3, 4, 4]
+    assert requested == samples_of(runs / "single")
+    assert [(line["category"], line["input"]) for line in requested[:2]] == [
         (question["category"], question["input"]) for question in QUESTIONS
     ]
     model = OPTForCausalLM.from_pretrained(runs / "fsdp/model")
     tokenizer, template = load_tokenizer(str(runs / "fsdp/model")), load_template("alpaca")
-    for line in asked[-2:]:
+    for line in requested[-2:]:
         text = tokenizer.mark(template.prompt(line["instruction"], line["input"]))
         ids = tokenizer.hf(text, return_tensors="pt", return_token_type_ids=False)
         written = model.generate(**ids, max_new_tokens=12, do_sample=False)[0, ids["input_ids"].shape[1] :]
@@ -66,7 +66,7 @@ def test_stopped_and_gone_on(train: Train, tmp_path: Path, prompts: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("", "the file is empty"),
         ('{"instruction": " ", "input": ""}\n', "the instruction is empty"),
@@ -74,10 +74,10 @@ def test_stopped_and_gone_on(train: Train, tmp_path: Path, prompts: Path) -> Non
         (json.dumps({"instruction": "word " * 400, "input": ""}), "tokens, but the context length"),
     ],
 )
-def test_bad_questions_are_told_before_anything_is_written(train: Train, tmp_path: Path, text: str, told: str) -> None:
+def test_bad_questions_are_reported_first(train: Train, tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "bad.jsonl"
     path.write_text(text, encoding="utf-8")
     done = train(f"samples.prompts={path}", "data.max_length=128", "model.max_positions=256")
     assert done.returncode == 2
-    assert told in done.stderr
+    assert message in done.stderr
     assert not (tmp_path / "runs/test").exists()

@@ -89,7 +89,7 @@ def test_half_precision_trains_under_fsdp(train: Train, tmp_path: Path, precisio
 
 
 def test_the_loss_scale_goes_on_under_another_strategy(train: Train, tmp_path: Path) -> None:
-    """Lightning keeps it under the name of the strategy's own plugin: begun anew, it skipped steps until it fitted."""
+    """Lightning keeps it under the name of the strategy's own plugin: started anew, it skipped steps until it fit."""
     tiny = ("precision=16-mixed", "batch.examples=2", "trainer.max_steps=4")
     hook = {"hook": "faults.crash:terminate_at_step", "hook_arguments": (1,)}
     stopped = train(*tiny, "strategy=single", **hook)

@@ -59,7 +59,7 @@ STRATEGIES: Mapping[str, Sequence[str]] = {
 # Overrides then, or their keys (or groups) alone, and what is typed for them now. For example:
 #     "optim.lr": "optim.learning_rate",
 #     "strategy=single": "strategy=one_process",
-NOW: Mapping[str, str] = {}
+NOW: Mapping[str, str] = {"data.on_cut": "data.on_truncation"}
 
 
 def now(overrides: Sequence[str]) -> list[str]:

@@ -57,14 +57,14 @@ def test_a_run_that_was_killed_half_way_ends_as_it_would_have(resume: Resume, tm
         torch.testing.assert_close(weight, others[name], rtol=TOLERANCE, atol=1e-7, msg=name)
 
     assert folder.saved_steps() == [NUM_STEPS]
-    asked = [(line["step"], line["instruction"]) for line in read_jsonl(folder.samples)]
-    assert asked == [(line["step"], line["instruction"]) for line in read_jsonl(HERE / "finished" / "samples.jsonl")]
+    shown = [(line["step"], line["instruction"]) for line in read_jsonl(folder.samples)]
+    assert shown == [(line["step"], line["instruction"]) for line in read_jsonl(HERE / "finished" / "samples.jsonl")]
     record = json.loads(folder.record.read_text(encoding="utf-8"))
-    begun = json.loads((HERE / "half" / "run.json").read_text(encoding="utf-8"))
-    assert record["id"] == begun["id"]
+    started = json.loads((HERE / "half" / "run.json").read_text(encoding="utf-8"))
+    assert record["id"] == started["id"]
     assert [start["step"] for start in record["starts"]] == [0, HALF]
     assert not record["starts"][-1].get("accepted_changes"), "nothing has changed"
-    assert record["recipe"]["data.fingerprint"] != begun["recipe"]["data.fingerprint"], "it is the examples' now"
+    assert record["recipe"]["data.fingerprint"] != started["recipe"]["data.fingerprint"], "it is the examples' now"
 
 
 def test_a_finished_run_is_found_complete_and_left_alone(resume: Resume, tmp_path: Path) -> None:

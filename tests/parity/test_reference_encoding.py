@@ -16,7 +16,7 @@ from galpaca.data.records import load_records
 from galpaca.data.sources import FileSource
 from galpaca.data.tokenizer import load_tokenizer
 
-NUM_RECORDS, NUM_CUT, MAX_LENGTH = 999, 38, 512
+NUM_RECORDS, NUM_TRUNCATED, MAX_LENGTH = 999, 38, 512
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_all_encodings_equal_the_reference(examples: EncodedExamples, reference:
 
 def test_the_receipt_counts_what_the_reference_cuts(examples: EncodedExamples, reference: list[dict[str, Any]]) -> None:
     receipt = examples.receipt
-    assert (receipt.records, receipt.examples, receipt.cut_answers) == (NUM_RECORDS, NUM_RECORDS, NUM_CUT)
+    assert (receipt.records, receipt.examples, receipt.truncated_examples) == (NUM_RECORDS, NUM_RECORDS, NUM_TRUNCATED)
     assert receipt.tokens == sum(line["num_tokens"] for line in reference)
     assert receipt.target_tokens == sum(line["num_tokens"] - line["num_ignored"] for line in reference)
     assert receipt.longest_tokens == max(line["num_tokens"] for line in reference) == MAX_LENGTH
@@ -60,4 +60,4 @@ def test_the_command_prints_the_same(shared_data: Path, reference: list[dict[str
     *lines, last = map(json.loads, done.stdout.splitlines())
     assert [as_reference(line["index"], line["ids"], line["num_ignored"]) for line in lines] == reference
     assert last["receipt"]["records"] == NUM_RECORDS
-    assert last["receipt"]["cut_answers"] == NUM_CUT
+    assert last["receipt"]["truncated_examples"] == NUM_TRUNCATED

@@ -16,7 +16,7 @@ Scripts of users call it, and the recipes of their runs name it. If the change i
   - run make surface and commit tests/surface/surface.txt along with it;
   - run make reference, and say in CHANGELOG.md what a user has to change;
   - refuse an old option, key or file that is gone or renamed, with the new name;
-  - let runs that began with an old key or default go on.
+  - let runs that were started with an old key or default resume.
 """
 
 

@@ -1,4 +1,4 @@
-"""Errors tell what, where, why and how to fix it; all problems at one door are told at once."""
+"""Errors say what, where, why and how to fix it; all problems at one door are reported at once."""
 
 import pytest
 
@@ -35,14 +35,14 @@ def test_no_problem_raises_nothing() -> None:
     Problems().raise_any()
 
 
-def test_one_problem_is_told_as_itself() -> None:
+def test_one_problem_is_reported_as_itself() -> None:
     error = collected(1)
     assert not isinstance(error, InputErrors)
     assert (error.what, error.where) == ("problem 0.", "place 0")
 
 
 @pytest.mark.parametrize("fix", ["the same for all", "fix {}"])
-def test_all_problems_are_told_at_once_up_to_the_limit(fix: str) -> None:
+def test_all_problems_are_reported_at_once_up_to_the_limit(fix: str) -> None:
     error = collected(SHOWN_PROBLEMS, fix)
     text = str(error)
     for number in range(SHOWN_PROBLEMS):
@@ -61,15 +61,15 @@ def test_the_first_20_are_shown_and_all_are_counted(fix: str) -> None:
     assert "... and 37 more" in text
 
 
-def test_a_fix_that_all_share_is_told_once_at_the_end() -> None:
-    told = ["  place 0: problem 0.", "  place 1: problem 1.", "  fix: the same for all"]
-    assert str(collected(2)) == "\n".join(["2 problems:", *told])
+def test_a_fix_that_all_share_is_reported_once_at_the_end() -> None:
+    lines = ["  place 0: problem 0.", "  place 1: problem 1.", "  fix: the same for all"]
+    assert str(collected(2)) == "\n".join(["2 problems:", *lines])
 
 
 def test_each_problem_keeps_a_fix_of_its_own() -> None:
     text = str(collected(3, "fix {}"))
-    told = [f"  place {number}: problem {number}.\n    fix: fix {number}" for number in range(3)]
-    assert text == "\n".join(["3 problems:", *told])
+    lines = [f"  place {number}: problem {number}.\n    fix: fix {number}" for number in range(3)]
+    assert text == "\n".join(["3 problems:", *lines])
 
 
 def test_a_million_problems_cost_no_memory() -> None:
@@ -102,11 +102,11 @@ def test_counts_below_one_are_problems_and_none_is_no_count() -> None:
 
 def test_a_choice_that_is_none_tells_those_there_are() -> None:
     problems = Problems()
-    problems.check_choice("data.on_cut", "keep", ("keep", "drop"))
-    problems.check_choice("data.on_cut", "kep", ("keep", "drop"))
+    problems.check_choice("data.on_truncation", "keep", ("keep", "drop"))
+    problems.check_choice("data.on_truncation", "kep", ("keep", "drop"))
     with pytest.raises(InputError, match="'kep'") as caught:
         problems.raise_any()
-    assert caught.value.fix == "data.on_cut=keep or drop"
+    assert caught.value.fix == "data.on_truncation=keep or drop"
 
 
 def test_code_that_handles_exceptions_lets_a_signal_through() -> None:

@@ -24,7 +24,7 @@ def show_rows(console: Console, title: str, rows: Sequence[tuple[str, str]]) -> 
     """Prints a title and labelled values below it."""
     width = max((len(label) for label, _ in rows), default=0)
     console.print(title, style="bold", markup=False)
-    for label, value in rows:  # no table: it would cut or fold a path, which then leads nowhere
+    for label, value in rows:  # no table: it would truncate or fold a path, which then leads nowhere
         console.print(Text.assemble((f"  {label:<{width}}", "cyan"), f"  {value}"))
 
 

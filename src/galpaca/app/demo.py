@@ -15,7 +15,7 @@ from galpaca.app.config.composition import compose
 from galpaca.app.console import make_console
 from galpaca.runs.folder import RunFolder
 
-NUM_ASKED = 40
+NUM_QUESTIONS = 40
 _NUM_SHOWN = 5
 
 
@@ -44,7 +44,7 @@ def demo(overrides: Sequence[str]) -> None:
     from galpaca.app.train.run import train
 
     folder = train(config, resolved)
-    trained, held_out = ask(folder)
+    trained, held_out = answer_questions(folder)
     _show(console, "questions worded as in training", trained)
     _show(console, "questions in unseen wording", held_out)
     console.print(
@@ -53,7 +53,7 @@ def demo(overrides: Sequence[str]) -> None:
     console.print(f"To start over: rm -r {folder.path}")
 
 
-def ask(folder: RunFolder, num_asked: int = NUM_ASKED) -> tuple[list[Answered], list[Answered]]:
+def answer_questions(folder: RunFolder, num_questions: int = NUM_QUESTIONS) -> tuple[list[Answered], list[Answered]]:
     """Answers of the released model to questions it was trained on, and to wordings held out of training."""
     from galpaca.inference.answer import answer
     from galpaca.inference.loading import load
@@ -61,18 +61,18 @@ def ask(folder: RunFolder, num_asked: int = NUM_ASKED) -> tuple[list[Answered], 
 
     loaded = load(str(folder.model))
     settings = Settings(max_new_tokens=loaded.max_new_tokens)
-    asked = []
+    found = []
     for name in ("records.json", "held_out.json"):
-        records = random.Random(0).sample(_records(name), num_asked)
+        records = random.Random(0).sample(_records(name), num_questions)
         questions = [(record["instruction"], record["input"]) for record in records]
         answers = answer(loaded, questions, settings, batch_size=20)
-        asked.append(
+        found.append(
             [
                 Answered(record["instruction"], record["input"], record["output"], given.text.strip())
                 for record, given in zip(records, answers, strict=True)
             ]
         )
-    return asked[0], asked[1]
+    return found[0], found[1]
 
 
 def _records(name: str) -> list[dict[str, str]]:

@@ -60,7 +60,7 @@ def _exit_code(command: Callable[[], object]) -> int:
     except OSError as error:
         if error.errno not in _OF_THE_DISK:
             raise
-        print(f"error: {_told(error)}", file=sys.stderr)
+        print(f"error: {_disk_error(error)}", file=sys.stderr)
         return 1
     return 0
 
@@ -79,7 +79,7 @@ def _unmask_stop(command: Callable[[], object]) -> None:
 
 
 def _stopped(stop: StoppedBySignal) -> int:
-    """The last act of a run that was told to stop; SLURM ends all its processes at once when it requeues them."""
+    """The last act of a run that was stopped; SLURM ends all its processes at once when it requeues them."""
     ignore_signals()
     if stop.agreed and global_rank() != 0:
         return 0  # for any other code, the launcher would end rank 0 before its last act
@@ -89,8 +89,8 @@ def _stopped(stop: StoppedBySignal) -> int:
         _let_rank_0_speak()  # if it got the signal too, nothing is left to do
     else:
         print(str(stop), file=sys.stderr, flush=True)
-    if told := requeue(decide(stop.number)):
-        print(told, file=sys.stderr, flush=True)
+    if message := requeue(decide(stop.number)):
+        print(message, file=sys.stderr, flush=True)
     return stop.exit_code if global_rank() == 0 else _OF_ANOTHER_RANK
 
 
@@ -100,7 +100,7 @@ def _let_rank_0_speak() -> None:
     time.sleep(_RANK_0_FIRST_SECONDS)
 
 
-def _told(error: OSError) -> GalpacaError:
+def _disk_error(error: OSError) -> GalpacaError:
     return GalpacaError(
         f"cannot write: {error.strerror}",
         where=error.filename or "",
@@ -119,7 +119,7 @@ def train_with_hydra() -> int:
         code = 1
     finally:
         # SLURM's exit code of a job is the highest of all tasks'. It ends the others when one has failed, and
-        # whichever is on its way out anyway must not hide the code that tells why.
+        # whichever is on its way out anyway must not hide the code that says why.
         ignore_signals()
     if _in_process_group():
         _exit_at_once(code)

@@ -32,8 +32,8 @@ RESERVED = ("index", "sample", "answer", "finish", "prompt_tokens", "answer_toke
 
 _FINISHES = {
     "end": "ended by the model",
-    "length": "cut at --max-new-tokens",
-    "positions": "cut at the model's context length",
+    "length": "truncated at --max-new-tokens",
+    "positions": "truncated at the model's context length",
 }
 
 
@@ -106,9 +106,13 @@ def _answer_all(loaded: Loaded, settings: Settings, work: _Work, console: Consol
     questions, answers = work.questions, work.answers
     prompts = loaded.prompt_ids([(one.instruction, one.input) for one in questions])
     check_lengths(prompts, loaded.positions, [one.where for one in questions])
-    begun = {**work.given, "max_new_tokens": settings.max_new_tokens, "model_fingerprint": loaded.fingerprint}
+    settings_by_name = {
+        **work.given,
+        "max_new_tokens": settings.max_new_tokens,
+        "model_fingerprint": loaded.fingerprint,
+    }
     every = wanted(prompts, settings.num_samples)
-    with answers.writing(begun, _notes(loaded)):
+    with answers.writing(settings_by_name, _notes(loaded)):
         left = [] if answers.complete else [one for one in every if not answers.answered(one.answer_id)]
         if answers.complete:
             console.print(f"All {len(every):,} answers are already done: {answers.out}", markup=False)
@@ -117,7 +121,7 @@ def _answer_all(loaded: Loaded, settings: Settings, work: _Work, console: Consol
             console.print(f"{len(every) - len(left):,} of {len(every):,} answers are already done")
         size = work.batch_size or (8 if loaded.model.device.type == "cpu" else 16)
         try:
-            with counting(console, f"answers ({loaded.place})", len(every)) as progress:
+            with counting(console, f"answers ({loaded.device_dtype})", len(every)) as progress:
                 for some in answer_batches(loaded, left, settings, size):
                     answers.append([_line(questions[one.answer_id.prompt], one) for one in some])
                     progress(len(answers.lines))
@@ -144,7 +148,7 @@ def _notes(loaded: Loaded) -> dict[str, Any]:
 
     return {
         "model": loaded.name,
-        "place": loaded.place,
+        "device_dtype": loaded.device_dtype,
         "versions": {"galpaca": galpaca.__version__, **{name: version(name) for name in ("torch", "transformers")}},
     }
 

@@ -88,9 +88,9 @@ def _coloured(examples: EncodedExamples, index: int, tokenizer: Tokenizer) -> Te
     """The example's text: tokens with loss in green, the ignored prompt dim, every second token underlined."""
     ids, ignored = examples.ids(index).tolist(), int(examples.num_ignored[index])
     text = Text()
-    for place, token in enumerate(tokenizer.pieces(ids)):
-        style = "dim" if place < ignored else "green"
-        text.append(token, style=f"{style} underline" if place % 2 else style)
+    for index, token in enumerate(tokenizer.pieces(ids)):
+        style = "dim" if index < ignored else "green"
+        text.append(token, style=f"{style} underline" if index % 2 else style)
     text.append(f"\n{len(ids)} tokens, {max(0, len(ids) - max(1, ignored))} of them targets", style="italic")
     return text
 

@@ -52,7 +52,7 @@ def prepare(overrides: Sequence[str]) -> None:
     if not config.data.path:
         is_new = make_rows(config.data, root)
         places.append(Place("records", rows_folder(config.data, root), since(is_new=is_new)))
-    found = find_data(config.data, root)  # what is wrong with them is told before gigabytes are fetched
+    found = find_data(config.data, root)  # what is wrong with them is reported before gigabytes are fetched
     places += _make_model(config.model, root, console)
     local = local_model(config, console)
     if not any(place.what == "weights" for place in places) and local.folder:

@@ -33,7 +33,7 @@ class Row:
     Attributes:
         run: the shortest name that distinguishes it from the others.
         path: run folder.
-        state: ``complete``, ``not started``, or a kind of ``galpaca.runs.state`` with the place, as ``running at step 3
+        state: ``complete``, ``not started``, or a kind of ``galpaca.runs.state`` with the path, as ``running at step 3
             of 9``; and what of its files cannot be read.
         step, num_steps: steps done, and planned.
         loss: loss of the last step.
@@ -55,25 +55,25 @@ class Row:
     config: Mapping[str, Any]
 
 
-def show_runs(places: Sequence[str], *, as_json: bool, out: str | None) -> None:
+def show_runs(paths: Sequence[str], *, as_json: bool, out: str | None) -> None:
     """Prints the runs in these folders, lowest loss first.
 
     Args:
-        places: run folders, or folders with runs anywhere below them.
+        paths: run folders, or folders with runs anywhere below them.
         as_json: print one line of JSON per run instead of a table.
         out: file to write the table to, atomically.
 
     Raises:
         InputError: a folder without runs, or ``out`` cannot be written.
     """
-    rows = compare(find_runs([Path(place) for place in places]))
+    rows = compare(find_runs([Path(path) for path in paths]))
     table = _table(rows)
     if out is not None:
         _write(Path(out), table)
     print("\n".join(json.dumps(asdict(row)) for row in rows) if as_json else table)
 
 
-def find_runs(places: Sequence[Path]) -> list[RunFolder]:
+def find_runs(paths: Sequence[Path]) -> list[RunFolder]:
     """All runs in these folders and below them, each once.
 
     Raises:
@@ -81,12 +81,12 @@ def find_runs(places: Sequence[Path]) -> list[RunFolder]:
     """
     problems = Problems()
     found: dict[Path, RunFolder] = {}
-    for place in places:
-        here = {path: RunFolder(path.parent, path.name) for path in _runs_below(place.resolve())}
+    for path in paths:
+        here = {path: RunFolder(path.parent, path.name) for path in _runs_below(path.resolve())}
         if not here:
             problems.add(
-                "contains no run" if place.is_dir() else "no such folder",
-                where=place,
+                "contains no run" if path.is_dir() else "no such folder",
+                where=path,
                 fix="pass a run folder, or a folder that contains run folders, e.g. runs",
             )
         found |= here
@@ -121,9 +121,9 @@ def _order(value: float | None) -> tuple[bool, float]:
     return value is None, value or 0.0
 
 
-def _runs_below(place: Path) -> Iterator[Path]:
+def _runs_below(path: Path) -> Iterator[Path]:
     seen: set[str] = set()
-    for name, folders, files in os.walk(place, followlinks=True):  # runs on scratch are often linked to
+    for name, folders, files in os.walk(path, followlinks=True):  # runs on scratch are often linked to
         if {"run.json", "run.lock"} & set(files):
             folders.clear()
             yield Path(name)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 1.0
 # To upload the lines of weeks.
 _FINISH_SECONDS = 600.0
-# Before each time that the server is asked; it counts what it was sent a little later.
+# Before each time of the server's checks; it counts what it was sent a little later.
 _PAUSES_SECONDS = (0.0, 1.0, 5.0)
 
 
@@ -39,7 +39,7 @@ def sync(runs: Sequence[str], *, dry_run: bool = False, follow: bool = False, wa
     Args:
         runs: run folders.
         dry_run: only list it, which needs no network and no key.
-        follow: go on until the runs have ended.
+        follow: continue until the runs have ended.
         wait: and until they are complete: one that was stopped or killed will be resumed.
 
     Raises:
@@ -130,7 +130,7 @@ def _check_ready() -> None:
     """
     from galpaca.tracking import service
 
-    os.environ["WANDB_MODE"] = "online"  # whoever asks for an upload means it
+    os.environ["WANDB_MODE"] = "online"  # the command is a request to upload
     if not service.has_key():
         raise InputError("no W&B API key", where="WANDB_API_KEY", fix="wandb login, or WANDB_API_KEY=...")
     if not service.is_reachable():

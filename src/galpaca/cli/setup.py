@@ -23,7 +23,7 @@ def add_prepare(commands: Commands) -> None:
     )
     command.add_argument("--weights", metavar="FOLDER", help="only convert the pytorch_model*.bin files in FOLDER")
     command.add_argument(
-        "--out", metavar="FOLDER", help="with --weights: output folder (default: beside the .bin files)"
+        "--out", metavar="FOLDER", help="with --weights: output folder (default: next to the .bin files)"
     )
 
     def run(options: argparse.Namespace) -> None:

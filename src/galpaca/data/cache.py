@@ -32,7 +32,7 @@ def cache_entry(root: Path, key: str) -> Path:
 def load_or_encode(root: Path, key: str, encode: Callable[[], EncodedExamples]) -> EncodedExamples:
     """Loads the examples of ``key``, encoding them first if they are missing or damaged.
 
-    One process encodes while others that ask for the same key wait.
+    One process encodes while others that need the same key wait.
 
     Raises:
         InputError: the folder cannot be written; or whatever ``encode`` refuses.

@@ -101,15 +101,15 @@ class EncodedExamples:
 def encode_records(
     records: Sequence[Record], tokenizer: Encoder, template: Prompting, max_length: int
 ) -> Iterator[Encoding]:
-    """Encodes records as the reference does: one text, cut; as many tokens ignored as the prompt alone has."""
+    """Encodes records as the reference does: one text, truncated; as many tokens ignored as the prompt alone has."""
     prompts = [template.prompt(record.instruction, record.input) for record in records]
     texts = [prompt + record.output for prompt, record in zip(prompts, records, strict=True)]
     full = tokenizer.encode([tokenizer.mark(text) for text in texts])
     alone = tokenizer.encode([tokenizer.mark(text, len(prompt)) for text, prompt in zip(texts, prompts, strict=True)])
     for ids, prompt_ids in zip(full, alone, strict=True):
         ids.append(tokenizer.eos_id)
-        cut = ids[:max_length]
-        yield Encoding(cut, min(len(prompt_ids), len(cut)), len(ids), min(len(prompt_ids), len(ids)))
+        truncated = ids[:max_length]
+        yield Encoding(truncated, min(len(prompt_ids), len(truncated)), len(ids), min(len(prompt_ids), len(ids)))
 
 
 @dataclass(frozen=True)
@@ -119,12 +119,12 @@ class EncodingPolicy:
     Attributes:
         max_length: examples are truncated to this many tokens.
         on_empty: what to do with records whose output is empty.
-        on_cut: what to do with records longer than ``max_length``.
+        on_truncation: what to do with records longer than ``max_length``.
     """
 
     max_length: int
     on_empty: Policy = "keep"
-    on_cut: Policy = "keep"
+    on_truncation: Policy = "keep"
 
 
 def encode(
@@ -218,7 +218,7 @@ def _refusals(record: Record, encoding: Encoding, policy: EncodingPolicy) -> lis
         found.append(_Refusal(policy.on_empty, "data.on_empty", "empty output", "the output is empty"))
     if encoding.full_length > policy.max_length:
         what = f"{encoding.full_length:,} tokens; truncation drops {encoding.lost_target_tokens:,} of its target tokens"
-        found.append(_Refusal(policy.on_cut, "data.on_cut", "longer than max_length", what))
+        found.append(_Refusal(policy.on_truncation, "data.on_truncation", "longer than max_length", what))
     return found
 
 
@@ -236,5 +236,5 @@ def _count_example(receipt: Receipt, encoding: Encoding) -> None:
     receipt.without_target += targets == 0
     receipt.longest_tokens = max(receipt.longest_tokens, num_tokens)
     if encoding.full_length > num_tokens:
-        receipt.cut_answers += 1
+        receipt.truncated_examples += 1
         receipt.lost_target_tokens += encoding.lost_target_tokens

@@ -51,7 +51,7 @@ def former_fingerprint(spec: DataSpec, source: Source, template: Template, token
             "template": template.fingerprint,
             "max_length": spec.max_length,
             "on_empty": spec.on_empty,
-            "on_cut": spec.on_cut,
+            "on_cut": spec.on_truncation,
             "format_version": 1,
         }
     )

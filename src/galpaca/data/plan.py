@@ -49,7 +49,7 @@ class StepPlan:
         max_tokens: budget of a micro-batch.
         num_ranks: ranks that share a step.
         seed: seed of the shuffle; None keeps the order.
-        only: the steps that are taken, by their places among all; None takes all in their order.
+        only: the steps that are taken, by their indices among all; None takes all in their order.
     """
 
     lengths: npt.NDArray[np.int64]
@@ -86,8 +86,8 @@ class StepPlan:
 
     def step_examples(self, index: int) -> npt.NDArray[np.int64]:
         """The examples of step ``index``, in shuffled order."""
-        place = index if self.only is None else self.only[index]
-        epoch, within = divmod(place, self.steps_per_epoch)
+        chosen = index if self.only is None else self.only[index]
+        epoch, within = divmod(chosen, self.steps_per_epoch)
         return self._epoch_order(epoch)[within * self.examples : (within + 1) * self.examples]
 
     def step(self, index: int) -> PlannedStep:
@@ -140,8 +140,8 @@ def pack(lengths: npt.NDArray[np.int64], num_ranks: int, max_tokens: int) -> lis
     loads = [sum(sizes[i] for i in content) for content in bins]
     fullest_first = sorted(range(len(bins)), key=lambda b: (-loads[b], b))
     ranks: list[list[list[int]]] = [[] for _ in range(num_ranks)]
-    for place, b in enumerate(fullest_first):
-        m, rank = divmod(place, num_ranks)
+    for position, b in enumerate(fullest_first):
+        m, rank = divmod(position, num_ranks)
         # Every second round goes back, so that no rank gets the fullest of each.
         ranks[rank if m % 2 == 0 else num_ranks - 1 - rank].append([order[i] for i in bins[b]])
     return ranks

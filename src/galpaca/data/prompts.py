@@ -11,7 +11,7 @@ import yaml
 
 from galpaca.errors import InputError, Problems
 
-# What a released folder says about how its model is asked; ``transformers`` ignores the file.
+# What a released folder says about how its model is prompted; ``transformers`` ignores the file.
 PROMPT_FILE = "galpaca.json"
 
 _FIELDS = {
@@ -99,8 +99,8 @@ def read_prompt_file(folder: Path) -> tuple[Template, bool]:
     except FileNotFoundError:
         raise InputError(f"the folder has no {PROMPT_FILE}", where=folder, fix="use a released model folder") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        told = f"the file is damaged: {type(error).__name__}: {error}"
-        raise InputError(told, where=path, fix="copy or download the folder again") from None
+        message = f"the file is damaged: {type(error).__name__}: {error}"
+        raise InputError(message, where=path, fix="copy or download the folder again") from None
 
 
 def _read(name_or_path: str) -> str:

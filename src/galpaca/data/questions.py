@@ -43,7 +43,7 @@ def load_questions(
     records = checked_records(source.name, rows, columns, ("instruction", "input"), problems)
     questions = []
     for index, (row, record) in enumerate(zip(rows, records, strict=True)):
-        if not isinstance(row.value, dict):  # told already
+        if not isinstance(row.value, dict):  # reported already
             continue
         where = place_of(source.name, index, row.line)
         if record.instruction == row.value.get(columns["instruction"]) and not record.instruction.strip():

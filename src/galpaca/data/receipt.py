@@ -1,7 +1,13 @@
 """Counts what happened to the records: everything dropped, truncated or changed."""
 
-from dataclasses import asdict, dataclass, field
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
+
+# Former names of counts, with today's.
+_RENAMED = {"cut_answers": "truncated_examples"}
 
 
 @dataclass
@@ -12,7 +18,7 @@ class Receipt:
         records: read from the source.
         examples: kept for training and validation.
         dropped: reason to number of records.
-        cut_answers: examples longer than ``max_length``.
+        truncated_examples: examples longer than ``max_length``.
         lost_target_tokens: target tokens lost to that truncation.
         without_target: examples that keep no target token: the prompt fills the context.
         empty_outputs: records whose output is empty (their only target is ``</s>``).
@@ -29,7 +35,7 @@ class Receipt:
     records: int = 0
     examples: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
-    cut_answers: int = 0
+    truncated_examples: int = 0
     lost_target_tokens: int = 0
     without_target: int = 0
     empty_outputs: int = 0
@@ -40,6 +46,17 @@ class Receipt:
     changed_by_normalization: int = 0
     with_split_marker: int = 0
     ignored_columns: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Receipt:
+        """A receipt as any version has written it; counts that are no longer made are left out.
+
+        Raises:
+            TypeError: it has no source or no length.
+        """
+        known = {field.name for field in fields(cls)}
+        named = {_RENAMED.get(name, name): value for name, value in content.items()}
+        return cls(**{name: value for name, value in named.items() if name in known})
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -54,7 +71,7 @@ class Receipt:
             *((f"dropped: {reason}", f"{count:,}") for reason, count in sorted(self.dropped.items())),
             ("tokens", f"{self.tokens:,} (mean {mean:.0f}, longest {self.longest_tokens:,})"),
             ("target tokens", f"{self.target_tokens:,}"),
-            ("truncated examples", f"{self.cut_answers:,} (over {self.max_length:,} tokens)"),
+            ("truncated examples", f"{self.truncated_examples:,} (over {self.max_length:,} tokens)"),
             ("target tokens lost to truncation", f"{self.lost_target_tokens:,}"),
             ("examples without a target", f"{self.without_target:,}"),
             ("empty outputs", f"{self.empty_outputs:,}"),

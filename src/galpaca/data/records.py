@@ -88,7 +88,7 @@ def checked_records(
     """Makes a record of every row, and adds what is wrong to the problems.
 
     Args:
-        wanted: fields that a row must have; an input is not asked for where no row has one.
+        wanted: fields that a row must have; an input is not required where no row has one.
     """
     present = _columns_of(rows)
     required = [field for field in wanted if field != "input" or _has_input(columns, present)]

@@ -48,7 +48,7 @@ class Source(Protocol):
 
 
 class FileSource:
-    """A file of records, its kind told by its suffix.
+    """A file of records, its kind known by its suffix.
 
     Raises:
         InputError: no such file, unknown kind, empty, not readable.
@@ -268,7 +268,7 @@ _READERS: dict[str, Callable[[bytes, Path, Problems], Iterator[Row]]] = {
 
 
 def _decode(content: bytes, path: Path) -> str:
-    """Decodes UTF-8 (a byte order mark, as spreadsheets write it, is dropped); tells every bad byte."""
+    """Decodes UTF-8 (a byte order mark, as spreadsheets write it, is dropped); reports every bad byte."""
     begins = len(codecs.BOM_UTF8) if content.startswith(codecs.BOM_UTF8) else 0
     bad_offsets: list[int] = []
 

@@ -23,7 +23,7 @@ class DataSpec:
         max_length: examples are truncated to this many tokens.
         val_fraction: fraction of the records held out for validation, chosen by a hash of each record.
         on_empty: ``keep``, ``drop`` or ``error`` for records with an empty output.
-        on_cut: the same for records longer than ``max_length``.
+        on_truncation: the same for records longer than ``max_length``.
         cache_dir: folder for encoded data; default: ``.cache/encoded`` below ``run.root``.
         license: license of the data, for the model card.
         terms: further terms that the data imposes on a model, for the model card.
@@ -39,7 +39,7 @@ class DataSpec:
     max_length: int = 512
     val_fraction: float = 0.0
     on_empty: str = "keep"
-    on_cut: str = "keep"
+    on_truncation: str = "keep"
     cache_dir: str | None = None
     license: str | None = None
     terms: str | None = None
@@ -61,6 +61,6 @@ class DataSpec:
                 where="data.val_fraction",
                 fix="e.g. data.val_fraction=0.05, or 0 for none",
             )
-        for name in ("on_empty", "on_cut"):
+        for name in ("on_empty", "on_truncation"):
             problems.check_choice(f"data.{name}", getattr(self, name), get_args(Policy))
         problems.raise_any()

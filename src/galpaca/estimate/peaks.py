@@ -45,7 +45,7 @@ def dense_peak(gpu_name: str, precision: str) -> float | None:
     """Operations per second that the GPU's maker states, or None for a GPU or a precision that is not listed.
 
     Args:
-        gpu_name: as the driver tells it, for instance ``NVIDIA A100-SXM4-80GB``.
+        gpu_name: as the driver reports it, for instance ``NVIDIA A100-SXM4-80GB``.
         precision: ``16-mixed``, ``bf16-mixed`` or ``32-true``.
     """
     table = {"16-mixed": _DENSE_16_BIT, "bf16-mixed": _DENSE_16_BIT, "32-true": _FLOAT32}.get(precision, ())

@@ -44,11 +44,11 @@ def damages(folder: Path, files: Mapping[str, FileFacts], *, contents: bool = Tr
         files: expected size and checksum.
         contents: also read the files, in parallel, and compare checksums; otherwise only their sizes.
     """
-    told = {name: _by_size(folder / name, facts) for name, facts in files.items()}
-    unread = [name for name, damage in told.items() if not damage] if contents else []
+    by_size = {name: _by_size(folder / name, facts) for name, facts in files.items()}
+    unread = [name for name, damage in by_size.items() if not damage] if contents else []
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        told |= zip(unread, pool.map(lambda name: _by_content(folder / name, files[name]), unread), strict=True)
-    return {name: damage for name, damage in told.items() if damage}
+        by_size |= zip(unread, pool.map(lambda name: _by_content(folder / name, files[name]), unread), strict=True)
+    return {name: damage for name, damage in by_size.items() if damage}
 
 
 def _by_size(path: Path, facts: FileFacts) -> str:

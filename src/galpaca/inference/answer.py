@@ -25,8 +25,8 @@ class Answer:
     Attributes:
         answer_id: identifies the answer.
         text: its text with citations, molecules and ``<work>``, without end and padding tokens.
-        finish: ``end`` as the model meant it; ``length`` cut after ``max_new_tokens``; ``positions`` cut where the
-            model's positions end; ``stopped`` by a person.
+        finish: ``end`` as the model meant it; ``length`` truncated after ``max_new_tokens``; ``positions`` truncated
+            where the model's positions end; ``stopped`` by a person.
         prompt_tokens: tokens of the prompt.
         answer_tokens: tokens of the answer, without the end token.
     """
@@ -55,7 +55,7 @@ class Batch:
         limited: the model's positions leave no more.
     """
 
-    asked: list[AnswerRequest]
+    requests: list[AnswerRequest]
     max_new_tokens: int
     limited: bool
 
@@ -99,46 +99,46 @@ def wanted(prompts: Sequence[list[int]], num_samples: int) -> list[AnswerRequest
     ]
 
 
-def check_lengths(prompts: Sequence[list[int]], positions: int | None, places: Sequence[str]) -> None:
+def check_lengths(prompts: Sequence[list[int]], positions: int | None, wheres: Sequence[str]) -> None:
     """Checks that every prompt leaves room for an answer.
 
     Raises:
         InputError: prompts that fill the model's context; all reported at once.
     """
     problems = Problems()
-    for ids, place in zip(prompts, places, strict=True):
+    for ids, where in zip(prompts, wheres, strict=True):
         if positions is not None and len(ids) >= positions:
             problems.add(
                 f"the prompt has {len(ids):,} tokens, but the context length, answer included, is {positions:,}",
-                where=place,
+                where=where,
                 fix=f"shorten the instruction or the input to {positions - 1:,} tokens or fewer",
             )
     problems.raise_any()
 
 
 def answer_batches(
-    loaded: Loaded, asked: Sequence[AnswerRequest], settings: Settings, batch_size: int
+    loaded: Loaded, requests: Sequence[AnswerRequest], settings: Settings, batch_size: int
 ) -> Iterator[list[Answer]]:
     """Answers batch by batch, longest prompts first, so that running out of memory shows at the start."""
-    for batch in batches(asked, settings.max_new_tokens, loaded.positions, batch_size):
+    for batch in batches(requests, settings.max_new_tokens, loaded.positions, batch_size):
         yield answer_batch(loaded, batch, settings)
 
 
 def batches(
-    asked: Sequence[AnswerRequest], max_new_tokens: int, positions: int | None, batch_size: int
+    requests: Sequence[AnswerRequest], max_new_tokens: int, positions: int | None, batch_size: int
 ) -> Iterator[Batch]:
     """Batches of like length. Prompts that leave less room than an answer may need share one only with their like, so
-    that no answer is cut for its neighbour's sake.
+    that no answer is truncated for its neighbour's sake.
     """
-    longest_first = sorted(asked, key=lambda one: (-len(one.ids), one.answer_id))
+    longest_first = sorted(requests, key=lambda one: (-len(one.ids), one.answer_id))
     for room, group in itertools.groupby(longest_first, lambda one: _room(one, max_new_tokens, positions)):
         members = list(group)
         for start in range(0, len(members), batch_size):
             yield Batch(members[start : start + batch_size], room, room < max_new_tokens)
 
 
-def _room(asked: AnswerRequest, max_new_tokens: int, positions: int | None) -> int:
-    return max_new_tokens if positions is None else min(max_new_tokens, positions - len(asked.ids))
+def _room(request: AnswerRequest, max_new_tokens: int, positions: int | None) -> int:
+    return max_new_tokens if positions is None else min(max_new_tokens, positions - len(request.ids))
 
 
 @torch.inference_mode()
@@ -152,11 +152,11 @@ def answer_batch(loaded: Loaded, batch: Batch, settings: Settings, **further: An
         GalpacaError: GPU out of memory.
     """
     model, tokenizer = loaded.model, loaded.tokenizer
-    longest = max(len(one.ids) for one in batch.asked)
+    longest = max(len(one.ids) for one in batch.requests)
     # Padding stands at the left, so that all answers begin in one column; OPT counts positions from the mask.
-    ids = torch.full((len(batch.asked), longest), tokenizer.pad_id)
-    num_padding = torch.tensor([longest - len(one.ids) for one in batch.asked])
-    for row, one in enumerate(batch.asked):
+    ids = torch.full((len(batch.requests), longest), tokenizer.pad_id)
+    num_padding = torch.tensor([longest - len(one.ids) for one in batch.requests])
+    for row, one in enumerate(batch.requests):
         ids[row, longest - len(one.ids) :] = torch.tensor(one.ids)
     mask = (torch.arange(longest) >= num_padding[:, None]).long()
     try:
@@ -164,17 +164,17 @@ def answer_batch(loaded: Loaded, batch: Batch, settings: Settings, **further: An
             ids.to(model.device),
             attention_mask=mask.to(model.device),
             generation_config=_greedy(loaded, batch),
-            logits_processor=processors(settings, [one.answer_id for one in batch.asked], num_padding),
+            logits_processor=processors(settings, [one.answer_id for one in batch.requests], num_padding),
             **further,
         )
     except torch.OutOfMemoryError:
         raise GalpacaError(
-            f"GPU out of memory for {len(batch.asked)} prompts of {longest:,} tokens and their answers",
+            f"GPU out of memory for {len(batch.requests)} prompts of {longest:,} tokens and their answers",
             where="--batch-size",
-            fix=f"--batch-size {max(1, len(batch.asked) // 2)}, or a smaller --max-new-tokens; answers so far are kept",
+            fix=f"--batch-size {max(1, len(batch.requests) // 2)}, or a smaller --max-new-tokens; earlier answers stay",
         ) from None
     return [
-        _answer(loaded, batch, one, row) for one, row in zip(batch.asked, output[:, longest:].tolist(), strict=True)
+        _answer(loaded, batch, one, row) for one, row in zip(batch.requests, output[:, longest:].tolist(), strict=True)
     ]
 
 
@@ -190,14 +190,14 @@ def _greedy(loaded: Loaded, batch: Batch) -> GenerationConfig:
     )
 
 
-def _answer(loaded: Loaded, batch: Batch, asked: AnswerRequest, ids: list[int]) -> Answer:
+def _answer(loaded: Loaded, batch: Batch, request: AnswerRequest, ids: list[int]) -> Answer:
     finish: Finish
     ends = {loaded.tokenizer.eos_id, *loaded.further_ends}
-    end = next((place for place, token in enumerate(ids) if token in ends), None)
+    end = next((index for index, token in enumerate(ids) if token in ends), None)
     if end is not None:
         ids, finish = ids[:end], "end"
     elif len(ids) < batch.max_new_tokens:
         finish = "stopped"
     else:
         finish = "positions" if batch.limited else "length"
-    return Answer(asked.answer_id, loaded.tokenizer.decode(ids), finish, len(asked.ids), len(ids))
+    return Answer(request.answer_id, loaded.tokenizer.decode(ids), finish, len(request.ids), len(ids))

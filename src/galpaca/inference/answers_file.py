@@ -1,6 +1,6 @@
 """Answers on disk: appended as they are generated, resumable after a crash, finally sorted in prompt order.
 
-Three files: ``OUT.settings.json`` says what was begun, ``OUT.partial`` takes the answers line by line, and ``OUT`` is
+Three files: ``OUT.settings.json`` has the settings, ``OUT.partial`` takes the answers line by line, and ``OUT`` is
 there when all of them are.
 """
 
@@ -46,14 +46,14 @@ class AnswersFile:
         """All answers so far, in order."""
         return [self._lines[answer_id] for answer_id in sorted(self._lines)]
 
-    def check(self, begun: Mapping[str, Any]) -> None:
-        """Compares with what was begun here, if anything was.
+    def check(self, settings: Mapping[str, Any]) -> None:
+        """Compares with the settings of answers that were started here, if any were.
 
         Args:
-            begun: settings by name, or some of them.
+            settings: settings by name, or some of them.
 
         Raises:
-            InputError: others were begun with; all of them at once. Or files of another origin are in the way.
+            InputError: they were started with others; all of them at once. Or files of another origin are in the way.
         """
         if not self.out.absolute().parent.is_dir():
             raise InputError("no such folder", where=self.out.parent, fix="create it, or choose another --out")
@@ -67,11 +67,11 @@ class AnswersFile:
                         fix="choose another --out, or delete the file",
                     )
             return
-        before = self._begun()
+        before = self._earlier_settings()
         problems = Problems()
-        for name in [name for name, value in begun.items() if before.get(name) != value]:
+        for name in [name for name, value in settings.items() if before.get(name) != value]:
             problems.add(
-                f"{name} is {_shown(begun[name])}, but the answers were started with {_shown(before.get(name))}",
+                f"{name} is {_shown(settings[name])}, but the answers were started with {_shown(before.get(name))}",
                 where=self.out,
                 fix=f"use the same value; or {_ANOTHER}",
             )
@@ -81,28 +81,30 @@ class AnswersFile:
         return tuple(fields) in self._lines
 
     @contextmanager
-    def writing(self, begun: Mapping[str, Any], notes: Mapping[str, Any]) -> Iterator[AnswersFile]:
+    def writing(self, settings: Mapping[str, Any], notes: Mapping[str, Any]) -> Iterator[AnswersFile]:
         """Reads what is there and lets one process append.
 
         Args:
-            begun: settings that a later run must have too.
+            settings: settings that a later run must have too.
             notes: what else is worth keeping with them.
 
         Raises:
             InputError: as ``check``, or another process is writing here.
         """
         with ExitStack() as stack:
-            self.check(begun)
+            self.check(settings)
             try:
                 stack.enter_context(locked(self._lock))
             except InputError as error:
-                told = "another process is writing these answers"
                 raise InputError(
-                    told, where=self.out, why=error.why, fix="wait for it, or choose another --out"
+                    "another process is writing these answers",
+                    where=self.out,
+                    why=error.why,
+                    fix="wait for it, or choose another --out",
                 ) from None
             stack.callback(self._lock.unlink, missing_ok=True)
             if not self.settings.exists():
-                content = json.dumps({**begun, **notes}, indent=2, ensure_ascii=False, default=str)
+                content = json.dumps({**settings, **notes}, indent=2, ensure_ascii=False, default=str)
                 replace_file(self.settings, content + "\n")
             self._read()
             yield self
@@ -124,7 +126,7 @@ class AnswersFile:
     def _keep(self, lines: Sequence[Line]) -> None:
         self._lines |= {tuple(line[field] for field in self._fields): line for line in lines}
 
-    def _begun(self) -> dict[str, Any]:
+    def _earlier_settings(self) -> dict[str, Any]:
         try:
             content = json.loads(self.settings.read_text(encoding="utf-8"))
             return dict(content)

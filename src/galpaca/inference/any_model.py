@@ -120,8 +120,8 @@ def _reading(path: str, template: str | None) -> tuple[Reader, PromptFormat]:
     try:
         hf = AutoTokenizer.from_pretrained(path)
     except Exception as error:  # the library raises a dozen unrelated kinds
-        told = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"cannot load the tokenizer: {told}", where=path, fix=_TOKENIZER_FIX) from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"cannot load the tokenizer: {reason}", where=path, fix=_TOKENIZER_FIX) from None
     if getattr(hf, "chat_template", None):
         chat = _checked(ChatTemplate(hf), path)
         return OtherReader(hf, path, with_first=False, end_id=chat.end_id()), chat

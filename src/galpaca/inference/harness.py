@@ -25,7 +25,7 @@ class FoundTask:
     """A task, or a group of them.
 
     Attributes:
-        name: as it was asked for.
+        name: as it was requested.
         generates: the model writes answers in all of it; else, at least somewhere, given answers are scored.
     """
 
@@ -59,7 +59,7 @@ class Tasks:
             self._manager = self._open(include_path, names)
         except Exception as error:  # whatever a task file provokes
             raise InputError(
-                f"cannot read the task files: {_told(error)}",
+                f"cannot read the task files: {_first_line(error)}",
                 where=include_path or "lm-eval",
                 fix="fix the .yaml files in it",
             ) from None
@@ -76,7 +76,7 @@ class Tasks:
         return TaskManager(include_path=str(include_path) if include_path else None)
 
     def find(self) -> list[FoundTask]:
-        """Finds the tasks that are asked for and loads their data.
+        """Finds the tasks that are requested and loads their data.
 
         Raises:
             InputError: unknown tasks, or tasks whose data cannot be loaded; all reported at once.
@@ -97,7 +97,7 @@ class Tasks:
                 leaves = self._manager.load([name])["tasks"].values()
             except Exception as error:  # of the library, of datasets, of a task's own code
                 problems.add(
-                    f"cannot load the task: {_told(error)}",
+                    f"cannot load the task: {_first_line(error)}",
                     where=name,
                     why="its file is invalid, or its data is neither local nor available from the Hub or its cache",
                     fix="fix the file; without a network, download the data first or use local data_files in the task",
@@ -144,7 +144,7 @@ class Tasks:
             )
         except (AssertionError, ValueError, KeyError) as error:
             raise InputError(
-                f"lm-eval failed: {_told(error)}",
+                f"lm-eval failed: {_first_line(error)}",
                 where=" and ".join(names),
                 fix="a smaller max_gen_toks in the task, or --num-fewshot; or fix the task",
             ) from None
@@ -152,7 +152,7 @@ class Tasks:
 
 
 def harness_model(loaded: Loaded, batch_size: int) -> Any:
-    """The model as lm-eval asks it: sequences split as in training, citations and molecules kept in answers.
+    """The model as lm-eval sees it: sequences split as in training, citations and molecules kept in answers.
 
     The model's own default length of an answer is gone afterwards: before a task's, it would count.
     """
@@ -161,7 +161,7 @@ def harness_model(loaded: Loaded, batch_size: int) -> Any:
     reader = loaded.tokenizer
     loaded.model.generation_config.max_new_tokens = None
 
-    class AnswerRequest(HFLM):
+    class HarnessModel(HFLM):
         tokenizer_name = "galpaca"
 
         def tok_encode(self, string: str, *args: Any, **kwargs: Any) -> list[int]:
@@ -173,7 +173,7 @@ def harness_model(loaded: Loaded, batch_size: int) -> Any:
         def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str:
             if not skip_special_tokens:
                 return str(super().tok_decode(tokens, skip_special_tokens=False))
-            ends = [place for place, token in enumerate(tokens) if token == reader.eos_id]
+            ends = [index for index, token in enumerate(tokens) if token == reader.eos_id]
             return reader.decode(list(tokens)[: ends[0] if ends else None])
 
         def chat_template(self, chat_template: bool | str = False) -> str:
@@ -184,10 +184,12 @@ def harness_model(loaded: Loaded, batch_size: int) -> Any:
         ) -> str:
             """What comes before the answer: all that was said is the instruction."""
             ends_with_answer = not add_generation_prompt and chat_history[-1]["role"] == "assistant"
-            said, begun = (chat_history[:-1], chat_history[-1]["content"]) if ends_with_answer else (chat_history, "")
-            return loaded.template.prompt("\n\n".join(one["content"] for one in said)) + begun
+            turns, answer_start = chat_history, ""
+            if ends_with_answer:
+                turns, answer_start = chat_history[:-1], chat_history[-1]["content"]
+            return loaded.template.prompt("\n\n".join(one["content"] for one in turns)) + answer_start
 
-    return AnswerRequest(
+    return HarnessModel(
         pretrained=loaded.model,
         tokenizer=reader.hf,  # type: ignore[attr-defined]
         batch_size=batch_size,
@@ -219,5 +221,5 @@ def task_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def _told(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [""])[0] or type(error).__name__

@@ -55,7 +55,7 @@ class Loaded:
         positions: context length; None if the model has no limit.
         max_new_tokens: default length of an answer.
         fingerprint: SHA-256 over configuration, tokenizer and template, sizes of the weights and samples of them.
-        place: device and dtype of its weights.
+        device_dtype: device and dtype of its weights, in words.
         further_ends: further ids that end an answer; models not trained with galpaca may have some.
     """
 
@@ -66,7 +66,7 @@ class Loaded:
     positions: int | None
     max_new_tokens: int
     fingerprint: str
-    place: str
+    device_dtype: str
     further_ends: tuple[int, ...] = ()
 
     def prompt_ids(self, questions: Sequence[tuple[str, str]]) -> list[list[int]]:
@@ -120,7 +120,7 @@ def assembled(
     prompt_format: PromptFormat,
     fingerprints: tuple[str, str],
 ) -> Loaded:
-    """A model's weights, with what reads and asks for it.
+    """A model's weights, with its tokenizer and prompt template.
 
     Args:
         fingerprints: fingerprints of ``reader`` and ``prompt_format``.
@@ -140,7 +140,7 @@ def assembled(
         positions=positions_of(model),
         max_new_tokens=generation.max_new_tokens or DEFAULT_MAX_NEW_TOKENS,
         fingerprint=fingerprint_of(path, model, *fingerprints),
-        place=place_of(model),
+        device_dtype=device_dtype_of(model),
         further_ends=tuple(ends) if isinstance(ends, list) else (() if ends is None else (ends,)),
     )
 
@@ -175,9 +175,9 @@ def load_weights(path: str, name: str, dtype: Dtype | None) -> Any:
             fix="--dtype bfloat16, or more GPUs",
         ) from None
     except Exception as error:  # the library raises a dozen unrelated kinds
-        told = str(error).strip().splitlines()
+        lines = str(error).strip().splitlines()
         raise InputError(
-            f"cannot load the model: {type(error).__name__}: {told[0] if told else ''}", where=name, fix=FOLDER_FIX
+            f"cannot load the model: {type(error).__name__}: {lines[0] if lines else ''}", where=name, fix=FOLDER_FIX
         ) from None
     return model.eval()
 
@@ -189,8 +189,8 @@ def positions_of(model: Any) -> int | None:
     return None if found is None else int(found)
 
 
-def place_of(model: Any) -> str:
-    """Tells of weights that several GPUs do not hold, since each answer then waits for the host's memory or disk."""
+def device_dtype_of(model: Any) -> str:
+    """Warns of weights that several GPUs do not hold, since each answer then waits for the host's memory or disk."""
     used = sorted({str(device) for device in getattr(model, "hf_device_map", {"": model.device}).values()})
     names = [f"GPU {name}" if name.isdigit() else name for name in used]
     return f"{' and '.join(names)}, {str(model.dtype).removeprefix('torch.')}"

@@ -24,12 +24,12 @@ class RecordLoss(NamedTuple):
     Attributes:
         nll: negative log-likelihood, summed over the target tokens, in nats.
         num_targets: target tokens, the end of the answer among them.
-        is_cut: whether it was truncated.
+        is_truncated: whether it was truncated.
     """
 
     nll: float
     num_targets: int
-    is_cut: bool
+    is_truncated: bool
 
 
 def record_losses(

@@ -1,4 +1,4 @@
-"""Where the model is that a person names, and what it brings to be asked with; nothing heavy is loaded to tell."""
+"""Where the model is that a person names, and the prompt template it brings; nothing heavy is loaded for that."""
 
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def prompt_folder(path: str) -> Path | None:
         None where the model brings none.
 
     Raises:
-        InputError: the Hub does not answer, so nobody can tell.
+        InputError: the Hub does not answer, so it is unknown.
     """
     if Path(path).is_dir():
         return Path(path) if (Path(path) / PROMPT_FILE).is_file() else None
@@ -62,20 +62,20 @@ def prompt_folder(path: str) -> Path | None:
     try:
         return Path(hf_hub_download(path, PROMPT_FILE)).parent
     except LocalEntryNotFoundError as error:
-        if try_to_load_from_cache(path, PROMPT_FILE) is not None:  # it was asked before, and there is none
+        if try_to_load_from_cache(path, PROMPT_FILE) is not None:  # an earlier request found none
             return None
         raise InputError(
-            f"cannot tell whether the model has its own prompt template: {str(error).splitlines()[0]}",
+            f"cannot find out whether the model has its own prompt template: {str(error).splitlines()[0]}",
             where=path,
             why=f"a model answers badly when it is prompted differently than in training, and its {PROMPT_FILE} is not "
             "in the cache",
             fix="run it once with network access, or download the repository and use its folder",
         ) from None
-    except (EntryNotFoundError, RepositoryNotFoundError):  # the latter is told along with the weights
+    except (EntryNotFoundError, RepositoryNotFoundError):  # the latter is reported along with the weights
         return None
     except Exception as error:  # no id, no answer that one can read, and more
-        told = f"cannot ask the Hub for the model: {str(error).splitlines()[0]}"
-        raise InputError(told, where=path, fix=FOLDER_FIX) from None
+        message = f"cannot request the model from the Hub: {str(error).splitlines()[0]}"
+        raise InputError(message, where=path, fix=FOLDER_FIX) from None
 
 
 def commit_of(path: str) -> str | None:

@@ -40,11 +40,11 @@ class AnswerId(NamedTuple):
     sample: int
 
 
-def processors(settings: Settings, asked: Sequence[AnswerId], num_padding: Tensor) -> LogitsProcessorList:
+def processors(settings: Settings, answer_ids: Sequence[AnswerId], num_padding: Tensor) -> LogitsProcessorList:
     """The logits processors that apply the sampling settings.
 
     Args:
-        asked: the answer that each row of the batch generates.
+        answer_ids: the answer that each row of the batch generates.
         num_padding: (rows,) tokens of padding at its left.
     """
     found = LogitsProcessorList()
@@ -56,7 +56,7 @@ def processors(settings: Settings, asked: Sequence[AnswerId], num_padding: Tenso
             found.append(TopKLogitsWarper(settings.top_k))
         if settings.top_p < 1:
             found.append(TopPLogitsWarper(settings.top_p))
-        found.append(SeededSampling(settings.seed, asked))
+        found.append(SeededSampling(settings.seed, answer_ids))
     return found
 
 
@@ -77,9 +77,9 @@ class RepetitionPenalty(LogitsProcessor):
 class SeededSampling(LogitsProcessor):
     """Samples one token per row and masks all others."""
 
-    def __init__(self, seed: int, asked: Sequence[AnswerId]) -> None:
+    def __init__(self, seed: int, answer_ids: Sequence[AnswerId]) -> None:
         # Of a text the generator makes the same stream on every machine.
-        self._streams = [random.Random(f"{seed} {prompt} {sample}") for prompt, sample in asked]
+        self._streams = [random.Random(f"{seed} {prompt} {sample}") for prompt, sample in answer_ids]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         cumulative = scores.double().softmax(-1).cumsum(-1)

@@ -42,8 +42,8 @@ class Stream:
         self._stop = stop or threading.Event()
         [ids] = loaded.prompt_ids([question])
         check_lengths([ids], loaded.positions, ["the question"])
-        asked = [AnswerRequest(AnswerId(number, 0), ids)]
-        [self._batch] = batches(asked, settings.max_new_tokens, loaded.positions, 1)
+        requests = [AnswerRequest(AnswerId(number, 0), ids)]
+        [self._batch] = batches(requests, settings.max_new_tokens, loaded.positions, 1)
         self._error: BaseException | None = None
 
     def __iter__(self) -> Iterator[str]:
@@ -76,7 +76,7 @@ class _Stopped(StoppingCriteria):
 
 
 class _Decoder:
-    """A tokenizer as the streamer asks for it, which would drop citations or show the end."""
+    """A tokenizer as the streamer needs it, which would drop citations or show the end."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader

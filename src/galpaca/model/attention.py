@@ -107,7 +107,7 @@ def _varlen(query: Tensor, key: Tensor, value: Tensor, boundaries: Boundaries, s
     starts = boundaries.cu_seqlens
     rows = [tensor.transpose(0, 1) for tensor in _rows(query, key, value)]  # (T, H, D)
     output = varlen_attn(rows[0], rows[1], rows[2], starts, starts, longest, longest, scale=scaling, **_CAUSAL)
-    assert isinstance(output, Tensor)  # a pair only where auxiliary output is asked for
+    assert isinstance(output, Tensor)  # a pair only where auxiliary output is requested
     return output.unsqueeze(0)
 
 

@@ -16,7 +16,7 @@ from transformers.models.opt.modeling_opt import OPTDecoderLayer
 
 
 class TargetRowsLayer(OPTDecoderLayer):
-    """An ``OPTDecoderLayer`` with the same parameters that returns only the rows it is asked for."""
+    """An ``OPTDecoderLayer`` with the same parameters that returns only the requested rows."""
 
     @classmethod
     def like(cls, layer: OPTDecoderLayer, config: OPTConfig) -> TargetRowsLayer:

@@ -37,7 +37,7 @@ class LayerUnit(ActivationWrapper):
         """What else ``transformers`` hands to a layer (positions, a cache) does not concern it here."""
         if self.compiled:
             # One program for all sizes from the first call on: a second one, compiled in the midst of a step, would
-            # meet FSDP's gradients of a shard beside weights that are whole, and fail.
+            # meet FSDP's gradients of a shard next to weights that are whole, and fail.
             torch._dynamo.maybe_mark_dynamic(hidden_states, 1)
             torch._dynamo.maybe_mark_dynamic(target_rows, 0)
         return self._compute(hidden_states, boundaries=boundaries, target_rows=target_rows)

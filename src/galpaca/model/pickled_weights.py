@@ -44,7 +44,7 @@ def convert(folder: Path, out: Path, progress: Callable[[int], None] = lambda do
     Args:
         folder: folder with the ``.bin`` files and ``config.json``.
         out: an existing folder that holds no weights.
-        progress: told how many files are done.
+        progress: called with the number of files that are done.
 
     Returns:
         Size and SHA-256 of each weight file.
@@ -57,7 +57,7 @@ def convert(folder: Path, out: Path, progress: Callable[[int], None] = lambda do
     files = pickled_files(folder)
     _check(files)
     tied_head = _ties_head(folder)
-    facts, places, num_bytes = {}, {}, 0
+    facts, weight_map, num_bytes = {}, {}, 0
     for number, path in enumerate(files, start=1):
         tensors = _load(path)
         if tied_head:
@@ -67,11 +67,11 @@ def convert(folder: Path, out: Path, progress: Callable[[int], None] = lambda do
         written = write_tensor_file(out / name, entries, tensors.values(), {"format": "pt"})
         _compare(out / name, tensors, path)
         facts[name] = FileFacts(written.num_bytes, written.sha256)
-        places.update(dict.fromkeys(tensors, name))
+        weight_map.update(dict.fromkeys(tensors, name))
         num_bytes += sum(entry.num_bytes for entry in entries)
         progress(number)
     if len(files) > 1:
-        index = {"metadata": {"total_size": num_bytes}, "weight_map": dict(sorted(places.items()))}
+        index = {"metadata": {"total_size": num_bytes}, "weight_map": dict(sorted(weight_map.items()))}
         (out / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     return facts
 

@@ -1,4 +1,4 @@
-"""Random weights to begin from, each a function of the seed and its place: any part of any tensor can be made alone."""
+"""Random weights to start from, each a function of the seed and its place: any part of any tensor can be made alone."""
 
 from __future__ import annotations
 

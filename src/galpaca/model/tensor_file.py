@@ -53,7 +53,7 @@ def write_tensor_file(
         path: the file; there must be none yet.
         entries: its tensors in order.
         values: all their values in order, on the CPU and in their dtypes, in contiguous pieces of any size. Each piece
-            is asked for when the one before has been written.
+            is requested when the one before has been written.
         metadata: text by text, for the header.
 
     Raises:

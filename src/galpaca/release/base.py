@@ -1,4 +1,4 @@
-"""What a release needs beside the weights: kept with the run, so that it is at hand when the first weights are gone."""
+"""What a release needs besides the weights: kept with the run, for when the first weights are gone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FIX = "restore the folder, or rerun the training command to write it again unle
 
 @dataclass(frozen=True)
 class Base:
-    """A model without its weights: its configuration, its tokenizer, and how it is asked."""
+    """A model without its weights: its configuration, its tokenizer, and its prompt template."""
 
     config: OPTConfig
     tokenizer: Tokenizer
@@ -47,7 +47,7 @@ class Base:
 
 
 def save_base(base: Base, folder: Path) -> None:
-    """Writes the folder beside its place first; one that is there is replaced.
+    """Writes the folder beside its final path first; one that is there is replaced.
 
     Raises:
         OSError: the disk is full.
@@ -60,7 +60,7 @@ def save_base(base: Base, folder: Path) -> None:
 
 
 def load_base(folder: Path, tokenizer_fingerprint: str) -> Base:
-    """Reads what ``save_base`` wrote; no network is asked.
+    """Reads what ``save_base`` wrote; no network is needed.
 
     Args:
         tokenizer_fingerprint: fingerprint of the run's tokenizer.

@@ -45,12 +45,12 @@ _CITATIONS = """\
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What the card tells of one model.
+    """What the card says of one model.
 
     Attributes:
         name: name of the run.
         model_path: folder or Hub id, for the code snippet.
-        base_model: Hub id of the weights it began from, or their folder's name; None for random weights.
+        base_model: Hub id of the weights it started from, or their folder's name; None for random weights.
         num_parameters: number of parameters, a tied head counted once.
         num_trained: how many of them were trained.
         dataset: Hub id of the data, or its file's name.
@@ -97,7 +97,7 @@ def model_card(facts: CardFacts) -> str:
         "with galpaca. It reads an instruction, and an input if there is one, and writes a response.",
         "## How to use",
         f"```python\n{usage(facts.model_path, facts.template, facts.splits_sequences)}```",
-        "Ask it in the words of these templates: it was trained on no others. Keep special tokens when you decode: "
+        "Prompt it with these templates: it was trained on no others. Keep special tokens when you decode: "
         "citations, molecules and proteins stand between them." + (_SEQUENCES if facts.splits_sequences else ""),
         "## Recipe",
         _table(("setting", "value"), facts.recipe),
@@ -227,7 +227,7 @@ def _origin(facts: CardFacts) -> str:
     if "alpaca" in facts.dataset.lower():
         parts.append(_ALPACA_ORIGIN)
     parts.append(
-        f"Licence of the weights it began from: {_license_name(facts.model_license)}. "
+        f"Licence of the weights it started from: {_license_name(facts.model_license)}. "
         f"Licence of the data: {_license_name(facts.data_license)}."
     )
     if facts.terms:

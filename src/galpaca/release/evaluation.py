@@ -1,4 +1,4 @@
-"""What was measured of a model, told in its card: a table between marks, and metadata that the Hub reads."""
+"""What was measured of a model, shown in its card: a table between marks, and metadata that the Hub reads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Result = Mapping[str, Any]
 
 
 def card_with_results(card: str, name: str, results: Sequence[Result]) -> str:
-    """The card with all results in place of those that it told before.
+    """The card with all results in place of those that it had before.
 
     Args:
         card: text of README.md.
@@ -31,9 +31,9 @@ def _with_table(card: str, results: Sequence[Result]) -> str:
     begin, end = card.find(_BEGIN), card.find(_END)
     if 0 <= begin < end:
         return card[:begin] + section + card[end + len(_END) :]
-    place = card.find(_BEFORE)
-    if place >= 0:
-        return f"{card[:place]}{section}\n\n{card[place:]}"
+    start = card.find(_BEFORE)
+    if start >= 0:
+        return f"{card[:start]}{section}\n\n{card[start:]}"
     return f"{card.rstrip()}\n\n{section}\n"
 
 
@@ -56,13 +56,13 @@ def _cells(result: Result) -> list[list[str]]:
 
 def _of_records(result: Result, row: Result) -> list[list[str]]:
     source = result["records"]["source"]
-    place = source if row["category"] == "all" else f"{source}: {row['category']}"
+    dataset = source if row["category"] == "all" else f"{source}: {row['category']}"
     low, high = row["loss"]["low"], row["loss"]["high"]
     how = "with prompt template" if result["model"]["template"] != "plain text" else "plain text"
     perplexity = row["perplexity"]
     return [
         [
-            place,
+            dataset,
             "loss (perplexity)",
             f"{row['loss']['value']:.4f} ({'–' if perplexity is None else f'{perplexity:.4g}'})",
             "" if low is None else f"{low:.4f} to {high:.4f}",

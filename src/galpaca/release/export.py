@@ -50,7 +50,7 @@ def export(
     form: ExportFormat,
     progress: Progress = lambda values: None,
 ) -> None:
-    """Writes a Hugging Face folder, beside its place first, compares it with its source, and renames it.
+    """Writes a Hugging Face folder, beside its final path first, compares it with its source, and renames it.
 
     No more than a piece of a tensor is in memory at a time.
 
@@ -60,7 +60,7 @@ def export(
         card: text of README.md.
         out: the folder; one that is there is replaced.
         form: dtype, sizes and defaults.
-        progress: told how many values have been written, and then compared, so far: at the end each counts twice.
+        progress: called with the number of values written, and then compared, so far: at the end each counts twice.
 
     Raises:
         InputError: a weight that the dtype cannot represent; a folder that cannot be written; a full disk.

@@ -1,4 +1,4 @@
-"""A released folder on the Hugging Face Hub: never without being asked, and private unless told otherwise."""
+"""A released folder on the Hugging Face Hub: only on request, and private unless --public is given."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LOGIN = "hf auth login, or HF_TOKEN=TOKEN, with a token that may write (hugging
 
 
 def check_push(problems: Problems, repo: str) -> None:
-    """Adds what can be told before anything is written or anyone is asked."""
+    """Adds the problems that show before anything is written or sent."""
     try:
         validate_repo_id(repo)
         well_formed = repo.count("/") == 1
@@ -57,7 +57,7 @@ def push(folder: Path, repo: str, *, public: bool) -> str:
                 delete_patterns=["*.safetensors", "*.safetensors.index.json"],
             )
     except Exception as error:  # the library raises a dozen unrelated kinds
-        raise _told(error, folder, repo) from None
+        raise _upload_error(error, folder, repo) from None
     if is_public and not public:
         raise GalpacaError(
             f"{repo} already exists and is public; nothing was uploaded",
@@ -68,7 +68,7 @@ def push(folder: Path, repo: str, *, public: bool) -> str:
     return address
 
 
-def _told(error: Exception, folder: Path, repo: str) -> GalpacaError:
+def _upload_error(error: Exception, folder: Path, repo: str) -> GalpacaError:
     response: Any = getattr(error, "response", None)
     status = getattr(response, "status_code", None)
     again = f"then: hf upload {repo} {folder} --private"

@@ -48,13 +48,13 @@ def check_logits(source: TensorSource, folder: Path, dtype: torch.dtype) -> None
         GalpacaError: a bit of them differs, or a weight was not loaded.
         InputError: they are no numbers, since what lies between the layers is too large for ``dtype``.
     """
-    told = logging.get_verbosity()
+    verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         loaded: Any = OPTForCausalLM.from_pretrained(folder, dtype=dtype, output_loading_info=True)
     finally:
-        logging.set_verbosity(told)
+        logging.set_verbosity(verbosity)
     model, report = loaded
     left_out = sorted(str(key) for kind in report.values() for key in kind)
     if left_out:

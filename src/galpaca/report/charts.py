@@ -23,7 +23,7 @@ class Line:
     """What is drawn as one line, or as points.
 
     Attributes:
-        run: its place among the runs.
+        run: its index among the runs.
         label: label, shown after the run's name.
         look: ``raw`` is faint where ``smooth`` is drawn over it; ``line``, ``points``, ``marks`` (points
             that no line joins), ``area`` (on top of the one
@@ -134,57 +134,57 @@ def charts(runs: Sequence[ReportedRun]) -> list[Chart]:
 def clock(run: ReportedRun) -> dict[str, list[float]]:
     """Tokens and hours so far, at some steps: what turns a step into them."""
     steps = run.history.steps
-    places = sorted({round(place) for place in np.linspace(0, len(steps) - 1, _CLOCK_POINTS)}) if steps else []
+    sampled = sorted({round(index) for index in np.linspace(0, len(steps) - 1, _CLOCK_POINTS)}) if steps else []
     tokens = np.cumsum([line.tokens for line in steps])
     hours = np.cumsum([line.step_seconds or 0.0 for line in steps]) / 3600
     return {
-        "step": [0.0, *(float(steps[place].step) for place in places)],
-        "tokens": [0.0, *(float(tokens[place]) for place in places)],
-        "hours": [0.0, *_numbers(hours[places], 6)],
+        "step": [0.0, *(float(steps[index].step) for index in sampled)],
+        "tokens": [0.0, *(float(tokens[index]) for index in sampled)],
+        "hours": [0.0, *_numbers(hours[sampled], 6)],
     }
 
 
 def _loss(runs: Sequence[ReportedRun]) -> Chart:
     lines: list[Line] = []
-    for place, run in enumerate(runs):
-        lines += _raw_and_smooth(place, run, _LOSS)
+    for index, run in enumerate(runs):
+        lines += _raw_and_smooth(index, run, _LOSS)
         spikes = read_series((line for line in run.history.steps if line.spike), attrgetter("loss"))
         if len(spikes):
-            lines.append(Line(place, "spikes", "marks", spikes))
-        lines.append(Line(place, "validation", "points", read_series(run.history.validations, attrgetter("val_loss"))))
+            lines.append(Line(index, "spikes", "marks", spikes))
+        lines.append(Line(index, "validation", "points", read_series(run.history.validations, attrgetter("val_loss"))))
         # A run may validate on several sets of records, each with a figure of its own.
         keys = sorted({key for line in run.history.validations for key in line.extra if key.startswith("val_loss")})
         for key in keys:
             label = "validation" + key.removeprefix("val_loss").replace("_", " ")
-            lines.append(Line(place, label, "points", read_series(run.history.validations, _extra(key))))
+            lines.append(Line(index, label, "points", read_series(run.history.validations, _extra(key))))
     return Chart("loss", "Loss", "nats per token", lines, can_log=True, note=_smoothing_note(runs))
 
 
 def _smoothing_note(runs: Sequence[ReportedRun]) -> str:
     windows = sorted({window_for(len(run.history.steps)) for run in runs if run.history.steps})
-    told = " or ".join(str(window) for window in windows)
-    return f"Mean over target tokens: each step, and smoothed over {told} steps." if told else ""
+    widths = " or ".join(str(window) for window in windows)
+    return f"Mean over target tokens: each step, and smoothed over {widths} steps." if widths else ""
 
 
 def _extra(key: str) -> Callable[[StepLine | ValidationLine], Any]:
     return lambda line: line.extra.get(key)
 
 
-def _raw_and_smooth(place: int, run: ReportedRun, figure: _Figure) -> list[Line]:
+def _raw_and_smooth(index: int, run: ReportedRun, figure: _Figure) -> list[Line]:
     with_figure = [line for line in run.history.steps if is_number(figure.of(line))]
     raw = figure.series(with_figure)
     weights = np.array([figure.weight(line) for line in with_figure], dtype=np.float64)
     smooth = smoothed(raw, weights, window_for(len(raw)))
-    return [Line(place, "each step", "raw", extremes(raw)), Line(place, "smoothed", "smooth", extremes(smooth))]
+    return [Line(index, "each step", "raw", extremes(raw)), Line(index, "smoothed", "smooth", extremes(smooth))]
 
 
 def _of_figure(runs: Sequence[ReportedRun], figure: _Figure) -> Chart:
     lines: list[Line] = []
-    for place, run in enumerate(runs):
+    for index, run in enumerate(runs):
         if figure.smooth:
-            lines += _raw_and_smooth(place, run, figure)
+            lines += _raw_and_smooth(index, run, figure)
         else:
-            lines.append(Line(place, "", "line", extremes(figure.series(run.history.steps))))
+            lines.append(Line(index, "", "line", extremes(figure.series(run.history.steps))))
     identity = figure.key.replace("_", "-")
     return Chart(identity, figure.title, figure.unit, lines, can_log=figure.can_log, note=figure.note)
 
@@ -195,16 +195,16 @@ _PARTS = ("waiting for data", "forward and backward", "optimizer")
 def _splits(runs: Sequence[ReportedRun]) -> list[Chart]:
     """For each run, its own: stacked areas of several runs would hide each other."""
     made = []
-    for place, run in enumerate(runs):
+    for index, run in enumerate(runs):
         whole = [line for line in run.history.steps if line.part_seconds and line.step_seconds is not None]
         steps = np.array([line.step for line in whole], dtype=np.float64)
         parts = np.array([line.part_seconds for line in whole], dtype=np.float64).reshape(-1, len(_PARTS))
         seconds = np.array([line.step_seconds for line in whole], dtype=np.float64)
         series = {label: Series(steps, parts[:, column]) for column, label in enumerate(_PARTS)}
         series["other"] = Series(steps, np.maximum(0.0, seconds - parts.sum(axis=1)))
-        lines = [Line(place, label, "area", stretch_means(one, _SPLIT_STRETCHES)) for label, one in series.items()]
+        lines = [Line(index, label, "area", stretch_means(one, _SPLIT_STRETCHES)) for label, one in series.items()]
         title = "Where a step's time goes" + (f": {run.name}" if len(runs) > 1 else "")
-        made.append(Chart(f"split-{place}", title, "s", lines, note=_shares(series)))
+        made.append(Chart(f"split-{index}", title, "s", lines, note=_shares(series)))
     return made
 
 
@@ -212,8 +212,8 @@ def _shares(series: Mapping[str, Series]) -> str:
     total = sum(float(one.values.sum()) for one in series.values())
     if not total:
         return ""
-    told = ", ".join(f"{label} {one.values.sum() / total:.1%}" for label, one in series.items())
-    return f"Over the run: {told}."
+    shares = ", ".join(f"{label} {one.values.sum() / total:.1%}" for label, one in series.items())
+    return f"Over the run: {shares}."
 
 
 def _histograms(runs: Sequence[ReportedRun]) -> list[Chart]:
@@ -221,16 +221,16 @@ def _histograms(runs: Sequence[ReportedRun]) -> list[Chart]:
     for key, title in (("lengths", "Lengths of training examples"), ("targets", "Target tokens of training examples")):
         seen: list[Histograms] = []
         lines = []
-        for place, run in enumerate(runs):
+        for index, run in enumerate(runs):
             found = run.record.histograms
             if found and found not in seen:
                 seen.append(found)
                 counts = np.array(getattr(found, key), dtype=np.float64)
                 edges = np.arange(len(counts), dtype=np.float64) * found.bin_tokens
-                lines.append(Line(place, "examples", "bars", Series(edges, counts)))
+                lines.append(Line(index, "examples", "bars", Series(edges, counts)))
         widths = sorted({found.bin_tokens for found in seen})
-        told = " or ".join(f"{width} token{'s' if width > 1 else ''}" for width in widths)
-        made.append(Chart(key, title, "", lines, x="tokens", note=f"Examples in every {told}."))
+        tokens = " or ".join(f"{width} token{'s' if width > 1 else ''}" for width in widths)
+        made.append(Chart(key, title, "", lines, x="tokens", note=f"Examples in every {tokens}."))
     return made
 
 
@@ -240,7 +240,7 @@ def _further(runs: Sequence[ReportedRun]) -> list[Chart]:
     made = []
     for key in keys[:_MOST_FURTHER]:
         series = [extremes(read_series(run.history.steps, _named(key))) for run in runs]
-        lines = [Line(place, "", "line", one) for place, one in enumerate(series)]
+        lines = [Line(index, "", "line", one) for index, one in enumerate(series)]
         if any(len(set(line.series.values.tolist())) > 1 for line in lines):
             title = key.replace("_", " ").replace("/", ": ").capitalize()
             made.append(Chart(f"further-{key.replace('/', '-')}", title, "", lines))

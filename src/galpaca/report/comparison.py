@@ -26,17 +26,17 @@ class Mark:
     """One model's figure in a plot, in per cent of its width.
 
     Attributes:
-        model: its place among the models.
+        model: its index among the models.
         at: position of the value.
         left, width: position and width of its interval.
-        told: description in words.
+        description: it in words.
     """
 
     model: int
     at: float
     left: float
     width: float
-    told: str
+    description: str
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Plot:
 
 
 def render_comparison(content: Content) -> str:
-    """The page. It asks for nothing and runs nothing but its own script, whatever an answer holds."""
+    """The page. It loads nothing and runs nothing but its own script, whatever an answer holds."""
     labels = [model["label"] for model in content["models"]]
     records = content["records"]
     return fill(
@@ -91,7 +91,7 @@ def summary(content: Content) -> list[tuple[str, str]]:
 
 
 _VERDICTS = {"lower": "lower: better", "higher": "higher: worse", "open": "no difference shown"}
-_FINISHES = {"length": "cut at the token limit", "positions": "cut at the context length"}
+_FINISHES = {"length": "truncated at the token limit", "positions": "truncated at the context length"}
 
 
 def _measures(records: Content) -> list[str]:
@@ -109,24 +109,24 @@ def _cards(content: Content) -> list[dict[str, Any]]:
         ]
     measure = _measures(records)[0]
     cards = []
-    for place, one in enumerate(content["models"]):
-        figure = records["loss"][0]["models"][place][measure]
+    for index, one in enumerate(content["models"]):
+        figure = records["loss"][0]["models"][index][measure]
         value = "–" if figure is None else _figure(figure["value"])
         cards.append(
-            {"label": one["label"], "value": value, "unit": MEASURES[measure], "more": _told(content, place, measure)}
+            {"label": one["label"], "value": value, "unit": MEASURES[measure], "more": _more(content, index, measure)}
         )
     return cards
 
 
-def _told(content: Content, place: int, measure: str) -> str:
+def _more(content: Content, index: int, measure: str) -> str:
     rows = content["records"]["loss"]
-    if place == 0 or rows[0]["models"][place][measure] is None:
+    if index == 0 or rows[0]["models"][index][measure] is None:
         return ""
-    told = f"{_difference(rows[0]['models'][place][measure]['difference'])} against {content['models'][0]['label']}"
-    figures = [row["models"][place][measure] for row in rows[1:]]
+    text = f"{_difference(rows[0]['models'][index][measure]['difference'])} against {content['models'][0]['label']}"
+    figures = [row["models"][index][measure] for row in rows[1:]]
     signs = [figure["difference"]["sign"] for figure in figures if figure]
     words = [f"{word} in {signs.count(sign)}" for sign, word in _SHORT.items() if sign in signs]
-    return told + (f"; of {len(signs)} categories {', '.join(words)}" if signs else "")
+    return text + (f"; of {len(signs)} categories {', '.join(words)}" if signs else "")
 
 
 _SHORT = {"lower": "better", "higher": "worse", "open": "open"}
@@ -164,8 +164,8 @@ def _plot(
     def mark(model: int, one: Content) -> Mark:
         left = one["value"] if one["low"] is None else one["low"]
         right = one["value"] if one["high"] is None else one["high"]
-        told = signed(one["value"]) if from_zero else _figure(one["value"])
-        label = f"{content['models'][model]['label']}: {told} {interval(one, signs=from_zero)}"
+        value = signed(one["value"]) if from_zero else _figure(one["value"])
+        label = f"{content['models'][model]['label']}: {value} {interval(one, signs=from_zero)}"
         return Mark(model, place(one["value"]), place(left), place(right) - place(left), label.strip())
 
     rows = [(category, [mark(m, one) for m, one in enumerate(figures) if one]) for category, figures in values]
@@ -195,8 +195,8 @@ def interval(figure: Content, *, signs: bool = False) -> str:
     """``[1.02, 1.31]``; empty where there is none."""
     if figure["low"] is None:
         return ""
-    told = signed if signs else _figure
-    return f"[{told(figure['low'])}, {told(figure['high'])}]"
+    text_of = signed if signs else _figure
+    return f"[{text_of(figure['low'])}, {text_of(figure['high'])}]"
 
 
 def _and(names: Sequence[str]) -> str:

@@ -59,21 +59,21 @@ def fill(page: str, *, styles: Sequence[str], scripts: Sequence[str], **values: 
 
 
 def _facts(run: ReportedRun) -> dict[str, Any]:
-    """What the plots need beside their lines."""
+    """What the plots need besides their lines."""
     resumed = [start.step for start in run.starts if start.step]
     return {"name": run.name, "clock": clock(run), "resumed": resumed}
 
 
 def _summary(chart: Chart, runs: Sequence[ReportedRun]) -> str:
     """A plot in a sentence for a screen reader."""
-    told = []
+    parts = []
     for line in chart.lines:
         if len(line.series) and line.look != "raw":
             values = line.series.values
             name = " ".join(filter(None, [runs[line.run].name if len(runs) > 1 else "", line.label]))
             span = f"between {values.min():.4g} and {values.max():.4g}"
-            told.append(f"{name} from {values[0]:.4g} to {values[-1]:.4g}, {span}".strip())
-    return f"{chart.title}{f' in {chart.unit}' if chart.unit else ''}: {'; '.join(told)}. Arrow keys read values."
+            parts.append(f"{name} from {values[0]:.4g} to {values[-1]:.4g}, {span}".strip())
+    return f"{chart.title}{f' in {chart.unit}' if chart.unit else ''}: {'; '.join(parts)}. Arrow keys read values."
 
 
 def _script_json(content: Any) -> str:

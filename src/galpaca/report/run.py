@@ -24,7 +24,7 @@ class ReportedRun:
     """One run as it is now.
 
     Attributes:
-        name: told from those of the other runs in the report.
+        name: distinct from those of the other runs in the report.
         record: the content of ``run.json``; empty where there is none.
         config: the resolved configuration as text; empty where there is none.
         final: the run in a few numbers, so far.
@@ -98,7 +98,7 @@ def _checkpoints(folder: RunFolder) -> list[Manifest]:
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """Of each path the fewest last parts that tell it from the others."""
+    """Of each path the fewest last parts that distinguish it from the others."""
     for parts in range(1, max(len(path.parts) for path in paths)):
         names = ["/".join(path.parts[-parts:]) for path in paths]
         if len(set(names)) == len(names):

@@ -46,8 +46,8 @@ def extremes(series: Series, stretches: int = STRETCHES) -> Series:
     for start, stop in pairwise(bounds.tolist()):
         part = series.values[start:stop]
         kept |= {start + int(part.argmin()), start + int(part.argmax())}
-    places = np.array(sorted(kept))
-    return Series(series.steps[places], series.values[places])
+    indices = np.array(sorted(kept))
+    return Series(series.steps[indices], series.values[indices])
 
 
 def smoothed(series: Series, weights: Array, window: float) -> Series:
@@ -60,9 +60,9 @@ def smoothed(series: Series, weights: Array, window: float) -> Series:
     keep = 1 - 2 / (window + 1)
     total = weight = 0.0
     means = np.empty(len(series))
-    for place, (value, own) in enumerate(zip(series.values.tolist(), weights.tolist(), strict=True)):
+    for index, (value, own) in enumerate(zip(series.values.tolist(), weights.tolist(), strict=True)):
         total, weight = keep * total + own * value, keep * weight + own
-        means[place] = total / weight if weight else np.nan
+        means[index] = total / weight if weight else np.nan
     known = np.isfinite(means)
     return Series(series.steps[known], means[known])
 

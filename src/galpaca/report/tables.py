@@ -67,7 +67,7 @@ def _left(run: ReportedRun) -> str:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text below headers; ``numbers`` tells which columns are right-aligned."""
+    """Rows of text below headers; ``numbers`` says which columns are right-aligned."""
 
     headers: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -75,28 +75,28 @@ class Table:
 
 
 def chart_table(chart: Chart, runs: Sequence[ReportedRun]) -> Table:
-    """A chart's lines at a dozen places, for those who cannot see it."""
+    """A chart's lines at a dozen steps, for those who cannot see it."""
     lines = [line for line in chart.lines if len(line.series)]
     most = max(lines, key=lambda line: len(line.series)).series.steps
-    places = sorted({int(most[round(i * (len(most) - 1) / (_TABLE_ROWS - 1))]) for i in range(_TABLE_ROWS)})
+    steps = sorted({int(most[round(i * (len(most) - 1) / (_TABLE_ROWS - 1))]) for i in range(_TABLE_ROWS)})
     names = [
         " ".join(filter(None, [runs[line.run].name if len(runs) > 1 else "", line.label or chart.title.lower()]))
         for line in lines
     ]
     rows = []
-    for place in places:
-        nearest = [int(abs(line.series.steps - place).argmin()) for line in lines]
-        told = [
-            format_figure(float(line.series.values[at])) if _is_near(line.series.steps[at], place, places) else "–"
+    for step in steps:
+        nearest = [int(abs(line.series.steps - step).argmin()) for line in lines]
+        cells = [
+            format_figure(float(line.series.values[at])) if _is_near(line.series.steps[at], step, steps) else "–"
             for line, at in zip(lines, nearest, strict=True)
         ]
-        rows.append([f"{place:,}", *told])
+        rows.append([f"{step:,}", *cells])
     return Table([chart.x, *names], rows, frozenset(range(len(names) + 1)))
 
 
-def _is_near(step: float, place: int, places: Sequence[int]) -> bool:
-    """Within half of the distance between two rows: else the row would tell what was not there."""
-    return abs(step - place) <= max(1.0, (places[-1] - places[0]) / max(1, len(places) - 1) / 2)
+def _is_near(nearest: float, step: int, steps: Sequence[int]) -> bool:
+    """Within half of the distance between two rows: else the row would show what was not there."""
+    return abs(nearest - step) <= max(1.0, (steps[-1] - steps[0]) / max(1, len(steps) - 1) / 2)
 
 
 def receipt_rows(run: ReportedRun) -> list[tuple[str, str]]:
@@ -104,10 +104,9 @@ def receipt_rows(run: ReportedRun) -> list[tuple[str, str]]:
     kept = run.record.receipt
     if not kept:
         return []
-    known = {name: kept[name] for name in Receipt.__dataclass_fields__ if name in kept}
     examples = run.record.examples
     held_out = [("held out for validation", f"{examples.validation:,}")] if examples else []
-    return [*Receipt(**known).rows(), *held_out]
+    return [*Receipt.from_dict(kept).rows(), *held_out]
 
 
 def plan_rows(run: ReportedRun) -> list[tuple[str, str]]:
@@ -200,14 +199,14 @@ def config_differences(runs: Sequence[ReportedRun]) -> Table:
     """Every value of the configuration in which runs differ."""
     flat = [run.flat_config() for run in runs]
     keys = sorted({key for one in flat for key in one})
-    told = {key: [_text(one[key]) if key in one else "–" for one in flat] for key in keys}
-    rows = [[key, *values] for key, values in told.items() if len(set(values)) > 1]
+    shown = {key: [_text(one[key]) if key in one else "–" for one in flat] for key in keys}
+    rows = [[key, *values] for key, values in shown.items() if len(set(values)) > 1]
     return Table(["key", *(run.name for run in runs)], rows)
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question that was asked again and again, and its answers in order: first step, last step, answer."""
+    """A question of the samples, and its answers in order: first step, last step, answer."""
 
     category: str
     instruction: str
@@ -216,7 +215,7 @@ class Question:
 
 
 def questions(run: ReportedRun) -> list[Question]:
-    """What the run was asked; an answer that stays the same is told once."""
+    """The questions of the run's samples; an answer that stays the same is shown once."""
     answers: dict[tuple[str, str, str], dict[int, str]] = {}
     for line in run.samples:
         answers.setdefault(line.question, {})[line.step] = line.answer  # of a step taken again, the later one
@@ -235,18 +234,18 @@ def _unchanged_once(answers: Mapping[int, str]) -> list[tuple[int, int, str]]:
 
 def notes(run: ReportedRun) -> list[str]:
     """What a reader should know before trusting the plots."""
-    told = []
+    notes = []
     if run.history.unreadable:
-        told.append(f"Unreadable lines of metrics.jsonl, left out: {run.history.unreadable}.")
+        notes.append(f"Unreadable lines of metrics.jsonl, left out: {run.history.unreadable}.")
     if not run.history.steps:
-        told.append("No step has been taken yet, so there is nothing to plot.")
+        notes.append("No step has been taken yet, so there is nothing to plot.")
     if run.state.is_alive:
-        told.append(f"The run was still in progress when this was written, {format_moment(run.read_at)}.")
-    told += _of_non_finite(run)
+        notes.append(f"The run was still in progress when this was written, {format_moment(run.read_at)}.")
+    notes += _of_non_finite(run)
     gaps = _missing_steps(run)
     if gaps:
-        told.append(f"Steps missing from metrics.jsonl: {gaps:,}.")
-    return told
+        notes.append(f"Steps missing from metrics.jsonl: {gaps:,}.")
+    return notes
 
 
 def _of_non_finite(run: ReportedRun) -> list[str]:
@@ -254,10 +253,10 @@ def _of_non_finite(run: ReportedRun) -> list[str]:
     if not lines:
         return []
     back = sum(line.rolled_back_to is not None for line in lines)
-    told = f"Steps whose loss or gradient was not finite: {', '.join(str(line.step) for line in lines[:10])}"
+    steps = f"Steps whose loss or gradient was not finite: {', '.join(str(line.step) for line in lines[:10])}"
     more = f" and {len(lines) - 10} more" if len(lines) > 10 else ""
     rolled = f" The weights were restored from a checkpoint {back} times." if back else ""
-    return [f"{told}{more}; their updates were skipped.{rolled} See non_finite.jsonl."]
+    return [f"{steps}{more}; their updates were skipped.{rolled} See non_finite.jsonl."]
 
 
 def _missing_steps(run: ReportedRun) -> int:

@@ -136,8 +136,8 @@ def commit(checkpoint: Path, manifest: Manifest, seconds: SaveSeconds) -> Manife
     for name in expected_files(manifest.num_ranks):
         facts = FileFacts(**json.loads((partial / f"{name}{_REPORT}").read_text()))
         files[name] = facts
-    for name, told in damages(partial, files, contents=False).items():
-        raise OSError(errno.EIO, f"{name} {told}")
+    for name, damage in damages(partial, files, contents=False).items():
+        raise OSError(errno.EIO, f"{name} {damage}")
     complete = replace(manifest, files=files, seconds=seconds)
     replace_file(partial / MANIFEST, complete.to_json())
     for path in partial.iterdir():
@@ -196,7 +196,7 @@ def damage(checkpoint: Path, *, contents: bool = True) -> list[str]:
         return [error.what]
     if sorted(manifest.files) != sorted(expected_files(manifest.num_ranks)):
         return [f"the manifest names {len(manifest.files)} files for {manifest.num_ranks} ranks"]
-    return [f"{name} {told}" for name, told in damages(checkpoint, manifest.files, contents=contents).items()]
+    return [f"{name} {damage}" for name, damage in damages(checkpoint, manifest.files, contents=contents).items()]
 
 
 def set_aside(checkpoint: Path) -> Path:
@@ -205,13 +205,13 @@ def set_aside(checkpoint: Path) -> Path:
     Returns:
         Its new path.
     """
-    place = checkpoint.with_name(f"damaged-{checkpoint.name}")
+    renamed = checkpoint.with_name(f"damaged-{checkpoint.name}")
     number = 1
-    while place.exists():
+    while renamed.exists():
         number += 1
-        place = checkpoint.with_name(f"damaged-{number}-{checkpoint.name}")
-    checkpoint.rename(place)
-    return place
+        renamed = checkpoint.with_name(f"damaged-{number}-{checkpoint.name}")
+    checkpoint.rename(renamed)
+    return renamed
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class PhaseSeconds:
     """How long phases of a start took.
 
     Attributes:
-        until_first_step: from the command to the first step; None where the system does not tell.
+        until_first_step: from the command to the first step; None where the system does not say.
         load: loading weights or a checkpoint.
         samples: answering the questions once.
         release: exporting and verifying the model.

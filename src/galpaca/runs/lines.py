@@ -101,7 +101,7 @@ class SampleLine:
 
     @property
     def question(self) -> tuple[str, str, str]:
-        """What tells its question from others: category, instruction and input."""
+        """What identifies its question: category, instruction and input."""
         return self.category, self.instruction, self.input
 
 
@@ -137,7 +137,7 @@ class NonFiniteLine:
 
 @dataclass(frozen=True, kw_only=True)
 class Alert:
-    """A message to whoever has asked W&B for alerts."""
+    """A message to those who enabled alerts at W&B."""
 
     title: str
     text: str

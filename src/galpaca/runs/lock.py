@@ -15,7 +15,7 @@ from galpaca.errors import InputError
 
 # What flock answers where another process holds the lock.
 _HELD = (errno.EWOULDBLOCK, errno.EACCES)
-# Whoever asks whether it is held has it for some microseconds: tried once more, that late.
+# A process that checks whether it is held has it for some microseconds: tried once more, that late.
 _AGAIN_SECONDS = 0.1
 
 

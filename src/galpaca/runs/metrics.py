@@ -43,7 +43,7 @@ def append_lines(path: Path, lines: Iterable[AnyLine]) -> None:
 
 
 def read_metrics(path: Path) -> Iterator[MetricsLine]:
-    """Lines of the file; a last line that is cut, as in a run that is alive or was killed, is left out.
+    """Lines of the file; a truncated last line, as in a run that is alive or was killed, is left out.
 
     Raises:
         InputError: a whole line that cannot be read: what is computed from the others would be wrong.
@@ -59,7 +59,7 @@ def read_metrics(path: Path) -> Iterator[MetricsLine]:
         yield line
 
 
-def cut_metrics(path: Path, last_step: int) -> None:
+def truncate_metrics(path: Path, last_step: int) -> None:
     """Removes all lines beyond ``last_step``, whose steps a resumed run takes again, and all that cannot be read."""
     if path.is_file():
         lines = [(text, parse_metrics_line(text)) for text in whole_lines(path)]
@@ -71,7 +71,7 @@ def cut_metrics(path: Path, last_step: int) -> None:
 
 
 def whole_lines(path: Path) -> Iterator[str]:
-    """The file's lines but for a last one that is cut; none where there is no file."""
+    """The file's lines but for a truncated last one; none where there is no file."""
     if not path.is_file():
         return
     with path.open(encoding="utf-8", errors="replace") as file:

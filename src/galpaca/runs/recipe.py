@@ -53,6 +53,7 @@ ADDED: Mapping[str, Any] = {
 # Former names of keys, with today's.
 RENAMED: Mapping[str, str] = {
     "precision": "precision.name",
+    "data.on_cut": "data.on_truncation",
 }
 
 DATA, TOKENIZER = "data.fingerprint", "tokenizer.fingerprint"
@@ -134,6 +135,6 @@ def settings_of(configuration: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _short(value: Any) -> str:
-    """Shortens fingerprints: their first digits suffice to tell them apart."""
+    """Shortens fingerprints: their first digits suffice to distinguish them."""
     text = str(value)
     return text[:12] if re.fullmatch(r"[0-9a-f]{64}", text) else text

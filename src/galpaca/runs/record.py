@@ -71,7 +71,7 @@ class RunRecord:
             accept_changes: accept differences.
 
         Returns:
-            The differences, where they are accepted; the earlier recipe is kept beside the new one.
+            The differences, where they are accepted; the earlier recipe is kept with the new one.
 
         Raises:
             InputError: they differ; every difference is shown.

@@ -12,7 +12,7 @@ from typing import Any
 
 from galpaca.errors import StoppedBySignal
 
-# The strongest last: a person's Ctrl-C ends a run for good, a scheduler's warning asks it to come back.
+# The strongest last: a person's Ctrl-C ends a run for good, a scheduler's warning has it come back.
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 _IMPORT_SYSTEM = "<frozen importlib._bootstrap>"
 _AGAIN_SECONDS = 0.02

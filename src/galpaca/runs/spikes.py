@@ -10,7 +10,7 @@ _LEAST_NATS = 0.1  # below which a jump says nothing: losses near 0 double all t
 
 
 class LossSpikes:
-    """Tells which losses are spikes, by the median of those just before.
+    """Finds which losses are spikes, by the median of those just before.
 
     Args:
         factor: a loss above this many times the median, and at least 0.1 above it, is a spike; None disables detection.

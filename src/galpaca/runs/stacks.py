@@ -71,20 +71,20 @@ def verdict(reports: Sequence[StackReport], silent: Mapping[int, str], folder: P
         silent: what is known about each of the others.
     """
     stopped = {int(path.stem.split("-")[1]) for path in folder.glob("rank-*.stopped")}
-    told = [f"rank {rank} was stopped (SIGSTOP)" for rank in sorted(stopped - silent.keys())]
-    told += [f"rank {rank} {what}" for rank, what in sorted(silent.items())]
+    findings = [f"rank {rank} was stopped (SIGSTOP)" for rank in sorted(stopped - silent.keys())]
+    findings += [f"rank {rank} {what}" for rank, what in sorted(silent.items())]
     moving = [report for report in reports if report.rank not in stopped]
     late = _late(moving)
     ahead = next((report for report in moving if report not in late), None)
-    told += [
+    findings += [
         f"rank {one.rank} on {one.host} (process {one.pid}) is late: at {one.place!r} in {one.frame}"
         + (f", others at {ahead.place!r} in {ahead.frame}" if ahead else "")
         for one in late
     ]
-    if not told and len(moving) > 1:
-        places = f"{moving[0].place!r} in {moving[0].frame}"
-        return f"no rank is late, all {len(moving)} wait at {places}: the network between them, or a disk?"
-    return "; ".join(told) or f"it is at {moving[0].place!r} in {moving[0].frame}"
+    if not findings and len(moving) > 1:
+        where = f"{moving[0].place!r} in {moving[0].frame}"
+        return f"no rank is late, all {len(moving)} wait at {where}: the network between them, or a disk?"
+    return "; ".join(findings) or f"it is at {moving[0].place!r} in {moving[0].frame}"
 
 
 def _late(moving: Sequence[StackReport]) -> list[StackReport]:

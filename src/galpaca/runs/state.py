@@ -37,7 +37,7 @@ class RunState:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the run is alive, as far as its files tell."""
+        """Whether the run is alive, as far as its files show."""
         return self.kind in ("starting", "running", "stalled")
 
 
@@ -79,19 +79,19 @@ def run_state(folder: RunFolder, record: RunContent, history: History, now: floa
     if holder is None or (is_over and folder.model.is_dir()):
         return _ended(folder, record, history)
     alive = holder.is_alive()
-    place = f"process {holder.pid} on {holder.host}"
+    process = f"process {holder.pid} on {holder.host}"
     if alive is False:
-        return RunState("killed", f"{place} ended without recording why, {_saved(folder, history)}")
+        return RunState("killed", f"{process} ended without recording why, {_saved(folder, history)}")
     now = time.time() if now is None else now
     last_line = _modified(folder.metrics)
-    begins = last_line is None or last_line < holder.since
-    silent = max(0.0, now - (holder.since if begins or last_line is None else last_line))
-    if silent > (_PATIENCE_AT_START_SECONDS if begins else _patience(history)):
+    is_starting = last_line is None or last_line < holder.since
+    silent = max(0.0, now - (holder.since if is_starting or last_line is None else last_line))
+    if silent > (_PATIENCE_AT_START_SECONDS if is_starting else _patience(history)):
         lost = "" if alive else ", or the process is gone"
-        return RunState("stalled", f"{place} has stopped writing: it hangs{lost}", silent)
-    if begins:
-        return RunState("starting", f"{place}, before its first step", silent)
-    return RunState("running", place, silent)
+        return RunState("stalled", f"{process} has stopped writing: it hangs{lost}", silent)
+    if is_starting:
+        return RunState("starting", f"{process}, before its first step", silent)
+    return RunState("running", process, silent)
 
 
 def _ended(folder: RunFolder, record: RunContent, history: History) -> RunState:
@@ -100,7 +100,7 @@ def _ended(folder: RunFolder, record: RunContent, history: History) -> RunState:
     ended = record.last_end
     if ended.how == "failed":
         return RunState("failed", f"{ended.why}; {_saved(folder, history)}")
-    # A run that was asked to stop says itself up to where it is saved.
+    # A run that was stopped says itself up to where it is saved.
     return RunState("stopped", ended.why or f"no process is writing; {_saved(folder, history)}")
 
 

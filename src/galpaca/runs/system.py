@@ -25,7 +25,7 @@ _ANSWER_SECONDS = 10.0
 
 
 class SystemLog:
-    """Appends a line with the machine's figures every so often, in a thread beside training, and others on request.
+    """Appends a line with the machine's figures every so often, in a background thread, and others on request.
 
     Attributes:
         step: the run's last step so far.

@@ -1,1 +1,1 @@
-"""Weights & Biases as a view of the run folder: one sender, beside the run and for ``galpaca sync``."""
+"""Weights & Biases as a view of the run folder: one sender, during the run and for ``galpaca sync``."""

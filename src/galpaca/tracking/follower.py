@@ -51,7 +51,7 @@ class Follower:
         return ending is not None
 
     def advance(self, ending: Ending | None = None) -> None:
-        """Sends what is new, in a session that is started if there is none, and ended if it is told how.
+        """Sends what is new, in a session that is started if there is none, and ended if ``ending`` says how.
 
         Raises:
             InputError: another process sends the run.

@@ -29,7 +29,7 @@ class Ending:
     Attributes:
         exit_code: other than 0 for a run that has failed or comes back: W&B takes any other for finished.
         comes_back: it will be resumed.
-        is_alive: it goes on meanwhile.
+        is_alive: it runs meanwhile.
     """
 
     exit_code: int = 0
@@ -55,7 +55,7 @@ class Sender:
         with ExitStack() as stack:
             fix = "wait until it has sent the run, or stop it"
             stack.enter_context(locked(run.folder.wandb_lock, "another process is sending this run to W&B", fix))
-            self._run = service.begin(run)
+            self._run = service.start(run)
             self.last, self.is_verified = last_numbers(self._run), True
             self._next_place = self._run.starting_step
             note(run.folder, self.last, verified=True)

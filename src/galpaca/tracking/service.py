@@ -1,4 +1,4 @@
-"""W&B's Python interface, as this project uses it: nothing waits for long, nothing is asked of a person."""
+"""W&B's Python interface, as this project uses it: nothing waits for long, no person is prompted."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def library() -> Any:
 
 
 def has_key() -> bool:
-    """Whether a person has logged in, or set ``WANDB_API_KEY``. Nobody is asked."""
+    """Whether a person has logged in, or set ``WANDB_API_KEY``. Nobody is prompted."""
     _setup()
     return bool(library().login(prompt=False, verify=False))
 
@@ -75,7 +75,7 @@ def is_reachable(seconds: float = ANSWER_SECONDS) -> bool:
     return True
 
 
-def begin(run: Run) -> wandb.Run:
+def start(run: Run) -> wandb.Run:
     """Resumes the run at W&B, or starts it.
 
     Raises:
@@ -85,7 +85,7 @@ def begin(run: Run) -> wandb.Run:
     # Where copies of an artifact's files wait for an upload: a home directory may be another one, or full.
     os.environ.setdefault("WANDB_DATA_DIR", str(run.folder.wandb / "data"))
     optional = {key: value for key, value in _OPTIONAL_SETTINGS.items() if key in wandb.Settings.model_fields}
-    begun = wandb.init(
+    session = wandb.init(
         project=run.project,
         entity=run.entity,
         group=run.group,
@@ -109,9 +109,9 @@ def begin(run: Run) -> wandb.Run:
     )
     # Every chart has the run's own steps on its x axis; what only serves to count is no chart.
     for name in (STEP, *(key for stream in STREAMS for key in (stream.number, stream.place))):
-        begun.define_metric(name, hidden=True)
-    begun.define_metric("*", step_metric=STEP)
-    return begun
+        session.define_metric(name, hidden=True)
+    session.define_metric("*", step_metric=STEP)
+    return session
 
 
 def send_record(run: wandb.Run, files: Iterable[Path]) -> None:

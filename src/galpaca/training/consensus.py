@@ -45,12 +45,12 @@ class Pace:
         self._taken, self._wanted, self._since = 0, 1, time.monotonic()
 
     def due(self) -> bool:
-        """Told of each step; True when it is time."""
+        """Called at each step; True when it is time."""
         self._taken += 1
         return self._taken >= self._wanted
 
     def restart(self) -> None:
-        """After a read, which has told all ranks how long the first rank's steps take."""
+        """After a read, after which all ranks know how long the first rank's steps take."""
         each = self.seconds.ranks[0]
         self._wanted = max(1, min(self.most, int(1 / each) if each > 0 else self.most))
         self._taken, self._since = 0, time.monotonic()
@@ -76,8 +76,8 @@ class Consensus:
         self._urgency = Poll(lambda: self.shutdown.urgency)
         self._polls = [self._urgency, self.pace.seconds]
 
-    def ask(self, answer: Callable[[], float]) -> Poll:
-        """One more question, answered at every reading from now on. All ranks ask the same ones in the same order."""
+    def poll(self, answer: Callable[[], float]) -> Poll:
+        """One more poll, answered at every reading from now on. All ranks add the same ones in the same order."""
         poll = Poll(answer)
         self._polls.append(poll)
         return poll
@@ -93,13 +93,13 @@ class Consensus:
         """
         answers = figures.new_tensor([float(poll.answer()) for poll in self._polls])
         ranks = strategy.all_gather(torch.cat([answers, figures])).reshape(-1, len(answers) + len(figures)).cpu()
-        for place, poll in enumerate(self._polls):
-            poll.ranks = ranks[:, place].tolist()
+        for column, poll in enumerate(self._polls):
+            poll.ranks = ranks[:, column].tolist()
         self.pace.restart()
         return ranks[:, len(answers) :]
 
     @property
     def agreed_stop(self) -> signal.Signals | None:
-        """The strongest signal that any rank got, as far as ranks have told each other."""
+        """The strongest signal that any rank got, as far as ranks have shared them."""
         urgency = max(self._urgency.ranks, default=0)
         return signal_of(urgency) if urgency else None

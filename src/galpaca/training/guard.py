@@ -18,13 +18,13 @@ from galpaca.training.update_guard import UpdateGuard
 
 
 class Checkpoints(Protocol):
-    """What the policy asks of them, on all ranks together."""
+    """What the policy needs of them, on all ranks together."""
 
     def finish(self, trainer: L.Trainer) -> None:
         """Returns when the checkpoint under way counts."""
 
     def go_back(self, trainer: L.Trainer) -> int:
-        """Puts the newest one's weights and moments in their places and returns its step; 0 where there is none."""
+        """Puts the newest one's weights and moments in their modules and returns its step; 0 where there is none."""
 
 
 class NonFinitePolicy:
@@ -117,14 +117,14 @@ class NonFinitePolicy:
         return [self.example_of(i) for i in step.planned.micro_batches[rank][micro_batch]]
 
     def _error(self, step: StepBatch, found: Sequence[NonFiniteFinding], loss: float, grad_norm: float) -> GalpacaError:
-        places = [
+        modules = [
             f"first in {one.module} of rank {one.rank}, with examples {', '.join(map(str, one.examples))}"
             for one in found
         ]
         return GalpacaError(
             f"loss or gradient is not finite (loss {loss:g}, gradient norm {grad_norm:g})",
             where=f"step {step.index + 1}",
-            why="; ".join(places) or "all module outputs are finite, so it arose in the gradients",
+            why="; ".join(modules) or "all module outputs are finite, so it arose in the gradients",
             fix="check the examples listed in non_finite.jsonl; a smaller optim.lr with a new run.name; or "
             "guard.on_non_finite=skip (or rollback) continues without the step",
         )

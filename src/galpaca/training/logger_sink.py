@@ -1,4 +1,4 @@
-"""Lines of metrics on their way to Lightning's loggers, and what a person is told at once."""
+"""Lines of metrics on their way to Lightning's loggers, and what a person sees at once."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from galpaca.training.stalls import MOST, is_stall
 class LoggerSink:
     """Sends lines to loggers under grouped names.
 
-    One that fails gets no more of them: a logger is never worth a run. A logger that has ``alert(title, text)`` is told
-    of a loss or gradient that is not finite, and of a step that takes far longer than those before it.
+    One that fails gets no more of them: a logger is never worth a run. A logger that has ``alert(title, text)`` gets
+    them of a loss or gradient that is not finite, and of a step that takes far longer than those before it.
     """
 
     def __init__(self, loggers: Sequence[Logger]) -> None:
@@ -39,8 +39,8 @@ class LoggerSink:
             logger.log_metrics(figures, step=step)
         except Exception as error:  # such as a service that a scheduler's signals have reached, too
             self.loggers.remove(logger)
-            told = f"{type(logger).__name__} gets no metrics from step {step} on ({type(error).__name__}: {error})"
-            warnings.warn(f"{told}; metrics.jsonl has them all", stacklevel=2)
+            message = f"{type(logger).__name__} gets no metrics from step {step} on ({type(error).__name__}: {error})"
+            warnings.warn(f"{message}; metrics.jsonl has them all", stacklevel=2)
 
     def _watch(self, line: StepLine) -> None:
         if _is_bad(line):
@@ -55,8 +55,8 @@ class LoggerSink:
 
     def _alert(self, title: str, text: str) -> None:
         for logger in self.loggers:
-            if tell := getattr(logger, "alert", None):
-                tell(title, text)
+            if alert := getattr(logger, "alert", None):
+                alert(title, text)
 
 
 def _is_bad(line: StepLine) -> bool:

@@ -1,4 +1,4 @@
-"""How a process asks its system for memory."""
+"""How a process gets memory from its system."""
 
 import ctypes
 import os

@@ -100,7 +100,7 @@ class InstructionTuner(L.LightningModule):
     def forward(
         self, micro_batch: MicroBatch, compute: Callable[[OPTForCausalLM, MicroBatch], Tensor] = nll_sum
     ) -> Tensor:
-        """What is asked of the model: by default the summed negative log-likelihood of the target tokens, a scalar."""
+        """Calls the model: by default the summed negative log-likelihood of the target tokens, a scalar."""
         return compute(self.model, micro_batch)
 
     def training_step(self, step: StepBatch, batch_idx: int) -> dict[str, StepOutcome]:

@@ -60,7 +60,7 @@ def whole_parts(model: nn.Module) -> list[Part]:
 def sharded_parts(model: nn.Module) -> list[Part]:
     """What this rank's shards hold of each parameter.
 
-    torch tells how it cut its flat parameters in attributes that are not public; ``tests/invariants/test_parts.py``
+    torch says how it split its flat parameters in attributes that are not public; ``tests/invariants/test_parts.py``
     puts all ranks' parts together again.
     """
     names = {id(parameter): plain_name(name) for name, parameter in model.named_parameters()}
@@ -99,6 +99,6 @@ def materialize(module: nn.Module, device: torch.device, made: dict[nn.Parameter
 
 
 def fill(parts: Iterable[Part], source: TensorSource) -> None:
-    """Reads all parts' values from a source, straight into their places."""
+    """Reads all parts' values from a source, straight into the parts."""
     for part in parts:
         source.read(part.name, part.start, part.of(part.parameter))

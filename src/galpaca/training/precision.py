@@ -13,7 +13,7 @@ from galpaca.training.specs import PrecisionSpec
 
 
 class _ShardedScaler(ShardedGradScaler):
-    """Tells of an overflow by a number; torch's vector of one number is refused by fused optimizers' updates."""
+    """Reports an overflow by a number; torch's vector of one number is refused by fused optimizers' updates."""
 
     def unscale_(self, optimizer: Optimizer) -> None:
         super().unscale_(optimizer)

@@ -10,7 +10,7 @@ from galpaca.training.optimizers.adamw import AdamW
 from galpaca.training.optimizers.factory import OptimizerFactory
 
 SCHEDULES = ("cosine", "linear", "constant")
-# Marks a field whose keys lie beside those of its record, with the ``_target_`` that says which they are.
+# Marks a field whose keys are among those of its record, with the ``_target_`` that says which they are.
 TARGET: Mapping[str, Any] = {"target": True}
 
 

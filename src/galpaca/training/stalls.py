@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from statistics import median
 
-# Steps to compare with: fewer tell nothing, older ones are of another time.
+# Steps to compare with: fewer say nothing, older ones are of another time.
 FEWEST, MOST = 10, 50
 FACTOR = 10.0
 # A small model's step of milliseconds may take ten times as long without anything being wrong.

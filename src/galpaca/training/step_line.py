@@ -63,7 +63,7 @@ def step_line(
     """A step's line of ``metrics.jsonl``.
 
     Args:
-        steps_per_epoch: to tell the epoch of the step.
+        steps_per_epoch: to compute the epoch of the step.
         speed: how fast the step was.
         shared: figures of the machine and of the loss scaler, which steps read together share.
         is_spike: the loss is flagged.

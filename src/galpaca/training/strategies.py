@@ -41,7 +41,7 @@ _TIMEOUT = timedelta(minutes=30)
 
 
 class StepStrategy(CheckpointingStrategy):
-    """What the training module asks of its strategy, beyond Lightning's own.
+    """What the training module needs of its strategy, beyond Lightning's own.
 
     Attributes:
         max_ranks: most processes that it can be of; None for any number.
@@ -73,7 +73,7 @@ class StepStrategy(CheckpointingStrategy):
         """The micro-batch through the wrapped model, in the precision of the run.
 
         Args:
-            compute: what else than the loss is asked of the model; see ``InstructionTuner.forward``.
+            compute: what to call instead of the loss; see ``InstructionTuner.forward``.
         """
         with self.precision_plugin.forward_context():
             return self.model(micro_batch, *compute)
@@ -108,7 +108,7 @@ class StepStrategy(CheckpointingStrategy):
         return tensor
 
     def weights_replaced(self) -> None:
-        """Told when weights were put in place in the midst of training."""
+        """Called when weights were replaced in the midst of training."""
 
     def teardown(self) -> None:
         # Lightning moves all that training held to the host. Gradients and moments are three times the weights, and
@@ -194,7 +194,7 @@ class FullySharded(_ManyRanks, FSDPStrategy):
 
     @contextmanager
     def accumulating(self, last: bool) -> Iterator[None]:
-        # Gradients of earlier micro-batches are shards beside whole weights, which the compiler cannot take: what it
+        # Gradients of earlier micro-batches are shards next to whole weights, which the compiler cannot take: what it
         # has no program for by then is computed without one.
         stance = "eager_on_recompile" if self._gradients_wait else "default"
         with torch.compiler.set_stance(stance):
@@ -219,7 +219,7 @@ class FullySharded(_ManyRanks, FSDPStrategy):
         )
 
     def _hybrid_mesh(self) -> DeviceMesh | None:
-        """Shards within a node and copies between nodes, where that is asked for; torch's own guess knows GPUs only."""
+        """Shards within a node and copies between nodes, where that is requested; torch's own guess knows GPUs only."""
         if self.sharding_strategy != ShardingStrategy.HYBRID_SHARD:
             return None
         return init_device_mesh(self.root_device.type, (self.num_nodes, self.num_processes))

@@ -58,14 +58,14 @@ def make_trainer(
 def _hush_libraries() -> None:
     """Leaves out advice that does not apply and what libraries announce about their own future.
 
-    The latter is shown if ``-W`` or ``PYTHONWARNINGS`` asks for any warnings, as tests do.
+    The latter is shown if ``-W`` or ``PYTHONWARNINGS`` requests any warnings, as tests do.
     """
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",  # collating a step takes a millisecond, worker processes would cost more
         ".*Multiple backends are registered with this ProcessGroup.*",
-        ".*Total length of `list` across ranks is zero.*",  # no validation was asked for
+        ".*Total length of `list` across ranks is zero.*",  # no validation was requested
     ):
         warnings.filterwarnings("ignore", message=message)
     if sys.warnoptions:

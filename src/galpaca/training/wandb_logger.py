@@ -19,7 +19,7 @@ from galpaca.tracking.rows import is_line
 from galpaca.tracking.sender import Ending
 
 _POLL_SECONDS = 1.0
-# To send what is left, beside the time that W&B itself may take to upload.
+# To send what is left, in addition to the time that W&B itself may take to upload.
 _LEFT_SECONDS = 15.0
 _PREEMPTING_SECONDS = 15.0
 

@@ -13,7 +13,7 @@ import sys
 import warnings
 from typing import Any
 
-# Those that Python does not show unless it is asked for them.
+# Those that Python does not show by default.
 HIDDEN = (DeprecationWarning, PendingDeprecationWarning)
 CATEGORIES = (*HIDDEN, FutureWarning)
 # In warnings of other kinds, and in what is logged, which is how transformers announces changes.

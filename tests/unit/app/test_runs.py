@@ -82,7 +82,7 @@ def test_states(tmp_path: Path) -> None:
     make_run(tmp_path / "complete", 4)
     make_run(tmp_path / "stopped", 3)
     (make_run(tmp_path / "not-released", 4) / "model").rmdir()
-    make_run(tmp_path / "not-begun", 0)
+    make_run(tmp_path / "not-started", 0)
     running = make_run(tmp_path / "running", 3)
     preparing = make_run(tmp_path / "preparing", 0)
     (preparing / "run.json").unlink()
@@ -91,7 +91,7 @@ def test_states(tmp_path: Path) -> None:
             "complete": "complete",
             "stopped": "stopped at step 3 of 4",
             "not-released": "stopped at step 4 of 4",
-            "not-begun": "not started",
+            "not-started": "not started",
             "running": "starting at step 3 of 4",
             "preparing": "starting at step 0",
         }
@@ -116,7 +116,7 @@ def test_a_line_that_is_still_being_written_is_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["run.json", "config.yaml", "metrics.jsonl"])
-def test_a_damaged_file_is_told_and_the_others_count(tmp_path: Path, name: str) -> None:
+def test_a_damaged_file_is_reported_and_the_others_count(tmp_path: Path, name: str) -> None:
     """One broken run must not hide the others."""
     make_run(tmp_path / "a", 3)
     run = make_run(tmp_path / "b", 3)

@@ -39,7 +39,7 @@ def make_examples() -> EncodedExamples:
 
 
 class Encoder:
-    """Counts how often it is asked to encode."""
+    """Counts how often it is requested to encode."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -98,7 +98,7 @@ def test_another_key_is_other_data(tmp_path: Path, encoder: Encoder) -> None:
 
 def test_every_part_decides_the_key() -> None:
     """A part that is left out finds data that was encoded with another tokenizer, template or length."""
-    parts = {"data": "a", "columns": {"output": "b"}, "max_length": 512, "on_cut": "keep"}
+    parts = {"data": "a", "columns": {"output": "b"}, "max_length": 512, "on_truncation": "keep"}
     keys = {cache_key(**parts)}
     for name in parts:
         keys.add(cache_key(**{**parts, name: "other"}))
@@ -114,7 +114,7 @@ def test_the_format_decides_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TestDamage:
-    """Whatever happens to a file of the cache, it is noticed, told, and mended by encoding again."""
+    """Whatever happens to a file of the cache, it is noticed, reported, and mended by encoding again."""
 
     def check_rebuilt(self, root: Path, encoder: Encoder) -> None:
         calls = encoder.calls
@@ -151,7 +151,7 @@ class TestDamage:
         self.check_rebuilt(tmp_path, encoder)
 
     def test_a_flipped_bit_anywhere_in_the_receipt(self, tmp_path: Path, encoder: Encoder, entry: Path) -> None:
-        """The arrays had checksums and the receipt beside them had none: 60 records became 61, and nothing told."""
+        """The arrays had checksums and the receipt had none: 60 records became 61, and nothing showed it."""
         path = entry / "meta.json"
         content = path.read_bytes()
         for place in range(0, len(content), 5):
@@ -256,7 +256,7 @@ Asker = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def asker(tmp_path: Path) -> Iterator[Asker]:
-    """Starts processes that ask for the data when told to; none of them outlives the test."""
+    """Starts processes that need the data on a signal; none of them outlives the test."""
     started: list[subprocess.Popen[str]] = []
 
     def start(script: str = ASKER) -> subprocess.Popen[str]:
@@ -271,9 +271,9 @@ def asker(tmp_path: Path) -> Iterator[Asker]:
         process.communicate(timeout=60)
 
 
-def wait_for(process: subprocess.Popen[str], told: str) -> None:
+def wait_for(process: subprocess.Popen[str], message: str) -> None:
     assert process.stdout
-    assert process.stdout.readline() == f"{told}\n"
+    assert process.stdout.readline() == f"{message}\n"
 
 
 def go(process: subprocess.Popen[str]) -> None:
@@ -328,7 +328,7 @@ STOPPED = ASKER.replace(
 @pytest.mark.parametrize("error", ["KeyboardInterrupt", "ValueError('bad records')"])
 def test_who_waits_goes_on_where_the_first_is_stopped(tmp_path: Path, asker: Asker, error: str) -> None:
     """The first took the folder away in which the second waited for its lock: "the encoded data cannot save: No
-    such file or directory". Where ranks read the same bad data, that is what rank 0 told instead of the problems.
+    such file or directory". Where ranks read the same bad data, that is what rank 0 showed instead of the problems.
     """
     first, second = asker(STOPPED.format(error)), asker()
     for process in (first, second):

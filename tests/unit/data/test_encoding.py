@@ -85,9 +85,9 @@ def test_a_text_is_cut_at_max_length_and_so_is_its_prompt() -> None:
 
 
 def test_a_text_of_just_max_length_is_not_cut() -> None:
-    examples = encoded(Record("do", "", "12345678"), on_cut="error")
+    examples = encoded(Record("do", "", "12345678"), on_truncation="error")
     assert text_of(examples, 0) == "do:12345678$"
-    assert (examples.receipt.cut_answers, examples.receipt.lost_target_tokens) == (0, 0)
+    assert (examples.receipt.truncated_examples, examples.receipt.lost_target_tokens) == (0, 0)
 
 
 def test_the_receipt_counted_by_hand() -> None:
@@ -98,7 +98,7 @@ def test_the_receipt_counted_by_hand() -> None:
         records=7,
         examples=7,
         dropped={},
-        cut_answers=3,
+        truncated_examples=3,
         lost_target_tokens=1 + 3 + 2,
         without_target=2,
         empty_outputs=1,
@@ -113,26 +113,26 @@ def test_the_receipt_counted_by_hand() -> None:
 
 
 def test_the_receipt_after_dropping_counted_by_hand() -> None:
-    examples = encoded(*ALL, on_empty="drop", on_cut="drop")
+    examples = encoded(*ALL, on_empty="drop", on_truncation="drop")
     receipt = examples.receipt
     assert examples.record_indices.tolist() == [0, 1, 2]
     assert receipt.dropped == {"empty output": 1, "longer than max_length": 3}
     assert (receipt.records, receipt.examples) == (7, 3)
     assert (receipt.tokens, receipt.target_tokens, receipt.longest_tokens) == (25, 13, 9)
-    assert (receipt.cut_answers, receipt.lost_target_tokens, receipt.without_target) == (0, 0, 0)
+    assert (receipt.truncated_examples, receipt.lost_target_tokens, receipt.without_target) == (0, 0, 0)
     assert (receipt.empty_outputs, receipt.duplicates) == (1, 1), "counted over the records, dropped or not"
 
 
 @pytest.mark.parametrize(
-    ("on_empty", "on_cut", "kept"),
+    ("on_empty", "on_truncation", "kept"),
     [
         ("keep", "keep", [0, 1, 2, 3, 4, 5, 6]),
         ("drop", "keep", [0, 1, 2, 4, 5, 6]),
         ("keep", "drop", [0, 1, 2, 3]),
     ],
 )
-def test_each_policy_decides_over_its_own_records(on_empty: Policy, on_cut: Policy, kept: list[int]) -> None:
-    examples = encoded(*ALL, on_empty=on_empty, on_cut=on_cut)
+def test_each_policy_decides_over_its_own_records(on_empty: Policy, on_truncation: Policy, kept: list[int]) -> None:
+    examples = encoded(*ALL, on_empty=on_empty, on_truncation=on_truncation)
     assert examples.record_indices.tolist() == kept
     assert sum(examples.receipt.dropped.values()) == 7 - len(kept)
     assert [text_of(examples, i)[:2] for i in range(len(kept))] == [ALL[index].instruction[:2] for index in kept]
@@ -140,23 +140,35 @@ def test_each_policy_decides_over_its_own_records(on_empty: Policy, on_cut: Poli
 
 
 def test_a_dropped_record_is_counted_for_one_reason() -> None:
-    examples = encoded(PLAIN, Record("c" * 20, "", ""), on_empty="drop", on_cut="drop")
+    examples = encoded(PLAIN, Record("c" * 20, "", ""), on_empty="drop", on_truncation="drop")
     assert examples.receipt.dropped == {"empty output": 1}
 
 
 def test_the_policy_error_tells_all_records_at_once() -> None:
     with pytest.raises(InputErrors) as caught:
-        encoded(*ALL, on_empty="error", on_cut="error")
+        encoded(*ALL, on_empty="error", on_truncation="error")
     assert [(problem.where, problem.what, problem.fix) for problem in caught.value.problems] == [
         ("a.json, record 4 (line 5)", "the output is empty", "data.on_empty=keep or drop"),
-        ("a.json, record 5 (line 6)", "13 tokens; truncation drops 1 of its target tokens", "data.on_cut=keep or drop"),
-        ("a.json, record 6 (line 7)", "15 tokens; truncation drops 3 of its target tokens", "data.on_cut=keep or drop"),
-        ("a.json, record 7 (line 8)", "23 tokens; truncation drops 2 of its target tokens", "data.on_cut=keep or drop"),
+        (
+            "a.json, record 5 (line 6)",
+            "13 tokens; truncation drops 1 of its target tokens",
+            "data.on_truncation=keep or drop",
+        ),
+        (
+            "a.json, record 6 (line 7)",
+            "15 tokens; truncation drops 3 of its target tokens",
+            "data.on_truncation=keep or drop",
+        ),
+        (
+            "a.json, record 7 (line 8)",
+            "23 tokens; truncation drops 2 of its target tokens",
+            "data.on_truncation=keep or drop",
+        ),
     ]
 
 
 def test_the_policy_error_lets_good_records_pass() -> None:
-    assert len(encoded(PLAIN, GIVEN, on_empty="error", on_cut="error")) == 2
+    assert len(encoded(PLAIN, GIVEN, on_empty="error", on_truncation="error")) == 2
 
 
 @pytest.mark.parametrize(("records", "options"), [((FULL, OVER), {}), ((EMPTY,), {"on_empty": "drop"})])

@@ -1,4 +1,4 @@
-"""Templates: shipped ones by name, the user's own by path, mistakes in them told at the door."""
+"""Templates: shipped ones by name, the user's own by path, mistakes in them reported at the door."""
 
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def test_doubled_braces_in_a_template_are_literal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("with_input: '{instruction} {input}'\n", "'without_input' is missing"),
         ("with_input: 3\nwithout_input: '{instruction}'\n", "'with_input' is missing or not a string"),
@@ -81,9 +81,9 @@ def test_doubled_braces_in_a_template_are_literal(tmp_path: Path) -> None:
         (b"with_input: caf\xe9\n", "cannot read the template"),
     ],
 )
-def test_a_mistake_is_told_with_the_files_name(tmp_path: Path, content: str | bytes, told: str) -> None:
+def test_a_mistake_is_reported_with_the_files_name(tmp_path: Path, content: str | bytes, message: str) -> None:
     error = refusal(tmp_path, content)
-    assert told in str(error)
+    assert message in str(error)
     assert str(tmp_path / "mine.yaml") in str(error)
     assert "fix: " in str(error)
 

@@ -96,7 +96,7 @@ def test_a_misspelt_field_in_one_record(tmp_path: Path) -> None:
     assert "data.fields" not in error.fix
 
 
-def test_a_misspelt_field_in_all_records_is_told_once(tmp_path: Path) -> None:
+def test_a_misspelt_field_in_all_records_is_reported_once(tmp_path: Path) -> None:
     error = refusal(tmp_path, [without("instruction") | {"instructions": "x"}] * 30)
     assert not isinstance(error, InputErrors)
     assert error.what == "no record has the field 'instruction'"

@@ -32,7 +32,7 @@ def test_each_sequence_ends_at_its_first_end_tag() -> None:
     assert split_sequences(text) == f"[START_DNA]{M}A{M}[END_DNA] and [START_DNA]{M}C{M}[END_DNA] and [END_DNA]"
 
 
-def test_smiles_and_i_smiles_are_told_apart() -> None:
+def test_smiles_and_i_smiles_are_reported_apart() -> None:
     text = "[START_I_SMILES]C[END_SMILES]N[END_I_SMILES]"
     inside = "".join(M + character for character in "C[END_SMILES]N")
     assert split_sequences(text) == f"[START_I_SMILES]{inside}{M}[END_I_SMILES]"

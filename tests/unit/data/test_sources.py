@@ -73,7 +73,7 @@ def test_every_kind_of_file_gives_the_same_records(tmp_path: Path, name: str) ->
 
 
 class TestLines:
-    """The line told with a record is where an editor finds it."""
+    """The line shown with a record is where an editor finds it."""
 
     def test_pretty_printed_json(self, tmp_path: Path) -> None:
         text = json.dumps(RECORDS, indent=2)
@@ -144,7 +144,7 @@ class TestInvalidJson:
 
     @pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
     @pytest.mark.parametrize("value", ["1" * 5_000, "[" * 100_000], ids=["huge number", "deep nesting"])
-    def test_what_python_cannot_hold_is_told_with_its_place(self, tmp_path: Path, name: str, value: str) -> None:
+    def test_what_python_cannot_hold_is_reported_with_its_place(self, tmp_path: Path, name: str, value: str) -> None:
         """Python's JSON reader raises a bare ValueError or RecursionError for these, which ended in a traceback."""
         line = '{"a": ' + value + "}"
         assert "line " in refusal(tmp_path, name, f"[{line}]" if name == "a.json" else line).where
@@ -164,8 +164,8 @@ class TestInvalidCsv:
         assert "invalid CSV" in error.what
         assert error.where.endswith("line 3")
 
-    def test_a_quote_that_never_closes_is_told_where_its_record_begins(self, tmp_path: Path) -> None:
-        """The end of the file was told, some ten thousand lines below the quote that has to be closed."""
+    def test_a_quote_that_never_closes_is_reported_where_its_record_begins(self, tmp_path: Path) -> None:
+        """The end of the file was shown, some ten thousand lines below the quote that has to be closed."""
         error = refusal(tmp_path, "a.csv", 'a,b\n1,2\n3,"open\n' + "more,text\n" * 50)
         assert "invalid CSV" in error.what
         assert "line 3" in error.where
@@ -205,7 +205,7 @@ class TestInvalidUtf8:
     def test_a_character_that_is_cut_at_the_end(self, tmp_path: Path) -> None:
         assert "byte 0xe6 at byte offset 6 " in refusal(tmp_path, "a.csv", b"a,b\n1,\xe6\xb0").what
 
-    def test_a_long_line_is_told_its_one_bad_byte(self, tmp_path: Path) -> None:
+    def test_a_long_line_is_reported_its_one_bad_byte(self, tmp_path: Path) -> None:
         """Read in pieces, a line has characters that a piece cuts in two."""
         content = b"[" + "水é🧪".encode() * 3_333 + b"\xe9]"
         assert refusal(tmp_path, "a.json", content).what == f"byte 0xe9 at byte offset {len(content) - 2} is not UTF-8"
@@ -219,9 +219,9 @@ class TestInvalidUtf8:
         self, tmp_path: Path, name: str, content: bytes, line_of_the_20th: int
     ) -> None:
         """The rest of the file was copied and its lines counted anew for every bad byte: 400 KB took three minutes."""
-        begun = time.process_time()
+        started = time.process_time()
         error = refusal(tmp_path, name, content)
-        assert time.process_time() - begun < 20
+        assert time.process_time() - started < 20
         assert isinstance(error, InputErrors)
         assert error.count == 100_000
         assert error.problems[19].where.endswith(f"line {line_of_the_20th}")
@@ -285,10 +285,10 @@ class TestHub:
     @pytest.fixture
     def hub(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         """The library answers with what stands under "rows", or raises it."""
-        state: dict[str, Any] = {"rows": RECORDS, "asked": None}
+        state: dict[str, Any] = {"rows": RECORDS, "requested": None}
 
         def load_dataset(name: str, *, split: str, revision: str | None) -> list[dict[str, str]]:
-            state["asked"] = name, split, revision
+            state["requested"] = name, split, revision
             if isinstance(state["rows"], Exception):
                 raise state["rows"]
             return list(state["rows"])
@@ -298,10 +298,10 @@ class TestHub:
         monkeypatch.setattr(datasets, "load_dataset", load_dataset)
         return state
 
-    def test_rows_and_what_was_asked_for(self, hub: dict[str, Any]) -> None:
+    def test_rows_and_what_was_requested(self, hub: dict[str, Any]) -> None:
         source = HubSource("owner/name", "test", "abc")
         assert source.rows() == [Row(None, record) for record in RECORDS]
-        assert (source.name, hub["asked"]) == ("owner/name", ("owner/name", "test", "abc"))
+        assert (source.name, hub["requested"]) == ("owner/name", ("owner/name", "test", "abc"))
 
     def test_the_fingerprint_is_that_of_the_rows(self, hub: dict[str, Any]) -> None:
         """The same name may hold other rows tomorrow; the name alone would find yesterday's encoding."""
@@ -311,7 +311,7 @@ class TestHub:
         assert HubSource("name").fingerprint != first.fingerprint
 
     @pytest.mark.parametrize("error", [ConnectionError("no network\nsecond line"), ValueError(), RuntimeError("x")])
-    def test_whatever_the_library_raises_is_told(self, hub: dict[str, Any], error: Exception) -> None:
+    def test_whatever_the_library_raises_is_reported(self, hub: dict[str, Any], error: Exception) -> None:
         hub["rows"] = error
         with pytest.raises(InputError) as caught:
             HubSource("owner/name", "test")

@@ -31,7 +31,7 @@ def test_no_share_holds_out_nothing() -> None:
 
 
 @pytest.mark.parametrize("fraction", FRACTIONS)
-def test_the_share_is_the_asked_one_on_many_records(fraction: float) -> None:
+def test_the_share_is_the_requested_one_on_many_records(fraction: float) -> None:
     many = hashes(records(20_000))
     five_deviations = 5 * (fraction * (1 - fraction) / len(many)) ** 0.5
     assert abs(is_validation(many, fraction).mean() - fraction) < five_deviations

@@ -74,8 +74,8 @@ class TestDraws:
         """One stream for a whole batch made an answer depend on its neighbours and on the batch's size."""
         whole = answer(loaded, QUESTIONS, replace(DRAWN, num_samples=3), batch_size=15)
         assert len({(one.answer_id, one.text) for one in whole}) == 15
-        asked = [one for one in wanted(loaded.prompt_ids(QUESTIONS), 3) if one.answer_id in ((3, 2), (1, 0))]
-        [few] = answer_batches(loaded, asked, DRAWN, 2)
+        requested = [one for one in wanted(loaded.prompt_ids(QUESTIONS), 3) if one.answer_id in ((3, 2), (1, 0))]
+        [few] = answer_batches(loaded, requested, DRAWN, 2)
         assert {one.answer_id: one.text for one in few}.items() <= {one.answer_id: one.text for one in whole}.items()
 
     def test_another_seed_another_answer(self, loaded: Loaded) -> None:
@@ -158,7 +158,7 @@ class TestEnds:
         found = answer(saying("one two three"), [QUESTIONS[0], long], replace(GREEDY, max_new_tokens=8), batch_size=2)
         assert [(one.answer_tokens, one.finish) for one in found] == [(8, "length"), (room, "positions")]
 
-    def test_a_stream_stops_when_told(self, saying: Any) -> None:
+    def test_a_stream_stops_on_request(self, saying: Any) -> None:
         stop = threading.Event()
         stream = Stream(
             saying("one two three four five " * 20), QUESTIONS[0], replace(GREEDY, max_new_tokens=90), stop=stop
@@ -178,15 +178,15 @@ def test_a_stream_is_the_answer(loaded: Loaded) -> None:
         assert text == stream.answer.text
 
 
-def test_prompts_without_room_are_told_all_at_once(loaded: Loaded) -> None:
+def test_prompts_without_room_are_reported_all_at_once(loaded: Loaded) -> None:
     few = replace(loaded, positions=60)
     with pytest.raises(InputErrors) as caught:
         answer(few, QUESTIONS, GREEDY)
-    told = [(problem.where, problem.what) for problem in caught.value.problems]
+    message = [(problem.where, problem.what) for problem in caught.value.problems]
     lengths = [len(ids) for ids in loaded.prompt_ids(QUESTIONS)]
-    assert [where for where, _ in told] == [f"question {i}" for i, n in enumerate(lengths, start=1) if n >= 60]
-    assert len(told) > 1
-    assert "the context length, answer included, is 60" in told[0][1]
+    assert [where for where, _ in message] == [f"question {i}" for i, n in enumerate(lengths, start=1) if n >= 60]
+    assert len(message) > 1
+    assert "the context length, answer included, is 60" in message[0][1]
 
 
 def test_a_template_comes_from_the_folder(train: Train, tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_template_comes_from_the_folder(train: Train, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         (Settings(max_new_tokens=0), ["--max-new-tokens"]),
         (Settings(temperature=-1), ["--temperature"]),
@@ -211,8 +211,8 @@ def test_a_template_comes_from_the_folder(train: Train, tmp_path: Path) -> None:
         (Settings(top_p=0.9, top_k=3, num_samples=2), ["--top-p", "--top-k", "--samples"]),
     ],
 )
-def test_settings_that_make_no_sense(settings: Settings, told: list[str]) -> None:
+def test_settings_that_make_no_sense(settings: Settings, message: list[str]) -> None:
     with pytest.raises(InputError) as caught:
         settings.check()
     problems = caught.value.problems if isinstance(caught.value, InputErrors) else (caught.value,)
-    assert [problem.where for problem in problems] == told
+    assert [problem.where for problem in problems] == message

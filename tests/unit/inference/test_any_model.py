@@ -1,4 +1,4 @@
-"""Models of other origin: asked in their own words, their loss that of a plain computation."""
+"""Models of other origin: prompted in their own words, their loss that of a plain computation."""
 
 import json
 import math
@@ -83,7 +83,7 @@ def test_a_template_without_a_token_behind_an_answer_leaves_the_end_of_the_text(
     assert loaded.tokenizer.eos_id == 1
 
 
-def test_a_template_that_knows_no_answer_can_be_asked(tmp_path: Path) -> None:
+def test_a_template_that_knows_no_answer_can_be_used(tmp_path: Path) -> None:
     template = "{% if messages|length > 1 %}{{ raise_exception('one turn') }}{% endif %}" + CHAT
     loaded = load_any(str(gpt2(tmp_path / "chat", template, eos_token="<eos>")))
     assert loaded.tokenizer.eos_id == 1
@@ -108,7 +108,7 @@ def test_its_other_ends_end_an_answer(tmp_path: Path) -> None:
     assert (given.finish, given.answer_tokens) == ("end", 0)
 
 
-def test_without_a_template_it_is_asked_in_plain_text(tmp_path: Path) -> None:
+def test_without_a_template_it_is_prompted_in_plain_text(tmp_path: Path) -> None:
     folder = gpt2(tmp_path / "plain", None, eos_token="<eos>", bos_token="<bos>")
     loaded = load_any(str(folder))
     assert loaded.template.name == "plain text"
@@ -130,12 +130,12 @@ def test_what_is_cut_is_said(tmp_path: Path) -> None:
     loaded = load_any(str(gpt2(tmp_path / "chat", CHAT, eos_token="<eos>")))
     # 6, 8 and 7 tokens of prompts; 2, 6 and 2 of answers.
     losses = record_losses(loaded, RECORDS, max_length=9)
-    assert [one.is_cut for one in losses] == [False, True, False]
+    assert [one.is_truncated for one in losses] == [False, True, False]
     assert [one.num_targets for one in losses] == [2, 1, 2]
     assert record_losses(loaded, RECORDS, max_length=2)[0][1:] == (0, True)
 
 
-def test_a_released_folder_is_asked_as_by_generate(run: Path) -> None:
+def test_a_released_folder_is_prompted_as_by_generate(run: Path) -> None:
     ours, generates = load_any(str(run)), load(str(run))
     assert ours.template == generates.template
     assert ours.fingerprint == generates.fingerprint
@@ -207,8 +207,8 @@ def test_another_commit_of_the_hub_is_another_model(run: Path, tmp_path: Path, m
     assert len(fingerprints) == 2
 
 
-def test_a_model_of_the_hub_is_asked_in_its_own_template(run: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    """A model that had been pushed was asked in plain text, and its loss was that of a stranger."""
+def test_a_model_of_the_hub_is_prompted_in_its_own_template(run: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    """A model that had been pushed was prompted in plain text, and its loss was that of a stranger."""
     cache = tmp_path / "models--you--mine"
     shutil.copytree(run / "model", cache / "snapshots" / COMMIT)
     (cache / "refs").mkdir()

@@ -48,7 +48,7 @@ def test_answers_are_averaged_by_category() -> None:
     assert of_b["models"][0]["empty"] == 1
 
 
-def test_one_category_is_told_once() -> None:
+def test_one_category_is_reported_once() -> None:
     assert [row["category"] for row in answer_rows(["(none)"], [])] == ["all"]
 
 

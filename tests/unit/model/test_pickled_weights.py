@@ -140,10 +140,10 @@ class Runs:
 
 class TestRefused:
     def refusal(self, folder: Path, out: Path) -> str:
-        with pytest.raises(InputError) as told:
+        with pytest.raises(InputError) as caught:
             convert(folder, out)
         assert list(out.iterdir()) == [], "nothing is written before all has been read"
-        return str(told.value)
+        return str(caught.value)
 
     @pytest.mark.parametrize("legacy", [False, True], ids=["archive", "legacy"])
     def test_a_program_is_refused_and_not_run(self, legacy: bool, folder: Path, out: Path, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ class TestRefused:
         assert "Git LFS pointer" in self.refusal(folder, out)
 
     @pytest.mark.parametrize(
-        ("content", "told"),
+        ("content", "shown"),
         [
             ([torch.zeros(2)], "list"),
             ({"model": {"w": torch.zeros(2)}}, "'model' is of the type dict"),
@@ -197,11 +197,11 @@ class TestRefused:
             ({"w": torch.eye(2).to_sparse()}, "torch.sparse_coo"),
         ],
     )
-    def test_anything_but_named_weights(self, content: object, told: str, folder: Path, out: Path) -> None:
+    def test_anything_but_named_weights(self, content: object, shown: str, folder: Path, out: Path) -> None:
         torch.save(content, folder / "pytorch_model.bin")
-        assert told in self.refusal(folder, out)
+        assert shown in self.refusal(folder, out)
 
-    def test_all_damaged_shards_are_told_at_once(self, folder: Path, out: Path) -> None:
+    def test_all_damaged_shards_are_reported_at_once(self, folder: Path, out: Path) -> None:
         paths = write_shards(folder, {"a": torch.zeros(99)}, {"b": torch.zeros(99)}, {"c": torch.zeros(99)})
         for path in paths[1:]:
             os.truncate(path, path.stat().st_size - 40)
@@ -232,7 +232,7 @@ class TestRefused:
 
 
 class TestTheIndex:
-    def test_a_missing_shard_is_told_by_its_name(self, folder: Path) -> None:
+    def test_a_missing_shard_is_reported_by_its_name(self, folder: Path) -> None:
         first, _ = write_shards(folder, {"a": torch.zeros(1)}, {"b": torch.zeros(1)})
         first.unlink()
         with pytest.raises(InputError, match=first.name):

@@ -178,13 +178,13 @@ class TestLayouts:
         ],
     )
     def test_absent_biases_and_norms(self, changes: dict[str, bool], absent: str, tmp_path: Path) -> None:
-        asked = config(**changes)
-        wanted = weights(asked)
+        requested = config(**changes)
+        wanted = weights(requested)
         missing = [name for name in weights(config()) if name not in wanted]
         assert missing
         assert all(absent in name or "layer_norm" in name for name in missing)
         save_file(wanted, tmp_path / SINGLE_FILE)
-        assert_holds(opened(tmp_path, asked), wanted)
+        assert_holds(opened(tmp_path, requested), wanted)
         with pytest.raises(InputError, match="missing weight"):
             opened(tmp_path, config())
 
@@ -203,15 +203,15 @@ class TestLayouts:
         with pytest.raises(InputError, match=r"duplicate weight model.decoder.embed_tokens.weight"):
             opened(tmp_path, config())
 
-    def test_missing_unexpected_and_misshapen_weights_are_all_told(self, tmp_path: Path) -> None:
+    def test_missing_unexpected_and_misshapen_weights_are_all_reported(self, tmp_path: Path) -> None:
         wanted = weights(config())
         del wanted["model.decoder.layers.0.fc1.bias"]
         wanted["model.decoder.layers.7.fc1.bias"] = torch.zeros(3)
         wanted["model.decoder.layers.1.fc2.weight"] = torch.zeros(4, 4)
         save_file(wanted, tmp_path / SINGLE_FILE)
-        with pytest.raises(InputError) as told:
+        with pytest.raises(InputError) as caught:
             opened(tmp_path, config())
-        text = str(told.value)
+        text = str(caught.value)
         assert "missing weight: model.decoder.layers.0.fc1.bias" in text
         assert "unexpected weight: model.decoder.layers.7.fc1.bias" in text
         assert "model.decoder.layers.1.fc2.weight is 4 x 4, expected 16 x 24" in text
@@ -231,7 +231,7 @@ class TestLayouts:
 def test_the_five_sizes_of_galactica_have_their_numbers_of_parameters(
     layers: int, heads: int, hidden: int, parameters: int
 ) -> None:
-    asked = OPTConfig(
+    requested = OPTConfig(
         vocab_size=50_000,
         hidden_size=hidden,
         word_embed_proj_dim=hidden,
@@ -240,4 +240,4 @@ def test_the_five_sizes_of_galactica_have_their_numbers_of_parameters(
         num_attention_heads=heads,
         max_position_embeddings=2048,
     )
-    assert sum(math.prod(shape) for shape in parameter_shapes(build_model(asked)).values()) == parameters
+    assert sum(math.prod(shape) for shape in parameter_shapes(build_model(requested)).values()) == parameters

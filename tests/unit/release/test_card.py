@@ -73,9 +73,9 @@ def test_a_model_of_ones_own_claims_nothing_of_them() -> None:
         FACTS, base_model=None, dataset="mine.jsonl", model_license=None, data_license="apache-2.0", terms=None
     )
     card = ModelCard(model_card(facts))
-    told = card.data.to_dict()
-    assert told["license"] == "other"
-    assert not {"base_model", "datasets", "language"} & told.keys()
+    metadata = card.data.to_dict()
+    assert metadata["license"] == "other"
+    assert not {"base_model", "datasets", "language"} & metadata.keys()
     assert hub.validate(str(card))[0] == 200
     for unsaid in ("106 billion", "text-davinci-003", "OpenAI", "commercial", "English"):
         assert unsaid not in card.text
@@ -109,6 +109,6 @@ def test_the_snippet_asks_as_training_did() -> None:
     assert templates is not None
     names: dict[str, str] = {}
     exec(templates[0], names)
-    asked = {"instruction": "a", "input": "b"}
-    assert names["with_input"].format_map(asked) == template.prompt("a", "b")
-    assert names["without_input"].format_map(asked) == template.prompt("a")
+    record = {"instruction": "a", "input": "b"}
+    assert names["with_input"].format_map(record) == template.prompt("a", "b")
+    assert names["without_input"].format_map(record) == template.prompt("a")

@@ -42,8 +42,8 @@ def matter(card: str) -> dict[str, Any]:
 
 def test_results_come_before_the_limits_and_leave_the_rest_as_it_was() -> None:
     card = card_with_results(CARD, "demo", [of_records(1.0), of_task()])
-    told = "| held\\|out.json | loss (perplexity) | 1.0000 (2.7) | 0.9000 to 1.1000 | 40 | with prompt template |"
-    assert told in card
+    message = "| held\\|out.json | loss (perplexity) | 1.0000 (2.7) | 0.9000 to 1.1000 | 40 | with prompt template |"
+    assert message in card
     assert "| science | acc | 0.2500 | ± 0.0500 | 80 | 0 shots, plain text, first 80 only, lm-eval 0.4 |" in card
     assert card.index("## Results") < card.index("## Evaluation") < card.index("## Intended use")
     begin, end = card.index("<!-- galpaca"), card.rindex("-->")
@@ -56,7 +56,7 @@ def test_results_come_before_the_limits_and_leave_the_rest_as_it_was() -> None:
     ]
 
 
-def test_again_replaces_what_was_told() -> None:
+def test_again_replaces_what_was_reported() -> None:
     once = card_with_results(CARD, "demo", [of_records(1.0)])
     again = card_with_results(card_with_results(CARD, "demo", [of_records(3.0), of_task()]), "demo", [of_records(1.0)])
     assert again == once

@@ -1,4 +1,4 @@
-"""``--push`` against a stand-in for the Hub: private unless told otherwise, every byte, errors with a way out."""
+"""``--push`` against a stand-in for the Hub: private by default, every byte, errors with a way out."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ SOURCES = Path(galpaca.__file__).parent
 
 @pytest.fixture
 def hub_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[hub.Hub]:
-    """The stand-in, asked by this process, which was told when it began that it is offline."""
+    """The stand-in, used by this process, which was started offline."""
     with hub.running() as server:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
@@ -70,12 +70,12 @@ def test_only_export_uploads() -> None:
     assert knowing == ["app/export.py"]
 
 
-def test_nothing_is_uploaded_unless_asked(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_uploaded_without_a_request(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(push_module, "HfApi", None)
     assert main(["export", str(run), str(tmp_path / "model")]) == 0
 
 
-def test_everyone_sees_it_only_if_told(hub_server: hub.Hub, folder: Path) -> None:
+def test_everyone_sees_it_only_on_request(hub_server: hub.Hub, folder: Path) -> None:
     push(folder, "ada/open", public=True)
     assert hub_server.repos == {"ada/open": "public"}
 
@@ -108,13 +108,13 @@ def test_weights_of_an_earlier_upload_go(hub_server: hub.Hub, folder: Path) -> N
 )
 def test_what_the_hub_says(hub_server: hub.Hub, folder: Path, status: int, what: str, fix: str) -> None:
     hub_server.refuses = status
-    with pytest.raises(GalpacaError) as told:
+    with pytest.raises(GalpacaError) as caught:
         push(folder, "ada/galpaca", public=False)
-    assert what in told.value.what
-    assert fix in told.value.fix
-    assert f"hf upload ada/galpaca {folder} --private" in told.value.fix
-    assert str(folder) in told.value.why
-    assert "\n" not in told.value.what
+    assert what in caught.value.what
+    assert fix in caught.value.fix
+    assert f"hf upload ada/galpaca {folder} --private" in caught.value.fix
+    assert str(folder) in caught.value.why
+    assert "\n" not in caught.value.what
 
 
 def test_no_network(hub_server: hub.Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,9 +124,9 @@ def test_no_network(hub_server: hub.Hub, folder: Path, monkeypatch: pytest.Monke
 
 
 def test_the_hub_takes_the_card(hub_server: hub.Hub, folder: Path) -> None:
-    """By ``huggingface_hub``'s own check, which asks the Hub; and a card that it refuses is told as that."""
+    """By ``huggingface_hub``'s own check, which asks the Hub; and a card that it refuses is reported as that."""
     ModelCard.load(folder / "README.md").validate()
-    assert hub_server.asked == ["POST /api/validate-yaml"]
+    assert hub_server.requested == ["POST /api/validate-yaml"]
     path = folder / "README.md"
     path.write_text(path.read_text(encoding="utf-8").replace("license: ", "license: 7 #"), encoding="utf-8")
     with pytest.raises(GalpacaError, match=r'the Hub refused the upload: Invalid metadata.*"license" must be a string'):
@@ -138,6 +138,6 @@ def test_the_hub_takes_the_card(hub_server: hub.Hub, folder: Path) -> None:
 def test_a_name_that_the_hub_would_refuse(repo: str) -> None:
     problems = Problems()
     check_push(problems, repo)
-    with pytest.raises(GalpacaError) as told:
+    with pytest.raises(GalpacaError) as caught:
         problems.raise_any()
-    assert "must be OWNER/NAME" in str(told.value)
+    assert "must be OWNER/NAME" in str(caught.value)

@@ -62,8 +62,8 @@ def content(*, comparable: bool = True, **changes: Any) -> dict[str, Any]:
 
 def test_what_is_better_and_worse_is_said() -> None:
     page = render_comparison(content())
-    for told in ("lower: better", "higher: worse", "no difference shown", "−1.000", "[+0.375, +0.625]"):
-        assert told in page
+    for message in ("lower: better", "higher: worse", "no difference shown", "−1.000", "[+0.375, +0.625]"):
+        assert message in page
     assert summary(content())[1] == (
         "tuned",
         "1.500 nats per token  −0.500 [−0.625, −0.375] against base; "

@@ -72,7 +72,7 @@ def test_a_run_that_was_cut_in_a_line_is_reported(tmp_path: Path) -> None:
     assert data_of(write_report([run]))["charts"][0]["lines"][0]["x"] == [1, 2]
 
 
-def test_lines_that_cannot_be_read_are_counted_and_told(tmp_path: Path) -> None:
+def test_lines_that_cannot_be_read_are_counted_and_reported(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", [line(1), line(4)])
     with (run / "metrics.jsonl").open("a") as file:
         file.write("\0\0\0\n")
@@ -135,7 +135,7 @@ def test_a_report_is_replaced_and_nothing_else_is(tmp_path: Path) -> None:
         report([run], tmp_path)
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", [line(1)])
     with pytest.raises(InputError, match="cannot write the page"):
         report([run], tmp_path / "none" / "page.html")
@@ -158,7 +158,7 @@ def test_a_hundred_thousand_steps_make_a_small_page(tmp_path: Path) -> None:
     assert raw["x"][raw["y"].index(5.0)] == 70_000
 
 
-def test_spikes_and_steps_that_were_not_finite_are_told(tmp_path: Path) -> None:
+def test_spikes_and_steps_that_were_not_finite_are_reported(tmp_path: Path) -> None:
     lines = [line(1), line(2, spike=True), line(3, loss=None, non_finite=True, skipped=True, rolled_back_to=1)]
     page = write_report([make_run(tmp_path / "run", lines)])
     marks = next(one for one in data_of(page)["charts"][0]["lines"] if one["look"] == "marks")
@@ -170,10 +170,10 @@ def test_spikes_and_steps_that_were_not_finite_are_told(tmp_path: Path) -> None:
     assert not [chart for chart in charts_of(page) if chart.startswith("further")]
 
 
-def test_answers_that_stay_are_told_once_and_of_a_step_taken_again_the_later_one(tmp_path: Path) -> None:
+def test_answers_that_stay_are_reported_once_and_of_a_step_taken_again_the_later_one(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", [line(1)])
-    told = [(10, "a"), (20, "of a step that a stop took back"), (20, "b"), (30, "b"), (40, "c")]
-    samples = [{"step": step, "instruction": "q", "input": "", "category": "", "answer": text} for step, text in told]
+    texts = [(10, "a"), (20, "of a step that a stop took back"), (20, "b"), (30, "b"), (40, "c")]
+    samples = [{"step": step, "instruction": "q", "input": "", "category": "", "answer": text} for step, text in texts]
     (run / "samples.jsonl").write_text("".join(json.dumps(sample) + "\n" for sample in samples))
     (question,) = questions(load_runs([run])[0])
     assert question.answers == [(10, 10, "a"), (20, 30, "b"), (40, 40, "c")]

@@ -85,7 +85,7 @@ def test_no_change_of_the_manifest_goes_unseen(folder: RunFolder, number: int) -
         read_manifest(path.parent)
 
 
-def test_a_format_of_the_future_is_told(folder: RunFolder) -> None:
+def test_a_format_of_the_future_is_reported(folder: RunFolder) -> None:
     path = take(folder, 1) / "manifest.json"
     path.write_text(replace(manifest(1), format=9).to_json())
     with pytest.raises(InputError, match="format 9"):
@@ -148,10 +148,10 @@ class TestRetention:
 def test_facts_of_the_beginning_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"abc")
-    begun = file_facts(path)
+    before = file_facts(path)
     path.write_bytes(b"abcdef")
-    assert file_facts(path, 3) == begun
-    assert file_facts(path) != begun
+    assert file_facts(path, 3) == before
+    assert file_facts(path) != before
     assert file_facts(path, 0).bytes == 0
 
 

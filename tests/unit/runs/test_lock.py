@@ -1,4 +1,4 @@
-"""One writer in a run folder, told who it is, and no lock that outlives its process."""
+"""One writer in a run folder, named to others, and no lock that outlives its process."""
 
 import errno
 import fcntl
@@ -104,7 +104,7 @@ def test_an_owner_that_has_not_written_its_note_yet(lock: Path, note: str) -> No
 def test_a_file_system_without_locks_is_not_taken_for_another_process(
     lock: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """Lustre without its flock option refuses every lock: users were told to stop a process that was not there."""
+    """Lustre without its flock option refuses every lock: users were advised to stop a process that was not there."""
 
     def refuse(descriptor: int, operation: int) -> None:
         raise OSError(number, os.strerror(number))

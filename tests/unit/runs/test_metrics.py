@@ -9,7 +9,7 @@ import pytest
 
 from galpaca.errors import InputError
 from galpaca.runs.lines import StepLine, parse_metrics_line, to_text
-from galpaca.runs.metrics import MetricsFile, cut_metrics, read_metrics
+from galpaca.runs.metrics import MetricsFile, read_metrics, truncate_metrics
 
 # As every step has them.
 STEP = {"step": 1, "loss": 1.0, "grad_norm": 1.0, "examples": 8, "tokens": 80, "target_tokens": 20}
@@ -70,7 +70,7 @@ def test_lines_are_on_disk_on_request(path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_no_file_has_no_lines(path: Path) -> None:
     assert list(read_metrics(path)) == []
-    cut_metrics(path, 0)
+    truncate_metrics(path, 0)
     assert not path.exists()
 
 
@@ -86,7 +86,7 @@ def test_a_last_line_that_is_cut_is_left_out(path: Path, tail: str) -> None:
 def test_cutting_removes_the_steps_that_are_taken_again(path: Path) -> None:
     """After a resume each step beyond the checkpoint stood in the file twice."""
     write(path, *({"step": step} for step in (1, 2, 2, 3, 4)))
-    cut_metrics(path, 2)
+    truncate_metrics(path, 2)
     assert steps(path) == [1, 2, 2]
     write(path, {"step": 3})
     assert steps(path) == [1, 2, 2, 3]
@@ -98,7 +98,7 @@ def test_cutting_removes_a_cut_line_too(path: Path, last_step: int) -> None:
     write(path, {"step": 1}, {"step": 2})
     with path.open("a") as file:
         file.write('{"step": 3, "lo')
-    cut_metrics(path, last_step)
+    truncate_metrics(path, last_step)
     write(path, {"step": 3})
     assert steps(path) == [1, 2, 3]
 
@@ -106,7 +106,7 @@ def test_cutting_removes_a_cut_line_too(path: Path, last_step: int) -> None:
 def test_cutting_keeps_every_figure_to_its_last_digit(path: Path) -> None:
     lines = [STEP | {"loss": 0.1 + 0.2, "lr": 2e-05, "fp16": True}]
     write(path, *lines, {"step": 2})
-    cut_metrics(path, 1)
+    truncate_metrics(path, 1)
     assert [json.loads(to_text(line)) for line in read_metrics(path)] == lines
 
 
@@ -115,14 +115,14 @@ def test_cutting_is_no_sign_of_life(path: Path) -> None:
     write(path, {"step": 1}, {"step": 2})
     os.utime(path, (1000, 1000))
     for last_step in (2, 1):
-        cut_metrics(path, last_step)
+        truncate_metrics(path, last_step)
         assert path.stat().st_mtime == 1000
     assert steps(path) == [1]
 
 
 def test_cutting_to_nothing(path: Path) -> None:
     write(path, {"step": 1})
-    cut_metrics(path, 0)
+    truncate_metrics(path, 0)
     assert path.read_text() == ""
 
 
@@ -132,12 +132,12 @@ def test_a_damaged_line_is_refused_and_cut(path: Path, damaged: str) -> None:
     path.write_text(f'{{"step": 1}}\n{damaged}\n{{"step": 3}}\n')
     with pytest.raises(InputError, match=r"metrics\.jsonl, line 2"):
         list(read_metrics(path))
-    cut_metrics(path, 3)
+    truncate_metrics(path, 3)
     assert steps(path) == [1, 3]
 
 
 def test_cutting_counts_lines_and_not_bytes(path: Path) -> None:
     """A bad byte grows when it is read, so that the rest seemed to be as long as the whole."""
     path.write_bytes(b'{"step": 1, "note": "' + b"\xff" * 40 + b'"}\n{"step": 2}\n')
-    cut_metrics(path, 1)
+    truncate_metrics(path, 1)
     assert steps(path) == [1]

@@ -106,7 +106,7 @@ with shutdown.listening():
 """
 
 
-def told(script: str, number: signal.Signals, *replies: str, arguments: Sequence[str] = ()) -> list[str]:
+def replies_of(script: str, number: signal.Signals, *replies: str, arguments: Sequence[str] = ()) -> list[str]:
     """What the script says, errors too; each time it says one of ``replies``, it gets the signal."""
     command = [sys.executable, "-c", HEAD + script, str(int(number)), *arguments]
     lines = []
@@ -122,24 +122,24 @@ def told(script: str, number: signal.Signals, *replies: str, arguments: Sequence
 @pytest.mark.parametrize("number", SIGNALS)
 def test_before_training_a_signal_ends_the_process_at_once(number: signal.Signals) -> None:
     """A flag that nobody looks at before training made Ctrl-C useless for the minutes of encoding."""
-    assert told(NOT_DEFERRED, number, "ready") == ["ready", f"stopped by {number.name} 0"]
+    assert replies_of(NOT_DEFERRED, number, "ready") == ["ready", f"stopped by {number.name} 0"]
 
 
 def test_in_training_the_first_only_asks_and_a_second_ctrl_c_ends() -> None:
-    assert told(DEFERRED, signal.SIGINT, "ready", "asked") == ["ready", "asked", "stopped by SIGINT 3"]
+    assert replies_of(DEFERRED, signal.SIGINT, "ready", "asked") == ["ready", "asked", "stopped by SIGINT 3"]
 
 
 def test_a_second_sigterm_changes_nothing() -> None:
-    """A scheduler repeats it, and the run died in the midst of the checkpoint that the first one had asked for."""
+    """A scheduler repeats it, and the run died in the midst of the checkpoint that the first one had requested."""
     script = DEFERRED.replace("    wait()", '    time.sleep(0.3)\n    say("saved")')
-    assert told(script, signal.SIGTERM, "ready", "asked") == ["ready", "asked", "saved"]
+    assert replies_of(script, signal.SIGTERM, "ready", "asked") == ["ready", "asked", "saved"]
 
 
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("deferred", ["", "shutdown.deferred = True\n"])
 def test_a_forked_child_ignores_it(number: signal.Signals, deferred: str) -> None:
     """Ctrl-C goes to the whole process group: data loader workers died of it, and the run with them before it saved."""
-    assert told(deferred + FORKED, number) == ["child 10, parent 0"]
+    assert replies_of(deferred + FORKED, number) == ["child 10, parent 0"]
 
 
 STRONGEST = """
@@ -162,18 +162,18 @@ say(signal_of(shutdown.urgency).name)
 )
 def test_the_strongest_signal_decides(sent: str, strongest: str) -> None:
     """A job that is warned and then terminated comes back; one that a person stops does not."""
-    assert told(STRONGEST, signal.SIGTERM, arguments=(sent,)) == [strongest]
+    assert replies_of(STRONGEST, signal.SIGTERM, arguments=(sent,)) == [strongest]
 
 
 def test_no_exception_comes_out_of_an_import() -> None:
     """In the initialization of ``torch._C`` it was a C++ exception that nobody caught: exit code 134, nothing said."""
-    assert told(IMPORTING, signal.SIGTERM) == ["stopped by SIGTERM True True"]
+    assert replies_of(IMPORTING, signal.SIGTERM) == ["stopped by SIGTERM True True"]
 
 
 @pytest.mark.parametrize("where", ["finalizer", "weak reference"])
 def test_an_exception_that_python_drops_comes_again(where: str) -> None:
-    """It was printed with its stack, and the run went on as if nobody had asked it to stop."""
-    assert told(DROPPED, signal.SIGTERM, arguments=(where,)) == ["stopped by SIGTERM"]
+    """It was printed with its stack, and the run went on as if nobody had requested it to stop."""
+    assert replies_of(DROPPED, signal.SIGTERM, arguments=(where,)) == ["stopped by SIGTERM"]
 
 
 def test_another_thread_may_ask_to_listen_and_changes_nothing() -> None:

@@ -14,7 +14,7 @@ def report(rank: int, passed: int = 5, place: str = "step 2: backward", frame: s
 
 
 @pytest.mark.parametrize(
-    ("reports", "silent", "told"),
+    ("reports", "silent", "message"),
     [
         (
             [report(0), report(1, 3, "step 2: forward")],
@@ -28,8 +28,8 @@ def report(rank: int, passed: int = 5, place: str = "step 2: backward", frame: s
         ([report(0)], {1: "on node2 does not respond"}, "rank 1 on node2 does not respond"),
     ],
 )
-def test_the_verdict(reports: list[StackReport], silent: dict[int, str], told: str, tmp_path: Path) -> None:
-    assert verdict(reports, silent, tmp_path).startswith(told)
+def test_the_verdict(reports: list[StackReport], silent: dict[int, str], message: str, tmp_path: Path) -> None:
+    assert verdict(reports, silent, tmp_path).startswith(message)
 
 
 def test_a_rank_that_was_stopped_is_late_however_far_it_came_since(tmp_path: Path) -> None:

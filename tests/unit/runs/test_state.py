@@ -1,4 +1,4 @@
-"""Whether a run goes on, told from files alone."""
+"""Whether a run goes on, known from files alone."""
 
 import json
 import os
@@ -29,11 +29,11 @@ def folder(tmp_path: Path) -> RunFolder:
     return folder
 
 
-def held(folder: RunFolder, host: str, pid: int, *, begun_seconds_ago: float = 60) -> None:
+def held(folder: RunFolder, host: str, pid: int, *, started_seconds_ago: float = 60) -> None:
     """As a process leaves its lock that is alive, or was killed."""
     folder.lock.write_text(json.dumps({"host": host, "pid": pid}))
-    begun = time.time() - begun_seconds_ago
-    os.utime(folder.lock, (begun, begun))
+    started = time.time() - started_seconds_ago
+    os.utime(folder.lock, (started, started))
 
 
 def state(folder: RunFolder, record: dict[str, Any] = PLAN, after_seconds: float = 0) -> RunState:
@@ -54,7 +54,7 @@ def test_a_process_that_was_killed_is_seen_at_once(folder: RunFolder) -> None:
     assert process.stdout.readline() == "held\n"
     assert state(folder).is_alive
     process.kill()
-    # Also while nobody has asked for its exit code, as under a scheduler that is busy.
+    # Also while nobody has read its exit code, as under a scheduler that is busy.
     deadline = time.monotonic() + 10
     while state(folder).kind != "killed" and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -67,7 +67,7 @@ def test_a_process_that_was_killed_is_seen_at_once(folder: RunFolder) -> None:
 
 
 def test_a_process_that_only_inherited_the_number_is_not_the_run(folder: RunFolder) -> None:
-    held(folder, socket.gethostname(), os.getpid(), begun_seconds_ago=30 * 24 * 3600)
+    held(folder, socket.gethostname(), os.getpid(), started_seconds_ago=30 * 24 * 3600)
     assert state(folder).kind == "killed"
 
 
@@ -88,13 +88,13 @@ def test_slow_steps_are_given_more_time(folder: RunFolder) -> None:
 
 def test_before_the_first_step_a_run_is_given_more_time(folder: RunFolder) -> None:
     folder.metrics.unlink()
-    held(folder, "node17", 1, begun_seconds_ago=1000)
+    held(folder, "node17", 1, started_seconds_ago=1000)
     assert state(folder).kind == "starting"
     assert state(folder, after_seconds=1000).kind == "stalled"
 
 
 def test_a_resumed_run_is_starting_until_its_first_line(folder: RunFolder) -> None:
-    held(folder, "node17", 1, begun_seconds_ago=-1)
+    held(folder, "node17", 1, started_seconds_ago=-1)
     assert state(folder, after_seconds=2).kind == "starting"
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.lines import CheckpointLine, MetricsLine, parse_metrics_line
-from galpaca.runs.metrics import cut_metrics
+from galpaca.runs.metrics import truncate_metrics
 from galpaca.tracking.rows import METRICS, SAMPLES, SYSTEM, TABLE, Rows, is_line, line_number, named
 
 STEP = {"step": 3, "loss": 2.0, "lr": 0.1, "grad_norm": 1.0, "examples": 8, "tokens": 80, "target_tokens": 20}
@@ -66,7 +66,7 @@ def test_lines_that_are_computed_again_have_their_numbers(folder: RunFolder) -> 
     rows = Rows(folder)
     append(folder.metrics, STEP, {**STEP, "step": 4})
     assert [row.number for row in rows.new(ended=False)] == [12, 16]
-    cut_metrics(folder.metrics, 3)
+    truncate_metrics(folder.metrics, 3)
     append(folder.metrics, {**STEP, "step": 4}, {**STEP, "step": 5})
     assert [row.number for row in rows.new(ended=False)] == [12, 16, 20]
 

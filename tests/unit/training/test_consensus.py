@@ -45,7 +45,7 @@ def test_all_ranks_take_the_first_ranks_word(monkeypatch: pytest.MonkeyPatch) ->
 
 
 class _TwoRanks:
-    """A strategy whose other rank answers as it is told to."""
+    """A strategy whose other rank answers as it is set to."""
 
     def __init__(self, other: list[float]) -> None:
         self.other, self.num_collectives = torch.tensor(other, dtype=torch.float64), 0

@@ -39,13 +39,13 @@ def line(step: int, **more: Any) -> StepLine:
         ({"loss": None}, False),  # no target
     ],
 )
-def test_a_loss_that_is_not_finite_is_told(more: dict[str, Any], is_bad: bool) -> None:
+def test_a_loss_that_is_not_finite_is_reported(more: dict[str, Any], is_bad: bool) -> None:
     logger = Listening()
     LoggerSink([Deaf(), logger]).write([line(1, **more)])  # type: ignore[list-item]
     assert bool(logger.alerts) == is_bad
 
 
-def test_a_step_that_takes_very_long_is_told_once() -> None:
+def test_a_step_that_takes_very_long_is_reported_once() -> None:
     logger = Listening()
     LoggerSink([logger]).write([line(n, step_seconds=30.0 if n == 12 else 1.0) for n in range(1, 20)])  # type: ignore[list-item]
     assert logger.alerts == [("A step took unusually long", "Step 12: 30.0 s.")]

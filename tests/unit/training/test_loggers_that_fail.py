@@ -36,7 +36,7 @@ class Alive(CSVLogger):
         self.marked = True
 
 
-def test_one_that_fails_is_left_out_from_then_on_and_told_once() -> None:
+def test_one_that_fails_is_left_out_from_then_on_and_reported_once() -> None:
     """Under ``proctrack/linuxproc`` SLURM's SIGTERM ends W&B's service, too; the run died before its checkpoint."""
     alive = Alive()
     sink = LoggerSink([Dead("/nowhere"), alive])
@@ -46,7 +46,7 @@ def test_one_that_fails_is_left_out_from_then_on_and_told_once() -> None:
     assert alive.steps == [3, 4]
 
 
-def test_one_that_cannot_be_told_that_the_run_comes_back_does_not_take_the_stops_place() -> None:
+def test_one_that_cannot_be_reported_that_the_run_comes_back_does_not_take_the_stops_place() -> None:
     alive = Alive()
     trainer: Any = SimpleNamespace(loggers=[Dead("/nowhere"), alive])
     stop = StoppedBySignal("stopped", signal.SIGUSR1)

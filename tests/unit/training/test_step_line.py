@@ -43,7 +43,7 @@ def test_a_step_without_targets_has_no_loss() -> None:
     assert line(read(num_target_tokens=0, nll_sum=0.0)).loss is None
 
 
-def test_a_spike_is_told_and_nothing_is_told_of_other_steps() -> None:
+def test_a_spike_is_shown_and_nothing_is_reported_of_other_steps() -> None:
     assert line(read(), is_spike=True).spike is True
     assert "spike" not in figures(line(read()))
 

@@ -1,1 +1,1 @@
-"""A model asked by a person: in the terminal, or on a local page."""
+"""A person talks to a model: in the terminal, or on a local page."""

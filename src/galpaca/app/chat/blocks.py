@@ -24,7 +24,7 @@ CSS = """
 .gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
 footer, #talk .icon-button-wrapper { display: none !important; }
 #head h3 { margin: 0.2em 0 0; }
-#told { min-height: 1.5em; color: var(--body-text-color-subdued); }
+#summary { min-height: 1.5em; color: var(--body-text-color-subdued); }
 #prompt textarea { font-family: var(--font-mono); font-size: 0.8rem; }
 """
 
@@ -91,7 +91,7 @@ def build_page(loaded: Loaded, settings: Settings) -> gradio.Blocks:
 
 def _head(loaded: Loaded) -> str:
     alone = "Each instruction is answered on its own, as in training: the model sees no earlier turns."
-    return f"### {loaded.name.rstrip('/')}\n{loaded.place}. {alone}"
+    return f"### {loaded.name.rstrip('/')}\n{loaded.device_dtype}. {alone}"
 
 
 def _outputs(shown: Shown) -> tuple[Any, ...]:
@@ -110,7 +110,7 @@ def _talk() -> tuple[Any, ...]:
         placeholder="Ask something.",
         allow_file_downloads=False,
     )
-    note = gradio.Markdown("", elem_id="told")
+    note = gradio.Markdown("", elem_id="summary")
     instruction = gradio.Textbox(
         label="Instruction",
         lines=1,

@@ -50,7 +50,9 @@ def chat_page(options: ModelOptions, port: int) -> None:
         )
     except OSError as error:
         raise InputError(f"cannot serve the page: {error}", where=f"--port {port}", fix=_another_port()) from None
-    console.print(f"http://{HOST}:{port} serves {loaded.name} ({loaded.place}); press Ctrl-C to stop", markup=False)
+    console.print(
+        f"http://{HOST}:{port} serves {loaded.name} ({loaded.device_dtype}); press Ctrl-C to stop", markup=False
+    )
     try:
         threading.Event().wait()
     except (StoppedBySignal, KeyboardInterrupt):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from galpaca.app.chat.terminal import told
+from galpaca.app.chat.terminal import summary
 from galpaca.errors import GalpacaError, InputErrors
 from galpaca.inference.loading import Loaded
 from galpaca.inference.settings import Settings
@@ -63,23 +63,23 @@ class Conversations:
             return
         stop = self._stops[page] = threading.Event()
         number = self._numbers[page] = self._numbers.get(page, -1) + 1
-        begun = time.monotonic()
+        started = time.monotonic()
         prompt, text = "", ""
-        asked = [*talk, _turn("user", "\n\n".join(filter(None, question))), _turn("assistant", "")]
+        conversation = [*talk, _turn("user", "\n\n".join(filter(None, question))), _turn("assistant", "")]
         try:
             stream = Stream(self._loaded, question, self._chosen(values), number=number, stop=stop)
             prompt = self.prompt(question)
-            yield Shown(asked, "Reading the prompt …", prompt)
+            yield Shown(conversation, "Reading the prompt …", prompt)
             for piece in stream:
                 text += piece
-                yield Shown([*asked[:-1], _turn("assistant", text)], "Generating …", prompt + text)
+                yield Shown([*conversation[:-1], _turn("assistant", text)], "Generating …", prompt + text)
         except GalpacaError as error:
-            yield Shown(asked[:-1] if text else talk, _sentence(error), prompt + text)
+            yield Shown(conversation[:-1] if text else talk, _sentence(error), prompt + text)
             return
         answer = stream.answer
         assert answer is not None
-        note = told(answer, time.monotonic() - begun).strip("()")
-        yield Shown([*asked[:-1], _turn("assistant", answer.text)], note, prompt + answer.text)
+        note = summary(answer, time.monotonic() - started).strip("()")
+        yield Shown([*conversation[:-1], _turn("assistant", answer.text)], note, prompt + answer.text)
 
     def stop(self, page: str) -> None:
         if stop := self._stops.get(page):

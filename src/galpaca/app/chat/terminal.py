@@ -69,9 +69,9 @@ class Chat:
                     if line:
                         self._do(line)
                 except KeyboardInterrupt:  # also between a line and its answer
-                    self._tell("\n(Ctrl-D or /quit to quit)")
+                    self._show("\n(Ctrl-D or /quit to quit)")
                 except EOFError:
-                    self._tell("")
+                    self._show("")
                     return
 
     def _do(self, line: str) -> None:
@@ -82,9 +82,9 @@ class Chat:
             elif command in _COMMANDS:
                 _COMMANDS[command](self, rest.strip())
             else:
-                self._tell(f"Unknown command {command}; see /help.")
+                self._show(f"Unknown command {command}; see /help.")
         except GalpacaError as error:  # no room on the GPU for this question, for instance
-            self._tell(f"error: {error}")
+            self._show(f"error: {error}")
 
     def _line(self) -> str:
         lines = []
@@ -100,7 +100,7 @@ class Chat:
         from galpaca.inference.stream import Stream
 
         self.stop = threading.Event()
-        begun = time.monotonic()
+        started = time.monotonic()
         try:
             stream = Stream(self.loaded, (instruction, self.input), self.settings, number=self.number, stop=self.stop)
             self.number += 1
@@ -110,7 +110,7 @@ class Chat:
             self.stop = None
         print()
         assert stream.answer is not None
-        self._tell(told(stream.answer, time.monotonic() - begun))
+        self._show(summary(stream.answer, time.monotonic() - started))
         self.turns.append(
             {
                 "instruction": instruction,
@@ -124,17 +124,17 @@ class Chat:
 
     def set_input(self, text: str) -> None:
         self.input = text
-        self._tell(f"Input for every instruction: {text}" if text else "Input cleared.")
+        self._show(f"Input for every instruction: {text}" if text else "Input cleared.")
 
     def show_template(self, _: str) -> None:
         last = self.turns[-1] if self.turns else {"instruction": "(your instruction)", "input": self.input}
         ids = self.loaded.prompt_ids([(last["instruction"], last["input"])])[0]
         print(self.loaded.tokenizer.decode(ids))
-        self._tell(f"({len(ids):,} tokens; the answer follows the last character)")
+        self._show(f"({len(ids):,} tokens; the answer follows the last character)")
 
     def reset(self, _: str) -> None:
         self.turns, self.input = [], ""
-        self._tell("Input and history cleared.")
+        self._show("Input and history cleared.")
 
     def save(self, name: str) -> None:
         path = Path(name).expanduser()
@@ -146,12 +146,12 @@ class Chat:
             replace_file(path, "".join(json.dumps(turn, ensure_ascii=False) + "\n" for turn in self.turns))
         except OSError as error:
             raise InputError(f"cannot write the file: {error.strerror}", where=name, fix="/save ANOTHER") from None
-        self._tell(f"Saved {len(self.turns):,} questions and answers to {path}")
+        self._show(f"Saved {len(self.turns):,} questions and answers to {path}")
 
     def help(self, _: str) -> None:
-        self._tell(HELP)
+        self._show(HELP)
 
-    def _tell(self, text: str) -> None:
+    def _show(self, text: str) -> None:
         self.console.print(text, style="dim", markup=False)
 
     @contextmanager
@@ -179,9 +179,9 @@ _COMMANDS = {
 }
 
 
-def told(answer: Answer, seconds: float) -> str:
+def summary(answer: Answer, seconds: float) -> str:
     """One line about an answer: tokens, speed, and why it ended."""
-    ends = {"end": "", "length": ", cut at --max-new-tokens", "positions": ", cut at the context length"}
+    ends = {"end": "", "length": ", truncated at --max-new-tokens", "positions": ", truncated at the context length"}
     rate = answer.answer_tokens / max(seconds, 1e-9)
     return f"({answer.answer_tokens:,} tokens, {rate:.0f} tokens/s{ends.get(answer.finish, ', stopped')})"
 
@@ -197,5 +197,5 @@ def chat(options: ModelOptions) -> None:
     options.check()
     console = make_console()
     loaded, settings = options.load(console)
-    console.print(f"{loaded.name} ({loaded.place}); type /help for commands", style="dim", markup=False)
+    console.print(f"{loaded.name} ({loaded.device_dtype}); type /help for commands", style="dim", markup=False)
     Chat(loaded, settings, console).run()

@@ -23,7 +23,7 @@ def end_hung_run(config: Config, folder: RunFolder) -> Callable[[str], None]:
             fix="rerun the command to resume from the last checkpoint; hang.minutes=N raises the limit",
         )
         print(f"error: {error}", file=sys.stderr, flush=True)
-        if config.hang.requeue and (told := requeue(decide(signal.SIGUSR1))):
-            print(told, file=sys.stderr, flush=True)
+        if config.hang.requeue and (message := requeue(decide(signal.SIGUSR1))):
+            print(message, file=sys.stderr, flush=True)
 
     return end

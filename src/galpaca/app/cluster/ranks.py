@@ -35,7 +35,7 @@ def num_launched() -> int:
 def slurm_tasks(environment: Mapping[str, str]) -> int:
     """Tasks of the step that this process is in, or of the job.
 
-    A shell that salloc has opened is a step of one task, and shows the job's number beside its own.
+    A shell that salloc has opened is a step of one task, and shows the job's number as well as its own.
     """
     return int(environment.get("SLURM_STEP_NUM_TASKS") or environment.get("SLURM_NTASKS") or 1)
 

@@ -58,7 +58,7 @@ def _machine(config: Config, own_gpus: str) -> Mapping[str, str]:
         own_gpus: the script's own request, ``gpu:4`` or ``gpu:TYPE:4``.
     """
     trainer = config.trainer
-    # Left out, the script's own line would ask for GPUs all the same.
+    # Left out, the script's own line would request GPUs all the same.
     gpus = f"{own_gpus.rpartition(':')[0]}:{trainer.devices}" if trainer.accelerator == "gpu" else "none"
     return {"nodes": str(trainer.num_nodes), "ntasks-per-node": str(trainer.devices), "gres": gpus}
 

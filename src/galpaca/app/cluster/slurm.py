@@ -76,15 +76,15 @@ class ScontrolError(Exception):
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether a job that was asked to stop is requeued.
+    """Whether a job that was stopped is requeued.
 
     Attributes:
         job: the job to requeue; None if it is not requeued.
-        told: one line for the job log; empty if there is nothing to report.
+        message: one line for the job log; empty if there is nothing to report.
     """
 
     job: SlurmJob | None
-    told: str = ""
+    message: str = ""
 
 
 def decide(number: int, environment: Mapping[str, str] = os.environ) -> Decision:
@@ -114,8 +114,8 @@ def decide(number: int, environment: Mapping[str, str] = os.environ) -> Decision
     if facts.get("BatchFlag") == "0":
         return Decision(None, f"job {job.id} is interactive, which SLURM does not requeue; rerun the command to resume")
     if job.restarts >= most:
-        told = f"job {job.id} is not requeued: it was requeued {job.restarts} times, and {_CAP} is {most}; {again}"
-        return Decision(None, told)
+        message = f"job {job.id} is not requeued: it was requeued {job.restarts} times, and {_CAP} is {most}; {again}"
+        return Decision(None, message)
     return Decision(job, f"job {job.id} is requeued: restart {job.restarts + 1} of at most {most}")
 
 
@@ -130,7 +130,7 @@ def requeue(decision: Decision) -> str:
             decision.job.requeue()
         except ScontrolError as error:
             return f"job {decision.job.id} is not requeued: {error}"
-    return decision.told
+    return decision.message
 
 
 def _most_requeues(environment: Mapping[str, str]) -> int:

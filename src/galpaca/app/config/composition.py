@@ -14,7 +14,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from galpaca.app.config.messages import COMPOSITION_ERRORS, config_error
+from galpaca.app.config.messages import COMPOSITION_ERRORS, config_error, fix_of_renamed
 from galpaca.app.config.schema import Config, config_folder
 from galpaca.app.config.targets import TARGET_KEY, own_fields, target_class, target_field
 from galpaca.errors import InputError, Problems
@@ -179,4 +179,4 @@ def _check_keys(problems: Problems, node: DictConfig, known: Any, prefix: str) -
             fix = f"did you mean {prefix}{near[0]}?" if near else f"known keys: {', '.join(sorted(known))}"
             if (prefix, key) == ("", "experiment"):
                 fix = 'start the experiment file with the line "# @package _global_"'
-            problems.add("unknown key", where=f"{prefix}{key}", fix=fix)
+            problems.add("unknown key", where=f"{prefix}{key}", fix=fix_of_renamed(f"{prefix}{key}", node[key]) or fix)

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from galpaca.app.config.schema import config_folder
 from galpaca.errors import InputError, Problems
+from galpaca.runs.recipe import RENAMED
 
 # What composition raises for a person's mistake. ValueError: a number or null as the choice of a group.
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
@@ -37,12 +38,12 @@ def config_error(error: Exception, overrides: Sequence[str]) -> InputError:
     if match := re.match(r"Could not override '([^']+)'", lines[0]):
         return _unknown_keys(match.group(1), overrides)
     if match := re.match(r"In '([^']*)': Could not override '([^']+)'", lines[0]):
-        place, group = match.groups()
-        return InputError(f"no config group {group!r} to override", where=place, fix=_near(group, _groups()))
+        key, group = match.groups()
+        return InputError(f"no config group {group!r} to override", where=key, fix=_near(group, _groups()))
     if match := re.match(r"In '([^']*)': Could not find '([^']+)'", lines[0]):
-        place, choice = match.groups()
+        key, choice = match.groups()
         group, _, name = choice.partition("/")
-        where = group if place in ("train", "") else place
+        where = group if key in ("train", "") else key
         return InputError(f"config group {group!r} has no {name!r}", where=where, fix=_choices(lines, group))
     if "group override must be" in lines[0]:
         return _no_choice(overrides)
@@ -71,12 +72,17 @@ def _unknown_keys(first: str, overrides: Sequence[str]) -> InputError:
                 (override.partition("=")[2] for override in overrides if override.startswith(f"{key}=")), "NAME"
             )
             fix = f"use +experiment={value}, with a plus" if key == "experiment" else _near(key, known)
-            problems.add("unknown configuration key", where=key, fix=fix)
+            problems.add("unknown configuration key", where=key, fix=fix_of_renamed(key, value) or fix)
     try:
         problems.raise_any()
-    except InputError as told:
-        return told
+    except InputError as error:
+        return error
     raise AssertionError("the first key is always reported")
+
+
+def fix_of_renamed(key: str, value: object) -> str:
+    """What to type instead of a key's former name; empty for a key that never was one."""
+    return f"it is called {RENAMED[key]} now: {RENAMED[key]}={value}" if key in RENAMED else ""
 
 
 def _keys_of(node: Any, prefix: str = "") -> Iterator[str]:
@@ -97,8 +103,8 @@ def _no_choice(overrides: Sequence[str]) -> InputError:
             problems.add(f"config group {group!r} has no {value!r}", where=group, fix=f"{group}={' or '.join(names)}")
     try:
         problems.raise_any()
-    except InputError as told:
-        return told
+    except InputError as error:
+        return error
     return InputError(
         "a config group takes the name of one of its files", where="configuration", fix="see train.py --help"
     )

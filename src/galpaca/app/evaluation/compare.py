@@ -115,7 +115,7 @@ def _door(options: CompareOptions) -> tuple[list[LabelledModel], AskedPrompts, H
         if path.is_dir() and path != options.out:
             problems.add("expected a file, found a folder", where=path, fix="name a file in it")
         elif not path.absolute().parent.is_dir():
-            problems.add("no such folder", where=path.parent, fix="create it, or choose another place")
+            problems.add("no such folder", where=path.parent, fix="create it, or choose another folder")
     problems.raise_any()
     assert prompts is not None
     return models, prompts, held_out
@@ -174,9 +174,11 @@ def _of_records(options: CompareOptions, held_out: HeldOut, measured: Sequence[A
     from galpaca.inference.figures import Measured, loss_rows
 
     losses = [one.losses for one in measured]
-    # A record that is cut for one model alone would not be the same text for all.
+    # A record that is truncated for one model alone would not be the same text for all.
     used = [
-        i for i in range(len(held_out.records)) if not any(one[i].is_cut or not one[i].num_targets for one in losses)
+        i
+        for i in range(len(held_out.records))
+        if not any(one[i].is_truncated or not one[i].num_targets for one in losses)
     ]
     if not used:
         raise InputError(

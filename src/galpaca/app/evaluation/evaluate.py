@@ -20,7 +20,7 @@ from galpaca.app.evaluation.measure import (
     losses_shown,
     read_records,
 )
-from galpaca.app.evaluation.results import ResultsPlace, keep_result, results_place
+from galpaca.app.evaluation.results import ResultsTarget, keep_result, results_target
 from galpaca.app.option_names import with_option_names
 from galpaca.errors import InputError, Problems
 from galpaca.inference.places import find_model
@@ -79,25 +79,25 @@ def evaluate_records(options: EvaluateOptions, records: Path) -> None:
     """
     console = make_console()
     problems = Problems()
-    one, place = _door(options, problems)
+    one, target = _door(options, problems)
     with with_option_names():
         held_out = collect_problems(problems, lambda: read_records(records))
     problems.raise_any()
-    assert place is not None
+    assert target is not None
     assert held_out is not None
     with with_option_names():
         loaded = load_shown(options.model, options.dtype, options.template, console)
     result = _records_result(options, one, loaded, held_out, console)
     stem = re.sub(r"[^\w.-]+", "-", records.stem)
     name = "-".join(["records", stem, held_out.fingerprint[:8], *_of_settings(options)])
-    keep_result(place, f"{name}.json", result, one.label, console)
+    keep_result(target, f"{name}.json", result, one.label, console)
     _show_losses(console, result)
 
 
 def _of_settings(options: EvaluateOptions) -> list[str]:
-    """What was asked for beside the usual, so that one result does not take the place of another's."""
-    cut = [f"max-length-{options.max_length}"] if options.max_length is not None else []
-    return [*cut, *([options.dtype] if options.dtype is not None else [])]
+    """What was requested besides the usual, so that one result does not replace another."""
+    limit = [f"max-length-{options.max_length}"] if options.max_length is not None else []
+    return [*limit, *([options.dtype] if options.dtype is not None else [])]
 
 
 def _records_result(
@@ -121,7 +121,7 @@ def _records_result(
         tokens=np.array([[loss.num_targets for loss in losses]], float),
         num_bytes=np.array([len(record.output.encode()) for record in held_out.records], float),
     )
-    num_cut = sum(loss.is_cut for loss in losses)
+    num_truncated = sum(loss.is_truncated for loss in losses)
     rows = []
     for row in loss_rows(measured):
         [of_model] = row["models"]
@@ -135,8 +135,8 @@ def _records_result(
                 "target_tokens": of_model["target_tokens"],
                 "loss": loss,
                 "perplexity": perplexity(loss["value"]),
-                # The bytes of a record that is cut are not those of its loss.
-                "bits_per_byte": None if num_cut else of_model["bits_per_byte"],
+                # The bytes of a truncated record are not those of its loss.
+                "bits_per_byte": None if num_truncated else of_model["bits_per_byte"],
             }
         )
     return {
@@ -145,7 +145,7 @@ def _records_result(
             "source": held_out.source,
             "sha256": held_out.fingerprint,
             "count": len(losses),
-            "cut": num_cut,
+            "truncated": num_truncated,
             "without_target": sum(not loss.num_targets for loss in losses),
         },
         "settings": {"max_length": options.max_length, "dtype": str(loaded.model.dtype).removeprefix("torch.")},
@@ -156,8 +156,8 @@ def _records_result(
 def _show_losses(console: Console, result: Mapping[str, Any]) -> None:
     records = result["records"]
     rows = [(row["category"], _told_loss(row)) for row in result["rows"]]
-    if records["cut"]:
-        rows.append(("truncated", f"{records['cut']:,} of {records['count']:,} records, as in training"))
+    if records["truncated"]:
+        rows.append(("truncated", f"{records['truncated']:,} of {records['count']:,} records, as in training"))
     show_rows(console, "loss per target token, perplexity, 95 % confidence interval of the loss", rows)
 
 
@@ -176,7 +176,7 @@ def evaluate_tasks(options: EvaluateOptions, tasks: TaskOptions) -> None:
     """
     console = make_console()
     problems = Problems()
-    one, place = _door(options, problems)
+    one, target = _door(options, problems)
     for option, value in (("--limit", tasks.limit), ("--batch-size", tasks.batch_size)):
         if value is not None and value < 1:
             problems.add(f"must be at least 1, got {value}", where=option, fix=f"{option} 1 or more")
@@ -185,7 +185,7 @@ def evaluate_tasks(options: EvaluateOptions, tasks: TaskOptions) -> None:
     if not tasks.names:
         problems.add("no task given", where="--tasks", fix="--tasks NAME[,NAME]")
     problems.raise_any()
-    assert place is not None
+    assert target is not None
     from galpaca.inference.harness import Tasks
 
     with console.status("loading the tasks"):
@@ -198,7 +198,7 @@ def evaluate_tasks(options: EvaluateOptions, tasks: TaskOptions) -> None:
         how = "with the prompt template" if instruct else "as plain text"
         console.print(f"{task.name}, {how}", style="bold", markup=False)
         result = {**_head("tasks", one, loaded), **_run_task(to_be_had, task.name, instruct, tasks, loaded)}
-        keep_result(place, _file_name(task.name, instruct, tasks), result, one.label, console)
+        keep_result(target, _file_name(task.name, instruct, tasks), result, one.label, console)
         show_rows(console, task.name, [_told_task(row) for row in result["rows"]])
 
 
@@ -249,7 +249,7 @@ def _told_task(row: Mapping[str, Any]) -> tuple[str, str]:
     return name, f"{row['value']:.4f}{error}"
 
 
-def _door(options: EvaluateOptions, problems: Problems) -> tuple[LabelledModel, ResultsPlace | None]:
+def _door(options: EvaluateOptions, problems: Problems) -> tuple[LabelledModel, ResultsTarget | None]:
     if options.max_length is not None and options.max_length < 1:
         problems.add(f"must be at least 1, got {options.max_length}", where="--max-length", fix="--max-length 512")
     if options.template:
@@ -261,7 +261,7 @@ def _door(options: EvaluateOptions, problems: Problems) -> tuple[LabelledModel, 
     [one] = labelled_models([options.model], problems)
     if problems.count:
         return one, None
-    return one, collect_problems(problems, lambda: results_place(Path(find_model(one.model)), options.out))
+    return one, collect_problems(problems, lambda: results_target(Path(find_model(one.model)), options.out))
 
 
 def _head(kind: str, one: LabelledModel, loaded: Loaded) -> dict[str, Any]:

@@ -79,8 +79,8 @@ class ModelFacts:
         label: its label on the page.
         name: its name as given.
         parameters: number of parameters, tied ones counted once.
-        template: prompt template it was asked with.
-        place: device and dtype of its weights.
+        template: prompt template of its prompts.
+        device_dtype: device and dtype of its weights, in words.
         batch_size: prompts per batch, which its times depend on.
         fingerprint, vocabulary: SHA-256 of the model, and of its tokens.
     """
@@ -89,7 +89,7 @@ class ModelFacts:
     name: str
     parameters: int
     template: str
-    place: str
+    device_dtype: str
     batch_size: int
     fingerprint: str
     vocabulary: str
@@ -167,7 +167,7 @@ def facts_of(one: LabelledModel, loaded: Loaded, batch_size: int) -> ModelFacts:
         name=one.model,
         parameters=sum(parameter.numel() for parameter in loaded.model.parameters()),
         template=loaded.template.name,
-        place=loaded.place,
+        device_dtype=loaded.device_dtype,
         batch_size=batch_size,
         fingerprint=loaded.fingerprint,
         vocabulary=vocabulary_fingerprint(loaded.tokenizer),
@@ -187,28 +187,28 @@ def _answers(
 
     settings = Settings(max_new_tokens=evaluation.max_new_tokens)
     size = batch_size_of(loaded, evaluation.batch_size)
-    begun = {
+    settings_by_name = {
         "model_fingerprint": loaded.fingerprint,
         "prompts_sha256": prompts.fingerprint,
         "batch_size": size,
         **settings.to_dict(),
     }
-    file = AnswersFile(cache / f"{_name(one.label, begun)}.jsonl", ("index",))
+    file = AnswersFile(cache / f"{_name(one.label, settings_by_name)}.jsonl", ("index",))
     ids = loaded.prompt_ids([(question.instruction, question.input) for question in prompts.questions])
     check_lengths(ids, loaded.positions, [question.where for question in prompts.questions])
-    with file.writing(begun, {"model": one.model}):
+    with file.writing(settings_by_name, {"model": one.model}):
         if file.complete:
             console.print(f"  {len(ids):,} answers are already done")
             with file.out.open(encoding="utf-8") as lines:
                 return [json.loads(line) for line in lines]
-        left = [asked for asked in wanted(ids, 1) if not file.answered((asked.answer_id.prompt,))]
-        with counting(console, f"  answers ({loaded.place})", len(ids)) as progress:
-            began = time.perf_counter()
+        left = [request for request in wanted(ids, 1) if not file.answered((request.answer_id.prompt,))]
+        with counting(console, f"  answers ({loaded.device_dtype})", len(ids)) as progress:
+            started = time.perf_counter()
             for some in answer_batches(loaded, left, settings, size):
-                seconds = (time.perf_counter() - began) / len(some)
+                seconds = (time.perf_counter() - started) / len(some)
                 file.append([_line(answer, seconds) for answer in some])
                 progress(len(file.lines))
-                began = time.perf_counter()
+                started = time.perf_counter()
         file.finish()
     return file.lines
 
@@ -229,18 +229,18 @@ def _losses(
 ) -> list[RecordLoss]:
     from galpaca.inference.losses import RecordLoss
 
-    begun = {
+    settings_by_name = {
         "model_fingerprint": loaded.fingerprint,
         "records_sha256": held_out.fingerprint,
         "max_length": max_length,
     }
-    file = cache / f"{_name(one.label, begun)}.losses.json"
+    file = cache / f"{_name(one.label, settings_by_name)}.losses.json"
     if file.exists():
         found = _read_losses(file, len(held_out.records))
         console.print(f"  losses of {len(found):,} records are already done")
         return found
     found = losses_shown(loaded, held_out, max_length, console)
-    replace_file(file, json.dumps({**begun, "losses": found}) + "\n")
+    replace_file(file, json.dumps({**settings_by_name, "losses": found}) + "\n")
     return [RecordLoss(*loss) for loss in found]
 
 
@@ -248,7 +248,7 @@ def losses_shown(loaded: Loaded, held_out: HeldOut, max_length: int | None, cons
     """The loss of each record, with its progress."""
     from galpaca.inference.losses import record_losses
 
-    with counting(console, f"  loss ({loaded.place})", len(held_out.records)) as progress:
+    with counting(console, f"  loss ({loaded.device_dtype})", len(held_out.records)) as progress:
         return record_losses(loaded, held_out.records, max_length=max_length, progress=progress)
 
 
@@ -264,7 +264,7 @@ def _read_losses(file: Path, num_records: int) -> list[RecordLoss]:
     return found
 
 
-def _name(label: str, begun: dict[str, Any]) -> str:
+def _name(label: str, settings_by_name: dict[str, Any]) -> str:
     """File name: the label for people, then a digest of the model, the inputs and the settings."""
-    digest = hashlib.sha256(json.dumps(begun, sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(settings_by_name, sort_keys=True).encode()).hexdigest()
     return re.sub(r"[^\w.-]+", "-", label) + f"-{digest[:24]}"

@@ -19,14 +19,14 @@ _FOLDER = "evaluation"
 
 
 @dataclass(frozen=True)
-class ResultsPlace:
+class ResultsTarget:
     """Folder of the results, and the model card to update, if any."""
 
     folder: Path
     card: Path | None
 
 
-def results_place(model: Path, out: Path | None) -> ResultsPlace:
+def results_target(model: Path, out: Path | None) -> ResultsTarget:
     """The model's own folder, or ``out``; with ``out``, no card is updated.
 
     Raises:
@@ -39,37 +39,37 @@ def results_place(model: Path, out: Path | None) -> ResultsPlace:
             fix="--out FOLDER for the results",
         )
     card = model / "README.md"
-    place = ResultsPlace(out or model / _FOLDER, card if out is None and card.is_file() else None)
-    above = next(folder for folder in (place.folder, *place.folder.absolute().parents) if folder.exists())
+    target = ResultsTarget(out or model / _FOLDER, card if out is None and card.is_file() else None)
+    above = next(folder for folder in (target.folder, *target.folder.absolute().parents) if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise InputError("cannot write results here", where=place.folder, fix="--out ANOTHER_FOLDER")
-    return place
+        raise InputError("cannot write results here", where=target.folder, fix="--out ANOTHER_FOLDER")
+    return target
 
 
-def keep_result(place: ResultsPlace, name: str, result: Mapping[str, Any], label: str, console: Console) -> None:
+def keep_result(target: ResultsTarget, name: str, result: Mapping[str, Any], label: str, console: Console) -> None:
     """Writes a result, and adds all results to the card.
 
     Raises:
         InputError: it cannot be written, or an existing result is damaged.
     """
     try:
-        place.folder.mkdir(parents=True, exist_ok=True)
-        _write(place, name, result, label)
+        target.folder.mkdir(parents=True, exist_ok=True)
+        _write(target, name, result, label)
     except OSError as error:
         raise InputError(
-            f"cannot write the result: {error.strerror or error}", where=place.folder, fix="--out ANOTHER_FOLDER"
+            f"cannot write the result: {error.strerror or error}", where=target.folder, fix="--out ANOTHER_FOLDER"
         ) from None
-    console.print(f"saved to {place.folder / name}", markup=False)
+    console.print(f"saved to {target.folder / name}", markup=False)
 
 
-def _write(place: ResultsPlace, name: str, result: Mapping[str, Any], label: str) -> None:
-    replace_file(place.folder / name, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
-    if place.card is None:
+def _write(target: ResultsTarget, name: str, result: Mapping[str, Any], label: str) -> None:
+    replace_file(target.folder / name, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    if target.card is None:
         return
     from galpaca.release.evaluation import card_with_results
 
-    results = [_read(path) for path in sorted(place.folder.glob("*.json"))]
-    replace_file(place.card, card_with_results(place.card.read_text(encoding="utf-8"), label, results))
+    results = [_read(path) for path in sorted(target.folder.glob("*.json"))]
+    replace_file(target.card, card_with_results(target.card.read_text(encoding="utf-8"), label, results))
 
 
 def _read(path: Path) -> dict[str, Any]:

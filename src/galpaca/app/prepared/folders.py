@@ -97,7 +97,7 @@ def cannot_make(folder: Path, error: OSError) -> InputError:
         f"cannot create the folder: {error.strerror or error}",
         where=folder,
         why=str(error.filename or ""),
-        fix="free disk space or make it writable; or choose another place with run.root=FOLDER (or --out FOLDER)",
+        fix="free disk space or make it writable; or choose another folder with run.root=FOLDER (or --out FOLDER)",
     )
 
 

@@ -131,7 +131,7 @@ def drop_from_cache(paths: Sequence[Path]) -> None:
         path.unlink(missing_ok=True)
 
 
-def link_or_symlink(source: Path, place: Path) -> None:
+def link_or_symlink(source: Path, target: Path) -> None:
     """Links to a file in the Hub cache, using no extra disk space.
 
     A hard link survives when the cache is cleared. On another file system it is a symbolic link: a copy would double
@@ -139,11 +139,11 @@ def link_or_symlink(source: Path, place: Path) -> None:
     """
     blob = source.resolve()
     try:
-        os.link(blob, place)
+        os.link(blob, target)
     except OSError:
-        place.symlink_to(blob)
+        target.symlink_to(blob)
 
 
-def copy_small_files(folder: Path, place: Path) -> None:
+def copy_small_files(folder: Path, target: Path) -> None:
     for path in small_files(folder):
-        shutil.copyfile(path, place / path.name)
+        shutil.copyfile(path, target / path.name)

@@ -49,7 +49,7 @@ def make_rows(spec: DataSpec, root: Path) -> bool:
         source = HubSource(str(spec.hub_id), spec.hub_split, spec.hub_revision)
         source.rows()  # refuses one without any
         (partial / _ROWS).write_text("".join(f"{line}\n" for line in source.lines()), encoding="ascii")
-        place = {"hub_id": spec.hub_id, "split": spec.hub_split, "revision": spec.hub_revision}
-        return Filled({**place, "fingerprint": source.fingerprint}, {})
+        source_keys = {"hub_id": spec.hub_id, "split": spec.hub_split, "revision": spec.hub_revision}
+        return Filled({**source_keys, "fingerprint": source.fingerprint}, {})
 
     return make_folder(rows_folder(spec, root), fill, thorough=True)

@@ -40,12 +40,12 @@ class LocalModel:
 
     Attributes:
         spec: the model configuration with Hub ids replaced by local folders.
-        asked: the model configuration as given.
+        requested: the model configuration as given.
         commit: commit on the Hub, if known.
     """
 
     spec: ModelSpec
-    asked: ModelSpec
+    requested: ModelSpec
     commit: str | None = None
 
     @property
@@ -64,8 +64,8 @@ class LocalModel:
             for path in weight_files(self.folder)
         }
         return {
-            "path": self.asked.path,
-            "revision": self.asked.revision,
+            "path": self.requested.path,
+            "revision": self.requested.revision,
             "commit": self.commit,
             "folder": str(self.folder.absolute()),
             "files": files,
@@ -83,14 +83,14 @@ class LocalModel:
         if self.folder is None:
             return 0
         known, problems = _known_files(self.folder), Problems()
-        for name, told in damages(self.folder, known).items():
+        for name, damage in damages(self.folder, known).items():
             why = "its recorded size or checksum differs"
-            problems.add(f"the file {told}", where=self.folder / name, why=why, fix=self._mended_by())
+            problems.add(f"the file {damage}", where=self.folder / name, why=why, fix=self._mended_by())
         problems.raise_any()
         return len(known)
 
     def _mended_by(self) -> str:
-        if self.spec.path != self.asked.path:
+        if self.spec.path != self.requested.path:
             return f"recreate it with {prepare_command()}"
         return f"recreate it from the .bin files with galpaca prepare --weights {self.folder}, or copy the folder again"
 
@@ -103,14 +103,14 @@ def local_model(config: Config, console: Console) -> LocalModel:
     Raises:
         InputError: it is not there and cannot be downloaded.
     """
-    asked, store = config.model, Path(config.run.root)
-    path, tokenizer, commit = asked.path, asked.tokenizer, None
+    requested, store = config.model, Path(config.run.root)
+    path, tokenizer, commit = requested.path, requested.tokenizer, None
     if path is not None:
-        folder, commit = _model(asked, store, console)
+        folder, commit = _model(requested, store, console)
         path = str(folder)
     if tokenizer is not None and is_hub_id(tokenizer):
         tokenizer = str(_tokenizer(tokenizer, store))
-    return LocalModel(replace(asked, path=path, revision=None, tokenizer=tokenizer), asked, commit)
+    return LocalModel(replace(requested, path=path, revision=None, tokenizer=tokenizer), requested, commit)
 
 
 def _model(spec: ModelSpec, root: Path, console: Console) -> tuple[Path, str | None]:

@@ -60,12 +60,12 @@ class Channel:
     """The communication folder of one rehearsal.
 
     Args:
-        place: parent folder of all rehearsals.
+        root: parent folder of all rehearsals.
         launch: identifies this launch among others.
     """
 
-    def __init__(self, place: Path, launch: str) -> None:
-        self.folder = place / f".ranks-{launch}"
+    def __init__(self, root: Path, launch: str) -> None:
+        self.folder = root / f".ranks-{launch}"
 
     def open(self) -> None:
         """Creates the folder, on rank 0, after removing what an earlier rehearsal left."""
@@ -95,13 +95,13 @@ class Channel:
         with suppress(FileNotFoundError):  # rank 0 has not opened the folder yet; the report is sent again
             replace_file(self.folder / _name(rank), json.dumps(asdict(report)))
 
-    def told(self, rank: int) -> Report | None:
+    def last_report(self, rank: int) -> Report | None:
         """The last report of a rank."""
         content = self._read(_name(rank))
         return None if content is None else Report(**content)
 
     def _read(self, name: str) -> dict[str, Any] | None:
-        # A look into the folder makes NFS ask for what is new in it; a name alone it would answer from its cache.
+        # A look into the folder makes NFS fetch what is new in it; a name alone it would answer from its cache.
         with suppress(FileNotFoundError):
             if any(path.name == name for path in self.folder.iterdir()):
                 content: dict[str, Any] = json.loads((self.folder / name).read_text(encoding="utf-8"))

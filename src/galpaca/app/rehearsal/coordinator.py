@@ -78,7 +78,7 @@ class Coordinator:
         self.channel.open()
         deadline = time.monotonic() + _GATHER_SECONDS
         while len(found := self._reports()) < len(self.others):
-            self._ids = {str(rank): report.id for rank, report in found.items()}  # these are told of an early end, too
+            self._ids = {str(rank): report.id for rank, report in found.items()}  # an early end is sent to these, too
             self.interrupts.check()
             if time.monotonic() > deadline:
                 raise InputError(
@@ -108,8 +108,8 @@ class Coordinator:
         reports = self._reports()
         if any(report.stopped for report in reports.values()):
             raise StoppedBySignal("rehearsal stopped: another of its processes received a signal")
-        told = {rank: report.code for rank, report in reports.items() if report.number == self._number}
-        return {rank: code for rank, code in {0: self.rank_process.code(), **told}.items() if code is not None}
+        codes = {rank: report.code for rank, report in reports.items() if report.number == self._number}
+        return {rank: code for rank, code in {0: self.rank_process.code(), **codes}.items() if code is not None}
 
     def end(self, code: int) -> None:
         """Ends all other ranks with this exit code, waits for them, and removes the channel."""
@@ -126,7 +126,7 @@ class Coordinator:
             self.channel.give(Order(self._number, self._ids, do, phase, code))
 
     def _reports(self) -> dict[int, Report]:
-        found = {rank: self.channel.told(rank) for rank in self.others}
+        found = {rank: self.channel.last_report(rank) for rank in self.others}
         return {rank: report for rank, report in found.items() if report is not None}
 
     def _wait_for_others(self) -> None:
@@ -158,7 +158,7 @@ def follow(rank_process: RankProcess, channel: Channel, interrupts: Interrupts, 
             interrupts.check()
             if time.monotonic() > deadline:
                 raise _lost()
-            if channel.told(rank_process.rank) != report:
+            if channel.last_report(rank_process.rank) != report:
                 channel.report(rank_process.rank, report)
             order = channel.order(report.id)
             if order is not None and order.number > report.number:

@@ -13,7 +13,7 @@ _LAST_LINES = 20
 
 
 @dataclass(frozen=True)
-class _Told:
+class _Message:
     what: str
     why: str
     fix: str
@@ -28,17 +28,17 @@ def failure(plan: RehearsalPlan, phase: str, codes: Mapping[int, int]) -> BaseEx
     """
     logs = {rank: plan.log(rank) for rank in codes}
     texts = {rank: path.read_text(encoding="utf-8", errors="replace") for rank, path in logs.items() if path.is_file()}
-    told = {rank: found for rank, text in texts.items() if (found := _told(_last_phase(text)))}
+    messages = {rank: found for rank, text in texts.items() if (found := _message(_last_phase(text)))}
     # One that says why, before those that ended because of it.
-    rank = next(iter([*told, *(rank for rank, code in codes.items() if code)]))
+    rank = next(iter([*messages, *(rank for rank, code in codes.items() if code)]))
     code = codes[rank] or next(code for code in codes.values() if code)
     if StoppedBySignal.exit_code in codes.values():
         return StoppedBySignal(f"rehearsal stopped: {phase} received a signal")
-    if rank in told:
+    if rank in messages:
         kind = InputError if code == InputError.exit_code else GalpacaError
         prefix = "" if kind is InputError else "does not fit: "
-        why = f"{told[rank].why}\n  in: {phase}, on rank {rank}".strip()
-        return kind(f"{prefix}{told[rank].what}", where=logs[rank], why=why, fix=told[rank].fix)
+        why = f"{messages[rank].why}\n  in: {phase}, on rank {rank}".strip()
+        return kind(f"{prefix}{messages[rank].what}", where=logs[rank], why=why, fix=messages[rank].fix)
     if code < 0:
         return GalpacaError(
             f"does not fit: rank {rank} was terminated by {signal.Signals(-code).name}",
@@ -54,14 +54,14 @@ def _last_phase(log: str) -> str:
     return log.rpartition("\n--- phase ")[2]
 
 
-def _told(text: str) -> _Told | None:
+def _message(text: str) -> _Message | None:
     """The last error in a log, as ``GalpacaError`` prints them."""
     lines = text.splitlines()
-    begins = [i for i, line in enumerate(lines) if line.startswith(("error: ", "error on rank "))]
-    if not begins:
+    starts = [i for i, line in enumerate(lines) if line.startswith(("error: ", "error on rank "))]
+    if not starts:
         return None
-    block = [lines[begins[-1]].partition(": ")[2]]
-    for line in lines[begins[-1] + 1 :]:
+    block = [lines[starts[-1]].partition(": ")[2]]
+    for line in lines[starts[-1] + 1 :]:
         if not line.startswith("  "):
             break
         block.append(line)
@@ -72,4 +72,4 @@ def _told(text: str) -> _Told | None:
         if line.startswith(f"  {label}") and colon and label in ("why", "fix"):
             under, line = label, rest
         parts[under].append(line)
-    return _Told(**{name: "\n".join(lines) for name, lines in parts.items()})
+    return _Message(**{name: "\n".join(lines) for name, lines in parts.items()})

@@ -173,7 +173,7 @@ def read_figures(plan: RehearsalPlan, results: PhaseResults) -> tuple[Figures, D
         reload_seconds=results.reload_seconds,
         answer=results.answer,
         disk_bytes=need.total_bytes,
-        free_bytes=shutil.disk_usage(plan.place).free + own_bytes,
+        free_bytes=shutil.disk_usage(plan.root).free + own_bytes,
         num_steps=files.whole.steps,
         num_tokens=files.whole.tokens,
         run_seconds=_run_time(config, files, pace),

@@ -16,7 +16,7 @@ class Interrupts:
     """Signals only set a flag that the rehearsal polls, so cleanup is never interrupted."""
 
     def __init__(self) -> None:
-        self._asked: int | None = None
+        self._received: int | None = None
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -33,9 +33,9 @@ class Interrupts:
         Raises:
             StoppedBySignal: a signal came.
         """
-        if self._asked is not None:
-            told = f"rehearsal stopped by {signal.Signals(self._asked).name}"
-            raise StoppedBySignal(told, self._asked)
+        if self._received is not None:
+            message = f"rehearsal stopped by {signal.Signals(self._received).name}"
+            raise StoppedBySignal(message, self._received)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self._asked = number
+        self._received = number

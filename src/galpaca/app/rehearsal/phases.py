@@ -45,7 +45,7 @@ class Phases:
         coordinator: controls the processes of all ranks.
         interrupts: checked while waiting.
         limit_seconds: time limit of all phases together.
-        tell: receives a line for each phase.
+        show: receives a line for each phase.
     """
 
     def __init__(
@@ -54,9 +54,9 @@ class Phases:
         coordinator: Coordinator,
         interrupts: Interrupts,
         limit_seconds: float,
-        tell: Callable[[str], None],
+        show: Callable[[str], None],
     ) -> None:
-        self.plan, self.coordinator, self.interrupts, self.tell = plan, coordinator, interrupts, tell
+        self.plan, self.coordinator, self.interrupts, self.show = plan, coordinator, interrupts, show
         self.limit_seconds, self._deadline = limit_seconds, time.monotonic() + limit_seconds
 
     def run(self) -> PhaseResults:
@@ -69,19 +69,19 @@ class Phases:
         folder = self.plan.folder
         first = f"phase 1 of 3: load, train on the {self.plan.num_steps} longest steps, save after "
         first += f"{self.plan.every_steps}"
-        self.tell(f"{first}, kill")
+        self.show(f"{first}, kill")
         self.coordinator.start(1)
         manifest, step = None, None
         if self._wait(first, self._may_be_killed):
             self.coordinator.kill()
             step = self._last_step()
             manifest = read_manifest(folder.checkpoint(folder.last_saved_step()))
-            self.tell(f"phase 2 of 3: killed after step {step}; resume from step {manifest.step}, save, export")
+            self.show(f"phase 2 of 3: killed after step {step}; resume from step {manifest.step}, save, export")
             self.coordinator.start(2)
             self._wait("phase 2 of 3: resume, save, export", lambda: False)
         else:
-            self.tell("phase 2 of 3: skipped, because the run ended before it could be killed")
-        self.tell("phase 3 of 3: load the released folder and generate")
+            self.show("phase 2 of 3: skipped, because the run ended before it could be killed")
+        self.show("phase 3 of 3: load the released folder and generate")
         seconds, answer = self._reload("phase 3 of 3: load the released folder and generate")
         return PhaseResults(step, manifest, seconds, answer)
 

@@ -13,7 +13,7 @@ from galpaca.app.config.schema import Config
 from galpaca.errors import InputError
 from galpaca.runs.folder import RunFolder
 
-_PLACE = "rehearsal"
+_FOLDER = "rehearsal"
 # Lightning's default under SLURM is 15000 plus the last digits of the job; phases keep clear of it and of each other.
 _PORTS_APART = 3000
 _FIRST_PORT = 15000
@@ -34,23 +34,23 @@ class RehearsalPlan:
     num_steps: int
 
     @property
-    def place(self) -> Path:
+    def root(self) -> Path:
         """Parent folder of all rehearsals."""
-        return Path(self.config.run.root) / _PLACE
+        return Path(self.config.run.root) / _FOLDER
 
     @property
     def home(self) -> Path:
         """The rehearsal's own folder, removed at the end."""
-        return self.place / self._flat_name
+        return self.root / self._flat_name
 
     @property
     def lock(self) -> Path:
-        return self.place / f".{self._flat_name}.lock"
+        return self.root / f".{self._flat_name}.lock"
 
     @property
     def folder(self) -> RunFolder:
         """Run folder of the rehearsal."""
-        return RunFolder(Path(self.config.run.root), f"{_PLACE}/{self._flat_name}/run")
+        return RunFolder(Path(self.config.run.root), f"{_FOLDER}/{self._flat_name}/run")
 
     @property
     def every_steps(self) -> int:
@@ -94,8 +94,8 @@ def check_name(config: Config) -> None:
         InputError: it does, or its name is invalid.
     """
     name = RunFolder(Path(config.run.root), config.run.name).name
-    if name.partition("/")[0] == _PLACE:
-        raise InputError(f"{_PLACE}/ is reserved for rehearsals", where="run.name", fix="run.name=ANOTHER")
+    if name.partition("/")[0] == _FOLDER:
+        raise InputError(f"{_FOLDER}/ is reserved for rehearsals", where="run.name", fix="run.name=ANOTHER")
 
 
 def environment_of(phase: int, environment: Mapping[str, str]) -> dict[str, str]:
@@ -107,12 +107,12 @@ def environment_of(phase: int, environment: Mapping[str, str]) -> dict[str, str]
     if port is not None:
         down = int(port) >= _FIRST_PORT
         found["MASTER_PORT"] = str(int(port) - phase * _PORTS_APART * (1 if down else -1))
-    if "TORCHELASTIC_USE_AGENT_STORE" in found:  # it still holds what the killed processes told each other
+    if "TORCHELASTIC_USE_AGENT_STORE" in found:  # it still holds what the killed processes exchanged
         found["TORCHELASTIC_USE_AGENT_STORE"] = "False"
     return found
 
 
-# What tells a process that it is one of several.
+# By which a process knows that it is one of several.
 _OF_LAUNCHERS = re.compile(r"(RANK|WORLD_SIZE|LOCAL_|GROUP_|ROLE_|NODE_RANK|MASTER_|TORCHELASTIC_|SLURM_)")
 
 

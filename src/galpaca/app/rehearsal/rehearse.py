@@ -61,7 +61,7 @@ def rehearse(options: RehearseOptions) -> None:
     _check(config, options)
     plan = RehearsalPlan(config, options.overrides, options.num_steps)
     rank, interrupts = global_rank(), Interrupts()
-    rank_process, channel = RankProcess(plan, rank), Channel(plan.place, launch_of(os.environ))
+    rank_process, channel = RankProcess(plan, rank), Channel(plan.root, launch_of(os.environ))
     with interrupts.listening():
         if rank == 0:
             _lead(plan, Coordinator(rank_process, num_launched(), channel, interrupts), interrupts, options)
@@ -89,24 +89,24 @@ def _check(config: Config, options: RehearseOptions) -> None:
 def _lead(plan: RehearsalPlan, coordinator: Coordinator, interrupts: Interrupts, options: RehearseOptions) -> None:
     console = Console(stderr=options.as_json, highlight=False, soft_wrap=True)
 
-    def tell(line: str) -> None:
+    def show(line: str) -> None:
         console.print(f"  {line}", markup=False)
 
     try:
-        with _place(plan), _led_by_rank_0(coordinator):
+        with _root(plan), _led_by_rank_0(coordinator):
             coordinator.gather()
             with _lock(plan), _home(plan, coordinator, keep=options.keep):
                 console.print(f"rehearsing {plan.config.run.name} in {plan.home}", markup=False)
-                results = Phases(plan, coordinator, interrupts, 60 * options.limit_minutes, tell).run()
+                results = Phases(plan, coordinator, interrupts, 60 * options.limit_minutes, show).run()
                 figures, need = read_figures(plan, results)
-        lack = disk_shortage(need, figures.free_bytes, plan.place.parent)
+        lack = disk_shortage(need, figures.free_bytes, plan.root.parent)
         _show(figures, console, options, "does not fit" if lack else "fits")
         if lack:
             raise GalpacaError(f"does not fit: {lack.what}", where=lack.where, why=lack.why, fix=lack.fix)
     except GalpacaError as error:
         if options.as_json:
-            told = {"error": error.what, "where": error.where, "why": error.why, "fix": error.fix}
-            print(json.dumps({"verdict": "does not fit", **told}))
+            details = {"error": error.what, "where": error.where, "why": error.why, "fix": error.fix}
+            print(json.dumps({"verdict": "does not fit", **details}))
         raise
 
 
@@ -119,10 +119,10 @@ def _show(figures: Figures, console: Console, options: RehearseOptions, verdict:
 
 
 @contextmanager
-def _place(plan: RehearsalPlan) -> Iterator[None]:
+def _root(plan: RehearsalPlan) -> Iterator[None]:
     """Creates the parent folder of rehearsals; removes it again if it is empty."""
-    made = [path for path in (plan.place, *plan.place.parents) if not path.exists()] or [plan.place]
-    RunFolder(plan.place.parent, plan.place.name).create()
+    made = [path for path in (plan.root, *plan.root.parents) if not path.exists()] or [plan.root]
+    RunFolder(plan.root.parent, plan.root.name).create()
     try:
         yield
     finally:

@@ -24,13 +24,13 @@ def command(model: Path, out: Path) -> list[str]:
 
 
 def _reload(model: str, out: str) -> None:
-    began = time.perf_counter()
+    started = time.perf_counter()
     from galpaca.inference.answer import answer
     from galpaca.inference.loading import load
     from galpaca.inference.settings import Settings
 
     loaded = load(model)
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - started
     given = answer(loaded, [_QUESTION], Settings(max_new_tokens=_MAX_NEW_TOKENS))[0]
     Path(out).write_text(json.dumps({"seconds": round(seconds, 2), "answer": given.text}) + "\n", encoding="utf-8")
 

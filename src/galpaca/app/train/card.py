@@ -29,17 +29,17 @@ def card_facts(folder: RunFolder, record: RunRecord, manifest: Manifest, base: B
     """The facts of one checkpoint; later steps do not count."""
     from galpaca.release.card import CardFacts
 
-    told = record.content.release or ReleaseFacts()
+    facts = record.content.release or ReleaseFacts()
     return CardFacts(
         name=folder.name,
         model_path=model_path,
-        base_model=told.base_model,
+        base_model=facts.base_model,
         num_parameters=record.content.parameters or manifest.num_parameters,
         num_trained=manifest.num_parameters,
-        dataset=told.dataset,
-        model_license=told.model_license,
-        data_license=told.data_license,
-        terms=told.terms,
+        dataset=facts.dataset,
+        model_license=facts.model_license,
+        data_license=facts.data_license,
+        terms=facts.terms,
         recipe=_recipe_rows(manifest, record),
         receipt=_receipt_rows(manifest, record),
         results=[*result_rows(figures_of(folder, manifest.step)), *_machine_rows(folder, record, manifest.step)],
@@ -95,8 +95,8 @@ def _recipe_rows(manifest: Manifest, record: RunRecord) -> Rows:
         ("steps", steps),
         ("optimizer", _optimizer(manifest)),
         *(
-            (label, tell(*(settings[key] for key in keys)))
-            for label, keys, tell in _RECIPE
+            (label, text_of(*(settings[key] for key in keys)))
+            for label, keys, text_of in _RECIPE
             if settings.keys() >= set(keys)
         ),
         ("loss", "mean over the target tokens of a step"),
@@ -115,7 +115,7 @@ def _optimizer(manifest: Manifest) -> str:
 def _receipt_rows(manifest: Manifest, record: RunRecord) -> Rows:
     """Only the file's name is shown: its path is private."""
     release, examples = record.content.release or ReleaseFacts(), record.content.examples or ExampleCounts()
-    rows = Receipt(**{**record.content.receipt, "source": release.dataset}).rows()
+    rows = Receipt.from_dict({**record.content.receipt, "source": release.dataset}).rows()
     return [
         ("fingerprint (SHA-256)", str(manifest.recipe.settings[DATA])),
         *rows,

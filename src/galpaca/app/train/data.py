@@ -95,10 +95,10 @@ def prepare_data(spec: DataSpec, found: FoundData, tokenizer_path: str, console:
         template=template.fingerprint,
         max_length=spec.max_length,
         on_empty=spec.on_empty,
-        on_cut=spec.on_cut,
+        on_truncation=spec.on_truncation,
     )
 
-    policy = EncodingPolicy(spec.max_length, cast(Policy, spec.on_empty), cast(Policy, spec.on_cut))
+    policy = EncodingPolicy(spec.max_length, cast(Policy, spec.on_empty), cast(Policy, spec.on_truncation))
 
     def encode_now() -> EncodedExamples:
         records = load_records(source, spec.fields) if found.records is None else found.records

@@ -22,8 +22,8 @@ def finish(run: RunContext) -> None:
     if global_rank() != 0:
         return
     folder, console = run.folder, run.console
-    places = [("model", str(folder.model)), *_report_row(folder, console)]
-    show_rows(console, "done", [*result_rows(run.record.content.final or FinalFigures()), *places])
+    paths = [("model", str(folder.model)), *_report_row(folder, console)]
+    show_rows(console, "done", [*result_rows(run.record.content.final or FinalFigures()), *paths])
     show_rows(console, "next", next_commands(folder))
 
 

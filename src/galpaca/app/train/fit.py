@@ -48,7 +48,7 @@ def fit(
         loggers: left open for what follows training.
 
     Raises:
-        StoppedBySignal: the run was asked to stop and has been saved.
+        StoppedBySignal: the run was stopped and has been saved.
     """
     from galpaca.training.checkpoints.store import CheckpointStore
     from galpaca.training.consensus import Consensus
@@ -114,7 +114,7 @@ def _record_startup(record: RunRecord, store: CheckpointStore, before: Sequence[
 
     from galpaca.training.callbacks.samples import SampleAnswers
 
-    def tell(*_: object) -> None:
+    def show(*_: object) -> None:
         if global_rank() != 0:
             return
         age = process_age_seconds()
@@ -122,7 +122,7 @@ def _record_startup(record: RunRecord, store: CheckpointStore, before: Sequence[
         samples = sum(one.seconds for one in before if isinstance(one, SampleAnswers))
         record.add_seconds(load=store.load_seconds, samples=samples, **until)
 
-    return LambdaCallback(on_train_start=tell)
+    return LambdaCallback(on_train_start=show)
 
 
 @contextmanager
@@ -138,18 +138,18 @@ def _children_of(trainer: L.Trainer, config: Config) -> Iterator[None]:
         else:  # they may be waiting for this process
             _kill_children(trainer)
         raise
-    except torch.OutOfMemoryError as error:
+    except torch.OutOfMemoryError as out_of_memory:
         _kill_children(trainer)
         of_strategy = cast("StepStrategy", trainer.strategy).memory_advice(config.trainer.num_ranks)
-        told = GalpacaError(
+        error = GalpacaError(
             "GPU out of memory",
             where=f"batch.max_tokens={config.batch.max_tokens}",
-            why=str(error).splitlines()[0],
+            why=str(out_of_memory).splitlines()[0],
             fix="try one of these, cheapest first (this run can be resumed with them, unless they say otherwise):\n"
             + "\n".join(f"  {number}. {one}" for number, one in enumerate(memory_advice(config, of_strategy), start=1)),
         )
-        told.of_one_rank = True  # its micro-batches are not those of the others
-        raise told from None
+        error.of_one_rank = True  # its micro-batches are not those of the others
+        raise error from None
     except BaseException:
         _kill_children(trainer)
         raise

@@ -34,7 +34,7 @@ class Engine:
 
 
 def make_engine(config: Config) -> Engine:
-    """Builds what trains, as the configuration asks for it.
+    """Builds what trains, as configured.
 
     Raises:
         InputError: a precision or a layout of processes that the strategy refuses, a target that does not bind, an
@@ -70,17 +70,17 @@ def check_machine(config: Config) -> None:
     Raises:
         InputError: too few GPUs, or another number of processes than was started.
     """
-    asked = config.trainer
-    check_launch(asked)
-    if asked.accelerator != "gpu":
+    trainer = config.trainer
+    check_launch(trainer)
+    if trainer.accelerator != "gpu":
         return
     import torch
 
     found = torch.cuda.device_count()
-    if found < asked.devices:
+    if found < trainer.devices:
         fewer = f"trainer.devices={found}, or " if found else ""
         raise InputError(
-            f"the run needs {asked.devices} GPU(s), but this machine has {found}",
+            f"the run needs {trainer.devices} GPU(s), but this machine has {found}",
             where="trainer.devices",
             why="" if torch.version.cuda else f"torch {torch.__version__} is built without CUDA",
             fix=f"{fewer}trainer=cpu trainer.devices=1 strategy=single for a CPU, or a machine with GPUs (see slurm/)",

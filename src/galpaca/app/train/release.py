@@ -87,9 +87,9 @@ def release(run: RunContext) -> None:
     folder, record, spec = run.folder, run.record, run.config.release
     record.update(final=figures_of(folder))
     settings = ReleaseSettings(folder.model, str(folder.model), spec.dtype, spec.max_new_tokens)
-    began = time.perf_counter()
+    started = time.perf_counter()
     release_checkpoint(folder, record, folder.checkpoint(folder.last_saved_step()), settings, run.console)
-    record.add_seconds(release=time.perf_counter() - began)
+    record.add_seconds(release=time.perf_counter() - started)
 
 
 def release_checkpoint(

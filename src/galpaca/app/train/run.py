@@ -41,7 +41,7 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
 
     Raises:
         InputError: a user error, reported before anything is written.
-        StoppedBySignal: the run was asked to stop and has been saved.
+        StoppedBySignal: the run was stopped and has been saved.
     """
     shutdown = Shutdown()
     shutdown.listen()

@@ -25,7 +25,7 @@ from galpaca.runs.checkpoints import Manifest, damage, point_to, read_manifest, 
 from galpaca.runs.content import ExampleCounts, Histograms, Outcome, PlanFigures, Start
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.lock import locked
-from galpaca.runs.metrics import cut_metrics
+from galpaca.runs.metrics import truncate_metrics
 from galpaca.runs.provenance import command_line, git_state, utc_now, versions
 from galpaca.runs.recipe import make_recipe
 from galpaca.runs.record import RunRecord
@@ -84,7 +84,7 @@ def choose_starting_point(
     """The newest intact checkpoint, or the initial weights.
 
     Args:
-        model: on the meta device; tells the shapes of its parameters.
+        model: on the meta device; has the shapes of its parameters.
         tuning: which of them are trained.
 
     Raises:
@@ -144,7 +144,7 @@ def _check_belongs(folder: RunFolder, manifest: Manifest, record: RunRecord) -> 
             f"the lines up to step {manifest.step} have changed since that checkpoint was saved",
             where=folder.metrics,
             why="its metrics may be wrong",
-            fix="restore the file; run.accept_changes=true goes on without the lines that cannot be read",
+            fix="restore the file; run.accept_changes=true continues without the lines that cannot be read",
         )
     problems.raise_any()
 
@@ -165,7 +165,7 @@ def write_start(run: RunContext, resolved_yaml: str, local: LocalModel, changes:
         return
     folder, record, steps = run.folder, run.record, run.steps
     for lines in (folder.metrics, folder.non_finite, folder.samples):
-        cut_metrics(lines, run.start.step)
+        truncate_metrics(lines, run.start.step)
     replace_file(folder.config, resolved_yaml)
     if not run.start.step:
         record.set(weights=local.facts())
@@ -210,7 +210,7 @@ def record_outcome(record: RunRecord) -> Iterator[None]:
 
 def _note_end(record: RunRecord, how: Outcome, why: str) -> None:
     if global_rank() == 0:
-        with suppress(OSError):  # a full disk, of which the run itself has told
+        with suppress(OSError):  # a full disk, which the run itself has reported
             record.end_start(how, why)
 
 

@@ -15,7 +15,7 @@
 
   const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 4 });
   const plain = new Intl.NumberFormat("en", { maximumSignificantDigits: 5 });
-  function told(value) {
+  function formatted(value) {
     if (value == null) return "–";
     const size = Math.abs(value);
     if (size !== 0 && size < 1e-3) return value.toExponential(2);
@@ -90,7 +90,7 @@
     return uPlot.join(lines.map((line) => [x(line), positive(line.y)]));
   }
 
-  // Runs have values at other places: the nearest one of each line is what the legend tells.
+  // Runs have values at other steps: the nearest one of each line is what the legend shows.
   function nearest(plot, series, hovered) {
     if (series === 0) return hovered;
     const values = plot.data[series];
@@ -126,10 +126,10 @@
   function options(chart, lines, isLog, holder) {
     const axis = { stroke: css("--muted"), grid: { stroke: css("--grid"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
     const shown = lines[0].look === "area" ? [...lines].reverse() : lines;
-    // Without a cursor the legend tells what was last.
+    // Without a cursor the legend shows what was last.
     const value = (line, place) => (plot, drawn, series, index) => {
       const values = line.look === "area" ? line.y : plot.data[place + 1];
-      return told(line.look === "bars" && index == null ? null : values[index ?? nearest(plot, place + 1, plot.data[0].length - 1)]);
+      return formatted(line.look === "bars" && index == null ? null : values[index ?? nearest(plot, place + 1, plot.data[0].length - 1)]);
     };
     const series = shown.map((line, place) => ({ label: label(line, chart), ...look(line, place, shown), value: value(line, place) }));
     const xName = chart.x === "step" ? { steps: "step", tokens: "tokens", hours: "hours" }[view.over] : chart.x;
@@ -148,7 +148,7 @@
         { ...axis, values: (plot, ticks) => onAxis(ticks), space: 60, size: 30, ...(xName === "hours" ? {} : { incrs: WHOLE }) },
         { ...axis, values: (plot, ticks) => onAxis(ticks), size: (plot, texts) => 16 + 7 * Math.max(3, ...(texts || []).map((t) => t.length)) },
       ],
-      series: [{ label: xName, value: (plot, x) => told(x ?? (lines[0].look === "bars" ? null : plot.data[0].at(-1))) }, ...series],
+      series: [{ label: xName, value: (plot, x) => formatted(x ?? (lines[0].look === "bars" ? null : plot.data[0].at(-1))) }, ...series],
       legend: { markers: { width: 0, fill: (plot, place) => plot.series[place].fill?.(plot, place) ?? plot.series[place].stroke(plot, place) } },
       hooks: { draw: chart.x === "step" ? [drawResumes] : [] },
     };

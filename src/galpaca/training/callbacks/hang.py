@@ -126,19 +126,19 @@ class HangWatch(L.Callback):
         report = StackReport(self._rank, me.host, me.pid, self._passed, self._place, main_frame(), seconds)
         write_report(self.folder, report)
         reports = self._others(time.monotonic() + _REPORTS_SECONDS)
-        if self._stopped.is_set():  # it went on after all, and is at its end
+        if self._stopped.is_set():  # it continued after all, and is at its end
             return
         if reports[0].rank != self._rank:
             self._wait_for_end(self._peers[reports[0].rank])
             os._exit(EXIT_CODE)
         reported = {report.rank for report in reports}
         silent = {rank: self._silent(peer) for rank, peer in enumerate(self._peers) if rank not in reported}
-        told = f"{report.place.partition(':')[0]} has taken {seconds:.0f} s"
-        self.end(f"{told}: {verdict(reports, silent, self.folder)}")
+        message = f"{report.place.partition(':')[0]} has taken {seconds:.0f} s"
+        self.end(f"{message}: {verdict(reports, silent, self.folder)}")
         os._exit(EXIT_CODE)
 
     def _wait_for_end(self, first: Peer) -> None:
-        """Of the one that ends the job. On another host nothing tells, but its launcher ends this process, too."""
+        """Of the one that ends the job. On another host nothing shows it, but its launcher ends this process, too."""
         deadline = time.monotonic() + _FIRST_ENDS_SECONDS
         is_here = first.host == self._peers[self._rank].host
         while time.monotonic() < deadline and not (is_here and process_state(first.pid) in ("", "Z")):

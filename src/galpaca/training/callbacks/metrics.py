@@ -60,7 +60,7 @@ class StepMetrics(L.Callback):
         self._previous_end: Mark = 0.0
         self._validation_began = 0.0
         self._device = torch.device("cpu")
-        self._memory = consensus.ask(lambda: peak_memory_bytes(self._device))
+        self._memory = consensus.poll(lambda: peak_memory_bytes(self._device))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.consensus.shutdown.deferred = True
@@ -103,18 +103,18 @@ class StepMetrics(L.Callback):
         """Reads back all pending steps. Called by all ranks at the same step.
 
         Args:
-            share: tell each other the answers to polls even where no step is pending.
+            share: share the answers to polls even where no step is pending.
         """
         if not self._pending and not share:
             return
         pending, self._pending = self._pending, []
         read = self._read(trainer, pending)
         while (bad := _first_bad(trainer, read)) is not None:
-            self._tell(trainer, read[:bad])
+            self._report(trainer, read[:bad])
             self._act(trainer, read[bad])
             later = [one.step for one in read[bad + 1 :]]
             read = self._read(trainer, self._again(trainer, later))
-        self._tell(trainer, read)
+        self._report(trainer, read)
 
     def _read(self, trainer: L.Trainer, pending: Sequence[PendingStep]) -> list[ReadStep]:
         """Reads back the figures of steps, the same on all ranks, and all ranks' answers to polls."""
@@ -134,7 +134,7 @@ class StepMetrics(L.Callback):
         outcomes = self.policy.again(trainer, [one.batch for one in later])
         return [replace(one, outcome=outcome) for one, outcome in zip(later, outcomes, strict=True)]
 
-    def _tell(self, trainer: L.Trainer, figures: Sequence[ReadStep], **more: Any) -> None:
+    def _report(self, trainer: L.Trainer, figures: Sequence[ReadStep], **more: Any) -> None:
         scaler = _scaler_figures(trainer)
         if trainer.is_global_zero:
             shared = {"peak_memory_bytes": int(max(self._memory.ranks)), **scaler, **_compiler_figures()}
@@ -147,11 +147,11 @@ class StepMetrics(L.Callback):
         batch = one.step.batch
         loss = one.nll_sum / max(1, batch.planned.num_target_tokens)
         try:
-            told = self.policy.act(trainer, batch, loss, one.grad_norm)
+            reaction = self.policy.act(trainer, batch, loss, one.grad_norm)
         except GalpacaError:
-            self._tell(trainer, [one], non_finite=True, skipped=True)
+            self._report(trainer, [one], non_finite=True, skipped=True)
             raise
-        self._tell(trainer, [one], **told)
+        self._report(trainer, [one], **reaction)
 
     def _line(self, read: ReadStep, shared: Mapping[str, Any]) -> StepLine:
         step, loss = read.step, read.loss

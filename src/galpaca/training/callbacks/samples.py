@@ -39,7 +39,7 @@ class SampleAnswers(L.Callback):
     packed form in which the model is trained, under any strategy.
 
     Args:
-        questions: what is asked.
+        questions: those of each sample.
         spec: when, and how long an answer may be; ``every_steps`` is set.
         num_steps: steps of the whole run.
         known: steps whose answers are on disk already.
@@ -79,7 +79,7 @@ class SampleAnswers(L.Callback):
 
     def _answer(self, trainer: L.Trainer, step: int) -> None:
         self.metrics.flush(trainer)
-        began = time.perf_counter()
+        started = time.perf_counter()
         tuner = cast(InstructionTuner, trainer.lightning_module)
         tuner.eval()
         try:
@@ -88,7 +88,7 @@ class SampleAnswers(L.Callback):
             tuner.train()
         if trainer.is_global_zero:
             self.write(step, answers)
-        self.seconds = time.perf_counter() - began
+        self.seconds = time.perf_counter() - started
         self.metrics.restart_clock(trainer)
 
     @torch.no_grad()
@@ -103,7 +103,7 @@ class SampleAnswers(L.Callback):
             texts = collate_prompts([[*prompts[n], *answers[n]] for n in open_]).to(tuner.device)
             with torch.compiler.set_stance("force_eager"):
                 logits = tuner.strategy.run_micro_batch(texts, target_logits)
-            # Ranks may round differently, and would go on with different questions.
+            # Ranks may round differently, and would continue with different questions.
             for n, chosen in zip(open_, tuner.strategy.from_rank_0(logits.argmax(dim=-1)).tolist(), strict=True):
                 answers[n].append(chosen)
             open_ = [n for n in open_ if answers[n][-1] != self.questions.end_id]

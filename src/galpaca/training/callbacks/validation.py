@@ -6,8 +6,8 @@ import lightning as L
 class MissedValidation(L.Callback):
     """Validates before the first step.
 
-    A checkpoint is taken before the validation of its step. Lightning takes that validation as done when a run goes on,
-    and the step would have no validation loss for good.
+    A checkpoint is taken before the validation of its step. Lightning takes that validation as done when a run
+    continues, and the step would have no validation loss for good.
 
     Args:
         missed: whether it has none, as rank 0 sees it.

@@ -1,1 +1,1 @@
-"""Checkpoints while training goes on: taken, written beside the training, committed, and restored."""
+"""Checkpoints while training continues: taken, written in the background, committed, and restored."""

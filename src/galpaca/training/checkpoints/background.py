@@ -1,4 +1,4 @@
-"""One piece of work at a time beside the training."""
+"""One piece of work at a time, in the background."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Background:
         self._idle.set()
 
     def start(self, work: Callable[[], None]) -> None:
-        """Begins a piece of work when the one before has ended. After an error nothing is begun any more."""
+        """Starts a piece of work when the one before has ended. After an error nothing more is started."""
         self.wait()
         if self.error is None:
             self._idle.clear()
@@ -27,7 +27,7 @@ class Background:
     def _run(self, work: Callable[[], None]) -> None:
         try:
             work()
-        except Exception as error:  # told by the thread that trains
+        except Exception as error:  # raised by the thread that trains
             self.error = error
         finally:
             self._idle.set()

@@ -47,7 +47,7 @@ class SavedRun:
 class Checkpointer(L.Callback):
     """Takes checkpoints, has them written asynchronously, and commits them when all ranks have written.
 
-    Ranks tell each other along with the figures of their steps, which costs no collective of its own.
+    Ranks share it along with the figures of their steps, which costs no collective of its own.
 
     Args:
         run: the run.
@@ -74,9 +74,9 @@ class Checkpointer(L.Callback):
         self._taken_at = time.monotonic()
         self._saved_step = 0
         # Each rank's word: the step it has written last, whether writing failed, and whether time is up.
-        self._written = self.consensus.ask(lambda: self.store.written_step)
-        self._failed = self.consensus.ask(lambda: self.store.background.error is not None)
-        self._minutes_up = self.consensus.ask(self._is_time_up)
+        self._written = self.consensus.poll(lambda: self.store.written_step)
+        self._failed = self.consensus.poll(lambda: self.store.background.error is not None)
+        self._minutes_up = self.consensus.poll(self._is_time_up)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._saved_step = trainer.global_step
@@ -102,8 +102,8 @@ class Checkpointer(L.Callback):
             self.finish(trainer)
         else:
             self.save(trainer, step, wait=True)
-        told = f"stopped in the validation after step {step}, which is saved; resuming starts with that validation"
-        raise StoppedBySignal(told, stop, agreed=True)
+        message = f"stopped in the validation after step {step}, which is saved; resuming starts with that validation"
+        raise StoppedBySignal(message, stop, agreed=True)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self.store.background.wait()
@@ -117,7 +117,7 @@ class Checkpointer(L.Callback):
             step: step that was just taken.
             wait: wait until it is committed.
         """
-        began = time.perf_counter()
+        started = time.perf_counter()
         self.store.background.wait()  # where the one before is still being written
         self.metrics.flush(trainer, share=True)
         self._settle(trainer)
@@ -132,7 +132,7 @@ class Checkpointer(L.Callback):
             metrics=self.file.facts() if self.file is not None else FileFacts(0, ""),
             files={},
             time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            seconds=SaveSeconds(stall=round(time.perf_counter() - began, 4)),
+            seconds=SaveSeconds(stall=round(time.perf_counter() - started, 4)),
             optimizer=self.store.saved_optimizer,
         )
         self._taken_at, self._saved_step = time.monotonic(), step
@@ -164,7 +164,7 @@ class Checkpointer(L.Callback):
         return step
 
     def _settle(self, trainer: L.Trainer) -> None:
-        """Acts on what ranks have last told each other: the same on all of them."""
+        """Acts on what ranks last shared: the same on all of them."""
         if any(self._failed.ranks):
             self._give_up(trainer)
         while self._committed:
@@ -192,7 +192,7 @@ class Checkpointer(L.Callback):
 
     def _give_up(self, trainer: L.Trainer) -> None:
         self.store.background.wait()
-        trainer.strategy.barrier("galpaca: nobody writes any more")
+        trainer.strategy.barrier("galpaca: writing has ended")
         failed = next(rank for rank, has_failed in enumerate(self._failed.ranks) if has_failed)
         reason, full = trainer.strategy.broadcast(_reason(self.store.background.error), src=failed)
         steps = self.folder.saved_steps()
@@ -221,5 +221,5 @@ class Checkpointer(L.Callback):
 
 def _reason(error: Exception | None) -> tuple[str, bool]:
     """The reason in words, and whether the disk is full."""
-    told = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
-    return told, getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    message = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+    return message, getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)

@@ -1,4 +1,4 @@
-"""What a rank holds at one moment: copied to the host, so that training goes on, or read where it is."""
+"""What a rank holds at one moment: copied to the host, so that training continues, or read where it is."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Snapshot:
         return buffer
 
     def values(self) -> Iterator[Tensor]:
-        """On the CPU, in pieces; without a copy they are those of the moment at which they are asked for."""
+        """On the CPU, in pieces; without a copy they are those of the moment at which they are requested."""
         if self._buffer is not None:
             yield from self._buffer.slabs
             return

@@ -78,7 +78,7 @@ class CheckpointStore:
         self.background = Background()
         self.written_step = 0  # the newest whose files of this rank are on disk
         self.write_seconds = 0.0
-        self.load_seconds = 0.0  # that it took to put in place what the run begins from
+        self.load_seconds = 0.0  # that it took to put in place what the run starts from
         self._buffer: HostBuffer | None = None
 
     def save(
@@ -122,9 +122,9 @@ class CheckpointStore:
         Raises:
             InputError: the checkpoint of another model or optimizer, or one that cannot be read.
         """
-        began = time.perf_counter()
+        started = time.perf_counter()
         state = self._load(checkpoint, parts, optimizer)
-        self.load_seconds = time.perf_counter() - began
+        self.load_seconds = time.perf_counter() - started
         return state
 
     def _load(self, checkpoint: Path, parts: Sequence[Part], optimizer: Optimizer) -> dict[str, Any]:
@@ -179,7 +179,7 @@ class CheckpointStore:
         return ""
 
     def _write(self, target: SaveTarget, snapshot: Snapshot, text: str | None) -> None:
-        began = time.perf_counter()
+        started = time.perf_counter()
         folder, file = target.folder, rank_file(target.rank)
         folder.mkdir(parents=True, exist_ok=True)
         written = write_tensor_file(folder / file, snapshot.entries, snapshot.values())
@@ -187,7 +187,7 @@ class CheckpointStore:
         if text is not None:
             replace_file(folder / TRAINER, text)
             write_report(folder, TRAINER, file_facts(folder / TRAINER))
-        self.write_seconds = time.perf_counter() - began
+        self.write_seconds = time.perf_counter() - started
         self.written_step = target.step
 
 

@@ -23,7 +23,7 @@ class CheckpointingStrategy(Strategy):
     global_rank: int
     # Where checkpoints go and come from; a run without it has none.
     store: CheckpointStore | None = None
-    # What a run begins from is put in place after the model is, be it first weights or a checkpoint; nothing is
+    # What a run starts from is put in place after the model is, be it first weights or a checkpoint; nothing is
     # gathered to be saved, since each rank writes what it holds.
     restore_checkpoint_after_setup = True
     lightning_restore_optimizer = False
@@ -49,9 +49,9 @@ class CheckpointingStrategy(Strategy):
         """Takes what this rank holds, and returns while it is being written.
 
         Args:
-            checkpoint: what Lightning keeps beside weights and the optimizer's state.
+            checkpoint: what Lightning keeps besides weights and the optimizer's state.
             filepath: folder that the ranks' files go to.
-            storage_options: ``{"in_background": True}`` where training goes on while it is written.
+            storage_options: ``{"in_background": True}`` where training continues while it is written.
         """
         assert self.store is not None
         # Under one name, since each strategy's plugin has its own and the next run may take another strategy.
@@ -64,7 +64,7 @@ class CheckpointingStrategy(Strategy):
         self.store.save(target, state, parts, self.optimizers[0], **storage_options)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """Puts in place what the run begins from.
+        """Puts in place what the run starts from.
 
         Args:
             checkpoint_path: rank 0's value counts, since rank 0 has verified it.
@@ -80,7 +80,7 @@ class CheckpointingStrategy(Strategy):
         return state | ({type(self.precision_plugin).__qualname__: precision} if precision else {})
 
     def _load_together(self, path: Path, parts: Sequence[Part]) -> dict[str, Any]:
-        """A rank that cannot read tells the others, which would wait for it."""
+        """A rank that cannot read reports it to the others, which would wait for it."""
         assert self.store is not None
         state: dict[str, Any] = {}
         failure: GalpacaError | None = None

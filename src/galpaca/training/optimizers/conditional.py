@@ -1,4 +1,4 @@
-"""Lets any optimizer leave out an update that a scalar on the device tells it to."""
+"""Lets any optimizer leave out an update as a scalar on the device says."""
 
 from __future__ import annotations
 

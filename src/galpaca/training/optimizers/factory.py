@@ -1,4 +1,4 @@
-"""What training, checkpoints and the model card ask of an optimizer; cheap to import."""
+"""What training, checkpoints and the model card need to know of an optimizer; cheap to import."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2, "int8": 1, "u
 class OptimizerFactory(ABC):
     """An optimizer's settings, and how to make it.
 
-    A subclass is a frozen dataclass. Its fields are the keys of the group ``optim`` beside those of ``OptimizerSpec``;
+    A subclass is a frozen dataclass. Its fields are the keys of the group ``optim`` besides those of ``OptimizerSpec``;
     it checks them in ``__post_init__``. Its module imports torch in ``make`` only, so that a mistake in the
     configuration is reported before torch is loaded.
 

@@ -1,4 +1,4 @@
-"""The state that an optimizer keeps of each parameter: what it must be like, and how it begins when it is restored."""
+"""The state that an optimizer keeps of each parameter: what it must be like, and how it starts when it is restored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from galpaca.errors import InputError, Problems
 from galpaca.training.optimizers.factory import OptimizerFactory
 
-# By torch's convention the number of updates made, as a scalar beside what has the parameter's shape.
+# By torch's convention the number of updates made, as a scalar, besides what has the parameter's shape.
 STEP = "step"
 _SHAPE = (2, 3)  # of a parameter to try an optimizer on
 
@@ -89,15 +89,15 @@ def _tried(factory: OptimizerFactory, dtype: torch.dtype, device: torch.device) 
 def _mismatch(value: Any, dtype: str | None) -> str:
     """What is wrong with state of which the optimizer says that it has a dtype; empty where nothing is."""
     if dtype is None:
-        return f"is not among those that it names ({_told(value)})"
+        return f"is not among those that it names ({_described(value)})"
     if value is None:
         return "is not there after an update"
     if not isinstance(value, Tensor) or tuple(value.shape) != _SHAPE:
-        return f"must have the parameter's shape, {_SHAPE}; it is {_told(value)}"
-    return "" if dtype_name(value.dtype) == dtype else f"must be {dtype}; it is {_told(value)}"
+        return f"must have the parameter's shape, {_SHAPE}; it is {_described(value)}"
+    return "" if dtype_name(value.dtype) == dtype else f"must be {dtype}; it is {_described(value)}"
 
 
-def _told(value: Any) -> str:
+def _described(value: Any) -> str:
     if not isinstance(value, Tensor):
         return f"a {type(value).__name__}"
     return f"a tensor of shape {tuple(value.shape)}, {dtype_name(value.dtype)}"

@@ -134,7 +134,7 @@ def _rounded(values: Tensor, dtype: torch.dtype) -> Tensor:
 def round_to_bfloat16(values: Tensor) -> Tensor:
     """float32 to bfloat16, up or down with the probabilities that keep the mean.
 
-    bfloat16 is float32 without its last 16 bits: a random number of 16 bits is added to them, and they are cut off.
+    bfloat16 is float32 without its last 16 bits: a random number of 16 bits is added to them, and those are dropped.
     What is not finite stays so.
     """
     noise = torch.randint_like(values, 1 << 16, dtype=torch.int32)

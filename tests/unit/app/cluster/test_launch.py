@@ -25,7 +25,7 @@ def torchrun(total: int, per_node: int) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("asked", "environment"),
+    ("requested", "environment"),
     [
         ({"devices": 4}, {}),
         ({"devices": 4}, slurm(4, 1, "4") | STEP),
@@ -35,18 +35,18 @@ def torchrun(total: int, per_node: int) -> dict[str, str]:
         ({"devices": 4}, slurm(1, 1) | STEP | {"SLURM_PTY_PORT": "1"}),  # a shell on a node
         ({"devices": 4}, slurm(4, 1, "4") | STEP | SHELL),  # a shell that salloc has opened
         ({"devices": 1}, slurm(4, 1, "4") | STEP | SHELL),
-        ({"devices": 4}, {"SLURM_JOB_ID": "7"} | STEP | SHELL),  # where nobody asked for a number of tasks
+        ({"devices": 4}, {"SLURM_JOB_ID": "7"} | STEP | SHELL),  # where nobody requested a number of tasks
         ({"devices": 4}, slurm(1, 1) | STEP | {"LOCAL_RANK": "1"}),  # a child that it has started
         ({"devices": 2, "num_nodes": 2}, torchrun(4, 2)),
         ({"devices": 2, "num_nodes": 2}, torchrun(4, 2) | slurm(2, 2, "1") | STEP),  # srun torchrun
     ],
 )
-def test_what_fits_passes(asked: dict[str, Any], environment: dict[str, str]) -> None:
-    check_launch(TrainerSpec(**asked), environment)
+def test_what_fits_passes(requested: dict[str, Any], environment: dict[str, str]) -> None:
+    check_launch(TrainerSpec(**requested), environment)
 
 
 @pytest.mark.parametrize(
-    ("asked", "environment", "told"),
+    ("requested", "environment", "message"),
     [
         ({"devices": 4}, slurm(2, 1, "2") | STEP, "SLURM started 2 tasks on 1 node, but the run needs 4 processes"),
         ({"devices": 2, "num_nodes": 2}, slurm(4, 1, "4") | STEP, "--nodes=2"),
@@ -58,12 +58,12 @@ def test_what_fits_passes(asked: dict[str, Any], environment: dict[str, str]) ->
         ({"devices": 2, "num_nodes": 2}, torchrun(4, 4), "trainer.devices=4 trainer.num_nodes=1"),
     ],
 )
-def test_what_does_not_is_told_with_the_lines_to_change(
-    asked: dict[str, Any], environment: dict[str, str], told: str
+def test_what_does_not_is_reported_with_the_lines_to_change(
+    requested: dict[str, Any], environment: dict[str, str], message: str
 ) -> None:
     with pytest.raises(InputError) as caught:
-        check_launch(TrainerSpec(**asked), environment)
-    assert told in str(caught.value)
+        check_launch(TrainerSpec(**requested), environment)
+    assert message in str(caught.value)
 
 
 def test_a_cpu_run_asks_for_no_gpus() -> None:

@@ -17,7 +17,7 @@ ENVIRONMENT = {"SLURM_JOB_ID": "7"}
 
 @pytest.fixture
 def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Answers:
-    """Puts a ``scontrol`` on the path that fails as often as asked, and then answers. Returns its log."""
+    """Puts a ``scontrol`` on the path that fails as often as set, and then answers. Returns its log."""
 
     def put(text: str, failures: int = 0, says: str = "") -> Path:
         program, log = tmp_path / "scontrol", tmp_path / "log"
@@ -77,7 +77,7 @@ def test_a_task_of_an_array_is_named_by_scontrol_and_not_by_inherited_variables(
         ("slurm_load_jobs error: Invalid job id specified", False),
     ],
 )
-def test_a_busy_controller_is_asked_again(
+def test_a_busy_controller_is_tried_again(
     answers: Answers, monkeypatch: pytest.MonkeyPatch, says: str, comes_back: bool
 ) -> None:
     """One unanswered question, when many jobs reach their limit together, and the job did not come back."""
@@ -86,4 +86,4 @@ def test_a_busy_controller_is_asked_again(
     decision = decide(signal.SIGUSR1, ENVIRONMENT)
     assert (decision.job is not None) == comes_back
     assert len(log.read_text().splitlines()) == (3 if comes_back else 1)
-    assert comes_back or "Invalid job id" in decision.told
+    assert comes_back or "Invalid job id" in decision.message

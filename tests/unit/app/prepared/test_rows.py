@@ -18,8 +18,8 @@ SPEC = DataSpec(hub_id="owner/name", hub_split="test", hub_revision="refs/pr/1")
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names that the library was asked for."""
+def requested(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names that were requested of the library."""
     names: list[str] = []
 
     def load_dataset(name: str, **_: object) -> list[dict[str, Any]]:
@@ -32,8 +32,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_the_saved_rows_and_their_fingerprint_are_those_of_the_hub(asked: list[str], tmp_path: Path) -> None:
-    """Else a run that was begun before would be refused as one of other data."""
+def test_the_saved_rows_and_their_fingerprint_are_those_of_the_hub(requested: list[str], tmp_path: Path) -> None:
+    """Else a run that was started before would be refused as one of other data."""
     original = open_source(SPEC, tmp_path)
     assert isinstance(original, HubSource)
     assert make_rows(SPEC, tmp_path)
@@ -43,11 +43,11 @@ def test_the_saved_rows_and_their_fingerprint_are_those_of_the_hub(asked: list[s
     assert saved.rows() == original.rows()
 
 
-def test_what_is_saved_is_not_asked_for_again(asked: list[str], tmp_path: Path) -> None:
+def test_what_is_saved_is_not_requested_again(requested: list[str], tmp_path: Path) -> None:
     make_rows(SPEC, tmp_path)
     assert not make_rows(SPEC, tmp_path)
     open_source(SPEC, tmp_path).rows()
-    assert asked == ["owner/name"]
+    assert requested == ["owner/name"]
 
 
 def test_other_splits_and_revisions_are_others(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_other_splits_and_revisions_are_others(tmp_path: Path) -> None:
     assert all(rows_folder(spec, tmp_path).parent == tmp_path / ".cache" / "rows" for spec in specs)
 
 
-def test_a_damaged_row_is_refused_and_saved_again(asked: list[str], tmp_path: Path) -> None:
+def test_a_damaged_row_is_refused_and_saved_again(requested: list[str], tmp_path: Path) -> None:
     make_rows(SPEC, tmp_path)
     path = rows_folder(SPEC, tmp_path) / "rows.jsonl"
     path.write_text(path.read_text().replace('"a"', '"e"'))
@@ -68,18 +68,18 @@ def test_a_damaged_row_is_refused_and_saved_again(asked: list[str], tmp_path: Pa
     assert open_source(SPEC, tmp_path).rows()
 
 
-def test_a_lost_file_is_refused(asked: list[str], tmp_path: Path) -> None:
+def test_a_lost_file_is_refused(requested: list[str], tmp_path: Path) -> None:
     make_rows(SPEC, tmp_path)
     (rows_folder(SPEC, tmp_path) / "rows.jsonl").unlink()
     with pytest.raises(InputError, match="cannot read"):
         open_source(SPEC, tmp_path)
 
 
-def test_a_file_comes_first(asked: list[str], tmp_path: Path) -> None:
+def test_a_file_comes_first(requested: list[str], tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     path.write_text("{}\n")
     assert isinstance(open_source(DataSpec(path=str(path), hub_id="owner/name"), tmp_path), FileSource)
-    assert asked == []
+    assert requested == []
 
 
 def test_a_data_set_without_rows_is_not_saved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Where a run's weights are found, what is made of what is there, and what damage is told."""
+"""Where a run's weights are found, what is made of what is there, and what damage is reported."""
 
 import json
 import os
@@ -74,16 +74,16 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def downloads(cache: Path, original: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Those that are asked for; they bring the original."""
-    asked: list[str] = []
+    """Those that are requested; they bring the original."""
+    requested: list[str] = []
 
     def download(hub_id: str, *_: object, **__: object) -> Path:
-        asked.append(hub_id)
+        requested.append(hub_id)
         return lay_out(cache, hub_id, original)
 
     monkeypatch.setattr(fetch, "download", download)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    return asked
+    return requested
 
 
 def config_of(tmp_path: Path, path: object = "acme/tiny", *more: str) -> Config:
@@ -180,7 +180,7 @@ class TestWhereTheyAre:
         local = found(compose(["model=tiny", f"model.tokenizer={tokenizer_folder}", *data])[0])
         assert (local.folder, local.verify(), local.facts()) == (None, 0, {"path": None})
 
-    def test_a_download_that_fails_is_told_with_the_command(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_download_that_fails_is_reported_with_the_command(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import huggingface_hub
 
         class Down:
@@ -189,11 +189,11 @@ class TestWhereTheyAre:
 
         monkeypatch.setattr(huggingface_hub, "HfApi", Down)
         monkeypatch.setattr("sys.argv", ["train.py", "+experiment=galpaca67b", "run.name=mine", "--multirun"])
-        with pytest.raises(InputError) as told:
+        with pytest.raises(InputError) as caught:
             hub.download("acme/tiny", None, weights=True)
-        assert "ConnectionError: no route to host" in told.value.what
-        assert "HTML" not in str(told.value)
-        assert "galpaca prepare +experiment=galpaca67b run.name=mine with network access" in told.value.fix
+        assert "ConnectionError: no route to host" in caught.value.what
+        assert "HTML" not in str(caught.value)
+        assert "galpaca prepare +experiment=galpaca67b run.name=mine with network access" in caught.value.fix
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ class TestPreparedFolder:
         prepared(config_of(tmp_path))
         assert not leftover.exists()
 
-    def test_a_folder_that_cannot_be_written_is_told(self, cache: Path, model: Path, tmp_path: Path) -> None:
+    def test_a_folder_that_cannot_be_written_is_reported(self, cache: Path, model: Path, tmp_path: Path) -> None:
         lay_out(cache, "acme/tiny", model)
         (tmp_path / "runs").write_text("a file")
         with pytest.raises(InputError, match="cannot create"):
@@ -270,7 +270,7 @@ class TestPreparedFolder:
 
 class TestDamage:
     @pytest.mark.parametrize(
-        ("harm", "told"),
+        ("harm", "message"),
         [
             (flip_a_bit, "damaged"),
             (lambda path: os.truncate(path, path.stat().st_size - 8), "truncated"),
@@ -278,13 +278,13 @@ class TestDamage:
         ],
         ids=["a flipped bit", "truncated", "removed"],
     )
-    def test_of_a_prepared_file_is_told_by_name_and_mended(
-        self, harm: Callable[[Path], None], told: str, downloads: list[str], tmp_path: Path
+    def test_of_a_prepared_file_is_reported_by_name_and_mended(
+        self, harm: Callable[[Path], None], message: str, downloads: list[str], tmp_path: Path
     ) -> None:
         """What is wrong with a hard link is wrong in the Hub's cache too: it is downloaded again."""
         _, folder = prepared(config_of(tmp_path))
         harm(folder / WEIGHTS)
-        with pytest.raises(InputError, match=told) as caught:
+        with pytest.raises(InputError, match=message) as caught:
             found(config_of(tmp_path)).verify()
         assert caught.value.where == str(folder / WEIGHTS)
         assert "galpaca prepare" in caught.value.fix
@@ -292,7 +292,7 @@ class TestDamage:
         assert found(config_of(tmp_path)).verify()
         assert prepared(config_of(tmp_path)) == (False, folder)
 
-    def test_in_the_hubs_cache_is_told_by_name(self, cache: Path, model: Path, tmp_path: Path) -> None:
+    def test_in_the_hubs_cache_is_reported_by_name(self, cache: Path, model: Path, tmp_path: Path) -> None:
         snapshot = lay_out(cache, "acme/tiny", model)
         flip_a_bit((snapshot / WEIGHTS).resolve())
         with pytest.raises(InputError, match="damaged") as caught:
@@ -354,7 +354,7 @@ class TestDamage:
 
 
 class TestAFolderOfPyTorchWeights:
-    def test_that_does_not_fit_its_configuration_is_told(self, pickled: Path) -> None:
+    def test_that_does_not_fit_its_configuration_is_reported(self, pickled: Path) -> None:
         config = json.loads((pickled / "config.json").read_text())
         (pickled / "config.json").write_text(json.dumps({**config, "ffn_dim": 32}))
         with pytest.raises(InputError, match="mismatched weight"):
@@ -377,7 +377,7 @@ class TestAFolderOfPyTorchWeights:
         assert "already there" in shown
         assert shown.rstrip().splitlines()[-1].strip() == f"python train.py +experiment=NAME model.path={pickled}"
 
-    def test_damage_to_what_was_converted_in_place_is_told_and_mended(
+    def test_damage_to_what_was_converted_in_place_is_reported_and_mended(
         self, cache: Path, pickled: Path, tmp_path: Path
     ) -> None:
         convert_folder(pickled, None)

@@ -77,7 +77,7 @@ class TestThePorts:
         assert "MASTER_PORT" not in environment_of(1, {})
 
     def test_the_store_of_torchrun_is_left_alone(self) -> None:
-        """It keeps what killed processes told each other, and those of the next phase would believe it."""
+        """It keeps what killed processes sent each other, and those of the next phase would believe it."""
         environment = {"TORCHELASTIC_USE_AGENT_STORE": "True", "MASTER_PORT": "29500"}
         assert environment_of(1, environment)["TORCHELASTIC_USE_AGENT_STORE"] == "False"
 
@@ -91,7 +91,7 @@ class TestTheChannel:
         assert channel.order("another") is None
 
     def test_what_an_earlier_rehearsal_has_left_counts_for_nothing(self, tmp_path: Path) -> None:
-        """Under torchrun, launches may look alike: a rank began before rank 0 had made room."""
+        """Under torchrun, launches may look alike: a rank started before rank 0 had made room."""
         earlier, channel = Channel(tmp_path, "same"), Channel(tmp_path, "same")
         earlier.open()
         earlier.give(Order(5, {"1": "old"}, "end", code=1))
@@ -99,14 +99,14 @@ class TestTheChannel:
         report = Report()
         assert channel.order(report.id) is None
         channel.open()
-        assert channel.told(1) is None
+        assert channel.last_report(1) is None
         channel.report(1, report)
-        assert channel.told(1) == report
+        assert channel.last_report(1) == report
 
     def test_a_report_before_there_is_a_folder_is_lost_and_no_error(self, tmp_path: Path) -> None:
         channel = Channel(tmp_path / "rehearsal", "job")
         channel.report(1, Report())
-        assert channel.told(1) is None
+        assert channel.last_report(1) is None
         assert not channel.folder.exists()
 
     def test_a_closed_one_leaves_nothing(self, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ class FakeCoordinator:
 def test_the_folder_goes_only_when_nobody_writes_in_it(tmp_path: Path, reason: BaseException | None) -> None:
     """It would come back while it is being removed. It stays where something failed."""
     plan = plan_of(tmp_path)
-    plan.place.mkdir(parents=True)
+    plan.root.mkdir(parents=True)
     coordinator = FakeCoordinator(plan.home)
     with suppress(StoppedBySignal, GalpacaError), _home(plan, coordinator, keep=False):  # type: ignore[arg-type]
         if reason:
@@ -202,12 +202,12 @@ class TestFailures:
         assert error.fix == OUT_OF_MEMORY.fix
         assert error.where == str(plan.log(1))
 
-    def test_a_users_mistakes_keep_their_code_and_are_all_told(self, plan: RehearsalPlan) -> None:
+    def test_a_users_mistakes_keep_their_code_and_are_all_reported(self, plan: RehearsalPlan) -> None:
         plan.log(0).write_text(f"--- phase 1\n{PROBLEMS}")
         error = failure(plan, "phase 1", {0: 2})
         assert isinstance(error, InputError)
-        for told in ("2 problems", "model.path: no such folder", "it is not there", "data.path"):
-            assert told in error.what
+        for message in ("2 problems", "model.path: no such folder", "it is not there", "data.path"):
+            assert message in error.what
         assert error.fix == "look again"
 
     def test_what_an_earlier_phase_said_does_not_count(self, plan: RehearsalPlan) -> None:
@@ -220,6 +220,6 @@ class TestFailures:
         plan.log(0).write_text("--- phase 1\n")
         assert "terminated by SIGKILL" in str(failure(plan, "phase 1", {0: -9}))
 
-    def test_a_process_that_was_told_to_stop(self, plan: RehearsalPlan) -> None:
+    def test_a_process_that_was_stopped(self, plan: RehearsalPlan) -> None:
         assert isinstance(failure(plan, "phase 1", {0: 143}), StoppedBySignal)
         assert isinstance(failure(plan, "phase 1", {0: 1, 1: 143}), StoppedBySignal)

@@ -24,7 +24,7 @@ def test_one_piece_of_work_after_the_other() -> None:
     assert done == [1, 2]
 
 
-def test_after_an_error_nothing_more_is_begun() -> None:
+def test_after_an_error_nothing_more_is_started() -> None:
     """The folder of a failed checkpoint would be written to again."""
     done: list[int] = []
     background = Background()
