@@ -9,7 +9,7 @@ computed, which is all in here, from top to bottom:
    examples, or over means of micro-batches, would weigh a token of a short answer more than one of a long answer.
 4. Clip the gradient by its global norm, then AdamW with warm-up and cosine decay; biases and norms do not decay.
 
-tests/parity/test_independent_loop.py holds losses, gradient norms and learning rates of the trainer equal to these.
+tests/parity/test_flat_loop.py holds losses, gradient norms and learning rates of the trainer equal to these.
 One thing it cannot compare: dropout (0.1 in the recipe), whose random numbers depend on how examples are packed.
 
     python examples/flat_loop.py MODEL RECORDS.json [NUM_STEPS]
@@ -21,7 +21,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,13 +92,17 @@ def nll_sum(model: OPTForCausalLM, ids: Sequence[int], labels: Sequence[int]) ->
 
 
 def train(
-    model: OPTForCausalLM, examples: Sequence[tuple[list[int], list[int]]], recipe: Recipe, num_steps: int | None = None
+    model: OPTForCausalLM,
+    examples: Sequence[tuple[list[int], list[int]]],
+    recipe: Recipe,
+    num_steps: int | None = None,
+    make_optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
 ) -> Iterator[dict[str, float]]:
     """Trains the model in place, and yields loss, gradient norm (before clipping) and learning rate of each step."""
     num_steps = num_steps or recipe.num_epochs * math.ceil(len(examples) / recipe.examples_per_step)
     matrices = [parameter for parameter in model.parameters() if parameter.ndim == 2]
     vectors = [parameter for parameter in model.parameters() if parameter.ndim == 1]  # biases and layer norms
-    optimizer = torch.optim.AdamW(
+    optimizer = make_optimizer(
         [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
         lr=recipe.lr,
     )

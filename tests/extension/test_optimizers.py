@@ -6,6 +6,7 @@ import json
 import math
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 import torch
 from conftest import Train, read_jsonl
 from faults.kills import assert_equal_runs
-from parity.independent_loop import OVERRIDES, reference_run, save_model
+from parity.flat_run import OVERRIDES, flat_run, save_model
 from safetensors import safe_open
 
 from galpaca.app.config.composition import compose
@@ -115,13 +116,13 @@ class PlainLion(torch.optim.Optimizer):
 
 
 REFERENCES: dict[str, tuple[float, Callable[..., torch.optim.Optimizer]]] = {
-    "sgd": (0.1, lambda groups: torch.optim.SGD(groups, lr=0.1, momentum=0.9)),
-    "lion": (1e-3, lambda groups: PlainLion(groups, lr=1e-3)),
+    "sgd": (0.1, partial(torch.optim.SGD, momentum=0.9)),
+    "lion": (1e-3, PlainLion),
 }
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-def test_it_trains_as_an_independent_loop_does(
+def test_it_trains_as_the_flat_loop_does(
     train: Train, tmp_path: Path, tokenizer_folder: Path, records_file: Path, name: str
 ) -> None:
     model = save_model(tmp_path / "model", tokenizer_folder)
@@ -130,7 +131,7 @@ def test_it_trains_as_an_independent_loop_does(
     done = train(f"model.path={model}", *OVERRIDES, *chosen, "data.template=alpaca")
     assert done.returncode == 0, done.stderr
     ours = read_jsonl(tmp_path / "runs" / "test" / "metrics.jsonl")
-    reference = reference_run(model, tokenizer_folder, records_file, make_optimizer, STEPS)
+    reference = flat_run(model, tokenizer_folder, records_file, STEPS, lr=rate, make_optimizer=make_optimizer)
     for line, expected in zip(ours, reference, strict=True):
         for key in ("loss", "grad_norm", "lr"):
             assert line[key] == pytest.approx(expected[key], rel=1e-4), f"{key} of step {line['step']}"

@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import Train, read_jsonl
 from extension.own_tuning import BiasesAndNorms
-from parity.independent_loop import save_model
+from parity.flat_run import save_model
 from safetensors import safe_open
 from safetensors.torch import load_file
 

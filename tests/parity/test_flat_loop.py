@@ -11,17 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import DEMO, REPOSITORY, Train, read_jsonl
-from parity.independent_loop import save_model
-from transformers import AutoTokenizer, OPTForCausalLM
+from parity.flat_run import OVERRIDES, RECIPE, flat_run, save_model
 
-from examples.flat_loop import Recipe, encode
-from examples.flat_loop import train as train_flat
+from examples.flat_loop import Recipe
 from galpaca.app.config.composition import compose
 from galpaca.training.optimizers.adamw import AdamW
 
 FLAT_LOOP = REPOSITORY / "examples" / "flat_loop.py"
 STEPS = 50
-RECIPE = Recipe(max_length=64, examples_per_step=8, lr=3e-3, weight_decay=0.1, warmup_ratio=0.1, seed=11)
 
 # Relative, over all steps. In float64 nothing but another order of sums is left: found 1e-14, and 2e-6 in float32.
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-5}
@@ -40,15 +37,6 @@ def model_folder(tmp_path: Path, tokenizer_folder: Path) -> Path:
     return save_model(tmp_path / "model", tokenizer_folder)
 
 
-def flat_run(
-    model_folder: Path, tokenizer_folder: Path, records_file: Path, dtype: torch.dtype
-) -> list[dict[str, float]]:
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
-    records = json.loads(records_file.read_text(encoding="utf-8"))
-    examples = [encode(record, tokenizer, RECIPE.max_length) for record in records]
-    return list(train_flat(OPTForCausalLM.from_pretrained(model_folder, dtype=dtype), examples, RECIPE, STEPS))
-
-
 @pytest.mark.parametrize(("precision", "dtype"), [("64-true", torch.float64), ("32-true", torch.float32)])
 def test_losses_norms_and_rates_equal_those_of_the_flat_loop(
     train: Train,
@@ -61,21 +49,14 @@ def test_losses_norms_and_rates_equal_those_of_the_flat_loop(
 ) -> None:
     done = train(
         f"model.path={model_folder}",
-        "model.dropout=0.0",
+        *OVERRIDES,
         f"precision={precision}",
-        f"data.max_length={RECIPE.max_length}",
-        f"batch.examples={RECIPE.examples_per_step}",
-        "batch.max_tokens=200",
         f"trainer.max_steps={STEPS}",
-        "trainer.max_epochs=100",
         f"optim.lr={RECIPE.lr}",
-        f"optim.weight_decay={RECIPE.weight_decay}",
-        f"optim.warmup_ratio={RECIPE.warmup_ratio}",
-        f"seed={RECIPE.seed}",
     )
     assert done.returncode == 0, done.stderr
     ours = read_jsonl(tmp_path / "runs" / "test" / "metrics.jsonl")
-    flat = flat_run(model_folder, tokenizer_folder, records_file, dtype)
+    flat = flat_run(model_folder, tokenizer_folder, records_file, STEPS, dtype=dtype)
     assert len(ours) == len(flat) == STEPS
     assert any(line["micro_batches"] != 1 for line in ours), "the run should have packed into several micro-batches"
     for line, expected in zip(ours, flat, strict=True):
