@@ -5,6 +5,8 @@ PYTHON ?= python3
 # Not `?=`: a VENV that happens to be in the shell's environment must not be installed into, or cleaned away.
 VENV := .venv
 PYTEST_ARGS ?=
+# Containers often set it. Each process would then compile all that it imports anew, which takes longer than most tests.
+unexport PYTHONDONTWRITEBYTECODE
 # Processes that tests run in.
 WORKERS ?= 2
 
@@ -67,4 +69,6 @@ $(stamp): pyproject.toml constraints.txt
 	@$(PYTHON) -m venv $(VENV)
 	@# Most modules of the packages are never imported: compiling all of them takes as long as the rest of the install.
 	@$(bin)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[dev]'
+	@# What a run imports is compiled now, for shells in which Python may not write.
+	@$(bin)/python -c 'import lightning.pytorch, torch.distributed.fsdp, transformers.models.opt.modeling_opt, hydra, wandb'
 	@touch $@
