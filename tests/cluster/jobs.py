@@ -176,10 +176,12 @@ class Job:
         self.wait_until(stand, f"the handlers of restart {restarts}", seconds)
 
     def wait_until(self, holds: Callable[[], bool], what: str, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
+        deadline, next_look = time.monotonic() + seconds, 0.0
         while not holds():
             assert time.monotonic() < deadline, f"{what} did not come: {self.slurm.facts(self.id)}\n{self.output()}"
-            assert self.state() not in ENDED or holds(), f"ended before {what}: {self.output()}"
+            if time.monotonic() > next_look:  # now and then: scontrol costs more than a step of the run
+                assert self.state() not in ENDED or holds(), f"ended before {what}: {self.output()}"
+                next_look = time.monotonic() + 1.0
             time.sleep(0.05)
 
     def finish(self, state: str = "COMPLETED", seconds: float = 300) -> dict[str, str]:

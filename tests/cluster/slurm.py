@@ -283,7 +283,7 @@ class Slurm:
         while (facts := self.facts(job)).get("JobState") not in states:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"job {job} is {facts.get('JobState')} ({facts.get('Reason')}), not {states}")
-            time.sleep(0.2)
+            time.sleep(0.4)
         return facts
 
 
