@@ -157,7 +157,7 @@ def test_the_controls_reach_the_model(open_page: Open, address: str) -> None:
     box.fill("5")
     box.press("Tab")
     ask(visit, "Count for long.")
-    assert re.match(r"5 tokens, .*cut at --max-new-tokens", answered(visit))
+    assert re.match(r"5 tokens, .*truncated at --max-new-tokens", answered(visit))
     visit.page.locator("#clear").click()
     expect(visit.page.locator("#talk .bot.message")).to_have_count(0)
 
