@@ -82,8 +82,7 @@ def _of_a_user() -> str:
                     _command("startup"),
                 ),
                 (
-                    "host memory of loading a 1.3b-shaped model under FSDP, on top of a rank's share; "
-                    "`from_pretrained`",
+                    "host memory of loading a 1.3b-shaped model under FSDP, on top of a rank's share; `from_pretrained`",
                     f"{_memory('fsdp'):.2f} GiB; {_memory('from_pretrained'):.2f} GiB",
                     _command("memory"),
                 ),
