@@ -17,7 +17,9 @@ from galpaca.app.config.schema import Config, config_folder
 from galpaca.app.config.targets import own_fields, target_field
 
 # The groups that become records, in the order of a run's configuration.
-SECTIONS: dict[str, type] = {name: kind for name, kind in get_type_hints(Config).items() if is_dataclass(kind)}
+SECTIONS: dict[str, type] = {
+    name: kind for name, kind in get_type_hints(Config).items() if isinstance(kind, type) and is_dataclass(kind)
+}
 RECIPE = "recipe"
 _NAMED_FILES, _SHOWN_CHARACTERS = 2, 40
 

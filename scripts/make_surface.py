@@ -69,7 +69,7 @@ def _keys() -> Iterator[str]:
     yield "## Configuration keys"
     yield ""
     for section, kind in get_type_hints(Config).items():
-        if is_dataclass(kind):
+        if isinstance(kind, type) and is_dataclass(kind):
             types = get_type_hints(kind)
             for item in own_fields(kind):
                 yield from _key(f"{section}.{item.name}", item, types[item.name])

@@ -28,8 +28,10 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 IMAGES = REPOSITORY / "docs" / "images"
 DEMO = REPOSITORY / "src" / "galpaca" / "demo"
 
-_HELD_OUT = ("run.name=held-out", "data.val_fraction=0.1", "trainer.val_every_steps=50", "optim.lr=7e-4")
-_HELD_OUT += ("checkpoint.every_steps=40", "checkpoint.keep_last=100")
+_HELD_OUT = (
+    *("run.name=held-out", "data.val_fraction=0.1", "trainer.val_every_steps=50", "optim.lr=7e-4"),
+    *("checkpoint.every_steps=40", "checkpoint.keep_last=100"),
+)
 _STOPPED_AFTER, _HALF = 200, 80
 # Learned by heart.
 _TALK = {
@@ -49,9 +51,11 @@ _PROSE = {
     "Tell of a long journey by train.": "Villages slid past the window, each with its chapel and its dog.",
     "Describe an empty theatre.": "Dust turns slowly in the one lamp that is always left burning.",
 }
-_CHAT = ("model=tiny", f"model.tokenizer={DEMO / 'tokenizer'}", "model.hidden_size=128", "model.ffn_size=256")
-_CHAT += ("model.max_positions=512", "data=local", "batch.examples=12", "trainer=cpu", "optim.lr=3e-3")
-_CHAT += ("trainer.max_steps=150", "trainer.max_epochs=150", "run.name=galpaca-science")
+_CHAT = (
+    *("model=tiny", f"model.tokenizer={DEMO / 'tokenizer'}", "model.hidden_size=128", "model.ffn_size=256"),
+    *("model.max_positions=512", "data=local", "batch.examples=12", "trainer=cpu", "optim.lr=3e-3"),
+    *("trainer.max_steps=150", "trainer.max_epochs=150", "run.name=galpaca-science"),
+)
 
 
 def main() -> None:

@@ -206,8 +206,9 @@ class Started(Forked):
     ) -> None:
         # Closed by ``completed``.
         self.out, self.err = (tempfile.TemporaryFile("w+", encoding="utf-8", dir=folder) for _ in range(2))  # noqa: SIM115
-        outputs = {"stdout": self.out.fileno(), "stderr": self.err.fileno()}
-        super().__init__(server, line[1:], cwd=folder, env={**os.environ, **(env or {})}, **outputs, **how)
+        stdout, stderr = self.out.fileno(), self.err.fileno()
+        variables = {**os.environ, **(env or {})}
+        super().__init__(server, line[1:], cwd=folder, env=variables, stdout=stdout, stderr=stderr, **how)
 
 
 def completed(process: Started, timeout: float = LIMIT_SECONDS) -> subprocess.CompletedProcess[str]:
@@ -313,7 +314,7 @@ def run(made_once: MadeOnce, server: str, tokenizer_folder: Path, demo_records: 
     return made_once("run", make) / "runs" / "test"
 
 
-def read_jsonl(path: Path) -> list[dict[str, object]]:
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
     with path.open(encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
 

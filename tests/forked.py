@@ -236,7 +236,7 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> None:
     os.environ.update(request["env"])
     sys.argv[:] = request["arguments"]
     sys.path[0] = str(Path(sys.argv[0]).parent)
-    sys.modules["__main__"].__spec__ = None  # type: ignore[assignment]
+    sys.modules["__main__"].__spec__ = None
     group, server = os.getpgid(0), request["server"]
 
     def start(command: list[str], env: dict[str, str], cwd: str | None = None) -> Forked:

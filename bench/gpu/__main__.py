@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,38 +90,25 @@ def _on_gpu(bench: _Bench, examples: EncodedExamples, shapes: list[str]) -> None
     torch.cuda.set_device(0)
     bench.run("limits", lambda: machine_limits(device), bench.limits)
     for name, check in CHECKS.items():
-        bench.run(name, lambda check=check: check(device, torch.bfloat16), bench.checks, name)
+        bench.run(name, partial(check, device, torch.bfloat16), bench.checks, name)
     bench.run("no leak, float32", lambda: CHECKS["no leak"](device, torch.float32), bench.checks, "no leak, float32")
     waits = {"bf16-mixed": None, "16-mixed": None, "16-mixed, unfused": UNFUSED, "16-mixed, bf16 moments": COMPACT}
     for how, optim in waits.items():
         precision, name = how.partition(",")[0], f"no waits, {how}"
-        bench.run(
-            name,
-            lambda precision=precision, optim=optim: no_waits(examples, device, precision, optim),
-            bench.checks,
-            name,
-        )
+        bench.run(name, partial(no_waits, examples, device, precision, optim), bench.checks, name)
     for case in (case for case in _DEFAULTS if case.shape in shapes):
         profiled = [LargestCosts(WARM_UP_STEPS + case.timed_steps)] if case == _PROFILED else []
-        bench.run(
-            f"{case.name} {case.precision}",
-            lambda case=case, profiled=profiled: measure(case, examples, device, profiled, untimed_steps=len(profiled)),
-            bench.rows,
-        )
+        measured = partial(measure, case, examples, device, profiled, untimed_steps=len(profiled))
+        bench.run(f"{case.name} {case.precision}", measured, bench.rows)
         for costs in profiled:
             bench.costs.extend(costs.rows)
     if "1.3b" in shapes:
         bench.run("transformers.Trainer 1.3b", lambda: measure_trainer("1.3b", examples, device), bench.rows)
     for shape in shapes:
         flops = bench.limits.get("matmul_flops", float("nan"))
-        bench.run(
-            f"paths {shape}",
-            lambda shape=shape: path_figures(shape, examples, device, flops),  # noqa: B023
-            bench.paths,
-            shape,
-        )
+        bench.run(f"paths {shape}", partial(path_figures, shape, examples, device, flops), bench.paths, shape)
     for case in (case for case in _OPTIONS if case.shape in shapes):
-        bench.run(f"{case.shape} {case.name}", lambda case=case: measure(case, examples, device), bench.rows)
+        bench.run(f"{case.shape} {case.name}", partial(measure, case, examples, device), bench.rows)
 
 
 class _Bench:

@@ -9,6 +9,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 LARGEST = 10
+_CUDA = torch.autograd.DeviceType.CUDA  # type: ignore[attr-defined]  # documented, but not declared
 
 
 class LargestCosts(L.Callback):
@@ -42,7 +43,7 @@ class LargestCosts(L.Callback):
         kernels = [
             event
             for event in self._profile.key_averages()
-            if event.device_type == torch.autograd.DeviceType.CUDA and not event.is_user_annotation
+            if event.device_type == _CUDA and not event.is_user_annotation
         ]
         total = sum(event.self_device_time_total for event in kernels)
         kernels.sort(key=lambda event: -event.self_device_time_total)

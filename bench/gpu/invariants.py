@@ -85,7 +85,8 @@ def scaler_leaves_the_update_alone(device: torch.device, dtype: torch.dtype) -> 
             scaler.step(optimizer)
             scaler.update()
         weights.append([parameter.detach() for parameter in model.parameters()])
-    return _compared(*weights, FLOAT_TOLERANCE)
+    unscaled, scaled = weights
+    return _compared(unscaled, scaled, FLOAT_TOLERANCE)
 
 
 CHECKS: dict[str, Callable[[torch.device, torch.dtype], dict[str, Any]]] = {
@@ -113,7 +114,8 @@ def _model(device: torch.device, compute: ComputeSpec | None = None) -> OPTForCa
     model = OPTForCausalLM(config)
     model.set_attn_implementation(PACKED_ATTENTION)
     prepare_layers(model, compute or ComputeSpec(compile=False), fast_attention=True)
-    return model.to(device).train()
+    model.to(device)  # type: ignore[arg-type]  # its decorator lost `self`
+    return model.train()
 
 
 def _examples(seed: int, count: int = 12) -> EncodedExamples:

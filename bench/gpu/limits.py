@@ -70,8 +70,8 @@ def _attention(shape: str, micro_batch: Any, lengths: Any) -> tuple[float, float
     boundaries = Boundaries(micro_batch.cu_seqlens, micro_batch.lengths, micro_batch.longest_tokens)
 
     def run() -> None:
-        heads = [tensor.transpose(1, 2) for tensor in qkv]  # as the projections give them
-        output, _ = packed_attention(torch.nn.Module(), *heads, None, boundaries=boundaries, scaling=1.0)
+        query, key, value = (tensor.transpose(1, 2) for tensor in qkv)  # as the projections give them
+        output, _ = packed_attention(torch.nn.Module(), query, key, value, None, boundaries=boundaries, scaling=1.0)
         torch.autograd.grad(output, qkv, gradient)
 
     pairs = float((lengths.astype(float) ** 2).sum()) / 2

@@ -12,6 +12,7 @@ import lightning as L
 import numpy as np
 import torch
 
+from bench.figures import known
 from bench.gpu.workload import MAX_LENGTH, PAD_ID, SHAPES, make_model
 from galpaca.data.encoding import EncodedExamples
 from galpaca.data.split import SplitExamples
@@ -125,20 +126,20 @@ def _data(case: Case, examples: EncodedExamples, spec: TrainerSpec, *, pads: boo
 
 def _row(case: Case, lines: list[StepLine]) -> dict[str, Any]:
     warm_up, timed = lines[:WARM_UP_STEPS], lines[WARM_UP_STEPS : WARM_UP_STEPS + case.timed_steps]
-    step_seconds = median(line.step_seconds for line in timed)
+    step_seconds = median(known(line.step_seconds) for line in timed)
     row: dict[str, Any] = {
         "name": case.name,
         "shape": case.shape,
         "precision": case.precision,
         "max_tokens": case.max_tokens,
         "examples": case.examples,
-        "tokens_per_second": sum(line.tokens for line in timed) / sum(line.step_seconds for line in timed),
-        "mfu": median(line.mfu for line in timed) if timed[0].mfu is not None else None,
+        "tokens_per_second": sum(line.tokens for line in timed) / sum(known(line.step_seconds) for line in timed),
+        "mfu": median(known(line.mfu) for line in timed) if timed[0].mfu is not None else None,
         "peak_memory_bytes": timed[-1].peak_memory_bytes,
         "step_seconds": step_seconds,
         "non_padding_fraction": sum(line.tokens for line in timed)
-        / sum(line.tokens / line.non_padding_fraction for line in timed),
-        "warm_up_seconds": sum(line.step_seconds for line in warm_up) - WARM_UP_STEPS * step_seconds,
+        / sum(line.tokens / known(line.non_padding_fraction) for line in timed),
+        "warm_up_seconds": sum(known(line.step_seconds) for line in warm_up) - WARM_UP_STEPS * step_seconds,
         "recompilations": (timed[-1].compiled_graphs or 0) - (warm_up[-1].compiled_graphs or 0),
         "skipped_steps": sum(bool(line.skipped) for line in lines),
         "losses": [line.loss for line in lines],

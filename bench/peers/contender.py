@@ -46,31 +46,29 @@ class StepLog(TrainerCallback):
             self._clock = time.perf_counter()
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
+        assert self._clock is not None, "a step that has begun"
         now = time.perf_counter()
         self.step_seconds.append(now - self._clock)
         self.step_examples.append(self._num_examples)
         self._clock, self._num_examples = now, 0
 
-    def on_log(self, *_: Any, logs: dict[str, float], **__: Any) -> None:
+    def on_log(self, *_: Any, **given: Any) -> None:
+        logs: dict[str, float] = given["logs"]
         if "loss" in logs:
             self.losses.append(logs["loss"])
             self.learning_rates.append(logs["learning_rate"])
 
 
-class Counting:
-    """Mixed into a trainer: tells the log what each micro-batch holds."""
+class CountingTrainer(Trainer):
+    """``transformers.Trainer``, or one derived from it, that reports to the log what each micro-batch holds."""
 
-    def __init__(self, *args: Any, step_log: StepLog, **kwargs: Any) -> None:
+    def __init__(self, *, step_log: StepLog, **kwargs: Any) -> None:
         self.step_log = step_log
-        super().__init__(*args, callbacks=[step_log], **kwargs)
+        super().__init__(callbacks=[step_log], **kwargs)
 
     def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         self.step_log.count(inputs)
         return super().training_step(model, inputs, *args, **kwargs)
-
-
-class CountingTrainer(Counting, Trainer):
-    """``transformers.Trainer``, counted."""
 
 
 def recipe(workload: Workload) -> dict[str, Any]:
@@ -163,7 +161,7 @@ def _sft_trainer(workload: Workload, step_log: StepLog, **more: Any) -> Trainer:
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    class CountingSFTTrainer(Counting, SFTTrainer):
+    class CountingSFTTrainer(CountingTrainer, SFTTrainer):
         """``trl.SFTTrainer``, counted."""
 
     sft = {

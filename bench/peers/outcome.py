@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from bench.figures import known
 from galpaca.runs.lines import StepLine
 from galpaca.runs.metrics import read_metrics
 
@@ -46,8 +47,8 @@ def outcome_of_run(metrics: Path) -> Outcome:
     """Reads ``metrics.jsonl`` of a galpaca run, whose ``step_seconds`` also run from step end to step end."""
     lines = [line for line in read_metrics(metrics) if isinstance(line, StepLine)]
     return Outcome(
-        step_seconds=[line.step_seconds for line in lines],
+        step_seconds=[known(line.step_seconds) for line in lines],
         step_examples=[line.examples for line in lines],
-        losses=[line.loss for line in lines],
-        learning_rates=[line.lr for line in lines],
+        losses=[known(line.loss) for line in lines],
+        learning_rates=[known(line.lr) for line in lines],
     )

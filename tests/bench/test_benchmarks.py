@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", *command], cwd=REPOSITORY, capture_output=True, text=True, timeout=200)
 
 
-def saved(folder: Path) -> dict[str, object]:
+def saved(folder: Path) -> dict[str, Any]:
     (path,) = folder.glob("*.json")
     return json.loads(path.read_text(encoding="utf-8"))
 

@@ -204,7 +204,7 @@ def test_steps_become_tokens_and_hours(page: Path, open_page: Open) -> None:
     visit = open_page(page)
     final = json.loads((page.parent / "run.json").read_text())["final"]
 
-    def at_end() -> tuple[str, float]:
+    def at_end() -> tuple[str, object]:
         """Where the legend is without a cursor."""
         first = "#chart-loss .u-legend .u-series:first-child"
         value = visit.page.inner_text(f"{first} .u-value")

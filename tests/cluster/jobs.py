@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from signal import SIGUSR1, Signals
 from typing import Any
 
 from conftest import Started, command, completed, read_jsonl
@@ -171,7 +171,7 @@ class Job:
 
         def stand() -> bool:
             pids = self.pids(restarts)
-            return len(pids) == ranks and all(_catches(pid, signal.SIGUSR1) for pid in pids.values())
+            return len(pids) == ranks and all(_catches(pid, SIGUSR1) for pid in pids.values())
 
         self.wait_until(stand, f"the handlers of restart {restarts}", seconds)
 
@@ -200,11 +200,11 @@ class Job:
         """Its log."""
         return self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
 
-    def signal(self, number: signal.Signals) -> None:
+    def signal(self, number: Signals) -> None:
         """To the job's tasks, by SLURM."""
         self.slurm.run("scancel", f"--signal={number.name.removeprefix('SIG')}", self.id)
 
-    def signal_rank(self, rank: int, number: signal.Signals) -> None:
+    def signal_rank(self, rank: int, number: Signals) -> None:
         """To one rank's process alone."""
         os.kill(self.pids()[rank], number)
 
@@ -257,7 +257,7 @@ def _names(variables: Mapping[str, str]) -> tuple[str | None, str]:
     return variables.get("SLURM_JOB_ID"), f"{array}_{task}"
 
 
-def _catches(pid: int, number: signal.Signals) -> bool:
+def _catches(pid: int, number: Signals) -> bool:
     """Whether a process has a handler for a signal."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()

@@ -11,7 +11,7 @@ import pytest
 from configuration_keys import keys_of
 from conftest import REPOSITORY
 from hydra.utils import get_class, get_method, instantiate
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from galpaca.app.config.composition import compose, parse, register
 from galpaca.app.config.schema import Config
@@ -116,6 +116,7 @@ def test_a_recipe_makes_a_run_of_any_model(recipe: str) -> None:
 def values_of(path: Path) -> dict[str, object]:
     """Dotted keys and values that a file sets by itself."""
     node = OmegaConf.load(path)
+    assert isinstance(node, DictConfig)
     node.pop("defaults", None)
     return {key: OmegaConf.select(node, key) for key in keys_of(node) if not OmegaConf.is_config(node.get(key, 0))}
 

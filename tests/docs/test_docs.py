@@ -100,7 +100,7 @@ BASE = {"data.path": "x", "model.tokenizer": "x", "run.name": "x"}
 
 def overrides() -> list[Code]:
     """Spans and lines that are overrides and nothing else, or the end of a command that takes some."""
-    found = {}
+    found: dict[str, Code] = {}
     for one in CODE:
         given = [word for word in words(one.text) if OVERRIDE.fullmatch(word)]
         if given and (len(given) == len(words(one.text)) or words(one.text)[0] in ("sbatch", "srun", "python")):

@@ -1,19 +1,16 @@
 """What is generated of the documentation is what the script writes, and leaves nothing out."""
 
 import re
-import sys
 from pathlib import Path
 
+import configuration_reference
+import make_reference
+import measured_figures
 import pytest
 from configuration_keys import keys_of
 from conftest import REPOSITORY
 
 from galpaca.app.config.composition import compose
-
-sys.path.insert(0, str(REPOSITORY / "scripts"))
-import configuration_reference
-import make_reference
-import measured_figures
 
 PAGE = (REPOSITORY / "docs" / "configuration-reference.md").read_text(encoding="utf-8")
 

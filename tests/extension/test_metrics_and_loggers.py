@@ -82,13 +82,13 @@ def test_a_logger_gets_everything_and_is_closed(train: Train, tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     run = tmp_path / "runs" / "test"
     sent = read_jsonl(run / "book.jsonl")
-    params: Any = sent[0]["params"]
+    params = sent[0]["params"]
     assert sent[0]["what"] == "hyperparams"
     assert params["config"]["optim"]["_target_"].endswith(".AdamW")
     assert params["config"]["optim"]["beta1"] == 0.9
-    losses = {line["step"]: line["metrics"]["loss/train"] for line in sent if "loss/train" in line.get("metrics", {})}  # type: ignore[operator,index]
+    losses = {line["step"]: line["metrics"]["loss/train"] for line in sent if "loss/train" in line.get("metrics", {})}
     assert losses == {line["step"]: line["loss"] for line in steps_of(run)}
-    assert any("loss/val" in line.get("metrics", {}) for line in sent)  # type: ignore[operator]
+    assert any("loss/val" in line.get("metrics", {}) for line in sent)
     assert sent[-1] == {"what": "close", "exit_code": 0}
     assert re.search(r"Ledger: to complete what it has, use cat .*book\.jsonl", done.stdout.replace("\n", " "))
 
@@ -104,5 +104,9 @@ def test_figures_stay_on_their_device_until_they_are_read() -> None:
     """One read for the figures of all steps that are read together."""
     from galpaca.training.figures import read_figures
 
-    steps = [{"a/x": torch.tensor(1.5), "a/n": 2}, {}, {"a/x": torch.tensor([3])}]
+    steps: list[dict[str, torch.Tensor | float]] = [
+        {"a/x": torch.tensor(1.5), "a/n": 2},
+        {},
+        {"a/x": torch.tensor([3])},
+    ]
     assert read_figures(steps, torch.device("cpu")) == [{"a/x": 1.5, "a/n": 2.0}, {}, {"a/x": 3.0}]

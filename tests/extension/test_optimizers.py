@@ -106,7 +106,7 @@ class PlainLion(torch.optim.Optimizer):
         self.momenta: dict[Any, torch.Tensor] = {}
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> Any:
         for group in self.param_groups:
             for weights in group["params"]:
                 momentum = self.momenta.get(weights, torch.zeros_like(weights))

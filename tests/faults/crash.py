@@ -1,5 +1,7 @@
 """Ends a process at a chosen one of its writes, the way a power cut would: without a chance to clean up."""
 
+from __future__ import annotations
+
 import errno
 import os
 import signal
@@ -8,7 +10,11 @@ import time
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from galpaca.data.collate import StepBatch
+    from galpaca.training.module import InstructionTuner, StepOutcome
 
 # What changes a file system. Files that Python's own objects write are seen when they are opened and synced.
 _BY_PATH = ("mkdir", "rename", "replace", "unlink", "rmdir", "remove", "truncate")
@@ -121,13 +127,13 @@ def signal_in_validation(batch: int, number: int, rank: int) -> None:
     """A signal to one rank in the midst of the first validation."""
     from galpaca.training.module import InstructionTuner
 
-    step = InstructionTuner.validation_step
+    validate = InstructionTuner.validation_step
     requested = False
 
-    def step_and_signal(self: InstructionTuner, planned: Any, index: int) -> None:
+    def step_and_signal(self: InstructionTuner, step: StepBatch, batch_idx: int) -> None:
         nonlocal requested
-        step(self, planned, index)
-        if index == batch and self.global_rank == rank and not requested:
+        validate(self, step, batch_idx)
+        if batch_idx == batch and self.global_rank == rank and not requested:
             requested = True
             os.kill(os.getpid(), number)
 
@@ -152,76 +158,64 @@ def signal_group_at_step(step: int, number: int) -> None:
 
 def signal_rank_at_step(step: int, number: int, rank: int) -> None:
     """To one rank alone, at the begin of a step."""
-    from galpaca.training.module import InstructionTuner
 
-    train = InstructionTuner.training_step
-
-    def signal_and_train(self: InstructionTuner, planned: Any, index: int) -> Any:
-        if index == step and self.global_rank == rank:
+    def act(tuner: InstructionTuner, _: StepBatch, index: int) -> None:
+        if index == step and tuner.global_rank == rank:
             os.kill(os.getpid(), number)
-        return train(self, planned, index)
 
-    InstructionTuner.training_step = signal_and_train  # type: ignore[method-assign]
+    _before_steps(act)
 
 
 def note_modes(log: str) -> None:
     """Writes down, for each step, how many modules would leave dropout out."""
-    from galpaca.training.module import InstructionTuner
-
-    train = InstructionTuner.training_step
-
-    def note_and_train(self: InstructionTuner, planned: Any, index: int) -> Any:
-        _append(log, str(sum(not module.training for module in self.modules())))
-        return train(self, planned, index)
-
-    InstructionTuner.training_step = note_and_train  # type: ignore[method-assign]
+    _before_steps(lambda tuner, *_: _append(log, str(sum(not module.training for module in tuner.modules()))))
 
 
 def sleep_in_step(step: int, rank: int) -> None:
     """A rank that hangs in its own code while the others wait for it."""
-    from galpaca.training.module import InstructionTuner
 
-    train = InstructionTuner.training_step
-
-    def sleep_and_train(self: InstructionTuner, planned: Any, index: int) -> Any:
-        if index == step and self.global_rank == rank:
+    def act(tuner: InstructionTuner, _: StepBatch, index: int) -> None:
+        if index == step and tuner.global_rank == rank:
             time.sleep(600)
-        return train(self, planned, index)
 
-    InstructionTuner.training_step = sleep_and_train  # type: ignore[method-assign]
+    _before_steps(act)
 
 
 def wait_in_step(step: int, folder: str) -> None:
     """Rank 0 leaves a file ``waiting`` in a folder, and goes on when there is one called ``go``."""
-    from galpaca.training.module import InstructionTuner
 
-    train = InstructionTuner.training_step
-
-    def wait_and_train(self: InstructionTuner, planned: Any, index: int) -> Any:
-        if index == step and self.global_rank == 0:
+    def act(tuner: InstructionTuner, _: StepBatch, index: int) -> None:
+        if index == step and tuner.global_rank == 0:
             (Path(folder) / "waiting").touch()
             while not (Path(folder) / "go").exists():
                 time.sleep(0.01)
-        return train(self, planned, index)
 
-    InstructionTuner.training_step = wait_and_train  # type: ignore[method-assign]
+    _before_steps(act)
 
 
 def fail_and_linger(step: int, rank: int) -> None:
     """A rank that fails alone, and whose interpreter then waits for the others, as NCCL does when it is taken down."""
     import atexit
 
+    def act(tuner: InstructionTuner, _: StepBatch, index: int) -> None:
+        if index == step and tuner.global_rank == rank:
+            atexit.register(time.sleep, 600)
+            raise RuntimeError("this rank alone")
+
+    _before_steps(act)
+
+
+def _before_steps(act: Callable[[InstructionTuner, StepBatch, int], None]) -> None:
+    """Calls a function right before each step, with what the step gets."""
     from galpaca.training.module import InstructionTuner
 
     train = InstructionTuner.training_step
 
-    def train_and_fail(self: InstructionTuner, planned: Any, index: int) -> Any:
-        if index == step and self.global_rank == rank:
-            atexit.register(time.sleep, 600)
-            raise RuntimeError("this rank alone")
-        return train(self, planned, index)
+    def act_and_train(self: InstructionTuner, step: StepBatch, batch_idx: int) -> dict[str, StepOutcome]:
+        act(self, step, batch_idx)
+        return train(self, step, batch_idx)
 
-    InstructionTuner.training_step = train_and_fail  # type: ignore[method-assign]
+    InstructionTuner.training_step = act_and_train  # type: ignore[method-assign]
 
 
 def poison(step: int, rank: int, layer: int) -> None:
@@ -229,13 +223,12 @@ def poison(step: int, rank: int, layer: int) -> None:
     from galpaca.training.module import InstructionTuner
     from galpaca.training.parts import plain_name
 
-    seed, setup = InstructionTuner.seed_micro_batch, InstructionTuner.on_train_start
+    setup = InstructionTuner.on_train_start
     poisoned = False
 
-    def seed_and_mark(self: InstructionTuner, index: int, micro_batch: int) -> None:
+    def mark(tuner: InstructionTuner, index: int) -> None:
         nonlocal poisoned
-        poisoned = index == step and self.global_rank == rank
-        seed(self, index, micro_batch)
+        poisoned = index == step and tuner.global_rank == rank
 
     def hook(module: Any, inputs: Any, output: Any) -> Any:
         return output * float("nan") if poisoned else output
@@ -245,7 +238,7 @@ def poison(step: int, rank: int, layer: int) -> None:
         fc1.register_forward_hook(hook)
         setup(self)
 
-    InstructionTuner.seed_micro_batch = seed_and_mark  # type: ignore[method-assign]
+    _before_micro_batches(mark)
     InstructionTuner.on_train_start = setup_and_hook  # type: ignore[method-assign]
 
 
@@ -254,16 +247,13 @@ def leave_out_updates(steps: list[int]) -> None:
     import torch
     from torch.optim import AdamW
 
-    from galpaca.training.module import InstructionTuner
     from galpaca.training.optimizers.unfused_adamw import UnfusedAdamW
 
-    train = InstructionTuner.training_step
     left_out = False
 
-    def note(self: InstructionTuner, planned: Any, index: int) -> Any:
+    def note(_: InstructionTuner, step: StepBatch, index: int) -> None:
         nonlocal left_out
-        left_out = planned.index in steps
-        return train(self, planned, index)
+        left_out = step.index in steps
 
     def unless(update: Any) -> Any:
         def step(self: Any, closure: Any = None) -> Any:
@@ -274,7 +264,7 @@ def leave_out_updates(steps: list[int]) -> None:
 
         return step
 
-    InstructionTuner.training_step = note  # type: ignore[method-assign]
+    _before_steps(note)
     for kind in (AdamW, UnfusedAdamW):
         kind.step = unless(kind.step)  # type: ignore[method-assign]
 
@@ -283,19 +273,31 @@ def poison_from(step: int) -> None:
     """Every loss from a step on is NaN."""
     from galpaca.training.module import InstructionTuner
 
-    seed, forward = InstructionTuner.seed_micro_batch, InstructionTuner.forward
+    forward = InstructionTuner.forward
     at = 0
 
-    def note(self: InstructionTuner, index: int, micro_batch: int) -> None:
+    def note(_: InstructionTuner, index: int) -> None:
         nonlocal at
         at = index
-        seed(self, index, micro_batch)
 
     def poisoned(self: InstructionTuner, *given: Any) -> Any:
         return forward(self, *given) * (float("nan") if at >= step else 1)
 
-    InstructionTuner.seed_micro_batch = note  # type: ignore[method-assign]
+    _before_micro_batches(note)
     InstructionTuner.forward = poisoned  # type: ignore[method-assign,assignment]
+
+
+def _before_micro_batches(act: Callable[[InstructionTuner, int], None]) -> None:
+    """Calls a function with the number of the step, right before each of its micro-batches."""
+    from galpaca.training.module import InstructionTuner
+
+    seed = InstructionTuner.seed_micro_batch
+
+    def act_and_seed(self: InstructionTuner, step: int, micro_batch: int) -> None:
+        act(self, step)
+        seed(self, step, micro_batch)
+
+    InstructionTuner.seed_micro_batch = act_and_seed  # type: ignore[method-assign]
 
 
 def poison_and_terminate(step: int, rank: int, layer: int, terminate_at: int) -> None:

@@ -22,7 +22,8 @@ def fork_children(server: str) -> None:
         output = stdout.fileno()
         return Forked(server, arguments, cwd=Path.cwd(), env=env, stdout=output, stderr=output)
 
-    child.subprocess = SimpleNamespace(Popen=start, DEVNULL=None, STDOUT=None)  # type: ignore[assignment]
+    module: Any = child
+    module.subprocess = SimpleNamespace(Popen=start, DEVNULL=None, STDOUT=None)
 
 
 def processes_in(folder: Path) -> list[int]:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Started, Train, command, completed, read_jsonl
@@ -168,7 +169,7 @@ def test_a_full_disk_stops_the_run_and_keeps_the_last_good_checkpoint(
     run = tmp_path / "runs" / "test"
     overrides = (*OVERRIDES, *STRATEGIES[strategy])
     line = command(tmp_path, tokenizer_folder, records_file, *overrides)
-    hook = {"hook": "faults.crash:fail_at", "hook_arguments": (str(run / "checkpoints"), write, rank)}
+    hook: dict[str, Any] = {"hook": "faults.crash:fail_at", "hook_arguments": (str(run / "checkpoints"), write, rank)}
     done = completed(Started(server, line, tmp_path, **hook), 200)
     assert done.returncode == 1, done.stderr
     assert "cannot write a checkpoint: No space left on device" in done.stderr

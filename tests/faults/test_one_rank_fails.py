@@ -1,6 +1,7 @@
 """A rank that fails alone ends, so that its launcher sees it, whatever the others are waiting for."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import command, completed, start_ranks
@@ -14,7 +15,7 @@ def test_a_rank_that_fails_alone_ends(
 ) -> None:
     """Under NCCL its interpreter waited for the others and the others for it, until the job was taken for a hang."""
     line = command(tmp_path, tokenizer_folder, records_file, "strategy=fsdp", "trainer.devices=2")
-    hook = {"hook": "faults.crash:fail_and_linger", "hook_arguments": (2, rank)}
+    hook: dict[str, Any] = {"hook": "faults.crash:fail_and_linger", "hook_arguments": (2, rank)}
     processes = start_ranks(server, line, tmp_path, 2, **hook)
     try:
         code = processes[rank].wait(_SECONDS)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -46,7 +47,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path) -> P
     from tokenizers import Tokenizer
     from transformers import OPTConfig, OPTForCausalLM
 
-    sizes = {"hidden_size": 16, "word_embed_proj_dim": 16, "ffn_dim": 16, "num_hidden_layers": 2}
+    sizes: dict[str, Any] = {"hidden_size": 16, "word_embed_proj_dim": 16, "ffn_dim": 16, "num_hidden_layers": 2}
     vocab_size = Tokenizer.from_file(str(tokenizer_folder / "tokenizer.json")).get_vocab_size()
     torch.manual_seed(0)
     config = OPTConfig(**sizes, num_attention_heads=2, vocab_size=vocab_size, max_position_embeddings=512)
@@ -154,7 +155,7 @@ def prepared_model(tmp_path: Path) -> Path:
     return tmp_path / "runs" / ".cache" / "models" / "acme--tiny"
 
 
-def weights_record(tmp_path: Path) -> dict[str, object]:
+def weights_record(tmp_path: Path) -> dict[str, Any]:
     return json.loads((tmp_path / "runs" / "test" / "run.json").read_text())["weights"]
 
 
@@ -185,7 +186,7 @@ def test_a_run_of_prepared_hub_ids_asks_nobody(
     assert requested_outside(tmp_path) == ""
     weights = weights_record(tmp_path)
     assert (weights["path"], weights["commit"]) == ("acme/tiny", COMMIT)
-    assert weights["files"]["model.safetensors"]["sha256"]  # type: ignore[index]
+    assert weights["files"]["model.safetensors"]["sha256"]
     card = (tmp_path / "runs" / "test" / "model" / "README.md").read_text()
     assert "acme/tiny" in card
     assert str(tmp_path / "runs" / ".cache") not in card

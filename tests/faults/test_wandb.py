@@ -59,8 +59,8 @@ class Runs:
     def syncing(self, *options: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
         line = [sys.executable, "-m", "galpaca", "sync", str(self.path), *options]
         environment = {**os.environ, **self.environment, **(env or {})}
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(line, text=True, env=environment, cwd=self.folder, **pipes)  # type: ignore[call-overload, no-any-return]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(line, text=True, env=environment, cwd=self.folder, stdout=pipe, stderr=pipe)
 
     def sync(self, *options: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         return ended(self.syncing(*options, env=env))

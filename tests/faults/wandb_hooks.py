@@ -7,12 +7,13 @@ from typing import Any
 def slow_steps(seconds: float) -> None:
     """Training starts when the run is at W&B, or cannot be sent, and each step takes a while."""
     from galpaca.runs.metrics import MetricsFile
+    from galpaca.tracking.service import Run
     from galpaca.training.wandb_logger import WandbLogger
 
     start, write = WandbLogger.__init__, MetricsFile.write
 
-    def started(self: WandbLogger, *arguments: Any) -> None:
-        start(self, *arguments)
+    def started(self: WandbLogger, run: Run) -> None:
+        start(self, run)
         while self._thread is not None and not self.follower.was_connected and not self.follower.is_lost:
             time.sleep(0.01)
 
@@ -31,6 +32,8 @@ def impatient(seconds: float) -> None:
     from galpaca.training import wandb_logger
 
     slow_steps(0.02)
-    Run.__init__.__defaults__ = (*Run.__init__.__defaults__[:-1], seconds)  # type: ignore[misc, index]
+    defaults = Run.__init__.__defaults__
+    assert defaults is not None
+    Run.__init__.__defaults__ = (*defaults[:-1], seconds)
     wandb_logger._LEFT_SECONDS = seconds
     follower._FIRST_PAUSE_SECONDS = seconds

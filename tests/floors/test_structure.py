@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from count_structure import arrows, circles, imports, modules, rooms, string_indexed, wide_functions
+
 import galpaca
-from scripts.count_structure import arrows, circles, imports, modules, rooms, string_indexed, wide_functions
 
 SOURCES = Path(galpaca.__file__).parent
 

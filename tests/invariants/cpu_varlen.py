@@ -97,8 +97,9 @@ def install(stop_at_step: int | None = None) -> None:
 
     from galpaca.model import attention
 
-    attention.varlen_attn = varlen_attn
-    attention._can_use_varlen = lambda query, dropout: True
-    attention.is_fast = lambda accelerator, precision, dropout: True
+    module: Any = attention
+    module.varlen_attn = varlen_attn
+    module._can_use_varlen = lambda query, dropout: True
+    module.is_fast = lambda accelerator, precision, dropout: True
     if stop_at_step is not None:
         terminate_at_step(stop_at_step)

@@ -10,7 +10,7 @@ COMMON = ("trainer.max_steps=3", "data.val_fraction=0.2", "trainer.val_every_ste
 
 @pytest.mark.parametrize("samples", [False, True])
 def test_dropout_is_on_after_validations_and_samples(train: Train, tmp_path: Path, samples: bool) -> None:
-    common = COMMON
+    common: tuple[str, ...] = COMMON
     if samples:
         prompts = tmp_path / "samples.jsonl"
         prompts.write_text('{"category": "facts", "instruction": "What boils?"}\n', encoding="utf-8")

@@ -9,9 +9,11 @@ from conftest import Train, read_jsonl
 TOLERANCE = 1e-4  # relative, in float32 without dropout
 
 STEPS = 20
-COMMON = ("model.dropout=0.0", f"trainer.max_steps={STEPS}", "trainer.max_epochs=100", "optim.lr=1e-3")
-# Validations are due at steps after which the run is stopped.
-COMMON += ("data.val_fraction=0.2", "trainer.val_every_steps=2")
+COMMON = (
+    *("model.dropout=0.0", f"trainer.max_steps={STEPS}", "trainer.max_epochs=100", "optim.lr=1e-3"),
+    # Validations are due at steps after which the run is stopped.
+    *("data.val_fraction=0.2", "trainer.val_every_steps=2"),
+)
 # Who goes on, and after which step it is requested to stop: it makes one more, in which the ranks agree.
 STAGES = (
     (("strategy=single",), 5),

@@ -49,7 +49,7 @@ def model(run: Path, tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-DOCS = [
+DOCS: list[dict[str, Any]] = [
     {"question": "What is the symbol of gold?", "choices": ["Au", "Ag", "Fe"], "answer": 0},
     {"question": "Which planet is the largest?", "choices": ["Mars", "Jupiter", "Venus"], "answer": 1},
     {

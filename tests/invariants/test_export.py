@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -39,7 +40,8 @@ def trained(checkpoint: Path, dtype: torch.dtype = torch.float32) -> OPTForCausa
 
 
 def assert_logits_equal(folder: Path, model: OPTForCausalLM) -> None:
-    released, report = OPTForCausalLM.from_pretrained(folder, dtype=model.dtype, output_loading_info=True)
+    loaded: Any = OPTForCausalLM.from_pretrained(folder, dtype=model.dtype, output_loading_info=True)
+    released, report = loaded
     assert not any(report.values()), report
     assert torch.equal(released.eval()(IDS).logits, model(IDS).logits)
 

@@ -34,7 +34,11 @@ def reference() -> list[dict[str, torch.Tensor]]:
             logits = model(ids).logits[0, :-1]
             loss = torch.nn.functional.cross_entropy(logits, labels[0, 1:], ignore_index=-100, reduction="sum")
             (loss / num_targets).backward()
-        steps.append({name: parameter.grad for name, parameter in model.named_parameters()})
+        gradients = {}
+        for name, parameter in model.named_parameters():
+            assert parameter.grad is not None, name
+            gradients[name] = parameter.grad
+        steps.append(gradients)
     return steps
 
 

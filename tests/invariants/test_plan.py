@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import chain, pairwise
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,8 +36,8 @@ def plans(draw: st.DrawFn) -> StepPlan:
 
 def plan_of(lengths: list[int], **options: int | None) -> StepPlan:
     array = np.array(lengths, np.int64)
-    given = {"examples": 6, "max_tokens": 12, "num_ranks": 1, "seed": 0, **options}
-    return StepPlan(array, array // 2, **given)  # type: ignore[arg-type]
+    given: dict[str, Any] = {"examples": 6, "max_tokens": 12, "num_ranks": 1, "seed": 0, **options}
+    return StepPlan(array, array // 2, **given)
 
 
 def examples_of(step: PlannedStep) -> list[int]:

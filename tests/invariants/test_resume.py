@@ -4,6 +4,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -53,7 +54,7 @@ def test_interrupted_equals_straight(
         line = command(tmp_path, tokenizer_folder, records_file, f"run.name={name}", *overrides)
         gate = tmp_path / f"gate-{name}"
         gate.mkdir()
-        hook = {"hook": "faults.crash:wait_in_step", "hook_arguments": (STOPPED_IN, str(gate))}
+        hook: dict[str, Any] = {"hook": "faults.crash:wait_in_step", "hook_arguments": (STOPPED_IN, str(gate))}
         process = Started(server, line, tmp_path, **hook)
         wait_for((gate / "waiting").exists, process)
         stop(process, folder, gate)

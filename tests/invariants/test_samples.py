@@ -45,7 +45,7 @@ def test_greedy_as_the_released_model(train: Train, tmp_path: Path, prompts: Pat
     assert [(line["category"], line["input"]) for line in requested[:2]] == [
         (question["category"], question["input"]) for question in QUESTIONS
     ]
-    model = OPTForCausalLM.from_pretrained(runs / "fsdp/model")
+    model: Any = OPTForCausalLM.from_pretrained(runs / "fsdp/model")
     tokenizer, template = load_tokenizer(str(runs / "fsdp/model")), load_template("alpaca")
     for line in requested[-2:]:
         text = tokenizer.mark(template.prompt(line["instruction"], line["input"]))

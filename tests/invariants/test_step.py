@@ -47,7 +47,8 @@ def make_model(
         enable_bias=bias,
         layer_norm_elementwise_affine=affine,
     )
-    model = OPTForCausalLM(config).to(dtype)
+    model = OPTForCausalLM(config)
+    model.to(dtype)  # type: ignore[arg-type]  # its decorator lost `self`
     for parameter in model.parameters():  # biases and norms begin at 0 and 1, where mistakes would not show
         torch.nn.init.normal_(parameter, std=0.2)
     model.set_attn_implementation(PACKED_ATTENTION)
@@ -73,7 +74,16 @@ def gradients(model: OPTForCausalLM, examples: EncodedExamples, micro_batches: l
     model.zero_grad()
     for indices in micro_batches:
         nll_sum(model, collate(examples, indices, PAD)).backward()
-    return [parameter.grad.clone() for parameter in model.parameters()]
+    return [gradient.clone() for gradient in gradients_of(model)]
+
+
+def gradients_of(model: OPTForCausalLM) -> list[torch.Tensor]:
+    """Of all parameters, in their order."""
+    found = []
+    for parameter in model.parameters():
+        assert parameter.grad is not None
+        found.append(parameter.grad)
+    return found
 
 
 def assert_equal_gradients(one: list[torch.Tensor], other: list[torch.Tensor]) -> None:
@@ -105,8 +115,7 @@ def test_one_by_one_is_what_transformers_computes() -> None:
         if (labels[0, 1:] != -100).any():
             logits = reference(ids).logits[0, :-1]
             torch.nn.functional.cross_entropy(logits, labels[0, 1:], ignore_index=-100, reduction="sum").backward()
-    theirs = [parameter.grad for parameter in reference.parameters()]
-    assert_equal_gradients(theirs, gradients(model, examples, [list(range(len(examples)))]))
+    assert_equal_gradients(gradients_of(reference), gradients(model, examples, [list(range(len(examples)))]))
 
 
 def test_the_empty_micro_batch_adds_a_zero_connected_to_every_parameter() -> None:
@@ -148,7 +157,7 @@ def assert_no_leak(model: OPTForCausalLM, seed: int, sizes: Sizes | None = None)
 
     def logits() -> torch.Tensor:
         torch.manual_seed(seed)
-        micro_batch = collate(examples, order, PAD, sizes)
+        micro_batch = collate(examples, order.tolist(), PAD, sizes)
         with torch.no_grad():
             return target_logits(model, micro_batch)[micro_batch.target_ids != IGNORED_ID]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from conftest import DEMO
-from plain_reference import reference
-from test_reference_encoding import as_reference
+from parity.plain_reference import reference
+from parity.test_reference_encoding import as_reference
 from transformers import AutoTokenizer
 
 from galpaca.data.encoding import EncodingPolicy, encode

@@ -1,11 +1,7 @@
 """What a user may type stays as it is, unless somebody decides otherwise: ``surface.txt`` holds all of it."""
 
 import difflib
-import sys
 
-from conftest import REPOSITORY
-
-sys.path.insert(0, str(REPOSITORY / "scripts"))
 import make_surface
 
 DECISION = """\

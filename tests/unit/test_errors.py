@@ -53,6 +53,7 @@ def test_all_problems_are_reported_at_once_up_to_the_limit(fix: str) -> None:
 @pytest.mark.parametrize("fix", ["the same for all", "fix {}"])
 def test_the_first_20_are_shown_and_all_are_counted(fix: str) -> None:
     error = collected(57, fix)
+    assert isinstance(error, InputErrors)
     text = str(error)
     assert error.count == 57
     assert text.startswith("57 problems:\n")

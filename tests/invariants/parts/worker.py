@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from invariants.gradients.toy import make_model
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy
@@ -30,19 +31,18 @@ def main() -> None:
     distributed.init_process_group("gloo")
     rank = distributed.get_rank()
     for sharding in SHARDINGS:
-        mesh = {"device_mesh": init_device_mesh("cpu", (2, 2))} if sharding == "HYBRID_SHARD" else {}
+        mesh = init_device_mesh("cpu", (2, 2)) if sharding == "HYBRID_SHARD" else None
         wrapped = FullyShardedDataParallel(
             Holder(),
             auto_wrap_policy=ModuleWrapPolicy({OPTDecoderLayer}),
             sharding_strategy=ShardingStrategy[sharding],
             device_id=torch.device("cpu"),
             use_orig_params=True,
-            **mesh,
+            device_mesh=mesh,
         )
         strategy = FullySharded(torch.float32)
         strategy.model = wrapped
-        strategy.cluster_environment = Environment()
-        strategy._num_nodes, strategy._local_rank = 1, rank
+        strategy.cluster_environment = TorchElasticEnvironment()
         index, count = strategy.replica()
         saved = [
             (part.name, part.shape, part.start, part.stop, part.of(part.parameter).clone())
@@ -51,16 +51,6 @@ def main() -> None:
         torch.save(saved, folder / f"{sharding}-{rank}.pt")
     distributed.barrier()
     distributed.destroy_process_group()
-
-
-class Environment:
-    """What a strategy asks of its cluster."""
-
-    def global_rank(self) -> int:
-        return distributed.get_rank()
-
-    def world_size(self) -> int:
-        return distributed.get_world_size()
 
 
 if __name__ == "__main__":

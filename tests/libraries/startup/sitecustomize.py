@@ -53,10 +53,10 @@ def watch() -> None:
         elif not issubclass(category, HIDDEN):
             show(message, category, filename, lineno, *further, **named)
 
-    def record_logged(self: logging.Logger, entry: logging.LogRecord) -> None:
-        if self.name.split(".")[0] in LIBRARIES and WORDS.search(entry.getMessage()):
-            write(entry.getMessage(), entry.levelname, f"{entry.pathname}:{entry.lineno}")
-        handle(self, entry)
+    def record_logged(self: logging.Logger, record: logging.LogRecord) -> None:
+        if self.name.split(".")[0] in LIBRARIES and WORDS.search(record.getMessage()):
+            write(record.getMessage(), record.levelname, f"{record.pathname}:{record.lineno}")
+        handle(self, record)
 
     warnings.showwarning = record
     logging.Logger.handle = record_logged  # type: ignore[method-assign]

@@ -4,6 +4,7 @@ import hashlib
 import struct
 from dataclasses import replace
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,7 +69,7 @@ def test_what_a_run_sees_counts(ids: list[list[int]], ignored: list[int], held_o
     ],
     ids=["wider ids", "another byte order", "offsets", "a first token is no target", "no target", "origin", "receipt"],
 )
-def test_how_it_is_kept_does_not_count(changes: dict[str, object]) -> None:
+def test_how_it_is_kept_does_not_count(changes: dict[str, Any]) -> None:
     """A new format of the cache refused every run."""
     assert fingerprint(replace(examples(), **changes), np.array(HELD_OUT)) == BEGUN
 

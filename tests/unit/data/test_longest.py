@@ -1,6 +1,7 @@
 """The longest steps of a plan: the worst a run will ask of a machine, the same on all ranks."""
 
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +15,9 @@ FAST = settings(deadline=None, database=None, derandomize=True, max_examples=60)
 
 
 def plan_of(lengths: list[int], targets: list[int] | None = None, **options: int | None) -> StepPlan:
-    given = {"examples": 2, "max_tokens": 20, "num_ranks": 1, "seed": None, **options}
+    given: dict[str, Any] = {"examples": 2, "max_tokens": 20, "num_ranks": 1, "seed": None, **options}
     array = np.array(lengths, np.int64)
-    return StepPlan(array, array // 2 if targets is None else np.array(targets, np.int64), **given)  # type: ignore[arg-type]
+    return StepPlan(array, array // 2 if targets is None else np.array(targets, np.int64), **given)
 
 
 def examples_of(plan: StepPlan, index: int) -> list[int]:

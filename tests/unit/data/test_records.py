@@ -135,7 +135,7 @@ def test_an_input_that_some_records_lack(tmp_path: Path) -> None:
 
 def test_other_columns(tmp_path: Path) -> None:
     given = [{"question": "q", "context": "c", "answer": "a"}]
-    fields = {"instruction": "question", "input": "context", "output": "answer"}
+    fields: dict[str, str | None] = {"instruction": "question", "input": "context", "output": "answer"}
     assert load(tmp_path, given, fields).records == [Record("q", "c", "a")]
 
 

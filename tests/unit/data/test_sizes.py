@@ -1,6 +1,7 @@
 """Sizes for a compiled model: few, within the budget, and at little cost."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from galpaca.data.sizes import choose_sizes
 
 
 def plan_of(lengths: np.ndarray, **options: int) -> StepPlan:
-    given = {"examples": 128, "max_tokens": 4_096, "num_ranks": 1, "seed": 0, **options}
+    given: dict[str, Any] = {"examples": 128, "max_tokens": 4_096, "num_ranks": 1, "seed": 0, **options}
     return StepPlan(lengths, lengths // 2, **given)
 
 

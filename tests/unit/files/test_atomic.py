@@ -39,11 +39,20 @@ class TestReplaceFile:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A rename may survive a power cut that the content behind it does not: an empty file."""
-        path, order = tmp_path / "a.json", []
+        order: list[str] = []
         fsync, replace = os.fsync, Path.replace
-        monkeypatch.setattr(os, "fsync", lambda descriptor: order.append("sync") or fsync(descriptor))
-        monkeypatch.setattr(Path, "replace", lambda self, target: order.append("name") or replace(self, target))
-        replace_file(path, "new")
+
+        def sync(descriptor: int) -> None:
+            order.append("sync")
+            fsync(descriptor)
+
+        def name(self: Path, target: Path) -> Path:
+            order.append("name")
+            return replace(self, target)
+
+        monkeypatch.setattr(os, "fsync", sync)
+        monkeypatch.setattr(Path, "replace", name)
+        replace_file(tmp_path / "a.json", "new")
         assert order[:2] == ["sync", "name"]
 
     def test_a_reader_sees_the_old_content_or_the_new(self, tmp_path: Path) -> None:

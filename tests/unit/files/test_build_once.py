@@ -59,7 +59,16 @@ def test_the_content_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypat
     """The encoded data was renamed alone: after a power cut its files could be empty under their final name."""
     order: list[str] = []
     fsync, rename = os.fsync, Path.rename
-    monkeypatch.setattr(os, "fsync", lambda descriptor: order.append("sync") or fsync(descriptor))
-    monkeypatch.setattr(Path, "rename", lambda self, target: order.append("name") or rename(self, target))
+
+    def sync(descriptor: int) -> None:
+        order.append("sync")
+        fsync(descriptor)
+
+    def name(self: Path, target: Path) -> Path:
+        order.append("name")
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(Path, "rename", name)
     build(tmp_path / "one")
     assert order == ["sync", "sync", "name", "sync"], "the file, its folder, the name, the folder above"

@@ -55,7 +55,7 @@ def test_logits_of_a_padded_row_are_those_of_the_row_alone(loaded: Loaded) -> No
 def test_the_same_as_generate_of_transformers(loaded: Loaded, run: Path) -> None:
     from transformers import AutoTokenizer, OPTForCausalLM
 
-    model = OPTForCausalLM.from_pretrained(run / "model", dtype=torch.float32)
+    model: Any = OPTForCausalLM.from_pretrained(run / "model", dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(run / "model")
     instruction = QUESTIONS[0][0]
     prompt = (

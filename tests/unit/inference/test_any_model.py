@@ -10,7 +10,6 @@ import huggingface_hub
 import numpy as np
 import pytest
 import torch
-import transformers.utils.hub
 from hub_downloads import lay_out
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers
@@ -197,8 +196,7 @@ def test_other_weights_are_another_model(tmp_path: Path, name: str) -> None:
 
 def test_another_commit_of_the_hub_is_another_model(run: Path, tmp_path: Path, monkeypatch: Any) -> None:
     """transformers 5 keeps no commit in the configuration: answers of the one before were taken for the new one's."""
-    for module in (huggingface_hub.constants, transformers.utils.hub.constants):
-        monkeypatch.setattr(module, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     fingerprints = set()
     for commit in (COMMIT, "1" * 40):
@@ -213,8 +211,7 @@ def test_a_model_of_the_hub_is_prompted_in_its_own_template(run: Path, tmp_path:
     shutil.copytree(run / "model", cache / "snapshots" / COMMIT)
     (cache / "refs").mkdir()
     (cache / "refs" / "main").write_text(COMMIT)
-    for module in (huggingface_hub.constants, transformers.utils.hub.constants):
-        monkeypatch.setattr(module, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     folder = prompt_folder("you/mine")
     assert folder is not None

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from galpaca.model.opt import ModelSpec, build_model, open_weights, parameter_sh
 from galpaca.model.random_tensors import _BLOCK_VALUES, RandomTensors
 from galpaca.model.tensors import TensorSource
 
-SIZES = {
+SIZES: dict[str, Any] = {
     "vocab_size": 61,
     "hidden_size": 16,
     "word_embed_proj_dim": 16,
@@ -39,7 +40,8 @@ def config(**changes: object) -> OPTConfig:
 def weights(model_config: OPTConfig, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     """Of a model with random weights, a tied head left out."""
     torch.manual_seed(0)
-    model = OPTForCausalLM(model_config).to(dtype)
+    model = OPTForCausalLM(model_config)
+    model.to(dtype)  # type: ignore[arg-type]  # its decorator lost `self`
     return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
 
 
@@ -90,7 +92,8 @@ def test_any_range_of_any_tensor_equals_the_whole_read(make: Callable[[Path], Te
 class TestRandom:
     def source(self, seed: int = 1, **changes: object) -> RandomTensors:
         shapes = parameter_shapes(build_model(config(hidden_size=64, word_embed_proj_dim=64, vocab_size=2000)))
-        return RandomTensors(shapes, **{"seed": seed, "std": 0.02, "pad_id": 1, **changes})  # type: ignore[arg-type]
+        given: dict[str, Any] = {"seed": seed, "std": 0.02, "pad_id": 1, **changes}
+        return RandomTensors(shapes, **given)
 
     def test_matrices_are_normal_with_the_given_deviation(self) -> None:
         """A standard error is 0.02 / sqrt(126,000) = 6e-5 for the mean, 4e-5 for the deviation."""

@@ -12,7 +12,7 @@ from galpaca.runs.lines import StepLine, parse_metrics_line, to_text
 from galpaca.runs.metrics import MetricsFile, read_metrics, truncate_metrics
 
 # As every step has them.
-STEP = {"step": 1, "loss": 1.0, "grad_norm": 1.0, "examples": 8, "tokens": 80, "target_tokens": 20}
+STEP: dict[str, Any] = {"step": 1, "loss": 1.0, "grad_norm": 1.0, "examples": 8, "tokens": 80, "target_tokens": 20}
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """What a run leaves in memory when it ends."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from invariants.gradients.toy import PAD, make_examples, make_model
@@ -26,11 +28,16 @@ def test_gradients_and_moments_are_dropped_and_weights_stay() -> None:
     data = AlpacaDataModule(split, BatchSpec(20, 64), spec, seed=0, pad_id=PAD)
     strategy, precision = single("cpu", PrecisionSpec())
     tuner = InstructionTuner(model, OptimizerSpec(lr=1e-2, clip_norm=None), num_steps=2, seed=0)
-    optimizers = []
+    optimizers: list[Any] = []
     before = [parameter.detach().clone() for parameter in model.parameters()]
     trainer = make_trainer(strategy, precision, spec, [])
     original = tuner.configure_optimizers
-    tuner.configure_optimizers = lambda: optimizers.append(original()) or optimizers[-1]  # type: ignore[method-assign]
+
+    def configured() -> Any:
+        optimizers.append(original())
+        return optimizers[-1]
+
+    tuner.configure_optimizers = configured  # type: ignore[method-assign]
     trainer.fit(tuner, datamodule=data)
     assert all(parameter.grad is None for parameter in model.parameters())
     assert not optimizers[0].state

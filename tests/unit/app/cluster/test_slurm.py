@@ -1,12 +1,12 @@
 """Whether a job comes back, by what ``scontrol`` answers; real jobs are in tests/cluster."""
 
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from galpaca.app.cluster import slurm
 from galpaca.app.cluster.slurm import decide
 
 Answers = Callable[..., Path]
@@ -81,7 +81,7 @@ def test_a_busy_controller_is_tried_again(
     answers: Answers, monkeypatch: pytest.MonkeyPatch, says: str, comes_back: bool
 ) -> None:
     """One unanswered question, when many jobs reach their limit together, and the job did not come back."""
-    monkeypatch.setattr(slurm.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
     log = answers(of(), failures=2, says=says)
     decision = decide(signal.SIGUSR1, ENVIRONMENT)
     assert (decision.job is not None) == comes_back

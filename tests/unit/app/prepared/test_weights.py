@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -36,7 +37,7 @@ WEIGHTS = "model.safetensors"
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path) -> Path:
-    sizes = {"hidden_size": 16, "word_embed_proj_dim": 16, "ffn_dim": 16, "num_hidden_layers": 1}
+    sizes: dict[str, Any] = {"hidden_size": 16, "word_embed_proj_dim": 16, "ffn_dim": 16, "num_hidden_layers": 1}
     torch.manual_seed(0)
     model = OPTForCausalLM(OPTConfig(**sizes, num_attention_heads=2, vocab_size=50, max_position_embeddings=64))
     folder = tmp_path_factory.mktemp("model") / "opt"

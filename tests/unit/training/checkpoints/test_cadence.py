@@ -16,7 +16,12 @@ def test_one_piece_of_work_after_the_other() -> None:
     done: list[int] = []
     gate = threading.Event()
     background = Background()
-    background.start(lambda: (gate.wait(5), done.append(1))[1])
+
+    def waited() -> None:
+        gate.wait(5)
+        done.append(1)
+
+    background.start(waited)
     assert done == []
     gate.set()
     background.start(lambda: done.append(2))
@@ -28,7 +33,11 @@ def test_after_an_error_nothing_more_is_started() -> None:
     """The folder of a failed checkpoint would be written to again."""
     done: list[int] = []
     background = Background()
-    background.start(lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    background.start(fail)
     background.start(lambda: done.append(1))
     background.wait()
     assert isinstance(background.error, ZeroDivisionError)

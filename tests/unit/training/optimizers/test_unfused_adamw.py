@@ -11,7 +11,7 @@ from torch import nn
 
 from galpaca.training.optimizers.unfused_adamw import UnfusedAdamW, round_to_bfloat16
 
-OPTIONS = {"lr": 1e-2, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.1}
+OPTIONS: dict[str, Any] = {"lr": 1e-2, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.1}
 compact = partial(UnfusedAdamW, moments_dtype=torch.bfloat16)
 
 
