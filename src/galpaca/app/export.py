@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from rich.console import Console
 
 from galpaca.app.console import make_console, show_rows
 from galpaca.errors import InputError, Problems
@@ -14,9 +15,6 @@ from galpaca.runs.checkpoints import damage, read_manifest
 from galpaca.runs.content import ReleaseFacts
 from galpaca.runs.folder import RunFolder, find_run, step_of
 from galpaca.runs.record import RunRecord
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 _ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 

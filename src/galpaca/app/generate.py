@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+
 import galpaca
 from galpaca.app.console import counting, make_console, show_rows
 from galpaca.app.model_options import ModelOptions
@@ -22,8 +24,6 @@ from galpaca.inference.answers_file import AnswersFile
 from galpaca.inference.settings import Settings
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from galpaca.inference.answer import Answer
     from galpaca.inference.loading import Loaded
 

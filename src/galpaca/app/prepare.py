@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.console import Console
+
 from galpaca.app.cluster.sbatch import SCRIPTS, job_line, rehearsal_line
 from galpaca.app.config.composition import compose
 from galpaca.app.config.schema import Config
@@ -30,7 +32,6 @@ from galpaca.model.opt import (
 )
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from transformers import OPTConfig
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
+from rich.console import Console
 
 from galpaca.app.console import make_console
 from galpaca.app.watch import RunSnapshot, Watcher
@@ -21,8 +22,6 @@ from galpaca.runs.record import RunRecord
 from galpaca.runs.shutdown import Shutdown, signal_of
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from galpaca.tracking.sender import Ending
     from galpaca.tracking.service import Run
 

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+
 from galpaca.app.console import make_console
 from galpaca.app.model_options import ModelOptions
 from galpaca.errors import GalpacaError, InputError
 from galpaca.files.atomic import replace_file
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from galpaca.inference.answer import Answer
     from galpaca.inference.loading import Loaded
     from galpaca.inference.settings import Settings

@@ -11,6 +11,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+
 import galpaca
 from galpaca.app.console import make_console, show_rows
 from galpaca.app.evaluation.labelled_models import LabelledModel, collect_problems, labelled_models
@@ -25,8 +27,6 @@ from galpaca.estimate.bootstrap import LEVEL, NUM_RESAMPLES
 from galpaca.files.atomic import replace_file
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from galpaca.inference.loading import Dtype
 
 SHIPPED_PROMPTS = "galpaca's own"

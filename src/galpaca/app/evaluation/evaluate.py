@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+
 import galpaca
 from galpaca.app.console import make_console, show_rows
 from galpaca.app.evaluation.labelled_models import LabelledModel, collect_problems, labelled_models
@@ -26,8 +28,6 @@ from galpaca.errors import InputError, Problems
 from galpaca.inference.places import find_model
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from galpaca.inference.harness import Tasks
     from galpaca.inference.loading import Dtype, Loaded
 

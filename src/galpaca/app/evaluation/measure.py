@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+
 from galpaca.app.console import counting
 from galpaca.app.evaluation.labelled_models import LabelledModel
 from galpaca.data.categories import categories_of
@@ -22,8 +24,6 @@ from galpaca.files.atomic import replace_file
 from galpaca.inference.answers_file import AnswersFile
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from galpaca.inference.loading import Dtype, Loaded
     from galpaca.inference.losses import RecordLoss
 

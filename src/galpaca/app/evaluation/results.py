@@ -7,13 +7,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.console import Console
 
 from galpaca.errors import InputError
 from galpaca.files.atomic import replace_file
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 _FOLDER = "evaluation"
 

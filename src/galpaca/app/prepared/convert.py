@@ -6,7 +6,8 @@ import shlex
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from rich.console import Console
 
 from galpaca.app.console import make_console, show_rows
 from galpaca.app.prepared.fetch import fill_from_pickled, pickled_source
@@ -18,9 +19,6 @@ from galpaca.files.atomic import sync_entry, sync_folder
 from galpaca.files.build_once import file_lock, fresh_partial
 from galpaca.files.checksums import damages
 from galpaca.model.opt import check_weights
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 
 def convert_folder(folder: Path, out: Path | None) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.console import Console
 
 from galpaca.app.console import counting
 from galpaca.app.prepared.folders import Filled, make_folder
@@ -24,9 +26,6 @@ from galpaca.app.prepared.hub import (
 from galpaca.errors import InputError, Problems
 from galpaca.files.checksums import FileFacts, facts_of
 from galpaca.model.opt import ModelSpec
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 
 def model_folder(spec: ModelSpec, root: Path) -> Path:

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rich.console import Console
+
 from galpaca.app.config.schema import Config
 from galpaca.app.train.data import Steps
 from galpaca.model.tuning.full import FullTuning
@@ -13,8 +15,6 @@ from galpaca.runs.folder import RunFolder
 from galpaca.runs.record import RunRecord
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from galpaca.model.tensors import Shapes, TensorSource
 
 

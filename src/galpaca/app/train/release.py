@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.console import Console
+
 from galpaca.app.cluster.ranks import global_rank
 from galpaca.app.console import counting
 from galpaca.app.train.card import card_facts, figures_of
@@ -25,7 +27,6 @@ from galpaca.runs.recipe import TOKENIZER
 from galpaca.runs.record import RunRecord
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from transformers import OPTConfig
 
     from galpaca.model.tensors import Shapes
