@@ -13,6 +13,7 @@ from rich.console import Console
 
 from galpaca.app.config.composition import compose
 from galpaca.app.console import make_console
+from galpaca.inference.settings import Settings
 from galpaca.runs.folder import RunFolder
 
 NUM_QUESTIONS = 40
@@ -57,7 +58,6 @@ def answer_questions(folder: RunFolder, num_questions: int = NUM_QUESTIONS) -> t
     """Answers of the released model to questions it was trained on, and to wordings held out of training."""
     from galpaca.inference.answer import answer
     from galpaca.inference.loading import load
-    from galpaca.inference.settings import Settings
 
     loaded = load(str(folder.model))
     settings = Settings(max_new_tokens=loaded.max_new_tokens)

@@ -8,7 +8,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import yaml
 from rich.console import Console
@@ -20,10 +19,12 @@ from galpaca.runs.folder import find_run
 from galpaca.runs.metrics import read_metrics
 from galpaca.runs.record import RunRecord
 from galpaca.runs.shutdown import Shutdown, signal_of
-
-if TYPE_CHECKING:
-    from galpaca.tracking.sender import Ending
-    from galpaca.tracking.service import Run
+from galpaca.tracking import service
+from galpaca.tracking.follower import Follower
+from galpaca.tracking.rows import METRICS, SAMPLES, SYSTEM, Rows
+from galpaca.tracking.sender import Ending, Sender, noted
+from galpaca.tracking.service import Run
+from galpaca.training.loggers import wandb
 
 _POLL_SECONDS = 1.0
 # To upload the lines of weeks.
@@ -46,8 +47,6 @@ def sync(runs: Sequence[str], *, dry_run: bool = False, follow: bool = False, wa
         GalpacaError: no network; or, at the end, the runs that are not completely uploaded.
         StoppedBySignal: Ctrl-C ended following; what was written until then is uploaded.
     """
-    from galpaca.tracking import service
-
     console = make_console()
     found = _find(runs)
     waiting = [run for run in found if _show(console, run) or follow]
@@ -81,9 +80,6 @@ def _find(runs: Sequence[str]) -> list[Run]:
 
 def _run(path: Path) -> Run:
     """The run and what it is called at W&B, by its configuration."""
-    from galpaca.tracking.service import Run
-    from galpaca.training.loggers import wandb
-
     folder = find_run(path, recorded=True)
     config = yaml.safe_load(folder.config.read_text(encoding="utf-8")) if folder.config.is_file() else {}
     logger = dict(config.get("logger") or {})
@@ -104,9 +100,6 @@ def _show(console: Console, run: Run) -> bool:
     Returns:
         Whether anything may be missing.
     """
-    from galpaca.tracking.rows import METRICS, SAMPLES, SYSTEM, Rows
-    from galpaca.tracking.sender import noted
-
     known, is_verified = noted(run.folder)
     rows = list(Rows(run.folder).new(ended=True))
     lines = [row for row in rows if row.stream == METRICS]
@@ -127,8 +120,6 @@ def _check_ready() -> None:
         InputError: no API key.
         GalpacaError: no network.
     """
-    from galpaca.tracking import service
-
     os.environ["WANDB_MODE"] = "online"  # the command is a request to upload
     if not service.has_key():
         raise InputError("no W&B API key", where="WANDB_API_KEY", fix="wandb login, or WANDB_API_KEY=...")
@@ -156,8 +147,6 @@ def _attempt(failed: Problems, run: Run, act: Callable[[], None]) -> bool:
 
 def _upload(console: Console, run: Run) -> None:
     """Sends what W&B lacks until the server says that it lacks nothing: W&B reports uploads that it gave up as done."""
-    from galpaca.tracking.sender import Sender
-
     ending = _ending(Watcher(run.folder).poll())
     for seconds in _PAUSES_SECONDS:
         time.sleep(seconds)
@@ -173,8 +162,6 @@ def _upload(console: Console, run: Run) -> None:
 
 def _follow(console: Console, runs: Sequence[Run], failed: Problems, *, wait: bool) -> None:
     """Sends runs as they grow. The first Ctrl-C ends the sessions at W&B, a second one the process."""
-    from galpaca.tracking.follower import Follower
-
     shutdown = Shutdown()
     shutdown.deferred = True
     with shutdown.listening():
@@ -200,8 +187,6 @@ def _follow(console: Console, runs: Sequence[Run], failed: Problems, *, wait: bo
 
 
 def _ending(snapshot: RunSnapshot) -> Ending:
-    from galpaca.tracking.sender import Ending
-
     state = snapshot.state
     comes_back = state.kind not in ("complete", "failed")
     return Ending(int(state.kind != "complete"), comes_back=comes_back, is_alive=state.is_alive)

@@ -19,11 +19,11 @@ from galpaca.app.console import make_console
 from galpaca.app.model_options import ModelOptions
 from galpaca.errors import GalpacaError, InputError
 from galpaca.files.atomic import replace_file
+from galpaca.inference.settings import Settings
 
 if TYPE_CHECKING:
     from galpaca.inference.answer import Answer
     from galpaca.inference.loading import Loaded
-    from galpaca.inference.settings import Settings
 
 HELP = """\
 Type an instruction; end a line with \\ to continue on the next one.

@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.console import Console
 
 import galpaca
@@ -20,11 +21,14 @@ from galpaca.app.evaluation.measure import AskedPrompts, EvaluationSettings, Hel
 from galpaca.app.option_names import with_option_names
 from galpaca.app.report import check_replaceable
 from galpaca.data.categories import categories_of
+from galpaca.data.prompts import load_template
 from galpaca.data.questions import load_questions
 from galpaca.data.sources import FileSource
 from galpaca.errors import InputError, Problems
 from galpaca.estimate.bootstrap import LEVEL, NUM_RESAMPLES
 from galpaca.files.atomic import replace_file
+from galpaca.inference.figures import Measured, answer_rows, loss_rows
+from galpaca.report.comparison import render_comparison, summary
 
 if TYPE_CHECKING:
     from galpaca.inference.loading import Dtype
@@ -106,8 +110,6 @@ def _door(options: CompareOptions) -> tuple[list[LabelledModel], AskedPrompts, H
         records = options.records
         held_out = None if records is None else collect_problems(problems, lambda: read_records(records))
         if options.template:
-            from galpaca.data.prompts import load_template
-
             template = options.template
             collect_problems(problems, lambda: load_template(template))
     collect_problems(problems, lambda: check_replaceable(options.out, "galpaca compare"))
@@ -134,8 +136,6 @@ def _content(
     options: CompareOptions, prompts: AskedPrompts, held_out: HeldOut | None, measured: Sequence[Any]
 ) -> dict[str, Any]:
     """Everything that the page shows and the JSON file contains."""
-    from galpaca.inference.figures import answer_rows
-
     answers = [one.answers for one in measured]
     return {
         "galpaca": galpaca.__version__,
@@ -169,10 +169,6 @@ def _shown(line: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_records(options: CompareOptions, held_out: HeldOut, measured: Sequence[Any]) -> dict[str, Any]:
-    import numpy as np
-
-    from galpaca.inference.figures import Measured, loss_rows
-
     losses = [one.losses for one in measured]
     # A record that is truncated for one model alone would not be the same text for all.
     used = [
@@ -206,8 +202,6 @@ def _of_records(options: CompareOptions, held_out: HeldOut, measured: Sequence[A
 
 
 def _write(options: CompareOptions, content: Mapping[str, Any], console: Console) -> None:
-    from galpaca.report.comparison import render_comparison, summary
-
     try:
         if options.json:
             text = json.dumps(content, indent=1, ensure_ascii=False)

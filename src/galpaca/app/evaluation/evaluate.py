@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.console import Console
 
 import galpaca
@@ -24,7 +25,9 @@ from galpaca.app.evaluation.measure import (
 )
 from galpaca.app.evaluation.results import ResultsTarget, keep_result, results_target
 from galpaca.app.option_names import with_option_names
+from galpaca.data.prompts import load_template
 from galpaca.errors import InputError, Problems
+from galpaca.inference.figures import Measured, loss_rows, perplexity
 from galpaca.inference.places import find_model
 
 if TYPE_CHECKING:
@@ -103,10 +106,6 @@ def _of_settings(options: EvaluateOptions) -> list[str]:
 def _records_result(
     options: EvaluateOptions, one: LabelledModel, loaded: Loaded, held_out: HeldOut, console: Console
 ) -> dict[str, Any]:
-    import numpy as np
-
-    from galpaca.inference.figures import Measured, loss_rows, perplexity
-
     losses = losses_shown(loaded, held_out, options.max_length, console)
     if not any(loss.num_targets for loss in losses):
         raise InputError(
@@ -253,8 +252,6 @@ def _door(options: EvaluateOptions, problems: Problems) -> tuple[LabelledModel, 
     if options.max_length is not None and options.max_length < 1:
         problems.add(f"must be at least 1, got {options.max_length}", where="--max-length", fix="--max-length 512")
     if options.template:
-        from galpaca.data.prompts import load_template
-
         template = options.template
         with with_option_names():
             collect_problems(problems, lambda: load_template(template))

@@ -22,6 +22,7 @@ from galpaca.data.sources import FileSource
 from galpaca.errors import InputError
 from galpaca.files.atomic import replace_file
 from galpaca.inference.answers_file import AnswersFile
+from galpaca.inference.settings import Settings
 
 if TYPE_CHECKING:
     from galpaca.inference.loading import Dtype, Loaded
@@ -183,7 +184,6 @@ def _answers(
     console: Console,
 ) -> list[dict[str, Any]]:
     from galpaca.inference.answer import answer_batches, check_lengths, wanted
-    from galpaca.inference.settings import Settings
 
     settings = Settings(max_new_tokens=evaluation.max_new_tokens)
     size = batch_size_of(loaded, evaluation.batch_size)

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from galpaca.errors import InputError
 from galpaca.files.atomic import replace_file
+from galpaca.release.evaluation import card_with_results
 
 _FOLDER = "evaluation"
 
@@ -65,8 +66,6 @@ def _write(target: ResultsTarget, name: str, result: Mapping[str, Any], label: s
     replace_file(target.folder / name, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     if target.card is None:
         return
-    from galpaca.release.evaluation import card_with_results
-
     results = [_read(path) for path in sorted(target.folder.glob("*.json"))]
     replace_file(target.card, card_with_results(target.card.read_text(encoding="utf-8"), label, results))
 

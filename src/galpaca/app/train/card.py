@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from galpaca.data.receipt import Receipt
 from galpaca.formatting import format_bytes, format_duration
+from galpaca.release.card import CardFacts
 from galpaca.runs.checkpoints import Manifest
 from galpaca.runs.content import ExampleCounts, FinalFigures, Machine, ReleaseFacts
 from galpaca.runs.figures import final_figures
@@ -20,15 +21,12 @@ from galpaca.training.optimizers.adamw import AdamW
 
 if TYPE_CHECKING:
     from galpaca.release.base import Base
-    from galpaca.release.card import CardFacts
 
 Rows = list[tuple[str, str]]
 
 
 def card_facts(folder: RunFolder, record: RunRecord, manifest: Manifest, base: Base, model_path: str) -> CardFacts:
     """The facts of one checkpoint; later steps do not count."""
-    from galpaca.release.card import CardFacts
-
     facts = record.content.release or ReleaseFacts()
     return CardFacts(
         name=folder.name,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from rich.console import Console
 
 from galpaca.app.cluster.ranks import global_rank
@@ -18,6 +19,10 @@ from galpaca.app.train.card import card_facts, figures_of
 from galpaca.app.train.context import RunContext
 from galpaca.app.train.data import PreparedData
 from galpaca.errors import GalpacaError
+from galpaca.model.checkpoint_tensors import WEIGHT, CheckpointTensors
+from galpaca.model.opt import build_model, parameter_shapes
+from galpaca.model.tensors import Shapes, check_shapes
+from galpaca.release.card import model_card
 from galpaca.runs.checkpoints import Manifest, read_manifest
 from galpaca.runs.content import Machine, ReleaseFacts
 from galpaca.runs.folder import RunFolder
@@ -29,7 +34,6 @@ from galpaca.runs.record import RunRecord
 if TYPE_CHECKING:
     from transformers import OPTConfig
 
-    from galpaca.model.tensors import Shapes
     from galpaca.release.base import Base
 
 
@@ -102,11 +106,7 @@ def release_checkpoint(
         InputError: files of the run are missing or damaged, or as ``release.export.export``.
         GalpacaError: what was written differs from what was trained.
     """
-    import torch
-
-    from galpaca.model.checkpoint_tensors import WEIGHT, CheckpointTensors
     from galpaca.release.base import load_base
-    from galpaca.release.card import model_card
     from galpaca.release.export import SHARD_BYTES, ExportFormat, export
 
     manifest = read_manifest(checkpoint)
@@ -145,9 +145,6 @@ def _progress(console: Console, num_values: int) -> Iterator[Callable[[int], Non
 
 
 def _check_shapes(folder: RunFolder, base: Base, found: Shapes) -> None:
-    from galpaca.model.opt import build_model, parameter_shapes
-    from galpaca.model.tensors import check_shapes
-
     wanted = parameter_shapes(build_model(copy.deepcopy(base.config)))
     check_shapes(found, wanted, folder.base, "restore the folder: its config.json belongs to another model")
 
@@ -155,8 +152,6 @@ def _check_shapes(folder: RunFolder, base: Base, found: Shapes) -> None:
 def _device(accelerator: str) -> str:
     if accelerator != "gpu":
         return processor_name()
-    import torch
-
     return torch.cuda.get_device_name()
 
 
@@ -164,8 +159,6 @@ def _memory_bytes(accelerator: str) -> int | None:
     """Memory of one GPU, or of the machine."""
     if accelerator != "gpu":
         return total_memory_bytes()
-    import torch
-
     return int(torch.cuda.get_device_properties(0).total_memory)
 
 
