@@ -1,7 +1,5 @@
 """``galpaca checkpoints``: lists and verifies a run's checkpoints."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Console output."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -68,7 +66,7 @@ class TrainingProgress:
         )
         self._task = self._bar.add_task("training", total=num_steps, completed=first_step, figures="")
 
-    def __enter__(self) -> TrainingProgress:
+    def __enter__(self) -> "TrainingProgress":
         if self.console.is_terminal:
             self._bar.start()
         return self

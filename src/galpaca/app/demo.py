@@ -1,7 +1,5 @@
 """``galpaca demo``: trains a small model on science facts, then quizzes it."""
 
-from __future__ import annotations
-
 import json
 import random
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """``galpaca export``: writes any checkpoint of a run as a Hugging Face folder, and optionally uploads it."""
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``galpaca inspect``: shows records as the model will see them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Options of commands that stand for configuration keys of ``train.py``."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

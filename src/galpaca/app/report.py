@@ -1,7 +1,5 @@
 """``galpaca report``: one or several runs as one HTML page."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

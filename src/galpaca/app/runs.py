@@ -1,7 +1,5 @@
 """``galpaca runs``: a table of runs with the configuration in which they differ."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """``galpaca sync``: sends to W&B what it lacks of run folders, also while the runs train."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections import Counter, deque

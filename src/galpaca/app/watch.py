@@ -1,7 +1,5 @@
 """``galpaca watch``: follows a run through its files, from another terminal or machine."""
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Counts what happened to the records: everything dropped, truncated or changed."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -48,7 +46,7 @@ class Receipt:
     ignored_columns: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> Receipt:
+    def from_dict(cls, content: Mapping[str, Any]) -> "Receipt":
         """A receipt as any version has written it; counts that are no longer made are left out.
 
         Raises:

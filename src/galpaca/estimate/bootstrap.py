@@ -4,8 +4,6 @@ The measured things are drawn again, with replacement, as many as there are. Mod
 things are drawn together, so that what makes a record hard for all of them does not widen their difference.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Literal
 

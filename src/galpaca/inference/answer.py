@@ -1,7 +1,5 @@
 """Batched generation with the prompt template and sequence splitting of training."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

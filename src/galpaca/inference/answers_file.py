@@ -4,8 +4,6 @@ Three files: ``OUT.settings.json`` has the settings, ``OUT.partial`` takes the a
 there when all of them are.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -81,7 +79,7 @@ class AnswersFile:
         return tuple(fields) in self._lines
 
     @contextmanager
-    def writing(self, settings: Mapping[str, Any], notes: Mapping[str, Any]) -> Iterator[AnswersFile]:
+    def writing(self, settings: Mapping[str, Any], notes: Mapping[str, Any]) -> Iterator["AnswersFile"]:
         """Reads what is there and lets one process append.
 
         Args:

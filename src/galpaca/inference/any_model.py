@@ -1,7 +1,5 @@
 """Models not trained with galpaca, prompted with their own chat template or as plain text."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """The figures of a comparison: functions of numbers, by category, the first of which is all of them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

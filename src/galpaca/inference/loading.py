@@ -1,7 +1,5 @@
 """Loads a model with its tokenizer and prompt template from a released folder, a run folder or the Hub."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The loss of a model on records, record by record, as training counts it: on target tokens only."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Sampling settings: greedy decoding, or sampling with a seed."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import asdict, dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """One answer, piece by piece, while the model still writes."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """The tensors of a checkpoint, whatever number of ranks wrote it, memory-mapped."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """How decoder layers are computed, as a plain record: cheap to import, so that errors in it come before torch."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from galpaca.errors import Problems

@@ -1,7 +1,5 @@
 """The weights of a Hugging Face folder, memory-mapped: only what is read takes memory, and many ranks share it."""
 
-from __future__ import annotations
-
 import json
 from functools import cached_property
 from pathlib import Path

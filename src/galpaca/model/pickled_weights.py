@@ -1,7 +1,5 @@
 """Reads weights in PyTorch's pickle format without running any code in them, and writes them as safetensors."""
 
-from __future__ import annotations
-
 import json
 import pickle
 import re

@@ -4,8 +4,6 @@ The format is the library's (https://huggingface.co/docs/safetensors): eight byt
 header in JSON, then the values of one tensor after the other.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -92,7 +90,7 @@ def _header(entries: Iterable[TensorEntry], metadata: Mapping[str, str] | None) 
     return len(text).to_bytes(8, "little") + text
 
 
-def _write(descriptor: int, view: memoryview, digest: hashlib._Hash) -> None:
+def _write(descriptor: int, view: memoryview, digest: "hashlib._Hash") -> None:
     for start in range(0, len(view), _WRITE_BYTES):
         piece = view[start : start + _WRITE_BYTES]
         digest.update(piece)

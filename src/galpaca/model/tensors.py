@@ -1,7 +1,5 @@
 """Named tensors that are read range by range, so that nobody has to hold a whole one, let alone a whole model."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 

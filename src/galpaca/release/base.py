@@ -1,7 +1,5 @@
 """What a release needs besides the weights: kept with the run, for when the first weights are gone."""
 
-from __future__ import annotations
-
 import copy
 import json
 import shutil

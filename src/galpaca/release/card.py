@@ -1,7 +1,5 @@
 """The model card: what the model is, how it was made, how to use it, and on what terms."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What was measured of a model, shown in its card: a table between marks, and metadata that the Hub reads."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

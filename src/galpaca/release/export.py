@@ -1,7 +1,5 @@
 """The released folder: weights, configuration, tokenizer, generation settings, card."""
 
-from __future__ import annotations
-
 import math
 import shutil
 from collections.abc import Callable, Iterator

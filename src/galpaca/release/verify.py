@@ -1,7 +1,5 @@
 """Whether a released folder is its source: every weight, and what the model says with them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Several models side by side as one HTML file, of the figures that ``galpaca compare`` also writes as JSON."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

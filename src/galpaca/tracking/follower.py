@@ -1,7 +1,5 @@
 """Keeps W&B up to date with a run folder, through lost networks and a W&B that ends or hangs."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Files of a run folder as rows of W&B's history, each with a number by which W&B knows what it has."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple

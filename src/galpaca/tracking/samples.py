@@ -1,7 +1,5 @@
 """Sample answers as tables: each with the answers to the same question at earlier steps."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from itertools import groupby
 

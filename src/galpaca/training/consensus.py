@@ -1,7 +1,5 @@
 """What ranks agree on: their answers travel with the figures of their steps, and cost no collective of their own."""
 
-from __future__ import annotations
-
 import signal
 import time
 from collections.abc import Callable

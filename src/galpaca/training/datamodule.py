@@ -1,7 +1,5 @@
 """The step plan as Lightning data loaders."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """What comes of a step whose loss or gradient is not a finite number, by the run's policy."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 

@@ -1,7 +1,5 @@
 """Lines of metrics on their way to Lightning's loggers, and what a person sees at once."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections import deque

@@ -1,7 +1,5 @@
 """The optimizer step: all its micro-batches, one division, one update."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast

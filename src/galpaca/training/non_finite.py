@@ -1,7 +1,5 @@
 """Finds where a loss or an output is not a finite number first."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass

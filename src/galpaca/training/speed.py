@@ -1,7 +1,5 @@
 """How fast a step was, counted in what is useful: real tokens, and the operations that the model needs for them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from galpaca.data.collate import StepBatch

@@ -1,7 +1,5 @@
 """A step as its line of ``metrics.jsonl``."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -6,8 +6,6 @@ micro-batch goes through the wrapped model's forward on its own. What else diffe
 back until the last micro-batch, the gradient's norm) is a method of each.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """``galpaca chat --web``: a chat page on localhost that loads nothing from other hosts."""
 
-from __future__ import annotations
-
 import errno
 import os
 import socket

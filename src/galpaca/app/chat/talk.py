@@ -1,7 +1,5 @@
 """The event handlers of the chat page."""
 
-from __future__ import annotations
-
 import re
 import threading
 import time

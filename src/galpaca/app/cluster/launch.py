@@ -1,7 +1,5 @@
 """Checks that as many processes were launched as the run needs: otherwise they would wait for each other."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 

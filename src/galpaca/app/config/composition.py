@@ -1,7 +1,5 @@
 """From overrides to a configuration: Hydra composes; an unknown key or a wrong type is an error at the door."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass, replace

@@ -1,7 +1,5 @@
 """Turns Hydra's errors into ours: the key or file, what is wrong with it, and the valid choices."""
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Iterator, Sequence

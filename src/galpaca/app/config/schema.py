@@ -1,7 +1,5 @@
 """The configuration as typed, frozen records."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Configuration groups owned by ``app``: batch, trainer, checkpoint, hang, samples, release and run."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Several models by name, each with its own label."""
 
-from __future__ import annotations
-
 import difflib
 from collections import Counter
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Saves evaluation results: one file each, and all of them in the model card."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping

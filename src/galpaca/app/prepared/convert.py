@@ -1,7 +1,5 @@
 """``galpaca prepare --weights``: converts a folder of PyTorch ``.bin`` weights to safetensors."""
 
-from __future__ import annotations
-
 import shlex
 import shutil
 from contextlib import suppress

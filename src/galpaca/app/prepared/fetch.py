@@ -1,7 +1,5 @@
 """Prepared folders of models and tokenizers: downloaded or converted once, and verified."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 from typing import Any

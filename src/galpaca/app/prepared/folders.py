@@ -1,7 +1,5 @@
 """Prepared folders: created once by one process, complete or absent, with a checksum of every file."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Files from the Hugging Face Hub: those in the local cache, and those to download."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

@@ -1,7 +1,5 @@
 """What was prepared and where it is, and what to run next."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Finds the run's model and tokenizer on this machine; if they are there, no network is used."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path

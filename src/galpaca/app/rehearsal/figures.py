@@ -1,7 +1,5 @@
 """The measurements of a rehearsal, from the files of its run."""
 
-from __future__ import annotations
-
 import math
 import shutil
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The phases of a rehearsal: train and kill, resume to the end, reload."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable

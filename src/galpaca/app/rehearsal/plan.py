@@ -1,7 +1,5 @@
 """What a rehearsal runs: the run's own command with a few keys changed."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys

@@ -1,7 +1,5 @@
 """``galpaca rehearse``: the real run from start to release, on its own machine, in minutes instead of hours."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Checks, before the first step, that disk and host memory have room for the run."""
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import dataclass
 from pathlib import Path

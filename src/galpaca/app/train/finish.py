@@ -1,7 +1,5 @@
 """The summary of a complete run: its metrics, where everything is, and what to run next."""
 
-from __future__ import annotations
-
 import shlex
 
 from rich.console import Console

@@ -1,7 +1,5 @@
 """Ends a run that hangs, with the stacks of all ranks and the name of the late one."""
 
-from __future__ import annotations
-
 import faulthandler
 import os
 import signal

@@ -1,7 +1,5 @@
 """Every step's figures, gathered from all ranks and handed to whoever shows or keeps them."""
 
-from __future__ import annotations
-
 import math
 import resource
 import sys

@@ -1,7 +1,5 @@
 """When checkpoints are taken, and when they are committed."""
 
-from __future__ import annotations
-
 import errno
 import shutil
 import time

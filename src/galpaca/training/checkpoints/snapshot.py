@@ -1,7 +1,5 @@
 """What a rank holds at one moment: copied to the host, so that training continues, or read where it is."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Where Lightning's strategies save to and restore from: a rank's side of a checkpoint."""
 
-from __future__ import annotations
-
 import json
 import os
 import time

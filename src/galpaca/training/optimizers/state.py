@@ -1,7 +1,5 @@
 """The state that an optimizer keeps of each parameter: what it must be like, and how it starts when it is restored."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
