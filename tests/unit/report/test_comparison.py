@@ -13,7 +13,7 @@ def model(label: str) -> dict[str, Any]:
         "name": f"runs/{label}",
         "parameters": 1_000,
         "template": "alpaca",
-        "place": "cpu, float32",
+        "device_dtype": "cpu, float32",
         "batch_size": 8,
         "fingerprint": "f" * 64,
         "vocabulary": "v" * 64,
