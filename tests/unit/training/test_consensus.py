@@ -63,7 +63,7 @@ def test_answers_travel_with_the_figures() -> None:
     """A collective of their own would be one more wait for all ranks in each reading."""
     shutdown = Shutdown()
     consensus = Consensus(shutdown)
-    written = consensus.ask(lambda: 30)
+    written = consensus.poll(lambda: 30)
     assert consensus.agreed_stop is None
     assert written.ranks == []
     strategy = _TwoRanks([2, 0.5, 20, 4.0, 5.0])  # urgency, seconds of a step, the question, two figures
