@@ -40,27 +40,27 @@ class Row:
     damage: list[str]
 
 
-def list_checkpoints(run: str, *, contents: bool, as_json: bool) -> None:
+def list_checkpoints(run: Path, *, quick: bool, as_json: bool) -> None:
     """Prints the checkpoints of a run, oldest first.
 
     Args:
         run: run folder.
-        contents: read all files and compare checksums; otherwise compare sizes only.
+        quick: compare sizes only; otherwise read all files and compare checksums.
         as_json: print one line of JSON per checkpoint instead of a table.
 
     Raises:
         InputError: not a run folder.
         GalpacaError: at the end, if a checkpoint is damaged.
     """
-    folder = find_run(Path(run))
+    folder = find_run(run)
     history = read_history(folder.metrics)
-    found = [_row(folder, step, history, contents) for step in folder.saved_steps()]
+    found = [_row(folder, step, history, not quick) for step in folder.saved_steps()]
     rows = [row for row in found if row is not None]
     if as_json:
         for row in rows:
             print(json.dumps(asdict(row)))
     else:
-        _show(make_console(), folder, rows, contents)
+        _show(make_console(), folder, rows, not quick)
     if damaged := [row for row in rows if row.damage]:
         whole = [row.step for row in rows if not row.damage]
         raise GalpacaError(

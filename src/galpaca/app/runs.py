@@ -53,7 +53,7 @@ class Row:
     config: Mapping[str, Any]
 
 
-def show_runs(paths: Sequence[str], *, as_json: bool, out: str | None) -> None:
+def show_runs(paths: Sequence[Path], *, as_json: bool, out: Path | None) -> None:
     """Prints the runs in these folders, lowest loss first.
 
     Args:
@@ -64,10 +64,10 @@ def show_runs(paths: Sequence[str], *, as_json: bool, out: str | None) -> None:
     Raises:
         InputError: a folder without runs, or ``out`` cannot be written.
     """
-    rows = compare(find_runs([Path(path) for path in paths]))
+    rows = compare(find_runs(paths))
     table = _table(rows)
     if out is not None:
-        _write(Path(out), table)
+        _write(out, table)
     print("\n".join(json.dumps(asdict(row)) for row in rows) if as_json else table)
 
 

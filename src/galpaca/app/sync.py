@@ -31,7 +31,7 @@ _FINISH_SECONDS = 600.0
 _PAUSES_SECONDS = (0.0, 1.0, 5.0)
 
 
-def sync(runs: Sequence[str], *, dry_run: bool = False, follow: bool = False, wait: bool = False) -> None:
+def sync(runs: Sequence[Path], *, dry_run: bool = False, follow: bool = False, wait: bool = False) -> None:
     """Sends what is not at W&B yet; a run that fails does not stop the others.
 
     Args:
@@ -65,9 +65,9 @@ def sync(runs: Sequence[str], *, dry_run: bool = False, follow: bool = False, wa
         raise GalpacaError(str(error)) from None
 
 
-def _find(runs: Sequence[str]) -> list[Run]:
+def _find(runs: Sequence[Path]) -> list[Run]:
     problems, found = Problems(), []
-    for path in map(Path, runs):
+    for path in runs:
         try:
             found.append(_run(path))
         except InputError as error:

@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ class RehearsalPlan:
     """
 
     config: Config
-    overrides: tuple[str, ...]
+    overrides: Sequence[str]
     num_steps: int
 
     @property

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -38,7 +38,7 @@ class RehearseOptions:
         as_json: print one line of JSON instead of a table.
     """
 
-    overrides: tuple[str, ...]
+    overrides: Sequence[str]
     num_steps: int = 20
     keep: bool = False
     limit_minutes: float = 30.0
