@@ -47,7 +47,7 @@ def test_one_answer_and_nothing_else_is_printed(galpaca: Galpaca, run: Path) -> 
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("\n")
     assert "Below is" not in done.stdout
-    assert "cut at --max-new-tokens" in done.stderr
+    assert "truncated at --max-new-tokens" in done.stderr
     drawn = galpaca("generate", run, "--instruction", "Name a gas.", "--temperature", 1, "--samples", 2)
     assert re.findall(r"^--- \d$", drawn.stdout, re.MULTILINE) == ["--- 1", "--- 2"]
 
