@@ -89,7 +89,7 @@ def _run(path: Path) -> Run:
         )
     logger["tags"] = tuple(logger.get("tags") or ())
     deque(read_metrics(folder.metrics), maxlen=0)  # a damaged line, without which steps would be missing silently
-    return Run(folder, RunRecord(folder.record).id, **logger, finish_seconds=_FINISH_SECONDS)
+    return Run(folder, RunRecord(folder.record).content.id, **logger, finish_seconds=_FINISH_SECONDS)
 
 
 def _show(console: Console, run: Run) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from galpaca.runs.lines import SampleLine, StepLine, ValidationLine, parse_metrics_line, parse_sample_line
+from galpaca.runs.lines import SampleLine, StepLine, ValidationLine, parse_line, parse_metrics_line
 from galpaca.runs.metrics import whole_lines
 from galpaca.runs.tail import LineTail
 
@@ -72,7 +72,5 @@ def read_history(path: Path) -> History:
 
 def read_samples(path: Path) -> Iterator[SampleLine]:
     """The complete lines of ``samples.jsonl``; damaged ones are left out."""
-    for text in whole_lines(path):
-        line = parse_sample_line(text)
-        if line is not None:
-            yield line
+    lines = (parse_line(SampleLine, text) for text in whole_lines(path))
+    return (line for line in lines if line is not None)

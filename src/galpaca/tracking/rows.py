@@ -10,10 +10,11 @@ from galpaca.runs.lines import (
     CheckpointLine,
     MetricsLine,
     StepLine,
+    SystemLine,
     ValidationLine,
     figures,
+    parse_line,
     parse_metrics_line,
-    parse_system_line,
 )
 from galpaca.runs.tail import LineTail
 from galpaca.tracking.samples import sample_tables
@@ -122,7 +123,7 @@ class Rows:
         first = 0 if self._system.restarted else self._num_system
         self._num_system = first + len(texts)
         for number, text in enumerate(texts, start=first):
-            line = parse_system_line(text)
+            line = parse_line(SystemLine, text)
             if line is not None:
                 values = {_system_name(key): value for key, value in line.extra.items() if value is not None}
                 yield Row(SYSTEM, number, line.step, values | ({ALERT: line.alert} if line.alert else {}))
