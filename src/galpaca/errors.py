@@ -1,9 +1,23 @@
 """Errors that a person can act on: what is wrong, where, why, and how to fix it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from signal import SIGTERM
 
 SHOWN_PROBLEMS = 20
+
+# What a number may have to be, as messages say it.
+_RANGES: Mapping[str, Callable[[float], bool]] = {
+    "> 0": lambda number: 0 < number < math.inf,
+    "> 1": lambda number: 1 < number < math.inf,
+    ">= 0": lambda number: 0 <= number < math.inf,
+    "in [0, 1]": lambda number: 0 <= number <= 1,
+    "in [0, 1)": lambda number: 0 <= number < 1,
+    "in (0, 1]": lambda number: 0 < number <= 1,
+    "at least 0": lambda number: number >= 0,
+    "at least 1": lambda number: number >= 1,
+    "at least 2": lambda number: number >= 2,
+}
 
 
 class GalpacaError(Exception):
@@ -89,6 +103,14 @@ class Problems:
         self._kept: list[InputError] = []
         self.count = 0
 
+    def __enter__(self) -> "Problems":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Raises what was collected, if anything; what has been raised in the context stays as it is."""
+        if kind is None:
+            self.raise_any()
+
     def add(self, what: str, *, where: object = "", why: str = "", fix: str = "") -> None:
         self.count += 1
         if len(self._kept) < SHOWN_PROBLEMS:
@@ -98,13 +120,20 @@ class Problems:
         for error in errors:
             self.add(error.what, where=error.where, why=error.why, fix=error.fix)
 
-    def check_at_least_one(self, section: str, values: Mapping[str, int | None]) -> None:
-        """Adds a problem for every count below 1; None is skipped."""
+    def check_number(self, where: str, value: float | None, must_be: str, fix: str) -> None:
+        """Adds a problem for a number that is not what it must be, such as ``> 0``; None is skipped."""
+        if value is not None and not _RANGES[must_be](value):
+            self.add(f"must be {must_be}, got {value}", where=where, fix=fix)
+
+    def check_at_least_one(self, prefix: str, values: Mapping[str, int | None]) -> None:
+        """Adds a problem for every count below 1; None is skipped.
+
+        Args:
+            prefix: of all names: ``--`` of options, or that of keys, such as ``batch.``.
+        """
         for name, value in values.items():
-            if value is not None and value < 1:
-                self.add(
-                    f"must be at least 1, got {value}", where=f"{section}.{name}", fix=f"{section}.{name}=1 or more"
-                )
+            fix = f"{prefix}{name}{' ' if prefix == '--' else '='}1 or more"
+            self.check_number(f"{prefix}{name}", value, "at least 1", fix)
 
     def check_choice(self, where: str, value: str, choices: Iterable[str]) -> None:
         if value not in choices:

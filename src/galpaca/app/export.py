@@ -131,12 +131,8 @@ def _facts(folder: RunFolder, record: RunRecord) -> ReleaseFacts:
 
 def _check(options: ExportOptions, folder: RunFolder) -> None:
     problems = Problems()
-    if options.max_new_tokens is not None and options.max_new_tokens < 1:
-        problems.add(
-            f"must be at least 1, got {options.max_new_tokens}", where="--max-new-tokens", fix="--max-new-tokens 512"
-        )
-    if options.shard_gb is not None and not 0 < options.shard_gb < float("inf"):
-        problems.add(f"must be > 0, got {options.shard_gb}", where="--shard-size", fix="--shard-size 5, in 10^9 bytes")
+    problems.check_number("--max-new-tokens", options.max_new_tokens, "at least 1", "--max-new-tokens 512")
+    problems.check_number("--shard-size", options.shard_gb, "> 0", "--shard-size 5, in 10^9 bytes")
     if options.public and not options.push:
         problems.add("--public requires --push", where="--public", fix="--push OWNER/NAME --public")
     if options.push:

@@ -19,7 +19,7 @@ from galpaca.app.model_options import ModelOptions
 from galpaca.app.option_names import parse_field_options, with_option_names
 from galpaca.data.questions import Question, load_questions
 from galpaca.data.sources import FileSource
-from galpaca.errors import InputError, StoppedBySignal
+from galpaca.errors import InputError, Problems, StoppedBySignal
 from galpaca.inference.answers_file import AnswersFile
 from galpaca.inference.settings import Settings
 
@@ -73,8 +73,8 @@ def generate_file(
     """
     console = make_console()
     options.check()
-    if batch_size is not None and batch_size < 1:
-        raise InputError(f"must be at least 1, got {batch_size}", where="--batch-size", fix="--batch-size 1 or more")
+    with Problems() as problems:
+        problems.check_at_least_one("--", {"batch-size": batch_size})
     with with_option_names():
         columns = parse_field_options(fields, ("instruction", "input"))
         questions = load_questions(FileSource(file), columns, RESERVED)

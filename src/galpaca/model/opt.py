@@ -50,19 +50,12 @@ class ModelSpec:
     def __post_init__(self) -> None:
         problems = Problems()
         for name in ("dropout", "attention_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                problems.add(
-                    f"must be in [0, 1), got {getattr(self, name)}", where=f"model.{name}", fix=f"model.{name}=0"
-                )
+            problems.check_number(f"model.{name}", getattr(self, name), "in [0, 1)", f"model.{name}=0")
         if self.path is None:
             for name in ("num_layers", "hidden_size", "num_heads", "ffn_size", "max_positions"):
-                size = getattr(self, name)
-                if size is None:
+                problems.check_at_least_one("model.", {name: getattr(self, name)})
+                if getattr(self, name) is None:
                     problems.add("required when model.path is not set", where=f"model.{name}", fix=f"model.{name}=N")
-                elif size < 1:
-                    problems.add(
-                        f"must be at least 1, got {size}", where=f"model.{name}", fix=f"model.{name}=1 or more"
-                    )
             if self.hidden_size and self.num_heads and self.hidden_size % self.num_heads:
                 problems.add(
                     f"must be a multiple of model.num_heads={self.num_heads}, got {self.hidden_size}",

@@ -34,21 +34,11 @@ class OptimizerSpec:
 
     def __post_init__(self) -> None:
         problems = Problems()
-        if not 0 < self.lr < math.inf:
-            problems.add(f"must be > 0, got {self.lr}", where="optim.lr", fix="e.g. optim.lr=2e-5")
+        problems.check_number("optim.lr", self.lr, "> 0", "e.g. optim.lr=2e-5")
         problems.check_choice("optim.schedule", self.schedule, SCHEDULES)
-        if not 0 <= self.warmup_ratio <= 1:
-            problems.add(
-                f"must be in [0, 1], got {self.warmup_ratio}",
-                where="optim.warmup_ratio",
-                fix="e.g. optim.warmup_ratio=0.03",
-            )
-        if self.clip_norm is not None and not self.clip_norm > 0:
-            problems.add(
-                f"must be > 0, got {self.clip_norm}",
-                where="optim.clip_norm",
-                fix="optim.clip_norm=null disables clipping",
-            )
+        problems.check_number("optim.warmup_ratio", self.warmup_ratio, "in [0, 1]", "e.g. optim.warmup_ratio=0.03")
+        if self.clip_norm != math.inf:  # which measures the norm and clips nothing
+            problems.check_number("optim.clip_norm", self.clip_norm, "> 0", "optim.clip_norm=null disables clipping")
         problems.raise_any()
 
     def values(self) -> dict[str, Any]:
@@ -85,11 +75,8 @@ class GuardSpec:
     def __post_init__(self) -> None:
         problems = Problems()
         problems.check_choice("guard.on_non_finite", self.on_non_finite, ("stop", "skip", "rollback"))
-        problems.check_at_least_one("guard", {"max_skips": self.max_skips})
-        if self.spike_factor is not None and not 1 < self.spike_factor < math.inf:
-            problems.add(
-                f"must be > 1, got {self.spike_factor}", where="guard.spike_factor", fix="null disables the flag"
-            )
+        problems.check_at_least_one("guard.", {"max_skips": self.max_skips})
+        problems.check_number("guard.spike_factor", self.spike_factor, "> 1", "null disables the flag")
         problems.raise_any()
 
 
@@ -130,7 +117,7 @@ class BatchSpec:
 
     def __post_init__(self) -> None:
         problems = Problems()
-        problems.check_at_least_one("batch", asdict(self))
+        problems.check_at_least_one("batch.", asdict(self))
         problems.raise_any()
 
 
@@ -166,9 +153,8 @@ class TrainerSpec:
         problems = Problems()
         problems.check_choice("trainer.accelerator", self.accelerator, ("gpu", "cpu"))
         counts = {k: v for k, v in asdict(self).items() if k not in ("accelerator", "data_workers")}
-        problems.check_at_least_one("trainer", counts)
-        if self.data_workers < 0:
-            problems.add(f"must be at least 0, got {self.data_workers}", where="trainer.data_workers", fix="0 or more")
+        problems.check_at_least_one("trainer.", counts)
+        problems.check_number("trainer.data_workers", self.data_workers, "at least 0", "0 or more")
         problems.raise_any()
 
     @property
@@ -206,13 +192,9 @@ class CheckpointSpec:
     def __post_init__(self) -> None:
         problems = Problems()
         counts = {name: getattr(self, name) for name in ("every_steps", "keep_last", "keep_every")}
-        problems.check_at_least_one("checkpoint", counts)
-        if self.every_minutes is not None and not 0 < self.every_minutes < math.inf:
-            problems.add(
-                f"must be > 0, got {self.every_minutes}",
-                where="checkpoint.every_minutes",
-                fix="checkpoint.every_minutes=15, or null to disable it",
-            )
+        problems.check_at_least_one("checkpoint.", counts)
+        fix = "checkpoint.every_minutes=15, or null to disable it"
+        problems.check_number("checkpoint.every_minutes", self.every_minutes, "> 0", fix)
         problems.raise_any()
 
 
@@ -234,5 +216,5 @@ class SamplesSpec:
     def __post_init__(self) -> None:
         problems = Problems()
         counts = {"every_steps": self.every_steps, "max_new_tokens": self.max_new_tokens}
-        problems.check_at_least_one("samples", counts)
+        problems.check_at_least_one("samples.", counts)
         problems.raise_any()

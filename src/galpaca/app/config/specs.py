@@ -1,9 +1,8 @@
 """Configuration groups owned by ``app``: batch, trainer, checkpoint, hang, samples, release and run."""
 
-import math
 from dataclasses import dataclass
 
-from galpaca.errors import InputError, Problems
+from galpaca.errors import Problems
 
 
 @dataclass(frozen=True)
@@ -20,10 +19,8 @@ class HangSpec:
     requeue: bool = True
 
     def __post_init__(self) -> None:
-        if self.minutes is not None and not 0 < self.minutes < math.inf:
-            raise InputError(
-                f"must be > 0, got {self.minutes}", where="hang.minutes", fix="hang.minutes=20, or null to disable it"
-            )
+        with Problems() as problems:
+            problems.check_number("hang.minutes", self.minutes, "> 0", "hang.minutes=20, or null to disable it")
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,7 @@ class ReleaseSpec:
     def __post_init__(self) -> None:
         problems = Problems()
         problems.check_choice("release.dtype", self.dtype, ("float32", "bfloat16", "float16"))
-        problems.check_at_least_one("release", {"max_new_tokens": self.max_new_tokens})
+        problems.check_at_least_one("release.", {"max_new_tokens": self.max_new_tokens})
         problems.raise_any()
 
 

@@ -98,13 +98,8 @@ def _door(options: CompareOptions) -> tuple[list[LabelledModel], AskedPrompts, H
             fix="name two or more; to measure one model, use galpaca evaluate MODEL --records FILE",
         )
     models = labelled_models(options.models, problems)
-    for option, value in (
-        ("--max-new-tokens", options.max_new_tokens),
-        ("--batch-size", options.batch_size),
-        ("--max-length", options.max_length),
-    ):
-        if value is not None and value < 1:
-            problems.add(f"must be at least 1, got {value}", where=option, fix=f"{option} 1 or more")
+    counts = {"max-new-tokens": options.max_new_tokens, "batch-size": options.batch_size}
+    problems.check_at_least_one("--", {**counts, "max-length": options.max_length})
     with with_option_names():
         prompts = collect_problems(problems, lambda: _prompts(options.prompts))
         records = options.records

@@ -176,11 +176,8 @@ def evaluate_tasks(options: EvaluateOptions, tasks: TaskOptions) -> None:
     console = make_console()
     problems = Problems()
     one, target = _door(options, problems)
-    for option, value in (("--limit", tasks.limit), ("--batch-size", tasks.batch_size)):
-        if value is not None and value < 1:
-            problems.add(f"must be at least 1, got {value}", where=option, fix=f"{option} 1 or more")
-    if tasks.num_fewshot is not None and tasks.num_fewshot < 0:
-        problems.add(f"must be at least 0, got {tasks.num_fewshot}", where="--num-fewshot", fix="0 or more")
+    problems.check_at_least_one("--", {"limit": tasks.limit, "batch-size": tasks.batch_size})
+    problems.check_number("--num-fewshot", tasks.num_fewshot, "at least 0", "0 or more")
     if not tasks.names:
         problems.add("no task given", where="--tasks", fix="--tasks NAME[,NAME]")
     problems.raise_any()
@@ -249,8 +246,7 @@ def _told_task(row: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _door(options: EvaluateOptions, problems: Problems) -> tuple[LabelledModel, ResultsTarget | None]:
-    if options.max_length is not None and options.max_length < 1:
-        problems.add(f"must be at least 1, got {options.max_length}", where="--max-length", fix="--max-length 512")
+    problems.check_number("--max-length", options.max_length, "at least 1", "--max-length 512")
     if options.template:
         template = options.template
         with with_option_names():

@@ -71,8 +71,7 @@ def _check(config: Config, options: RehearseOptions) -> None:
     check_name(config)
     check_launch(config.trainer)
     problems = Problems()
-    if options.num_steps < 2:
-        problems.add(f"must be at least 2, got {options.num_steps}", where="--steps", fix="--steps 20, the default")
+    problems.check_number("--steps", options.num_steps, "at least 2", "--steps 20, the default")
     if not options.limit_minutes > 0:
         problems.add(f"must be > 0, got {options.limit_minutes}", where="--minutes", fix="--minutes 30, the default")
     if config.trainer.num_nodes > 1 and num_launched() == 1:
