@@ -141,13 +141,17 @@ class Problems:
             what = f"must be one of {', '.join(names)}; got {value!r}"
             self.add(what, where=where, fix=f"{where}={' or '.join(names)}")
 
+    def error(self) -> InputError | None:
+        """The only problem, or all of them as ``InputErrors``; None if there is none."""
+        if self.count > 1:
+            return InputErrors(self._kept, self.count)
+        return self._kept[0] if self.count else None
+
     def raise_any(self) -> None:
         """Raises what was collected, if anything.
 
         Raises:
-            InputError: the only problem, or all of them as ``InputErrors``.
+            InputError: as ``error``.
         """
-        if self.count == 1:
-            raise self._kept[0]
-        if self.count:
-            raise InputErrors(self._kept, self.count)
+        if error := self.error():
+            raise error

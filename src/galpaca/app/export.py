@@ -130,17 +130,16 @@ def _facts(folder: RunFolder, record: RunRecord) -> ReleaseFacts:
 
 
 def _check(options: ExportOptions, folder: RunFolder) -> None:
-    problems = Problems()
-    problems.check_number("--max-new-tokens", options.max_new_tokens, "at least 1", "--max-new-tokens 512")
-    problems.check_number("--shard-size", options.shard_gb, "> 0", "--shard-size 5, in 10^9 bytes")
-    if options.public and not options.push:
-        problems.add("--public requires --push", where="--public", fix="--push OWNER/NAME --public")
-    if options.push:
-        from galpaca.release.push import check_push
+    with Problems() as problems:
+        problems.check_number("--max-new-tokens", options.max_new_tokens, "at least 1", "--max-new-tokens 512")
+        problems.check_number("--shard-size", options.shard_gb, "> 0", "--shard-size 5, in 10^9 bytes")
+        if options.public and not options.push:
+            problems.add("--public requires --push", where="--public", fix="--push OWNER/NAME --public")
+        if options.push:
+            from galpaca.release.push import check_push
 
-        check_push(problems, options.push)
-    _check_out(problems, options, folder)
-    problems.raise_any()
+            check_push(problems, options.push)
+        _check_out(problems, options, folder)
 
 
 def _check_out(problems: Problems, options: ExportOptions, folder: RunFolder) -> None:

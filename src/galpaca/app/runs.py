@@ -77,18 +77,17 @@ def find_runs(paths: Sequence[Path]) -> list[RunFolder]:
     Raises:
         InputError: folders without a run, all reported at once.
     """
-    problems = Problems()
-    found: dict[Path, RunFolder] = {}
-    for path in paths:
-        here = {path: RunFolder(path.parent, path.name) for path in _runs_below(path.resolve())}
-        if not here:
-            problems.add(
-                "contains no run" if path.is_dir() else "no such folder",
-                where=path,
-                fix="pass a run folder, or a folder that contains run folders, e.g. runs",
-            )
-        found |= here
-    problems.raise_any()
+    with Problems() as problems:
+        found: dict[Path, RunFolder] = {}
+        for path in paths:
+            here = {path: RunFolder(path.parent, path.name) for path in _runs_below(path.resolve())}
+            if not here:
+                problems.add(
+                    "contains no run" if path.is_dir() else "no such folder",
+                    where=path,
+                    fix="pass a run folder, or a folder that contains run folders, e.g. runs",
+                )
+            found |= here
     return list(found.values())
 
 

@@ -59,10 +59,8 @@ def sync(runs: Sequence[Path], *, dry_run: bool = False, follow: bool = False, w
             _attempt(failed, run, partial(_upload, console, run))
     finally:
         service.shut_down()
-    try:
-        failed.raise_any()
-    except InputError as error:  # which these are not
-        raise GalpacaError(str(error)) from None
+    if error := failed.error():
+        raise GalpacaError(str(error))  # no mistake of a user
 
 
 def _find(runs: Sequence[Path]) -> list[Run]:

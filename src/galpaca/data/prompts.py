@@ -71,12 +71,11 @@ def load_template(name_or_path: str) -> Template:
         ) from None
     if not isinstance(content, dict):
         raise InputError("the template is not a mapping", where=name_or_path, fix=_example())
-    problems = Problems()
-    for key in sorted(content.keys() - _FIELDS.keys(), key=str):
-        problems.add(f"unknown key {key!r}", where=name_or_path, fix=_example())
-    for key, fields in _FIELDS.items():
-        problems.extend(_check_text(content.get(key), key, fields, name_or_path))
-    problems.raise_any()
+    with Problems() as problems:
+        for key in sorted(content.keys() - _FIELDS.keys(), key=str):
+            problems.add(f"unknown key {key!r}", where=name_or_path, fix=_example())
+        for key, fields in _FIELDS.items():
+            problems.extend(_check_text(content.get(key), key, fields, name_or_path))
     return Template(name_or_path, content["with_input"], content["without_input"])
 
 

@@ -69,9 +69,8 @@ def load_records(source: Source, fields: Mapping[str, str | None] | None = None)
     """
     columns = columns_of(fields or {})
     rows = source.rows()
-    problems = Problems()
-    records = checked_records(source.name, rows, columns, FIELDS, problems)
-    problems.raise_any()
+    with Problems() as problems:
+        records = checked_records(source.name, rows, columns, FIELDS, problems)
     present = _columns_of(rows)
     used = set(columns.values())
     return RecordSet(

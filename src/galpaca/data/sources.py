@@ -75,9 +75,8 @@ class FileSource:
         self.fingerprint = hashlib.sha256(self._content).hexdigest()
 
     def rows(self) -> list[Row]:
-        problems = Problems()
-        rows = list(self._read(self._content, self.path, problems))
-        problems.raise_any()
+        with Problems() as problems:
+            rows = list(self._read(self._content, self.path, problems))
         if not rows:
             raise InputError("the file has no records", where=self.path, fix="use a file with at least one record")
         return rows
@@ -279,16 +278,15 @@ def _decode(content: bytes, path: Path) -> str:
 
     codecs.register_error("galpaca.note", note)
     text = content[begins:].decode("utf-8", "galpaca.note")
-    problems = Problems()
-    for offset in bad_offsets[:SHOWN_PROBLEMS]:
-        line = content.count(b"\n", 0, offset) + 1
-        problems.add(
-            f"byte 0x{content[offset]:02x} at byte offset {offset} is not UTF-8",
-            where=f"{path}, line {line}",
-            fix=f"convert the file, for instance: iconv -f LATIN1 -t UTF-8 {path} > converted{path.suffix}",
-        )
-    problems.count = len(bad_offsets)
-    problems.raise_any()
+    with Problems() as problems:
+        for offset in bad_offsets[:SHOWN_PROBLEMS]:
+            line = content.count(b"\n", 0, offset) + 1
+            problems.add(
+                f"byte 0x{content[offset]:02x} at byte offset {offset} is not UTF-8",
+                where=f"{path}, line {line}",
+                fix=f"convert the file, for instance: iconv -f LATIN1 -t UTF-8 {path} > converted{path.suffix}",
+            )
+        problems.count = len(bad_offsets)
     return text
 
 

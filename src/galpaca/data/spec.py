@@ -45,15 +45,14 @@ class DataSpec:
     terms: str | None = None
 
     def __post_init__(self) -> None:
-        problems = Problems()
-        if self.path is None and self.hub_id is None:
-            problems.add("no data given", where="data", fix="data=local data.path=FILE, or data.hub_id=NAME")
-        for name in sorted(self.fields.keys() - set(FIELDS)):
-            problems.add("unknown field", where=f"data.fields.{name}", fix=f"one of {', '.join(FIELDS)}")
-        problems.check_number("data.max_length", self.max_length, "at least 2", "e.g. data.max_length=512")
-        problems.check_at_least_one("data.", {"expected_records": self.expected_records})
-        fix = "e.g. data.val_fraction=0.05, or 0 for none"
-        problems.check_number("data.val_fraction", self.val_fraction, "in [0, 1)", fix)
-        for name in ("on_empty", "on_truncation"):
-            problems.check_choice(f"data.{name}", getattr(self, name), get_args(Policy))
-        problems.raise_any()
+        with Problems() as problems:
+            if self.path is None and self.hub_id is None:
+                problems.add("no data given", where="data", fix="data=local data.path=FILE, or data.hub_id=NAME")
+            for name in sorted(self.fields.keys() - set(FIELDS)):
+                problems.add("unknown field", where=f"data.fields.{name}", fix=f"one of {', '.join(FIELDS)}")
+            problems.check_number("data.max_length", self.max_length, "at least 2", "e.g. data.max_length=512")
+            problems.check_at_least_one("data.", {"expected_records": self.expected_records})
+            fix = "e.g. data.val_fraction=0.05, or 0 for none"
+            problems.check_number("data.val_fraction", self.val_fraction, "in [0, 1)", fix)
+            for name in ("on_empty", "on_truncation"):
+                problems.check_choice(f"data.{name}", getattr(self, name), get_args(Policy))

@@ -103,15 +103,14 @@ def check_lengths(prompts: Sequence[list[int]], positions: int | None, wheres: S
     Raises:
         InputError: prompts that fill the model's context; all reported at once.
     """
-    problems = Problems()
-    for ids, where in zip(prompts, wheres, strict=True):
-        if positions is not None and len(ids) >= positions:
-            problems.add(
-                f"the prompt has {len(ids):,} tokens, but the context length, answer included, is {positions:,}",
-                where=where,
-                fix=f"shorten the instruction or the input to {positions - 1:,} tokens or fewer",
-            )
-    problems.raise_any()
+    with Problems() as problems:
+        for ids, where in zip(prompts, wheres, strict=True):
+            if positions is not None and len(ids) >= positions:
+                problems.add(
+                    f"the prompt has {len(ids):,} tokens, but the context length, answer included, is {positions:,}",
+                    where=where,
+                    fix=f"shorten the instruction or the input to {positions - 1:,} tokens or fewer",
+                )
 
 
 def answer_batches(

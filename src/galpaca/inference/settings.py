@@ -39,13 +39,12 @@ class Settings:
         Raises:
             InputError: invalid values, or values without an effect; all reported at once.
         """
-        problems = Problems()
-        self._check_ranges(problems)
-        if not self.samples and not problems.count:
-            drawn = {"--top-p": self.top_p < 1, "--top-k": self.top_k > 0, "--samples": self.num_samples > 1}
-            for option in [option for option, given in drawn.items() if given]:
-                problems.add("has no effect: temperature 0 is greedy", where=option, fix="e.g. --temperature 0.7")
-        problems.raise_any()
+        with Problems() as problems:
+            self._check_ranges(problems)
+            if not self.samples and not problems.count:
+                drawn = {"--top-p": self.top_p < 1, "--top-k": self.top_k > 0, "--samples": self.num_samples > 1}
+                for option in [option for option, given in drawn.items() if given]:
+                    problems.add("has no effect: temperature 0 is greedy", where=option, fix="e.g. --temperature 0.7")
 
     def _check_ranges(self, problems: Problems) -> None:
         problems.check_number("--max-new-tokens", self.max_new_tokens, "at least 1", "e.g. 512")

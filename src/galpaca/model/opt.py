@@ -96,15 +96,14 @@ def read_config(spec: ModelSpec, tokenizer: Tokenizer) -> OPTConfig:
     """
     config = _config_of(spec) if spec.path else _bare_config(spec, tokenizer)
     config.dropout, config.attention_dropout = spec.dropout, spec.attention_dropout
-    problems = Problems()
-    if tokenizer.vocab_size > config.vocab_size:
-        problems.add(
-            f"the tokenizer has {tokenizer.vocab_size:,} ids, but the model's vocabulary has {config.vocab_size:,}",
-            where="model.tokenizer",
-            why=f"{tokenizer.source} and {spec.path} do not match",
-            fix="model.tokenizer=null uses the model's own tokenizer",
-        )
-    problems.raise_any()
+    with Problems() as problems:
+        if tokenizer.vocab_size > config.vocab_size:
+            problems.add(
+                f"the tokenizer has {tokenizer.vocab_size:,} ids, but the model's vocabulary has {config.vocab_size:,}",
+                where="model.tokenizer",
+                why=f"{tokenizer.source} and {spec.path} do not match",
+                fix="model.tokenizer=null uses the model's own tokenizer",
+            )
     return config
 
 

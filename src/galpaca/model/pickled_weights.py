@@ -199,14 +199,13 @@ def _compare(path: Path, tensors: dict[str, Tensor], source: Path) -> None:
         InputError: what is on disk differs from what was read.
     """
     file = safe_open(path, "pt")
-    problems = Problems()
-    for name in sorted(tensors.keys() ^ set(file.keys())):
-        problems.add(f"{name} was not written", where=path, fix="check the disk, and try again")
-    for name in sorted(tensors.keys() & set(file.keys())):
-        wanted, found = tensors[name], file.get_tensor(name)
-        if (wanted.dtype, wanted.shape) != (found.dtype, found.shape) or not _same_bits(wanted, found):
-            problems.add(f"{name} differs from {source.name}", where=path, fix="check the disk, and try again")
-    problems.raise_any()
+    with Problems() as problems:
+        for name in sorted(tensors.keys() ^ set(file.keys())):
+            problems.add(f"{name} was not written", where=path, fix="check the disk, and try again")
+        for name in sorted(tensors.keys() & set(file.keys())):
+            wanted, found = tensors[name], file.get_tensor(name)
+            if (wanted.dtype, wanted.shape) != (found.dtype, found.shape) or not _same_bits(wanted, found):
+                problems.add(f"{name} differs from {source.name}", where=path, fix="check the disk, and try again")
 
 
 def _same_bits(one: Tensor, other: Tensor) -> bool:

@@ -44,19 +44,18 @@ def check_shapes(found: Shapes, wanted: Shapes, where: object, fix: str) -> None
     Raises:
         InputError: all that are missing, unexpected or misshapen.
     """
-    problems = Problems()
-    for name in sorted(wanted.keys() - found.keys()):
-        problems.add(f"missing weight: {name}", where=where, fix=fix)
-    for name in sorted(found.keys() - wanted.keys()):
-        problems.add(f"unexpected weight: {name}", where=where, fix=fix)
-    for name in sorted(found.keys() & wanted.keys()):
-        if tuple(found[name]) != tuple(wanted[name]):
-            problems.add(
-                f"mismatched weight: {name} is {_written(found[name])}, expected {_written(wanted[name])}",
-                where=where,
-                fix=fix,
-            )
-    problems.raise_any()
+    with Problems() as problems:
+        for name in sorted(wanted.keys() - found.keys()):
+            problems.add(f"missing weight: {name}", where=where, fix=fix)
+        for name in sorted(found.keys() - wanted.keys()):
+            problems.add(f"unexpected weight: {name}", where=where, fix=fix)
+        for name in sorted(found.keys() & wanted.keys()):
+            if tuple(found[name]) != tuple(wanted[name]):
+                problems.add(
+                    f"mismatched weight: {name} is {_written(found[name])}, expected {_written(wanted[name])}",
+                    where=where,
+                    fix=fix,
+                )
 
 
 def _written(shape: Iterable[int]) -> str:

@@ -294,11 +294,10 @@ def fsdp(
 
 
 def _check_fsdp(sharding_strategy: str, backward_prefetch: str | None) -> None:
-    problems = Problems()
-    strategies = ("FULL_SHARD", "SHARD_GRAD_OP", "HYBRID_SHARD", "NO_SHARD")
-    problems.check_choice("strategy.sharding_strategy", sharding_strategy, strategies)
-    if backward_prefetch is not None:
-        problems.check_choice(
-            "strategy.backward_prefetch", backward_prefetch, tuple(member.name for member in BackwardPrefetch)
-        )
-    problems.raise_any()
+    with Problems() as problems:
+        strategies = ("FULL_SHARD", "SHARD_GRAD_OP", "HYBRID_SHARD", "NO_SHARD")
+        problems.check_choice("strategy.sharding_strategy", sharding_strategy, strategies)
+        if backward_prefetch is not None:
+            problems.check_choice(
+                "strategy.backward_prefetch", backward_prefetch, tuple(member.name for member in BackwardPrefetch)
+            )

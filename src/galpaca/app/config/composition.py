@@ -75,19 +75,18 @@ def parse(node: DictConfig) -> Config:
     Raises:
         InputError: unknown keys, missing or mistyped values; all at once.
     """
-    problems = Problems()
-    known = [item.name for item in fields(Config)]
-    _check_keys(problems, node, known, "")
-    sections: dict[str, Any] = {}
-    for name in known:
-        if OmegaConf.is_missing(node, name):
-            problems.add("missing value", where=name, fix=f"{name}=VALUE")
-        elif name == "seed" and name in node:
-            sections[name] = _seed(problems, node[name])
-        elif name in node:
-            section, value = _SECTIONS.get(name), node[name]
-            sections[name] = _parse_section(problems, name, value, section) if section else _plain(value)
-    problems.raise_any()
+    with Problems() as problems:
+        known = [item.name for item in fields(Config)]
+        _check_keys(problems, node, known, "")
+        sections: dict[str, Any] = {}
+        for name in known:
+            if OmegaConf.is_missing(node, name):
+                problems.add("missing value", where=name, fix=f"{name}=VALUE")
+            elif name == "seed" and name in node:
+                sections[name] = _seed(problems, node[name])
+            elif name in node:
+                section, value = _SECTIONS.get(name), node[name]
+                sections[name] = _parse_section(problems, name, value, section) if section else _plain(value)
     return Config(**sections)
 
 

@@ -71,11 +71,9 @@ def _unknown_keys(first: str, overrides: Sequence[str]) -> InputError:
             )
             fix = f"use +experiment={value}, with a plus" if key == "experiment" else _near(key, known)
             problems.add("unknown configuration key", where=key, fix=fix_of_renamed(key, value) or fix)
-    try:
-        problems.raise_any()
-    except InputError as error:
-        return error
-    raise AssertionError("the first key is always reported")
+    error = problems.error()
+    assert error is not None  # the first key is always reported
+    return error
 
 
 def fix_of_renamed(key: str, value: object) -> str:
@@ -99,13 +97,8 @@ def _no_choice(overrides: Sequence[str]) -> InputError:
         if group in _groups() and not isinstance(value, str | list):
             names = sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
             problems.add(f"config group {group!r} has no {value!r}", where=group, fix=f"{group}={' or '.join(names)}")
-    try:
-        problems.raise_any()
-    except InputError as error:
-        return error
-    return InputError(
-        "a config group takes the name of one of its files", where="configuration", fix="see train.py --help"
-    )
+    what = "a config group takes the name of one of its files"
+    return problems.error() or InputError(what, where="configuration", fix="see train.py --help")
 
 
 def _groups() -> list[str]:

@@ -36,10 +36,9 @@ class ReleaseSpec:
     max_new_tokens: int = 512
 
     def __post_init__(self) -> None:
-        problems = Problems()
-        problems.check_choice("release.dtype", self.dtype, ("float32", "bfloat16", "float16"))
-        problems.check_at_least_one("release.", {"max_new_tokens": self.max_new_tokens})
-        problems.raise_any()
+        with Problems() as problems:
+            problems.check_choice("release.dtype", self.dtype, ("float32", "bfloat16", "float16"))
+            problems.check_at_least_one("release.", {"max_new_tokens": self.max_new_tokens})
 
 
 @dataclass(frozen=True)

@@ -81,11 +81,10 @@ def evaluate_records(options: EvaluateOptions, records: Path) -> None:
         InputError: invalid model, records or paths.
     """
     console = make_console()
-    problems = Problems()
-    one, target = _door(options, problems)
-    with with_option_names():
-        held_out = collect_problems(problems, lambda: read_records(records))
-    problems.raise_any()
+    with Problems() as problems:
+        one, target = _door(options, problems)
+        with with_option_names():
+            held_out = collect_problems(problems, lambda: read_records(records))
     assert target is not None
     assert held_out is not None
     with with_option_names():
@@ -174,13 +173,12 @@ def evaluate_tasks(options: EvaluateOptions, tasks: TaskOptions) -> None:
         InputError: invalid model, tasks or paths, or lm-eval is not installed.
     """
     console = make_console()
-    problems = Problems()
-    one, target = _door(options, problems)
-    problems.check_at_least_one("--", {"limit": tasks.limit, "batch-size": tasks.batch_size})
-    problems.check_number("--num-fewshot", tasks.num_fewshot, "at least 0", "0 or more")
-    if not tasks.names:
-        problems.add("no task given", where="--tasks", fix="--tasks NAME[,NAME]")
-    problems.raise_any()
+    with Problems() as problems:
+        one, target = _door(options, problems)
+        problems.check_at_least_one("--", {"limit": tasks.limit, "batch-size": tasks.batch_size})
+        problems.check_number("--num-fewshot", tasks.num_fewshot, "at least 0", "0 or more")
+        if not tasks.names:
+            problems.add("no task given", where="--tasks", fix="--tasks NAME[,NAME]")
     assert target is not None
     from galpaca.inference.harness import Tasks
 

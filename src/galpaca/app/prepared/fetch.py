@@ -131,11 +131,10 @@ def _whole_snapshot(
             fix="use an OPT model; set model.tokenizer=FOLDER_OR_HUB_ID if it has no tokenizer",
         )
     facts, damaged = _read_weights(snapshot)
-    problems = Problems()
-    for path in damaged:
-        problems.add("the downloaded file is corrupted", where=path, fix="try again")
-    drop_from_cache(damaged)
-    problems.raise_any()
+    with Problems() as problems:
+        for path in damaged:
+            problems.add("the downloaded file is corrupted", where=path, fix="try again")
+        drop_from_cache(damaged)
     return snapshot, facts
 
 

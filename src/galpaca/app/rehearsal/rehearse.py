@@ -70,17 +70,18 @@ def rehearse(options: RehearseOptions) -> None:
 def _check(config: Config, options: RehearseOptions) -> None:
     check_name(config)
     check_launch(config.trainer)
-    problems = Problems()
-    problems.check_number("--steps", options.num_steps, "at least 2", "--steps 20, the default")
-    if not options.limit_minutes > 0:
-        problems.add(f"must be > 0, got {options.limit_minutes}", where="--minutes", fix="--minutes 30, the default")
-    if config.trainer.num_nodes > 1 and num_launched() == 1:
-        problems.add(
-            f"a run on {config.trainer.num_nodes} nodes must be rehearsed on all of them",
-            where="trainer.num_nodes",
-            fix="srun galpaca rehearse ..., with one task per GPU",
-        )
-    problems.raise_any()
+    with Problems() as problems:
+        problems.check_number("--steps", options.num_steps, "at least 2", "--steps 20, the default")
+        if not options.limit_minutes > 0:
+            problems.add(
+                f"must be > 0, got {options.limit_minutes}", where="--minutes", fix="--minutes 30, the default"
+            )
+        if config.trainer.num_nodes > 1 and num_launched() == 1:
+            problems.add(
+                f"a run on {config.trainer.num_nodes} nodes must be rehearsed on all of them",
+                where="trainer.num_nodes",
+                fix="srun galpaca rehearse ..., with one task per GPU",
+            )
 
 
 def _lead(plan: RehearsalPlan, coordinator: Coordinator, interrupts: Interrupts, options: RehearseOptions) -> None:

@@ -123,30 +123,28 @@ def _newest_whole(run: OpenedRun) -> int:
             _check_belongs(folder, manifest, run.record)
         check_saved_state(checkpoint, manifest.optimizer, config.optim.factory)
         return step
-    problems = Problems()
-    for path, reasons in damaged:
-        problems.add("; ".join(reasons), where=path, fix=f"restore it, or rm -r {folder.checkpoints} to start over")
-    problems.raise_any()
+    with Problems() as problems:
+        for path, reasons in damaged:
+            problems.add("; ".join(reasons), where=path, fix=f"restore it, or rm -r {folder.checkpoints} to start over")
     return 0
 
 
 def _check_belongs(folder: RunFolder, manifest: Manifest, record: RunRecord) -> None:
-    problems = Problems()
-    if not record.had_recipe(manifest.recipe):
-        problems.add(
-            "the checkpoint was saved with a different recipe or different data",
-            where=folder.checkpoint(manifest.step),
-            why="; ".join(record.recipe.changes_since(manifest.recipe)),
-            fix="move it away to resume from the previous one, or accept it with run.accept_changes=true",
-        )
-    if _metrics_facts(folder, manifest) != manifest.metrics:
-        problems.add(
-            f"the lines up to step {manifest.step} have changed since that checkpoint was saved",
-            where=folder.metrics,
-            why="its metrics may be wrong",
-            fix="restore the file; run.accept_changes=true continues without the lines that cannot be read",
-        )
-    problems.raise_any()
+    with Problems() as problems:
+        if not record.had_recipe(manifest.recipe):
+            problems.add(
+                "the checkpoint was saved with a different recipe or different data",
+                where=folder.checkpoint(manifest.step),
+                why="; ".join(record.recipe.changes_since(manifest.recipe)),
+                fix="move it away to resume from the previous one, or accept it with run.accept_changes=true",
+            )
+        if _metrics_facts(folder, manifest) != manifest.metrics:
+            problems.add(
+                f"the lines up to step {manifest.step} have changed since that checkpoint was saved",
+                where=folder.metrics,
+                why="its metrics may be wrong",
+                fix="restore the file; run.accept_changes=true continues without the lines that cannot be read",
+            )
 
 
 def _metrics_facts(folder: RunFolder, manifest: Manifest) -> FileFacts | None:

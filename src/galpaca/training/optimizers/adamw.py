@@ -37,13 +37,12 @@ class AdamW(OptimizerFactory):
     fused: bool = True
 
     def __post_init__(self) -> None:
-        problems = Problems()
-        for name in ("beta1", "beta2"):
-            problems.check_number(f"optim.{name}", getattr(self, name), "in [0, 1)", f"e.g. optim.{name}=0.9")
-        problems.check_number("optim.eps", self.eps, "> 0", "e.g. optim.eps=1e-8")
-        problems.check_number("optim.weight_decay", self.weight_decay, ">= 0", "0 is off")
-        problems.check_choice("optim.moments_dtype", self.moments_dtype, ("float32", "bfloat16"))
-        problems.raise_any()
+        with Problems() as problems:
+            for name in ("beta1", "beta2"):
+                problems.check_number(f"optim.{name}", getattr(self, name), "in [0, 1)", f"e.g. optim.{name}=0.9")
+            problems.check_number("optim.eps", self.eps, "> 0", "e.g. optim.eps=1e-8")
+            problems.check_number("optim.weight_decay", self.weight_decay, ">= 0", "0 is off")
+            problems.check_choice("optim.moments_dtype", self.moments_dtype, ("float32", "bfloat16"))
 
     def make(self, groups: Sequence[dict[str, Any]]) -> Optimizer:
         import torch
