@@ -1,6 +1,7 @@
 """Errors say what, where, why and how to fix it; all problems at one door are reported at once."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 
@@ -127,15 +128,20 @@ def test_a_number_is_what_it_must_be(must_be: str, number: float | None, is_righ
         assert str(problems.error()) == f"optim.lr: must be {must_be}, got {number}\n  fix: another"
 
 
-def test_problems_are_raised_at_the_end_of_their_context() -> None:
-    with pytest.raises(InputErrors, match="2 problems"), Problems() as problems:
+def with_two_problems(act: Callable[[], object]) -> None:
+    with Problems() as problems:
         problems.add("a")
         problems.add("b")
+        act()
+
+
+def test_problems_are_raised_at_the_end_of_their_context() -> None:
+    with pytest.raises(InputErrors, match="2 problems"):
+        with_two_problems(lambda: None)
+    with pytest.raises(ZeroDivisionError):
+        with_two_problems(lambda: 1 / 0)
     with Problems():
         pass
-    with pytest.raises(ZeroDivisionError), Problems() as problems:
-        problems.add("a")
-        raise ZeroDivisionError
 
 
 def test_a_choice_that_is_none_tells_those_there_are() -> None:
