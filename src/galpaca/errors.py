@@ -96,6 +96,11 @@ class StoppedBySignal(BaseException):
         self.agreed = agreed
 
 
+def first_line(error: BaseException) -> str:
+    """Of what a library's error says; the error's type where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 class Problems:
     """Collects problems so that all of them are reported at once."""
 

@@ -7,7 +7,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +135,7 @@ def _answer_all(loaded: Loaded, settings: Settings, work: _Work, console: Consol
 def _given(options: ModelOptions, questions: Sequence[Question]) -> dict[str, Any]:
     """What must not change on resume, as far as it is known before the model is loaded."""
     rows = json.dumps([[one.instruction, one.input, one.row] for one in questions], sort_keys=True, default=str)
-    settings = options.settings.to_dict()
+    settings = asdict(options.settings)
     if options.max_new_tokens is None:
         del settings["max_new_tokens"]  # the model's, not known yet
     else:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -76,7 +76,7 @@ def _print_json(examples: EncodedExamples) -> None:
             "num_ignored": int(examples.num_ignored[index]),
         }
         print(json.dumps(line))
-    print(json.dumps({"receipt": examples.receipt.to_dict()}, ensure_ascii=False))
+    print(json.dumps({"receipt": asdict(examples.receipt)}, ensure_ascii=False))
 
 
 def _coloured(examples: EncodedExamples, index: int, tokenizer: Tokenizer) -> Text:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import string
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -43,9 +43,6 @@ class Template:
     def fingerprint(self) -> str:
         """SHA-256 of the two texts; the name does not count."""
         return hashlib.sha256("\0".join([self.with_input, self.without_input]).encode()).hexdigest()
-
-    def to_dict(self) -> dict[str, str]:
-        return asdict(self)
 
 
 def shipped_templates() -> list[str]:

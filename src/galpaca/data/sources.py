@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from galpaca.errors import SHOWN_PROBLEMS, InputError, Problems
+from galpaca.errors import SHOWN_PROBLEMS, InputError, Problems, first_line
 
 _KINDS_FIX = "use .json (a list of objects), .jsonl (one object a line), .csv, .tsv or .parquet"
 
@@ -96,9 +96,8 @@ class HubSource:
         try:
             table = datasets.load_dataset(name, split=split, revision=revision)
         except Exception as error:  # the library raises a dozen unrelated kinds
-            reason = str(error).splitlines()[0] if str(error) else ""
             raise InputError(
-                f"cannot load the data set: {type(error).__name__}: {reason}",
+                f"cannot load the data set: {type(error).__name__}: {first_line(error)}",
                 where=f"{name} (split {split})",
                 why="it is not prepared, not in the local cache, and not available from the Hub",
                 fix="check the name, split and network; run galpaca prepare +experiment=NAME with network access; "

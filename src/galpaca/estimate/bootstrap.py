@@ -34,9 +34,6 @@ class Estimate:
             return "open"
         return "lower" if self.high < 0 else "higher"
 
-    def to_dict(self) -> dict[str, Any]:
-        return {"value": self.value, "low": self.low, "high": self.high}
-
 
 @dataclass(frozen=True)
 class Paired:

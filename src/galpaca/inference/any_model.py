@@ -6,7 +6,7 @@ from typing import Any
 
 from galpaca.data.prompts import load_template
 from galpaca.data.tokenizer import Tokenizer
-from galpaca.errors import InputError
+from galpaca.errors import InputError, first_line
 from galpaca.inference.loading import Dtype, Loaded, PromptFormat, Reader, assembled, load
 from galpaca.inference.places import find_model, prompt_folder
 
@@ -118,8 +118,7 @@ def _reading(path: str, template: str | None) -> tuple[Reader, PromptFormat]:
     try:
         hf = AutoTokenizer.from_pretrained(path)
     except Exception as error:  # the library raises a dozen unrelated kinds
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"cannot load the tokenizer: {reason}", where=path, fix=_TOKENIZER_FIX) from None
+        raise InputError(f"cannot load the tokenizer: {first_line(error)}", where=path, fix=_TOKENIZER_FIX) from None
     if getattr(hf, "chat_template", None):
         chat = _checked(ChatTemplate(hf), path)
         return OtherReader(hf, path, with_first=False, end_id=chat.end_id()), chat

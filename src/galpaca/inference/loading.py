@@ -11,7 +11,7 @@ import torch
 
 from galpaca.data.prompts import PROMPT_FILE, Template, load_template, read_prompt_file
 from galpaca.data.tokenizer import load_tokenizer
-from galpaca.errors import GalpacaError, InputError
+from galpaca.errors import GalpacaError, InputError, first_line
 from galpaca.inference.places import FOLDER_FIX, commit_of, find_model, prompt_folder
 
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -173,10 +173,8 @@ def load_weights(path: str, name: str, dtype: Dtype | None) -> Any:
             fix="--dtype bfloat16, or more GPUs",
         ) from None
     except Exception as error:  # the library raises a dozen unrelated kinds
-        lines = str(error).strip().splitlines()
-        raise InputError(
-            f"cannot load the model: {type(error).__name__}: {lines[0] if lines else ''}", where=name, fix=FOLDER_FIX
-        ) from None
+        what = f"cannot load the model: {type(error).__name__}: {first_line(error)}"
+        raise InputError(what, where=name, fix=FOLDER_FIX) from None
     return model.eval()
 
 

@@ -1,7 +1,6 @@
 """Sampling settings: greedy decoding, or sampling with a seed."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from galpaca.errors import Problems
 
@@ -53,6 +52,3 @@ class Settings:
         problems.check_number("--top-k", self.top_k, "at least 0", "0 is off")
         problems.check_number("--repetition-penalty", self.repetition_penalty, "> 0", "1 is off")
         problems.check_at_least_one("--", {"samples": self.num_samples})
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from galpaca.errors import InputError, Problems
+from galpaca.errors import InputError, Problems, first_line
 from galpaca.estimate.flops import Architecture
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def _config_of(spec: ModelSpec) -> OPTConfig:
         config: Any = AutoConfig.from_pretrained(str(spec.path), revision=spec.revision)
     except Exception as error:  # the library raises a dozen unrelated kinds
         raise InputError(
-            f"cannot read the model's configuration: {_first_line(error)}",
+            f"cannot read the model's configuration: {first_line(error)}",
             where=spec.path,
             fix="model.path=FOLDER_OR_HUB_ID; without a network, a folder or a cached Hub id",
         ) from None
@@ -223,8 +223,3 @@ def check_folder(path: str, key: str) -> None:
     looks_like_a_path = path.startswith(("/", ".", "~")) or path.count("/") > 1
     if looks_like_a_path and not Path(path).is_dir():
         raise InputError("no such folder", where=path, fix=f"{key}=FOLDER_OR_HUB_ID")
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from galpaca.errors import InputError, Problems
+from galpaca.errors import InputError, Problems, first_line
 from galpaca.files.checksums import FileFacts
 from galpaca.model.folder_tensors import INDEX_FILE, SINGLE_FILE, indexed_files
 from galpaca.model.tensor_file import DTYPES, TensorEntry, write_tensor_file
@@ -62,9 +62,8 @@ def convert(folder: Path, out: Path, progress: Callable[[int], None] = lambda do
             _drop_tied_head(tensors)
         entries = [TensorEntry(name, tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()]
         name = SINGLE_FILE if len(files) == 1 else f"model-{number:05d}-of-{len(files):05d}.safetensors"
-        written = write_tensor_file(out / name, entries, tensors.values(), {"format": "pt"})
+        facts[name] = write_tensor_file(out / name, entries, tensors.values(), {"format": "pt"})
         _compare(out / name, tensors, path)
-        facts[name] = FileFacts(written.num_bytes, written.sha256)
         weight_map.update(dict.fromkeys(tensors, name))
         num_bytes += sum(entry.num_bytes for entry in entries)
         progress(number)
@@ -134,8 +133,8 @@ def _load(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         raise _wants_more(path, error) from None
     except (RuntimeError, OSError, EOFError, KeyError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"the weight file is truncated or damaged: {reason}", where=path, fix=_AGAIN) from None
+        what = f"the weight file is truncated or damaged: {first_line(error)}"
+        raise InputError(what, where=path, fix=_AGAIN) from None
     odd = _oddities(content)
     if odd:
         raise InputError(

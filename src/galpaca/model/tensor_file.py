@@ -15,6 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from galpaca.files.checksums import FileFacts
+
 # What a file may hold, and the format's name for it.
 DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}
 _ALIGNMENT = 8  # of the first value; readers map the file and want aligned numbers
@@ -34,17 +36,9 @@ class TensorEntry:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-@dataclass(frozen=True)
-class WrittenFile:
-    """Size and SHA-256 of a file that is on disk."""
-
-    num_bytes: int
-    sha256: str
-
-
 def write_tensor_file(
     path: Path, entries: Iterable[TensorEntry], values: Iterable[Tensor], metadata: Mapping[str, str] | None = None
-) -> WrittenFile:
+) -> FileFacts:
     """Writes a new file and returns when it is on disk.
 
     Args:
@@ -75,7 +69,7 @@ def write_tensor_file(
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    return WrittenFile(len(header) + num_bytes, digest.hexdigest())
+    return FileFacts(len(header) + num_bytes, digest.hexdigest())
 
 
 def _header(entries: Iterable[TensorEntry], metadata: Mapping[str, str] | None) -> bytes:

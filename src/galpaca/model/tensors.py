@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from galpaca.errors import Problems
@@ -56,6 +57,11 @@ def check_shapes(found: Shapes, wanted: Shapes, where: object, fix: str) -> None
                     where=where,
                     fix=fix,
                 )
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """``float32`` of ``torch.float32``."""
+    return str(dtype).removeprefix("torch.")
 
 
 def _written(shape: Iterable[int]) -> str:

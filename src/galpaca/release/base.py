@@ -3,7 +3,7 @@
 import copy
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class Base:
         released.dtype = dtype
         released.save_pretrained(folder)
         _save_tokenizer(self.tokenizer, folder)
-        prompts = {"template": self.template.to_dict(), "splits_sequences": self.tokenizer.splits_sequences}
+        prompts = {"template": asdict(self.template), "splits_sequences": self.tokenizer.splits_sequences}
         save_json(folder / PROMPT_FILE, prompts)
 
 

@@ -221,7 +221,7 @@ def test_a_model_of_the_hub_is_prompted_in_its_own_template(run: Path, tmp_path:
     assert load_any("you/mine").template == load_any(str(run)).template == load("you/mine").template
 
     (folder / "galpaca.json").unlink()
-    with pytest.raises(InputError, match="cannot tell whether the model has its own prompt template"):
+    with pytest.raises(InputError, match="cannot find out whether the model has its own prompt template"):
         load_any("you/mine")
     (cache / ".no_exist" / COMMIT).mkdir(parents=True)
     (cache / ".no_exist" / COMMIT / "galpaca.json").touch()

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,7 +118,7 @@ class Chat:
                 "answer": stream.answer.text,
                 "finish": stream.answer.finish,
                 "model": self.loaded.name,
-                "settings": self.settings.to_dict(),
+                "settings": asdict(self.settings),
             }
         )
 

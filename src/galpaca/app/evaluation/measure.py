@@ -7,7 +7,7 @@ import json
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -191,7 +191,7 @@ def _answers(
         "model_fingerprint": loaded.fingerprint,
         "prompts_sha256": prompts.fingerprint,
         "batch_size": size,
-        **settings.to_dict(),
+        **asdict(settings),
     }
     file = AnswersFile(cache / f"{_name(one.label, settings_by_name)}.jsonl", ("index",))
     ids = loaded.prompt_ids([(question.instruction, question.input) for question in prompts.questions])

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from galpaca.errors import InputError
+from galpaca.errors import InputError, first_line
 
 _TOKENIZER = (
     "tokenizer.json",
@@ -81,9 +81,8 @@ def download(hub_id: str, revision: str | None, *, weights: bool) -> Path:
             patterns += [*_CONFIG, *(_SAFE if safe else _PICKLED)]
         return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns))
     except Exception as error:  # the library raises a dozen unrelated kinds
-        reason = str(error).splitlines()[0] if str(error) else ""
         raise InputError(
-            f"download failed: {type(error).__name__}: {reason}",
+            f"download failed: {type(error).__name__}: {first_line(error)}",
             where=hub_id + (f" (revision {revision})" if revision else ""),
             fix=f"check the name, revision and network; or run {prepare_command()} with network access",
         ) from None

@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -170,7 +171,7 @@ def write_start(run: RunContext, resolved_yaml: str, local: LocalModel, changes:
     data = steps.module.data
     lengths, num_targets = data.examples.lengths[data.train], data.examples.num_targets[data.train]
     record.update(
-        receipt=data.examples.receipt.to_dict(),
+        receipt=asdict(data.examples.receipt),
         examples=ExampleCounts(train=len(data.train), validation=len(data.val)),
         plan=PlanFigures(**summarize(steps.module.train_plan(steps.num_ranks), steps.num_steps)),
         whole_plan=_whole_plan(run),

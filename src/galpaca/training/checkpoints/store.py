@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from galpaca.errors import GalpacaError
 from galpaca.files.atomic import replace_file
-from galpaca.files.checksums import FileFacts, file_facts
+from galpaca.files.checksums import file_facts
 from galpaca.model.checkpoint_tensors import WEIGHT, CheckpointTensors
 from galpaca.model.tensor_file import write_tensor_file
 from galpaca.model.tensors import Shapes, TensorSource, check_shapes
@@ -180,8 +180,7 @@ class CheckpointStore:
         started = time.perf_counter()
         folder, file = target.folder, rank_file(target.rank)
         folder.mkdir(parents=True, exist_ok=True)
-        written = write_tensor_file(folder / file, snapshot.entries, snapshot.values())
-        write_report(folder, file, FileFacts(written.num_bytes, written.sha256))
+        write_report(folder, file, write_tensor_file(folder / file, snapshot.entries, snapshot.values()))
         if text is not None:
             replace_file(folder / TRAINER, text)
             write_report(folder, TRAINER, file_facts(folder / TRAINER))
