@@ -81,9 +81,7 @@ def _run(path: Path) -> Run:
     logger = dict(config.get("logger") or {})
     if logger.pop("_target_", None) != f"{wandb.__module__}.{wandb.__qualname__}":
         raise InputError(
-            "the run is not logged to W&B",
-            where=path,
-            fix="train with logger=wandb; metrics.jsonl has all metrics",
+            "the run is not logged to W&B", where=path, fix="train with logger=wandb; metrics.jsonl has all metrics"
         )
     logger["tags"] = tuple(logger.get("tags") or ())
     deque(read_metrics(folder.metrics), maxlen=0)  # a damaged line, without which steps would be missing silently

@@ -185,10 +185,7 @@ def figures(snapshot: RunSnapshot) -> list[tuple[str, str]]:
         ("MFU", _number(last.mfu, ".1%")),
         ("peak memory", format_bytes(last.peak_memory_bytes) if last.peak_memory_bytes else ""),
         ("skipped steps", _number(sum(bool(line.skipped) for line in history.steps) or None, ",d")),
-        (
-            "last line",
-            f"{format_duration(silent)} ago" if silent is not None else "",
-        ),
+        ("last line", f"{format_duration(silent)} ago" if silent is not None else ""),
         ("left", format_duration(left) if left is not None else ""),
     ]
     return [(label, value) for label, value in shown if value]

@@ -14,10 +14,7 @@ from galpaca.errors import InputError, Problems
 # What a released folder says about how its model is prompted; ``transformers`` ignores the file.
 PROMPT_FILE = "galpaca.json"
 
-_FIELDS = {
-    "with_input": {"instruction", "input"},
-    "without_input": {"instruction"},
-}
+_FIELDS = {"with_input": {"instruction", "input"}, "without_input": {"instruction"}}
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,7 @@ from typing import NamedTuple
 from galpaca.data.sources import Row, Source
 from galpaca.errors import Problems
 
-_KINDS = {
-    bool: "true or false",
-    int: "a number",
-    float: "a number",
-    str: "a string",
-    list: "a list",
-    dict: "an object",
-}
+_KINDS = {bool: "true or false", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
 
 FIELDS = ("instruction", "input", "output")
 

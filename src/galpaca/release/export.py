@@ -41,12 +41,7 @@ class ExportFormat:
 
 
 def export(
-    source: TensorSource,
-    base: Base,
-    card: str,
-    out: Path,
-    form: ExportFormat,
-    progress: Progress = lambda values: None,
+    source: TensorSource, base: Base, card: str, out: Path, form: ExportFormat, progress: Progress = lambda values: None
 ) -> None:
     """Writes a Hugging Face folder, beside its final path first, compares it with its source, and renames it.
 

@@ -20,35 +20,16 @@ from galpaca.runs.tail import LineTail
 from galpaca.tracking.samples import sample_tables
 
 # Groups are the sections of a W&B workspace, without anybody arranging it.
+_GROUPS: Mapping[str, str] = {
+    "numerics": "lr grad_norm loss_scale skipped non_finite rolled_back_to spike compiled_graphs",
+    "throughput": "tokens_per_second target_tokens_per_second mfu non_padding_fraction",
+    "time": "step_seconds val_seconds data_seconds forward_backward_seconds optimizer_seconds",
+    "data": "epoch examples tokens target_tokens micro_batches",
+}
 NAMES: Mapping[str, str] = {
-    "loss": "loss/train",
-    "val_loss": "loss/val",
-    "lr": "numerics/lr",
-    "grad_norm": "numerics/grad_norm",
-    "loss_scale": "numerics/loss_scale",
-    "skipped": "numerics/skipped",
-    "non_finite": "numerics/non_finite",
-    "rolled_back_to": "numerics/rolled_back_to",
-    "spike": "numerics/spike",
-    "tokens_per_second": "throughput/tokens_per_second",
-    "target_tokens_per_second": "throughput/target_tokens_per_second",
-    "mfu": "throughput/mfu",
-    "non_padding_fraction": "throughput/non_padding_fraction",
-    "step_seconds": "time/step_seconds",
-    "val_seconds": "time/val_seconds",
-    "data_seconds": "time/data_seconds",
-    "forward_backward_seconds": "time/forward_backward_seconds",
-    "optimizer_seconds": "time/optimizer_seconds",
-    "peak_memory_bytes": "memory/peak_bytes",
-    "checkpoint_stall_seconds": "checkpoint/stall_seconds",
-    "checkpoint_write_seconds": "checkpoint/write_seconds",
-    "checkpoint_bytes": "checkpoint/bytes",
-    "compiled_graphs": "numerics/compiled_graphs",
-    "epoch": "data/epoch",
-    "examples": "data/examples",
-    "tokens": "data/tokens",
-    "target_tokens": "data/target_tokens",
-    "micro_batches": "data/micro_batches",
+    **{name: f"{group}/{name}" for group, names in _GROUPS.items() for name in names.split()},
+    **{"loss": "loss/train", "val_loss": "loss/val", "peak_memory_bytes": "memory/peak_bytes"},
+    **{f"checkpoint_{name}": f"checkpoint/{name}" for name in ("stall_seconds", "write_seconds", "bytes")},
 }
 STEP = "step"
 TABLE, ALERT = "samples/answers", "alert"

@@ -51,12 +51,7 @@ class ReadStep:
 
 
 def step_line(
-    read: ReadStep,
-    *,
-    steps_per_epoch: int,
-    speed: Mapping[str, Any],
-    shared: Mapping[str, Any],
-    is_spike: bool,
+    read: ReadStep, *, steps_per_epoch: int, speed: Mapping[str, Any], shared: Mapping[str, Any], is_spike: bool
 ) -> StepLine:
     """A step's line of ``metrics.jsonl``.
 

@@ -26,10 +26,7 @@ def chat_page(options: ModelOptions, port: int) -> None:
         from galpaca.app.chat.blocks import CSS, build_page, theme
     except ImportError as error:
         raise InputError(
-            "Gradio is not installed",
-            where="--web",
-            why=str(error),
-            fix="pip install 'galpaca[web]'",
+            "Gradio is not installed", where="--web", why=str(error), fix="pip install 'galpaca[web]'"
         ) from None
     console = make_console()
     loaded, settings = options.load(console)

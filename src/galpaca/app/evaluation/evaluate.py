@@ -15,14 +15,7 @@ from rich.console import Console
 import galpaca
 from galpaca.app.console import make_console, show_rows
 from galpaca.app.evaluation.labelled_models import LabelledModel, collect_problems, labelled_models
-from galpaca.app.evaluation.measure import (
-    HeldOut,
-    batch_size_of,
-    facts_of,
-    load_shown,
-    losses_shown,
-    read_records,
-)
+from galpaca.app.evaluation.measure import HeldOut, batch_size_of, facts_of, load_shown, losses_shown, read_records
 from galpaca.app.evaluation.results import ResultsTarget, keep_result, results_target
 from galpaca.app.option_names import with_option_names
 from galpaca.data.prompts import load_template
@@ -208,12 +201,7 @@ def _run_task(tasks: Tasks, name: str, instruct: bool, options: TaskOptions, loa
 
     size = batch_size_of(loaded, options.batch_size)
     results = tasks.run(
-        loaded,
-        [name],
-        instruct=instruct,
-        batch_size=size,
-        limit=options.limit,
-        num_fewshot=options.num_fewshot,
+        loaded, [name], instruct=instruct, batch_size=size, limit=options.limit, num_fewshot=options.num_fewshot
     )
     settings = {
         "task": name,
