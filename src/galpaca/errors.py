@@ -3,6 +3,9 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from signal import SIGTERM
+from typing import TypeVar
+
+Found = TypeVar("Found")
 
 SHOWN_PROBLEMS = 20
 
@@ -124,6 +127,16 @@ class Problems:
     def extend(self, errors: Iterable[InputError]) -> None:
         for error in errors:
             self.add(error.what, where=error.where, why=error.why, fix=error.fix)
+
+    def collect(self, find: Callable[[], Found]) -> Found | None:
+        """What ``find`` returns; None, and the problems more, where it raises input errors."""
+        try:
+            return find()
+        except InputErrors as error:
+            self.extend(error.problems)
+        except InputError as error:
+            self.extend([error])
+        return None
 
     def check_number(self, where: str, value: float | None, must_be: str, fix: str) -> None:
         """Adds a problem for a number that is not what it must be, such as ``> 0``; None is skipped."""

@@ -32,6 +32,11 @@ def format_count(number: float) -> str:
     return f"{number:,.0f}"
 
 
+def format_or(value: float | None, how: str, absent: str = "-") -> str:
+    """A number in a format of Python's, or what stands for none."""
+    return absent if value is None else f"{value:{how}}"
+
+
 def format_figure(value: object) -> str:
     """Any figure, to five digits."""
     if value is None:

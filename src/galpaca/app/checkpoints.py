@@ -9,7 +9,7 @@ from rich.table import Table
 
 from galpaca.app.console import make_console
 from galpaca.errors import GalpacaError, InputError
-from galpaca.formatting import format_bytes
+from galpaca.formatting import format_bytes, format_or
 from galpaca.runs.checkpoints import damage, read_manifest
 from galpaca.runs.folder import RunFolder, find_run
 from galpaca.runs.history import History, read_history
@@ -111,13 +111,9 @@ def _show(console: Console, folder: RunFolder, rows: list[Row], contents: bool) 
             f"{row.step:,}",
             (row.time or "-")[:16].replace("T", " "),
             format_bytes(row.bytes),
-            _number(row.loss, ".4f"),
-            _number(row.val_loss, ".4f"),
-            f"{_number(row.stall_seconds)}, {_number(row.write_seconds)} s",
+            format_or(row.loss, ".4f"),
+            format_or(row.val_loss, ".4f"),
+            f"{format_or(row.stall_seconds, '.2f')}, {format_or(row.write_seconds, '.2f')} s",
             "[red]damaged[/red]" if row.damage else whole,
         )
     console.print(table)
-
-
-def _number(value: float | None, how: str = ".2f") -> str:
-    return "-" if value is None else f"{value:{how}}"

@@ -5,7 +5,6 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 
 from rich.console import Console
 
@@ -59,24 +58,18 @@ def answer_questions(folder: RunFolder, num_questions: int = NUM_QUESTIONS) -> t
 
     loaded = load(str(folder.model))
     settings = Settings(max_new_tokens=loaded.max_new_tokens)
-    found = []
-    for name in ("records.json", "held_out.json"):
-        records = random.Random(0).sample(_records(name), num_questions)
+
+    def answered(name: str) -> list[Answered]:
+        text = (resources.files("galpaca") / "demo" / name).read_text(encoding="utf-8")
+        records = random.Random(0).sample(json.loads(text), num_questions)
         questions = [(record["instruction"], record["input"]) for record in records]
         answers = answer(loaded, questions, settings, batch_size=20)
-        found.append(
-            [
-                Answered(record["instruction"], record["input"], record["output"], given.text.strip())
-                for record, given in zip(records, answers, strict=True)
-            ]
-        )
-    return found[0], found[1]
+        return [
+            Answered(record["instruction"], record["input"], record["output"], given.text.strip())
+            for record, given in zip(records, answers, strict=True)
+        ]
 
-
-def _records(name: str) -> list[dict[str, str]]:
-    path = Path(str(resources.files("galpaca"))) / "demo" / name
-    records: list[dict[str, str]] = json.loads(path.read_text(encoding="utf-8"))
-    return records
+    return answered("records.json"), answered("held_out.json")
 
 
 def _show(console: Console, title: str, answered: Sequence[Answered]) -> None:

@@ -13,8 +13,7 @@ from galpaca.runs.checkpoints import damage, read_manifest
 from galpaca.runs.content import ReleaseFacts
 from galpaca.runs.folder import RunFolder, find_run, step_of
 from galpaca.runs.record import RunRecord
-
-_ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+from galpaca.training.optimizers.factory import dtype_bytes
 
 
 @dataclass(frozen=True)
@@ -160,7 +159,7 @@ def _check_out(problems: Problems, options: ExportOptions, folder: RunFolder) ->
 
 
 def _check_disk_space(checkpoint: Path, out: Path, dtype: str) -> None:
-    wanted = read_manifest(checkpoint).num_parameters * _ITEM_BYTES[dtype]
+    wanted = read_manifest(checkpoint).num_parameters * dtype_bytes(dtype)
     disk = next(parent for parent in out.parents if parent.exists())
     free = shutil.disk_usage(disk).free
     if wanted > free:

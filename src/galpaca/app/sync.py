@@ -64,14 +64,9 @@ def sync(runs: Sequence[Path], *, dry_run: bool = False, follow: bool = False, w
 
 
 def _find(runs: Sequence[Path]) -> list[Run]:
-    problems, found = Problems(), []
-    for path in runs:
-        try:
-            found.append(_run(path))
-        except InputError as error:
-            problems.extend([error])
-    problems.raise_any()
-    return found
+    with Problems() as problems:
+        found = [problems.collect(partial(_run, path)) for path in runs]
+    return [run for run in found if run is not None]
 
 
 def _run(path: Path) -> Run:

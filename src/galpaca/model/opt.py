@@ -150,8 +150,12 @@ def open_weights(spec: ModelSpec, config: OPTConfig, shapes: Shapes, seed: int) 
     return source
 
 
-def check_weights(folder: Path) -> int:
-    """Checks the weights of a folder against its own configuration.
+def check_weights(spec: ModelSpec, config: OPTConfig | None = None, seed: int = 0) -> int:
+    """Checks names and shapes of the initial weights against the model.
+
+    Args:
+        config: default: the configuration in the model's folder.
+        seed: seed of random weights.
 
     Returns:
         The model's number of parameters.
@@ -159,10 +163,9 @@ def check_weights(folder: Path) -> int:
     Raises:
         InputError: as ``open_weights``; or not the configuration of an OPT model.
     """
-    spec = ModelSpec(path=str(folder))
-    config = _config_of(spec)
+    config = config or _config_of(spec)
     model = build_model(config)
-    open_weights(spec, config, parameter_shapes(model), seed=0)
+    open_weights(spec, config, parameter_shapes(model), seed)
     return sum(parameter.numel() for parameter in model.parameters())
 
 

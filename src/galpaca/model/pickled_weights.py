@@ -6,6 +6,7 @@ import re
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,22 +80,16 @@ def _check(files: list[Path]) -> None:
     Raises:
         InputError: problems of any of the files.
     """
-    problems, seen = Problems(), dict[str, Path]()
-    with ThreadPoolExecutor(_CHECKED_AT_ONCE) as pool:
+    seen: dict[str, Path] = {}
+    with Problems() as problems, ThreadPoolExecutor(_CHECKED_AT_ONCE) as pool:
         for path, damage in zip(files, pool.map(_damage, files), strict=True):
             if damage:
                 problems.add(f"the weight file is truncated or damaged: {damage}", where=path, fix=_AGAIN)
                 continue
-            try:
-                tensors = _load(path)
-            except InputError as error:
-                problems.extend([error])
-                continue
-            for name in tensors:
+            for name in problems.collect(partial(_load, path)) or {}:
                 if name in seen:
                     problems.add(f"{name} is in {seen[name].name} too", where=path, fix="remove one of the files")
                 seen[name] = path
-    problems.raise_any()
 
 
 def _damage(path: Path) -> str:

@@ -107,13 +107,10 @@ def _parse_section(problems: Problems, name: str, node: Any, section: type) -> A
     further = target_class(problems, name, section, node.get(TARGET_KEY)) if target else None
     kinds = [section, further] if further else [section]
     if not target or further:
-        _check_keys(problems, node, [*_own_names(*kinds), *([TARGET_KEY] if target else [])], f"{name}.")
+        known = [item.name for kind in kinds for item in own_fields(kind)]
+        _check_keys(problems, node, [*known, *([TARGET_KEY] if target else [])], f"{name}.")
     made = [_made(problems, name, node, kind) for kind in reversed(kinds)]
     return None if problems.count > before else replace(made[-1], **{target.name: made[0]}) if target else made[0]
-
-
-def _own_names(*sections: type) -> list[str]:
-    return [item.name for section in sections for item in own_fields(section)]
 
 
 def _made(problems: Problems, name: str, node: DictConfig, section: type) -> Any:

@@ -16,7 +16,7 @@ from rich.console import Console
 
 import galpaca
 from galpaca.app.console import make_console, show_rows
-from galpaca.app.evaluation.labelled_models import LabelledModel, collect_problems, labelled_models
+from galpaca.app.evaluation.labelled_models import LabelledModel, labelled_models
 from galpaca.app.evaluation.measure import AskedPrompts, EvaluationSettings, HeldOut, measure, read_records
 from galpaca.app.option_names import with_option_names
 from galpaca.app.report import check_replaceable
@@ -101,13 +101,13 @@ def _door(options: CompareOptions) -> tuple[list[LabelledModel], AskedPrompts, H
     counts = {"max-new-tokens": options.max_new_tokens, "batch-size": options.batch_size}
     problems.check_at_least_one("--", {**counts, "max-length": options.max_length})
     with with_option_names():
-        prompts = collect_problems(problems, lambda: _prompts(options.prompts))
+        prompts = problems.collect(lambda: _prompts(options.prompts))
         records = options.records
-        held_out = None if records is None else collect_problems(problems, lambda: read_records(records))
+        held_out = None if records is None else problems.collect(lambda: read_records(records))
         if options.template:
             template = options.template
-            collect_problems(problems, lambda: load_template(template))
-    collect_problems(problems, lambda: check_replaceable(options.out, "galpaca compare"))
+            problems.collect(lambda: load_template(template))
+    problems.collect(lambda: check_replaceable(options.out, "galpaca compare"))
     for path in [options.out, *([options.json] if options.json else [])]:
         if path.is_dir() and path != options.out:
             problems.add("expected a file, found a folder", where=path, fix="name a file in it")

@@ -14,7 +14,7 @@ from rich.console import Console
 
 import galpaca
 from galpaca.app.console import make_console, show_rows
-from galpaca.app.evaluation.labelled_models import LabelledModel, collect_problems, labelled_models
+from galpaca.app.evaluation.labelled_models import LabelledModel, labelled_models
 from galpaca.app.evaluation.measure import HeldOut, batch_size_of, facts_of, load_shown, losses_shown, read_records
 from galpaca.app.evaluation.results import ResultsTarget, keep_result, results_target
 from galpaca.app.option_names import with_option_names
@@ -77,7 +77,7 @@ def evaluate_records(options: EvaluateOptions, records: Path) -> None:
     with Problems() as problems:
         one, target = _door(options, problems)
         with with_option_names():
-            held_out = collect_problems(problems, lambda: read_records(records))
+            held_out = problems.collect(lambda: read_records(records))
     assert target is not None
     assert held_out is not None
     with with_option_names():
@@ -236,11 +236,11 @@ def _door(options: EvaluateOptions, problems: Problems) -> tuple[LabelledModel, 
     if options.template:
         template = options.template
         with with_option_names():
-            collect_problems(problems, lambda: load_template(template))
+            problems.collect(lambda: load_template(template))
     [one] = labelled_models([options.model], problems)
     if problems.count:
         return one, None
-    return one, collect_problems(problems, lambda: results_target(Path(find_model(one.model)), options.out))
+    return one, problems.collect(lambda: results_target(Path(find_model(one.model)), options.out))
 
 
 def _head(kind: str, one: LabelledModel, loaded: Loaded) -> dict[str, Any]:

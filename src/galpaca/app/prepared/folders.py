@@ -25,10 +25,6 @@ class Checksums:
     files: Mapping[str, FileFacts]
     source: Mapping[str, Any]
 
-    @property
-    def num_bytes(self) -> int:
-        return sum(facts.bytes or 0 for facts in self.files.values())
-
     def to_json(self) -> str:
         files = {name: asdict(facts) for name, facts in self.files.items()}
         return sealed({"source": dict(self.source), "files": files})

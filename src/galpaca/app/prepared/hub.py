@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from galpaca.errors import InputError, first_line
+from galpaca.errors import InputError, Problems, first_line
 
 _TOKENIZER = (
     "tokenizer.json",
@@ -91,28 +91,17 @@ def download(hub_id: str, revision: str | None, *, weights: bool) -> Path:
 def has_safetensors(folder: Path) -> bool:
     from galpaca.model.folder_tensors import weight_files
 
-    try:
-        return bool(weight_files(folder))
-    except InputError:
-        return False
+    return bool(Problems().collect(lambda: weight_files(folder)))
 
 
 def has_pickled(folder: Path) -> bool:
     from galpaca.model.pickled_weights import pickled_files
 
-    try:
-        return bool(pickled_files(folder))
-    except InputError:
-        return False
+    return bool(Problems().collect(lambda: pickled_files(folder)))
 
 
 def has_tokenizer(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json"))
-
-
-def small_files(folder: Path) -> list[Path]:
-    """Configuration and tokenizer."""
-    return [folder / name for name in (*_CONFIG, *_TOKENIZER) if (folder / name).is_file()]
 
 
 def known_sha256(path: Path) -> str | None:
@@ -142,5 +131,7 @@ def link_or_symlink(source: Path, target: Path) -> None:
 
 
 def copy_small_files(folder: Path, target: Path) -> None:
-    for path in small_files(folder):
-        shutil.copyfile(path, target / path.name)
+    """Copies configuration and tokenizer."""
+    for name in (*_CONFIG, *_TOKENIZER):
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, target / name)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from functools import partial
 from typing import TYPE_CHECKING
 
 from galpaca.data.receipt import Receipt
-from galpaca.formatting import format_bytes, format_duration
+from galpaca.formatting import format_bytes, format_duration, format_or
 from galpaca.release.card import CardFacts
 from galpaca.runs.checkpoints import Manifest
 from galpaca.runs.content import ExampleCounts, FinalFigures, Machine, ReleaseFacts
@@ -58,9 +59,10 @@ def figures_of(folder: RunFolder, last_step: int | None = None) -> FinalFigures:
 
 
 def result_rows(final: FinalFigures) -> Rows:
+    loss = partial(format_or, how=".4f", absent="none")
     rows = [
-        ("loss", f"{_loss(final.first_loss)} at the first step, {_loss(final.loss)} at the last"),
-        *([("validation loss", _loss(final.val_loss))] if final.validations else []),
+        ("loss", f"{loss(final.first_loss)} at the first step, {loss(final.loss)} at the last"),
+        *([("validation loss", loss(final.val_loss))] if final.validations else []),
         ("steps", f"{final.steps:,}"),
         ("time in training steps", format_duration(final.train_seconds)),
         ("tokens", f"{final.tokens:,} ({final.tokens_per_second or 0:,.0f} tokens/s)"),
@@ -138,7 +140,3 @@ def _machine(machine: Machine, seconds: float) -> str:
     nodes = f" on {machine.nodes} nodes" if machine.nodes > 1 else ""
     processes = "process" if machine.processes == 1 else "processes"
     return f"{machine.processes} {processes}{nodes}, {machine.device}: {format_duration(seconds)}"
-
-
-def _loss(value: float | None) -> str:
-    return "none" if value is None else f"{value:.4f}"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +28,7 @@ from galpaca.runs.host import total_memory_bytes
 from galpaca.runs.provenance import processor_name
 from galpaca.runs.recipe import TOKENIZER
 from galpaca.runs.record import RunRecord
+from galpaca.training.specs import TrainerSpec
 
 if TYPE_CHECKING:
     from transformers import OPTConfig
@@ -64,12 +63,6 @@ def keep_for_release(run: RunContext, data: PreparedData, model_config: OPTConfi
 
     config = run.config
     save_base(Base(model_config, data.tokenizer, data.template), run.folder.base)
-    machine = Machine(
-        device=_device(config.trainer.accelerator),
-        processes=config.trainer.num_ranks,
-        nodes=config.trainer.num_nodes,
-        memory_bytes=_memory_bytes(config.trainer.accelerator),
-    )
     dataset = config.data.hub_id if config.data.path is None else _public_name(config.data.path)
     run.record.set(
         release=ReleaseFacts(
@@ -82,7 +75,7 @@ def keep_for_release(run: RunContext, data: PreparedData, model_config: OPTConfi
             terms=config.data.terms,
         )
     )
-    run.record.update_start(machine=machine)
+    run.record.update_start(machine=_machine(config.trainer))
 
 
 def release(run: RunContext) -> None:
@@ -115,15 +108,10 @@ def release_checkpoint(
     base = load_base(folder.base, manifest.recipe.settings[TOKENIZER])
     _check_shapes(folder, base, source.shapes)
     facts = card_facts(folder, record, manifest, base, wanted.model_path)
-    with _progress(console, facts.num_parameters) as progress:
-        export(
-            source,
-            base,
-            model_card(facts),
-            wanted.out,
-            ExportFormat(getattr(torch, wanted.dtype), wanted.max_new_tokens, wanted.shard_bytes or SHARD_BYTES),
-            progress,
-        )
+    form = ExportFormat(getattr(torch, wanted.dtype), wanted.max_new_tokens, wanted.shard_bytes or SHARD_BYTES)
+    millions = 2 * facts.num_parameters // 10**6
+    with counting(console, "million values written and compared", millions) as progress:
+        export(source, base, model_card(facts), wanted.out, form, lambda values: progress(values // 10**6))
 
 
 def _check_all_are_trained(checkpoint: Path, manifest: Manifest, record: RunRecord) -> None:
@@ -137,29 +125,16 @@ def _check_all_are_trained(checkpoint: Path, manifest: Manifest, record: RunReco
         )
 
 
-@contextmanager
-def _progress(console: Console, num_values: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar of values written and compared, in millions."""
-    with counting(console, "million values written and compared", 2 * num_values // 10**6) as progress:
-        yield lambda values: progress(values // 10**6)
-
-
 def _check_shapes(folder: RunFolder, base: Base, found: Shapes) -> None:
     wanted = parameter_shapes(build_model(copy.deepcopy(base.config)))
     check_shapes(found, wanted, folder.base, "restore the folder: its config.json belongs to another model")
 
 
-def _device(accelerator: str) -> str:
-    if accelerator != "gpu":
-        return processor_name()
-    return torch.cuda.get_device_name()
-
-
-def _memory_bytes(accelerator: str) -> int | None:
-    """Memory of one GPU, or of the machine."""
-    if accelerator != "gpu":
-        return total_memory_bytes()
-    return int(torch.cuda.get_device_properties(0).total_memory)
+def _machine(trainer: TrainerSpec) -> Machine:
+    device, memory = processor_name(), total_memory_bytes()
+    if trainer.accelerator == "gpu":
+        device, memory = torch.cuda.get_device_name(), int(torch.cuda.get_device_properties(0).total_memory)
+    return Machine(device=device, processes=trainer.num_ranks, nodes=trainer.num_nodes, memory_bytes=memory)
 
 
 def _public_name(path: str | None) -> str | None:
