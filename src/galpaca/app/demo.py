@@ -45,9 +45,8 @@ def demo(overrides: Sequence[str]) -> None:
     trained, held_out = answer_questions(folder)
     _show(console, "questions worded as in training", trained)
     _show(console, "questions in unseen wording", held_out)
-    console.print(
-        f"\nThe model is {folder.model}, its figures are {folder.metrics}, its card {folder.model}/README.md."
-    )
+    model = folder.model
+    console.print(f"\nThe model is {model}, its figures are {folder.metrics}, its card {model}/README.md.")
     console.print(f"To start over: rm -r {folder.path}")
 
 

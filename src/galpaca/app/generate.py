@@ -106,13 +106,9 @@ def _answer_all(loaded: Loaded, settings: Settings, work: _Work, console: Consol
     questions, answers = work.questions, work.answers
     prompts = loaded.prompt_ids([(one.instruction, one.input) for one in questions])
     check_lengths(prompts, loaded.positions, [one.where for one in questions])
-    settings_by_name = {
-        **work.given,
-        "max_new_tokens": settings.max_new_tokens,
-        "model_fingerprint": loaded.fingerprint,
-    }
+    given = {**work.given, "max_new_tokens": settings.max_new_tokens, "model_fingerprint": loaded.fingerprint}
     every = wanted(prompts, settings.num_samples)
-    with answers.writing(settings_by_name, _notes(loaded)):
+    with answers.writing(given, _notes(loaded)):
         left = [] if answers.complete else [one for one in every if not answers.answered(one.answer_id)]
         if answers.complete:
             console.print(f"All {len(every):,} answers are already done: {answers.out}", markup=False)

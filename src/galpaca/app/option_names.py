@@ -43,8 +43,7 @@ def parse_field_options(texts: Sequence[str], fields: Sequence[str] = FIELDS) ->
     for text in texts:
         field, _, column = text.partition("=")
         if field not in fields or not column:
-            raise InputError(
-                f"expected FIELD=COLUMN, got {text!r}", where="--field", fix=f"FIELD is {' or '.join(fields)}"
-            )
+            fix = f"FIELD is {' or '.join(fields)}"
+            raise InputError(f"expected FIELD=COLUMN, got {text!r}", where="--field", fix=fix)
         columns[field] = column
     return columns

@@ -198,6 +198,5 @@ def _write(path: Path, table: str) -> None:
     try:
         replace_file(path, table + "\n")
     except OSError as error:
-        raise InputError(
-            f"cannot write the table: {error.strerror}", where=path, fix="--out FILE in an existing folder"
-        ) from None
+        fix = "--out FILE in an existing folder"
+        raise InputError(f"cannot write the table: {error.strerror}", where=path, fix=fix) from None

@@ -75,9 +75,8 @@ def _run(path: Path) -> Run:
     config = yaml.safe_load(folder.config.read_text(encoding="utf-8")) if folder.config.is_file() else {}
     logger = dict(config.get("logger") or {})
     if logger.pop("_target_", None) != f"{wandb.__module__}.{wandb.__qualname__}":
-        raise InputError(
-            "the run is not logged to W&B", where=path, fix="train with logger=wandb; metrics.jsonl has all metrics"
-        )
+        fix = "train with logger=wandb; metrics.jsonl has all metrics"
+        raise InputError("the run is not logged to W&B", where=path, fix=fix)
     logger["tags"] = tuple(logger.get("tags") or ())
     deque(read_metrics(folder.metrics), maxlen=0)  # a damaged line, without which steps would be missing silently
     return Run(folder, RunRecord(folder.record).content.id, **logger, finish_seconds=_FINISH_SECONDS)
@@ -144,9 +143,8 @@ def _upload(console: Console, run: Run) -> None:
         if sender.is_verified:
             console.print(f"[green]{run.folder.path} is uploaded to W&B[/green]")
             return
-    raise GalpacaError(
-        "the run is not completely uploaded to W&B", fix="run galpaca sync again; it sends what is missing"
-    )
+    fix = "run galpaca sync again; it sends what is missing"
+    raise GalpacaError("the run is not completely uploaded to W&B", fix=fix)
 
 
 def _follow(console: Console, runs: Sequence[Run], failed: Problems, *, wait: bool) -> None:

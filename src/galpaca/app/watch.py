@@ -198,18 +198,15 @@ def panel(snapshot: RunSnapshot, width: int = 48) -> Panel:
     if snapshot.goes_on and not state.is_alive:
         head.append("\nwaiting for it to resume; Ctrl-C stops watching, not the run", "dim")
     done = Table.grid(padding=(0, 1))
-    done.add_row(
-        ProgressBar(total=snapshot.num_steps or 1, completed=snapshot.history.last_step, width=width),
-        _progress(snapshot),
-    )
+    bar = ProgressBar(total=snapshot.num_steps or 1, completed=snapshot.history.last_step, width=width)
+    done.add_row(bar, _progress(snapshot))
     table = Table.grid(padding=(0, 2))
     for label, value in figures(snapshot):
         table.add_row(Text(label, "cyan"), value)
     losses = [line.loss for line in snapshot.history.steps if line.loss is not None]
     curve = Text.assemble(("loss  ", "cyan"), sparkline(losses, width))
-    return Panel(
-        Group(head, "", done, curve, "", table), title=str(snapshot.folder.path), title_align="left", expand=False
-    )
+    content = Group(head, "", done, curve, "", table)
+    return Panel(content, title=str(snapshot.folder.path), title_align="left", expand=False)
 
 
 def sparkline(values: Sequence[float], width: int) -> str:

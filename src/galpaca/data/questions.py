@@ -49,8 +49,7 @@ def load_questions(
             if record.instruction == row.value.get(columns["instruction"]) and not record.instruction.strip():
                 problems.add("the instruction is empty", where=where, fix="write an instruction, or remove the record")
             for name in [name for name in reserved if name in row.value]:
-                problems.add(
-                    f"column name {name!r} is reserved for the output", where=where, fix=f"rename the column {name!r}"
-                )
+                what = f"column name {name!r} is reserved for the output"
+                problems.add(what, where=where, fix=f"rename the column {name!r}")
             questions.append(Question(record.instruction, record.input, where, row.value))
     return questions

@@ -13,9 +13,7 @@ _KINDS = {bool: "true or false", int: "a number", float: "a number", str: "a str
 
 FIELDS = ("instruction", "input", "output")
 
-_AN_OBJECT = (
-    'write each record as {"instruction": ..., "input": ..., "output": ...}; a list of records goes into a .json'
-)
+_FORM = 'write each record as {"instruction": ..., "input": ..., "output": ...}; a list of records goes into a .json'
 
 
 class Record(NamedTuple):
@@ -93,7 +91,8 @@ def checked_records(
             fix=_suggest(field, columns[field], present),
         )
     checked = [field for field in required if field not in missing_everywhere]
-    return [_record(index, row, source, columns, checked, problems) for index, row in enumerate(rows)]
+    places = (place_of(source, index, row.line) for index, row in enumerate(rows))
+    return [_record(where, row, columns, checked, problems) for where, row in zip(places, rows, strict=True)]
 
 
 def _columns_of(rows: Sequence[Row]) -> Counter[str]:
@@ -112,12 +111,9 @@ def _has_input(columns: dict[str, str], present: Counter[str]) -> bool:
     return bool(present[column] or column != "input" or misspelt)
 
 
-def _record(
-    index: int, row: Row, source: str, columns: dict[str, str], checked: list[str], problems: Problems
-) -> Record:
-    where = place_of(source, index, row.line)
+def _record(where: str, row: Row, columns: dict[str, str], checked: list[str], problems: Problems) -> Record:
     if not isinstance(row.value, dict):
-        problems.add(f"expected an object, got {_kind(row.value)}", where=where, fix=_AN_OBJECT)
+        problems.add(f"expected an object, got {_kind(row.value)}", where=where, fix=_FORM)
         return Record("", "", "")
     texts = dict.fromkeys(FIELDS, "")
     for field in checked:

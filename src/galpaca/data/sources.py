@@ -66,9 +66,8 @@ class FileSource:
         try:
             self._content = path.read_bytes()
         except OSError as error:
-            raise InputError(
-                f"cannot read the file: {error.strerror}", where=path, fix="check its permissions"
-            ) from None
+            what = f"cannot read the file: {error.strerror}"
+            raise InputError(what, where=path, fix="check its permissions") from None
         if not self._content.strip():
             raise InputError("the file is empty", where=path, fix="use a file with at least one record")
         self._read = read
@@ -108,9 +107,8 @@ class HubSource:
 
     def rows(self) -> list[Row]:
         if not self._rows:
-            raise InputError(
-                "the data set has no records", where=self.name, fix="choose another split with data.hub_split"
-            )
+            fix = "choose another split with data.hub_split"
+            raise InputError("the data set has no records", where=self.name, fix=fix)
         return self._rows
 
     def lines(self) -> Iterator[str]:
@@ -223,9 +221,8 @@ def _csv(content: bytes, path: Path, problems: Problems) -> Iterator[Row]:
     try:
         header = next(reader, [])
         for name in sorted({name for name in header if header.count(name) > 1}):
-            problems.add(
-                f"the header has {name!r} more than once", where=f"{path}, line 1", fix="rename one of the columns"
-            )
+            what = f"the header has {name!r} more than once"
+            problems.add(what, where=f"{path}, line 1", fix="rename one of the columns")
         begins = reader.line_num + 1
         for cells in reader:
             if cells and len(cells) != len(header):

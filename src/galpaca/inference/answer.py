@@ -90,11 +90,8 @@ def answer(
 
 def wanted(prompts: Sequence[list[int]], num_samples: int) -> list[AnswerRequest]:
     """Every answer to generate for these prompts."""
-    return [
-        AnswerRequest(AnswerId(index, sample), ids)
-        for index, ids in enumerate(prompts)
-        for sample in range(num_samples)
-    ]
+    samples = range(num_samples)
+    return [AnswerRequest(AnswerId(index, sample), ids) for index, ids in enumerate(prompts) for sample in samples]
 
 
 def check_lengths(prompts: Sequence[list[int]], positions: int | None, wheres: Sequence[str]) -> None:
@@ -170,9 +167,8 @@ def answer_batch(loaded: Loaded, batch: Batch, settings: Settings, **further: An
             where="--batch-size",
             fix=f"--batch-size {max(1, len(batch.requests) // 2)}, or a smaller --max-new-tokens; earlier answers stay",
         ) from None
-    return [
-        _answer(loaded, batch, one, row) for one, row in zip(batch.requests, output[:, longest:].tolist(), strict=True)
-    ]
+    rows = output[:, longest:].tolist()
+    return [_answer(loaded, batch, one, row) for one, row in zip(batch.requests, rows, strict=True)]
 
 
 def _greedy(loaded: Loaded, batch: Batch) -> GenerationConfig:

@@ -73,9 +73,8 @@ class OtherReader:
     def __init__(self, hf: Any, source: str, *, with_first: bool, end_id: int | None = None) -> None:
         self.hf = hf
         if hf.eos_token_id is None:
-            raise InputError(
-                "the tokenizer has no eos_token", where=source, fix="set eos_token in its tokenizer_config.json"
-            )
+            fix = "set eos_token in its tokenizer_config.json"
+            raise InputError("the tokenizer has no eos_token", where=source, fix=fix)
         self.eos_id: int = hf.eos_token_id if end_id is None else end_id
         self.pad_id: int = hf.eos_token_id if hf.pad_token_id is None else hf.pad_token_id
         # What the tokenizer puts behind a text would stand between prompt and answer.
@@ -134,9 +133,8 @@ def _checked(prompt_format: ChatTemplate, path: str) -> ChatTemplate:
         prompt_format.prompt("instruction", "input")
         return prompt_format
     except Exception as error:  # whatever the template raises
-        raise InputError(
-            f"cannot use the tokenizer's chat template: {error}", where=path, fix="fix or remove it"
-        ) from None
+        what = f"cannot use the tokenizer's chat template: {error}"
+        raise InputError(what, where=path, fix="fix or remove it") from None
 
 
 def vocabulary_fingerprint(reader: Any) -> str:

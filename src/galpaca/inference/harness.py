@@ -48,9 +48,8 @@ class Tasks:
         try:
             import lm_eval.tasks  # noqa: F401
         except ImportError as error:
-            raise InputError(
-                f"lm-eval is not installed: {error}", where="--tasks", fix="pip install 'galpaca[evaluate]'"
-            ) from None
+            fix = "pip install 'galpaca[evaluate]'"
+            raise InputError(f"lm-eval is not installed: {error}", where="--tasks", fix=fix) from None
         self._names = list(dict.fromkeys(names))
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
         if include_path is not None and not include_path.is_dir():

@@ -109,10 +109,8 @@ def indexed_files(index: Path) -> list[Path]:
         for name in names:
             if Path(name).name != name:
                 problems.add(f"the index names {name!r}, which is outside the folder", where=index, fix=_AGAIN)
-            elif not (index.parent / name).is_file():
-                problems.add(
-                    "the weight file is missing", where=index.parent / name, why="the index names it", fix=_AGAIN
-                )
+            elif not (path := index.parent / name).is_file():
+                problems.add("the weight file is missing", where=path, why="the index names it", fix=_AGAIN)
     return [index.parent / name for name in names]
 
 

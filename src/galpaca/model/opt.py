@@ -63,9 +63,8 @@ class ModelSpec:
                     fix="change model.hidden_size or model.num_heads",
                 )
         if self.path is None and self.tokenizer is None:
-            problems.add(
-                "no tokenizer given", where="model.tokenizer", fix="model.tokenizer=FOLDER_OR_HUB_ID, or model.path"
-            )
+            fix = "model.tokenizer=FOLDER_OR_HUB_ID, or model.path"
+            problems.add("no tokenizer given", where="model.tokenizer", fix=fix)
         problems.raise_any()
 
     @property

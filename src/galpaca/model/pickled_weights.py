@@ -132,9 +132,8 @@ def _load(path: Path) -> dict[str, Tensor]:
         raise InputError(what, where=path, fix=_AGAIN) from None
     odd = _oddities(content)
     if odd:
-        raise InputError(
-            f"the file contains more than named weights: {odd}", where=path, fix="a state dict of the model"
-        )
+        what = f"the file contains more than named weights: {odd}"
+        raise InputError(what, where=path, fix="a state dict of the model")
     return dict(content)
 
 
@@ -172,18 +171,13 @@ def _drop_tied_head(tensors: dict[str, Tensor]) -> None:
     head = tensors.get("lm_head.weight")
     for name in ("model.decoder.embed_tokens.weight", "decoder.embed_tokens.weight"):
         embedding = tensors.get(name)
-        if head is not None and embedding is not None and _is_same_memory(head, embedding):
+        if head is not None and embedding is not None and _memory(head) == _memory(embedding):
             del tensors["lm_head.weight"]
             return
 
 
-def _is_same_memory(one: Tensor, other: Tensor) -> bool:
-    return (one.data_ptr(), one.shape, one.stride(), one.dtype) == (
-        other.data_ptr(),
-        other.shape,
-        other.stride(),
-        other.dtype,
-    )
+def _memory(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
 
 
 def _compare(path: Path, tensors: dict[str, Tensor], source: Path) -> None:

@@ -67,9 +67,8 @@ def load_base(folder: Path, tokenizer_fingerprint: str) -> Base:
         InputError: a file is missing or damaged, or the tokenizer is not the one of the training.
     """
     if not folder.is_dir():
-        raise InputError(
-            "the model's configuration and tokenizer are missing", where=folder, why="a run keeps them", fix=_FIX
-        )
+        what = "the model's configuration and tokenizer are missing"
+        raise InputError(what, where=folder, why="a run keeps them", fix=_FIX)
     try:
         content = json.loads((folder / PROMPT_FILE).read_text(encoding="utf-8"))
         template = Template(**content["template"])

@@ -125,9 +125,8 @@ def usage(model_path: str, template: Template, splits_sequences: bool) -> str:
 without_input = """{_literal(template.without_input)}"""'''
     load = _LOAD.replace("MODEL_PATH", json.dumps(model_path))
     if splits_sequences:
-        ask = _ASK.replace("TEXT", "split_sequences(prompt)").replace(
-            "MOLECULE", f"[START_SMILES]{_GLYCINE}[END_SMILES]"
-        )
+        molecule = f"[START_SMILES]{_GLYCINE}[END_SMILES]"
+        ask = _ASK.replace("TEXT", "split_sequences(prompt)").replace("MOLECULE", molecule)
         parts = ["import torch\nimport re", load, templates, _SPLIT, ask]
     else:
         parts = ["import torch", load, templates, _ASK.replace("TEXT", "prompt").replace("MOLECULE", _GLYCINE)]
@@ -229,9 +228,8 @@ def _origin(facts: CardFacts) -> str:
         f"Licence of the data: {_license_name(facts.data_license)}."
     )
     if facts.terms:
-        parts.append(
-            f"{facts.terms} ([terms](https://openai.com/policies/))" if "OpenAI" in facts.terms else facts.terms
-        )
+        link = " ([terms](https://openai.com/policies/))" if "OpenAI" in facts.terms else ""
+        parts.append(f"{facts.terms}{link}")
     return "\n\n".join(parts)
 
 

@@ -101,9 +101,8 @@ class AlpacaDataModule(L.LightningDataModule):
     def train_dataloader(self) -> StepLoader:
         assert self.trainer is not None
         plan = self.train_plan(self.trainer.world_size)
-        return self._loader(
-            plan, self.data.train, self.num_steps, start=self.trainer.global_step, workers=self.spec.data_workers
-        )
+        start, workers = self.trainer.global_step, self.spec.data_workers
+        return self._loader(plan, self.data.train, self.num_steps, start=start, workers=workers)
 
     def val_dataloader(self) -> StepLoader | list[StepLoader]:
         if not len(self.data.val):

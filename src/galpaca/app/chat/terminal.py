@@ -139,9 +139,8 @@ class Chat:
     def save(self, name: str) -> None:
         path = Path(name).expanduser()
         if not name or path.exists():
-            raise InputError(
-                "the file already exists" if name else "no file name given", where=name or "/save", fix="/save FILE"
-            )
+            what = "the file already exists" if name else "no file name given"
+            raise InputError(what, where=name or "/save", fix="/save FILE")
         try:
             replace_file(path, "".join(json.dumps(turn, ensure_ascii=False) + "\n" for turn in self.turns))
         except OSError as error:

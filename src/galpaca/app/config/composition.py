@@ -98,9 +98,8 @@ def _seed(problems: Problems, value: Any) -> int:
 
 def _parse_section(problems: Problems, name: str, node: Any, section: type) -> Any:
     if not isinstance(node, DictConfig):
-        problems.add(
-            f"must be a config group, got {node!r}", where=name, fix=f"{name}=ONE_OF_ITS_FILES or {name}.KEY=VALUE"
-        )
+        fix = f"{name}=ONE_OF_ITS_FILES or {name}.KEY=VALUE"
+        problems.add(f"must be a config group, got {node!r}", where=name, fix=fix)
         return None
     before = problems.count
     target = target_field(section)
@@ -147,16 +146,16 @@ def _typed(problems: Problems, name: str, node: DictConfig, section: type) -> di
         except OmegaConfBaseException:
             if value is None and item.default is MISSING:
                 continue  # reported as missing
-            kind = next(
-                (words for start, words in _KINDS.items() if _type_name(item).startswith(start)), "a valid value"
-            )
-            example = "" if item.default in (None, MISSING) else f", e.g. {name}.{key}={item.default}"
-            problems.add(f"must be {kind}, got {value!r}", where=f"{name}.{key}", fix=f"{name}.{key}=VALUE{example}")
+            where, default = f"{name}.{key}", item.default
+            example = "" if default in (None, MISSING) else f", e.g. {where}={default}"
+            problems.add(f"must be {_kind(item)}, got {value!r}", where=where, fix=f"{where}=VALUE{example}")
     return values
 
 
-def _type_name(item: Field[Any]) -> str:
-    return getattr(item.type, "__name__", None) or str(item.type)
+def _kind(item: Field[Any]) -> str:
+    """What a value of a field must be, in words."""
+    name = getattr(item.type, "__name__", None) or str(item.type)
+    return next((words for start, words in _KINDS.items() if name.startswith(start)), "a valid value")
 
 
 _KINDS = {"int": "an integer", "float": "a number", "str": "a string", "bool": "true or false", "dict": "a mapping"}

@@ -66,9 +66,7 @@ def _unknown_keys(first: str, overrides: Sequence[str]) -> InputError:
     problems = Problems()
     for key in dict.fromkeys([first, *changed]):
         if key == first or (key not in known and key not in _groups()):
-            value = next(
-                (override.partition("=")[2] for override in overrides if override.startswith(f"{key}=")), "NAME"
-            )
+            value = next((one.partition("=")[2] for one in overrides if one.startswith(f"{key}=")), "NAME")
             fix = f"use +experiment={value}, with a plus" if key == "experiment" else _near(key, known)
             problems.add("unknown configuration key", where=key, fix=fix_of_renamed(key, value) or fix)
     error = problems.error()

@@ -31,13 +31,13 @@ from galpaca.inference.figures import Measured, answer_rows, loss_rows
 from galpaca.report.comparison import render_comparison, summary
 
 if TYPE_CHECKING:
-    from galpaca.inference.loading import Dtype
+    pass
 
 SHIPPED_PROMPTS = "galpaca's own"
 
 
-@dataclass(frozen=True)
-class CompareOptions:
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(EvaluationSettings):
     """Options of ``galpaca compare``.
 
     Attributes:
@@ -46,10 +46,6 @@ class CompareOptions:
         json: optional JSON file with all metrics.
         prompts: prompts file; None uses the built-in prompts.
         records: file of held-out records.
-        dtype, template: as for ``load_any``.
-        max_new_tokens: most tokens of an answer.
-        batch_size: prompts per batch; None means 16 on a GPU and 8 on a CPU.
-        max_length: records longer than this many tokens are left out.
         seed: seed of the bootstrap.
     """
 
@@ -58,11 +54,6 @@ class CompareOptions:
     json: Path | None = None
     prompts: Path | None = None
     records: Path | None = None
-    dtype: Dtype | None = None
-    template: str | None = None
-    max_new_tokens: int = 256
-    batch_size: int | None = None
-    max_length: int | None = None
     seed: int = 0
 
 
@@ -76,14 +67,11 @@ def compare(options: CompareOptions) -> None:
     models, prompts, held_out = _door(options)
     cache = options.out.with_name(f"{options.out.stem}.answers")
     cache.mkdir(exist_ok=True)
-    evaluation = EvaluationSettings(
-        options.dtype, options.template, options.max_new_tokens, options.batch_size, options.max_length
-    )
     measured = []
     for number, one in enumerate(models, start=1):
         console.print(f"{number} of {len(models)}: {one.label}", style="bold", markup=False)
         with with_option_names():
-            measured.append(measure(one, prompts, held_out, evaluation, cache, console))
+            measured.append(measure(one, prompts, held_out, options, cache, console))
         gc.collect()  # before the next one needs the memory
     content = _content(options, prompts, held_out, measured)
     _write(options, content, console)
@@ -122,9 +110,8 @@ def _prompts(path: Path | None) -> AskedPrompts:
     shipped = Path(str(resources.files("galpaca"))) / "inference" / "prompts.jsonl"
     source = FileSource(path or shipped)
     questions = load_questions(source)
-    return AskedPrompts(
-        path.name if path else SHIPPED_PROMPTS, questions, categories_of(source.rows()), source.fingerprint
-    )
+    name = path.name if path else SHIPPED_PROMPTS
+    return AskedPrompts(name, questions, categories_of(source.rows()), source.fingerprint)
 
 
 def _content(
@@ -164,16 +151,12 @@ def _shown(line: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_records(options: CompareOptions, held_out: HeldOut, measured: Sequence[Any]) -> dict[str, Any]:
-    losses = [one.losses for one in measured]
+    losses, num_records = [one.losses for one in measured], len(held_out.records)
     # A record that is truncated for one model alone would not be the same text for all.
-    used = [
-        i
-        for i in range(len(held_out.records))
-        if not any(one[i].is_truncated or not one[i].num_targets for one in losses)
-    ]
+    used = [i for i in range(num_records) if not any(one[i].is_truncated or not one[i].num_targets for one in losses)]
     if not used:
         raise InputError(
-            f"none of the {len(held_out.records):,} records fits into the context of every model",
+            f"none of the {num_records:,} records fits into the context of every model",
             where=held_out.source,
             fix="use shorter records, or a larger --max-length",
         )
@@ -187,7 +170,7 @@ def _of_records(options: CompareOptions, held_out: HeldOut, measured: Sequence[A
         "source": held_out.source,
         "sha256": held_out.fingerprint,
         "count": len(used),
-        "left_out": len(held_out.records) - len(used),
+        "left_out": num_records - len(used),
         "without_output": sum(not held_out.records[i].output for i in used),
         "max_length": options.max_length,
         "tokens_are_comparable": len({one.facts.vocabulary for one in measured}) == 1,

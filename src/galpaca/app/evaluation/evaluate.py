@@ -200,18 +200,9 @@ def _run_task(tasks: Tasks, name: str, instruct: bool, options: TaskOptions, loa
     from galpaca.inference.harness import task_rows
 
     size = batch_size_of(loaded, options.batch_size)
-    results = tasks.run(
-        loaded, [name], instruct=instruct, batch_size=size, limit=options.limit, num_fewshot=options.num_fewshot
-    )
-    settings = {
-        "task": name,
-        "instruct": instruct,
-        "limit": options.limit,
-        "num_fewshot": options.num_fewshot,
-        "batch_size": size,
-        "lm_eval": version("lm_eval"),
-    }
-    return {"settings": settings, "rows": task_rows(results)}
+    how: Any = {"instruct": instruct, "limit": options.limit, "num_fewshot": options.num_fewshot, "batch_size": size}
+    results = tasks.run(loaded, [name], **how)
+    return {"settings": {"task": name, **how, "lm_eval": version("lm_eval")}, "rows": task_rows(results)}
 
 
 def _file_name(task: str, instruct: bool, options: TaskOptions) -> str:

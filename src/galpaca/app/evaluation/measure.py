@@ -61,15 +61,22 @@ class HeldOut:
     fingerprint: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EvaluationSettings:
-    """How each model is loaded and evaluated; see ``CompareOptions``."""
+    """How each model is loaded and evaluated.
 
-    dtype: Dtype | None
-    template: str | None
-    max_new_tokens: int
-    batch_size: int | None
-    max_length: int | None
+    Attributes:
+        dtype, template: as for ``load_any``.
+        max_new_tokens: most tokens of an answer.
+        batch_size: prompts per batch; None means 16 on a GPU and 8 on a CPU.
+        max_length: records longer than this many tokens are left out.
+    """
+
+    dtype: Dtype | None = None
+    template: str | None = None
+    max_new_tokens: int = 256
+    batch_size: int | None = None
+    max_length: int | None = None
 
 
 @dataclass(frozen=True)

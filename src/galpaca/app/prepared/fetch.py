@@ -71,9 +71,8 @@ def make_model(spec: ModelSpec, root: Path, console: Console, *, thorough: bool 
 
 def make_tokenizer(hub_id: str, root: Path, *, thorough: bool = False) -> bool:
     """The same for a separate tokenizer."""
-    return make_folder(
-        tokenizer_folder(hub_id, root), lambda partial: _fill_tokenizer(partial, hub_id), thorough=thorough
-    )
+    folder = tokenizer_folder(hub_id, root)
+    return make_folder(folder, lambda partial: _fill_tokenizer(partial, hub_id), thorough=thorough)
 
 
 def pickled_source(folder: Path) -> dict[str, Any]:

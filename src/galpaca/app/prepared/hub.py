@@ -10,14 +10,8 @@ from pathlib import Path
 
 from galpaca.errors import InputError, Problems, first_line
 
-_TOKENIZER = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-)
+_SLOW_TOKENIZER = ("vocab.json", "merges.txt", "added_tokens.json")
+_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", *_SLOW_TOKENIZER)
 _CONFIG = ("config.json", "generation_config.json")
 _SAFE = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
 _PICKLED = ("pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json")

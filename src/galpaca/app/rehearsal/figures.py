@@ -243,9 +243,8 @@ def _step_time(line: StepLine) -> StepTime:
 
 
 def _mfu(starts: Sequence[Sequence[StepLine]]) -> float | None:
-    steady = [line for start in starts for line in start[WARM_UP_STEPS:]] or [
-        line for start in starts for line in start
-    ]
+    everything = [line for start in starts for line in start]
+    steady = [line for start in starts for line in start[WARM_UP_STEPS:]] or everything
     known = [(line.mfu, line.step_seconds) for line in steady if line.mfu is not None and line.step_seconds]
     seconds = sum(spent for _, spent in known)
     return round(sum(mfu * spent for mfu, spent in known) / seconds, 4) if seconds else None

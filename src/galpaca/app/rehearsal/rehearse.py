@@ -73,9 +73,8 @@ def _check(config: Config, options: RehearseOptions) -> None:
     with Problems() as problems:
         problems.check_number("--steps", options.num_steps, "at least 2", "--steps 20, the default")
         if not options.limit_minutes > 0:
-            problems.add(
-                f"must be > 0, got {options.limit_minutes}", where="--minutes", fix="--minutes 30, the default"
-            )
+            what = f"must be > 0, got {options.limit_minutes}"
+            problems.add(what, where="--minutes", fix="--minutes 30, the default")
         if config.trainer.num_nodes > 1 and num_launched() == 1:
             problems.add(
                 f"a run on {config.trainer.num_nodes} nodes must be rehearsed on all of them",

@@ -49,11 +49,8 @@ class AdamW(OptimizerFactory):
 
         from galpaca.training.optimizers.unfused_adamw import UnfusedAdamW
 
-        options: dict[str, Any] = {
-            "betas": (self.beta1, self.beta2),
-            "eps": self.eps,
-            "weight_decay": self.weight_decay,
-        }
+        betas = (self.beta1, self.beta2)
+        options: dict[str, Any] = {"betas": betas, "eps": self.eps, "weight_decay": self.weight_decay}
         if self._moments is None and self.fused:
             return torch.optim.AdamW(groups, fused=True, **options)
         moments = None if self._moments is None else getattr(torch, self._moments)
