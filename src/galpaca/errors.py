@@ -153,8 +153,9 @@ class Problems:
             fix = f"{prefix}{name}{' ' if prefix == '--' else '='}1 or more"
             self.check_number(f"{prefix}{name}", value, "at least 1", fix)
 
-    def check_choice(self, where: str, value: str, choices: Iterable[str]) -> None:
-        if value not in choices:
+    def check_choice(self, where: str, value: str | None, choices: Iterable[str]) -> None:
+        """Adds a problem for a value that is none of the choices; None is skipped."""
+        if value is not None and value not in choices:
             names = list(choices)
             what = f"must be one of {', '.join(names)}; got {value!r}"
             self.add(what, where=where, fix=f"{where}={' or '.join(names)}")

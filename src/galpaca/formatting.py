@@ -1,6 +1,7 @@
 """Numbers as a person reads them."""
 
 import time
+from collections.abc import Iterable
 
 
 def format_duration(seconds: float) -> str:
@@ -42,6 +43,11 @@ def format_figure(value: object) -> str:
     if value is None:
         return "–"
     return f"{value:,.5g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def markdown_row(cells: Iterable[object]) -> str:
+    """A row of a table in Markdown."""
+    return "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 
 
 def format_moment(seconds: float) -> str:

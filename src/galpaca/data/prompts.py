@@ -69,7 +69,7 @@ def load_template(name_or_path: str) -> Template:
         for key in sorted(content.keys() - _FIELDS.keys(), key=str):
             problems.add(f"unknown key {key!r}", where=name_or_path, fix=_example())
         for key, fields in _FIELDS.items():
-            problems.extend(_check_text(content.get(key), key, fields, name_or_path))
+            _check_text(problems, key, content.get(key), fields, name_or_path)
     return Template(name_or_path, content["with_input"], content["without_input"])
 
 
@@ -113,22 +113,19 @@ def _read(name_or_path: str) -> str:
     )
 
 
-def _check_text(text: object, key: str, fields: set[str], where: str) -> list[InputError]:
+def _check_text(problems: Problems, key: str, text: object, fields: set[str], where: str) -> None:
     if not isinstance(text, str):
-        return [InputError(f"{key!r} is missing or not a string", where=where, fix=_example())]
+        problems.add(f"{key!r} is missing or not a string", where=where, fix=_example())
+        return
     try:
         found = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
     except ValueError as error:
-        return [InputError(f"{key!r}: {error}", where=where, fix="double literal braces: {{ and }}")]
+        problems.add(f"{key!r}: {error}", where=where, fix="double literal braces: {{ and }}")
+        return
     if found != fields:
-        return [
-            InputError(
-                f"{key!r} must have the placeholders {sorted(fields)}, got {sorted(found)}",
-                where=where,
-                fix="name each placeholder once, and double literal braces: {{ and }}",
-            )
-        ]
-    return []
+        what = f"{key!r} must have the placeholders {sorted(fields)}, got {sorted(found)}"
+        fix = "name each placeholder once, and double literal braces: {{ and }}"
+        problems.add(what, where=where, fix=fix)
 
 
 def _example() -> str:

@@ -157,7 +157,7 @@ def _json(content: bytes, path: Path, problems: Problems) -> Iterator[Row]:
     try:
         at = _skip(text, 0)
         if text[at : at + 1] != "[":
-            yield from _not_a_list(text, path, problems)
+            _refuse_what_is_no_list(text, path, problems)
             return
         at = _skip(text, at + 1)
         more = text[at : at + 1] != "]"
@@ -182,18 +182,16 @@ def _json(content: bytes, path: Path, problems: Problems) -> Iterator[Row]:
             fix=f"fix the file there; `python -m json.tool {path}` checks it",
         )
     except (RecursionError, ValueError) as error:  # a hundred thousand brackets; a number of thousands of digits
-        where = f"{path}, line {lines.at(at)}"
-        problems.add(f"invalid record: {error}", where=where, fix="fix the file there")
+        problems.add(f"invalid record: {error}", where=f"{path}, line {lines.at(at)}", fix="fix the file there")
 
 
-def _not_a_list(text: str, path: Path, problems: Problems) -> Iterator[Row]:
+def _refuse_what_is_no_list(text: str, path: Path, problems: Problems) -> None:
     try:
         json.loads(text)
         fix = "put the records into a list: [{...}, {...}]"
     except json.JSONDecodeError:
         fix = "write a list [{...}, {...}]; one object per line needs the suffix .jsonl"
     problems.add("the file is not a list of records", where=f"{path}, line 1", fix=fix)
-    yield from ()
 
 
 def _json_lines(content: bytes, path: Path, problems: Problems) -> Iterator[Row]:
@@ -209,8 +207,7 @@ def _json_lines(content: bytes, path: Path, problems: Problems) -> Iterator[Row]
                 fix="put exactly one JSON object on each line",
             )
         except (RecursionError, ValueError) as error:
-            where = f"{path}, line {number}"
-            problems.add(f"invalid record: {error}", where=where, fix="fix the line")
+            problems.add(f"invalid record: {error}", where=f"{path}, line {number}", fix="fix the line")
 
 
 def _csv(content: bytes, path: Path, problems: Problems) -> Iterator[Row]:

@@ -9,6 +9,8 @@ import yaml
 
 from galpaca.data.prompts import Template
 from galpaca.data.sequences import SPLIT_MARKER
+from galpaca.formatting import markdown_row
+from galpaca.runs.content import ReleaseFacts
 
 _NON_COMMERCIAL = "cc-by-nc-4.0"
 
@@ -41,19 +43,15 @@ _CITATIONS = """\
 ```"""
 
 
-@dataclass(frozen=True)
-class CardFacts:
-    """What the card says of one model.
+@dataclass(frozen=True, kw_only=True)
+class CardFacts(ReleaseFacts):
+    """What the card says of one model, besides what the run keeps for a release.
 
     Attributes:
         name: name of the run.
         model_path: folder or Hub id, for the code snippet.
-        base_model: Hub id of the weights it started from, or their folder's name; None for random weights.
         num_parameters: number of parameters, a tied head counted once.
         num_trained: how many of them were trained.
-        dataset: Hub id of the data, or its file's name.
-        model_license, data_license: licences, if known.
-        terms: further terms of the data.
         recipe: rows of setting and value.
         receipt: rows of the data's fingerprint and of what became of the records.
         results: rows of losses, hours and hardware, as measured.
@@ -63,13 +61,8 @@ class CardFacts:
 
     name: str
     model_path: str
-    base_model: str | None
     num_parameters: int
     num_trained: int
-    dataset: str
-    model_license: str | None
-    data_license: str | None
-    terms: str | None
     recipe: Sequence[tuple[str, str]]
     receipt: Sequence[tuple[str, str]]
     results: Sequence[tuple[str, str]]
@@ -240,7 +233,4 @@ def _license_name(license: str | None) -> str:
 
 
 def _table(header: tuple[str, str], rows: Sequence[tuple[str, str]]) -> str:
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
-
-    return "\n".join([line(header), "|---|---|", *(line(row) for row in rows)])
+    return "\n".join([markdown_row(header), "|---|---|", *map(markdown_row, rows)])

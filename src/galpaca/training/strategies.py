@@ -293,7 +293,4 @@ def _check_fsdp(sharding_strategy: str, backward_prefetch: str | None) -> None:
     with Problems() as problems:
         strategies = ("FULL_SHARD", "SHARD_GRAD_OP", "HYBRID_SHARD", "NO_SHARD")
         problems.check_choice("strategy.sharding_strategy", sharding_strategy, strategies)
-        if backward_prefetch is not None:
-            problems.check_choice(
-                "strategy.backward_prefetch", backward_prefetch, tuple(member.name for member in BackwardPrefetch)
-            )
+        problems.check_choice("strategy.backward_prefetch", backward_prefetch, BackwardPrefetch.__members__)

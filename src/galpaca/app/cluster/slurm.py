@@ -156,12 +156,7 @@ def _scontrol(*arguments: str) -> str:
 def _ask_scontrol(*arguments: str) -> str:
     try:
         done = subprocess.run(
-            ["scontrol", *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_ANSWER_SECONDS,
-            check=False,
+            ["scontrol", *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_ANSWER_SECONDS
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ScontrolError(f"scontrol does not respond ({error})") from None

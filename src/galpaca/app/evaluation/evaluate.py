@@ -20,6 +20,7 @@ from galpaca.app.evaluation.results import ResultsTarget, keep_result, results_t
 from galpaca.app.option_names import with_option_names
 from galpaca.data.prompts import load_template
 from galpaca.errors import InputError, Problems
+from galpaca.formatting import format_or
 from galpaca.inference.figures import Measured, loss_rows, perplexity
 from galpaca.inference.places import find_model
 
@@ -153,10 +154,10 @@ def _show_losses(console: Console, result: Mapping[str, Any]) -> None:
 
 
 def _told_loss(row: Mapping[str, Any]) -> str:
-    loss, perplexity = row["loss"], row["perplexity"]
+    loss = row["loss"]
     interval = "" if loss["low"] is None else f"  [{loss['low']:.4f}, {loss['high']:.4f}]"
     size = f"  {row['target_tokens']:,} tokens, {row['records']:,} records"
-    return f"{loss['value']:.4f}  {'–' if perplexity is None else f'{perplexity:.4g}'}{interval}{size}"
+    return f"{loss['value']:.4f}  {format_or(row['perplexity'], '.4g', '–')}{interval}{size}"
 
 
 def evaluate_tasks(options: EvaluateOptions, tasks: TaskOptions) -> None:

@@ -30,15 +30,11 @@ def card_facts(folder: RunFolder, record: RunRecord, manifest: Manifest, base: B
     """The facts of one checkpoint; later steps do not count."""
     facts = record.content.release or ReleaseFacts()
     return CardFacts(
+        **vars(facts),
         name=folder.name,
         model_path=model_path,
-        base_model=facts.base_model,
         num_parameters=record.content.parameters or manifest.num_parameters,
         num_trained=manifest.num_parameters,
-        dataset=facts.dataset,
-        model_license=facts.model_license,
-        data_license=facts.data_license,
-        terms=facts.terms,
         recipe=_recipe_rows(manifest, record),
         receipt=_receipt_rows(manifest, record),
         results=[*result_rows(figures_of(folder, manifest.step)), *_machine_rows(folder, record, manifest.step)],

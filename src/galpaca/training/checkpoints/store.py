@@ -131,12 +131,8 @@ class CheckpointStore:
             fill(parts, self.weights)
             return dict(_NOTHING_TO_RESTORE)
         manifest = read_manifest(checkpoint)
-        check_shapes(
-            {name: tuple(shape) for name, shape in manifest.parameters.items()},
-            self.saved_shapes,
-            checkpoint,
-            "it belongs to another model: move it away to resume from the previous one",
-        )
+        fix = "it belongs to another model: move it away to resume from the previous one"
+        check_shapes(manifest.parameters, self.saved_shapes, checkpoint, fix)
         check_saved_state(checkpoint, manifest.optimizer, self.factory)
         saved = [part for part in parts if part.name in self.saved_shapes]
         fill(saved, CheckpointTensors(checkpoint, manifest, WEIGHT))
