@@ -14,9 +14,8 @@ from galpaca.files.atomic import replace_file
 from galpaca.formatting import format_or
 from galpaca.report.run import flat
 from galpaca.runs.content import RunContent
-from galpaca.runs.figures import final_figures
 from galpaca.runs.folder import RunFolder
-from galpaca.runs.history import History, read_history
+from galpaca.runs.history import History, final_figures, read_history
 from galpaca.runs.record import read_content
 from galpaca.runs.state import Kind, run_state
 

@@ -1,7 +1,8 @@
 """Files of a run folder as rows of W&B's history, each with a number by which W&B knows what it has."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from galpaca.runs.folder import RunFolder
@@ -9,6 +10,7 @@ from galpaca.runs.history import read_samples
 from galpaca.runs.lines import (
     CheckpointLine,
     MetricsLine,
+    SampleLine,
     StepLine,
     SystemLine,
     ValidationLine,
@@ -17,7 +19,6 @@ from galpaca.runs.lines import (
     parse_metrics_line,
 )
 from galpaca.runs.tail import LineTail
-from galpaca.tracking.samples import sample_tables
 
 # Groups are the sections of a W&B workspace, without anybody arranging it.
 _GROUPS: Mapping[str, str] = {
@@ -33,6 +34,7 @@ NAMES: Mapping[str, str] = {
 }
 STEP = "step"
 TABLE, ALERT = "samples/answers", "alert"
+COLUMNS = ("prompt", "category", "answer", "earlier answers")
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,21 @@ class Rows:
             if line is not None:
                 values = {_system_name(key): value for key, value in line.extra.items() if value is not None}
                 yield Row(SYSTEM, number, line.step, values | ({ALERT: line.alert} if line.alert else {}))
+
+
+def sample_tables(lines: Iterable[SampleLine]) -> list[tuple[int, list[list[str]]]]:
+    """Step and rows of ``COLUMNS`` of all answers of ``samples.jsonl``, in the order of steps."""
+    earlier: dict[str, list[str]] = {}
+    tables = []
+    for step, answers in groupby(lines, lambda line: line.step):
+        table = []
+        for line in answers:
+            prompt = "\n\n".join(filter(None, (line.instruction, line.input)))
+            before = earlier.setdefault(prompt, [])
+            table.append([prompt, line.category, line.answer, "\n\n".join(before)])
+            before.append(f"step {step}: {line.answer}")
+        tables.append((step, table))
+    return tables
 
 
 def named(line: MetricsLine | CheckpointLine) -> dict[str, Any]:

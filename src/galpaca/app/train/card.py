@@ -12,8 +12,8 @@ from galpaca.formatting import format_bytes, format_duration, format_or
 from galpaca.release.card import CardFacts
 from galpaca.runs.checkpoints import Manifest
 from galpaca.runs.content import ExampleCounts, FinalFigures, Machine, ReleaseFacts
-from galpaca.runs.figures import final_figures
 from galpaca.runs.folder import RunFolder
+from galpaca.runs.history import final_figures
 from galpaca.runs.lines import StepLine, ValidationLine
 from galpaca.runs.metrics import read_metrics
 from galpaca.runs.recipe import DATA

@@ -19,8 +19,7 @@ from galpaca.training.clock import Mark, mark
 from galpaca.training.consensus import Consensus
 from galpaca.training.figures import check_figures, read_figures
 from galpaca.training.guard import NonFinitePolicy
-from galpaca.training.speed import StepSpeed
-from galpaca.training.step_line import PendingStep, ReadStep, step_line
+from galpaca.training.step_line import PendingStep, ReadStep, StepSpeed, step_line
 
 
 class Sink(Protocol):
