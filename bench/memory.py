@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -223,7 +223,7 @@ def _make_run(shape: Shape, folder: Path) -> Path:
     console = make_console(quiet=True)
     data = prepare_data(config.data, find_data(config.data, folder), config.model.tokenizer_path, console)
     record, _ = open_record(run, config, data)
-    record.set(receipt=data.split.examples.receipt.to_dict(), examples=ExampleCounts(train=len(data.split.train)))
+    record.set(receipt=asdict(data.split.examples.receipt), examples=ExampleCounts(train=len(data.split.train)))
     record.set(plan=PlanFigures(steps=1, steps_per_epoch=1))
     record.add_start(Start(step=0))
     model_config = _config(shape)

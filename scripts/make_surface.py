@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from galpaca.app.config.schema import Config, config_folder
 from galpaca.app.config.targets import own_fields
 from galpaca.cli import _parser
+from galpaca.cli.arguments import optional_path
 
 FILE = Path(__file__).resolve().parents[1] / "tests" / "surface" / "surface.txt"
 
@@ -57,7 +58,7 @@ def _positional(action: argparse.Action) -> str:
 def _option(action: argparse.Action) -> str:
     words = [", ".join(action.option_strings)]
     if action.nargs != 0:
-        kind = getattr(action.type, "__name__", "str")
+        kind = "str" if action.type in (Path, optional_path) else getattr(action.type, "__name__", "str")
         words.append(" | ".join(map(str, action.choices)) if action.choices else kind)
     if isinstance(action, argparse._AppendAction):
         words.append("repeatable")

@@ -30,7 +30,7 @@ from galpaca.training.datamodule import AlpacaDataModule
 from galpaca.training.guard import NonFinitePolicy
 from galpaca.training.module import InstructionTuner
 from galpaca.training.specs import BatchSpec, GuardSpec, OptimizerSpec, PrecisionSpec, TrainerSpec
-from galpaca.training.speed import StepSpeed
+from galpaca.training.step_line import StepSpeed
 from galpaca.training.strategies import single
 from galpaca.training.trainer import make_trainer
 

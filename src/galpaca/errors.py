@@ -1,9 +1,26 @@
 """Errors that a person can act on: what is wrong, where, why, and how to fix it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from signal import SIGTERM
+from typing import TypeVar
+
+Found = TypeVar("Found")
 
 SHOWN_PROBLEMS = 20
+
+# What a number may have to be, as messages say it.
+_RANGES: Mapping[str, Callable[[float], bool]] = {
+    "> 0": lambda number: 0 < number < math.inf,
+    "> 1": lambda number: 1 < number < math.inf,
+    ">= 0": lambda number: 0 <= number < math.inf,
+    "in [0, 1]": lambda number: 0 <= number <= 1,
+    "in [0, 1)": lambda number: 0 <= number < 1,
+    "in (0, 1]": lambda number: 0 < number <= 1,
+    "at least 0": lambda number: number >= 0,
+    "at least 1": lambda number: number >= 1,
+    "at least 2": lambda number: number >= 2,
+}
 
 
 class GalpacaError(Exception):
@@ -82,12 +99,25 @@ class StoppedBySignal(BaseException):
         self.agreed = agreed
 
 
+def first_line(error: BaseException) -> str:
+    """Of what a library's error says; the error's type where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 class Problems:
     """Collects problems so that all of them are reported at once."""
 
     def __init__(self) -> None:
         self._kept: list[InputError] = []
         self.count = 0
+
+    def __enter__(self) -> "Problems":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Raises what was collected, if anything; what has been raised in the context stays as it is."""
+        if kind is None:
+            self.raise_any()
 
     def add(self, what: str, *, where: object = "", why: str = "", fix: str = "") -> None:
         self.count += 1
@@ -98,27 +128,49 @@ class Problems:
         for error in errors:
             self.add(error.what, where=error.where, why=error.why, fix=error.fix)
 
-    def check_at_least_one(self, section: str, values: Mapping[str, int | None]) -> None:
-        """Adds a problem for every count below 1; None is skipped."""
-        for name, value in values.items():
-            if value is not None and value < 1:
-                self.add(
-                    f"must be at least 1, got {value}", where=f"{section}.{name}", fix=f"{section}.{name}=1 or more"
-                )
+    def collect(self, find: Callable[[], Found]) -> Found | None:
+        """What ``find`` returns; None, and the problems more, where it raises input errors."""
+        try:
+            return find()
+        except InputErrors as error:
+            self.extend(error.problems)
+        except InputError as error:
+            self.extend([error])
+        return None
 
-    def check_choice(self, where: str, value: str, choices: Iterable[str]) -> None:
-        if value not in choices:
+    def check_number(self, where: str, value: float | None, must_be: str, fix: str) -> None:
+        """Adds a problem for a number that is not what it must be, such as ``> 0``; None is skipped."""
+        if value is not None and not _RANGES[must_be](value):
+            self.add(f"must be {must_be}, got {value}", where=where, fix=fix)
+
+    def check_at_least_one(self, prefix: str, values: Mapping[str, int | None]) -> None:
+        """Adds a problem for every count below 1; None is skipped.
+
+        Args:
+            prefix: of all names: ``--`` of options, or that of keys, such as ``batch.``.
+        """
+        for name, value in values.items():
+            fix = f"{prefix}{name}{' ' if prefix == '--' else '='}1 or more"
+            self.check_number(f"{prefix}{name}", value, "at least 1", fix)
+
+    def check_choice(self, where: str, value: str | None, choices: Iterable[str]) -> None:
+        """Adds a problem for a value that is none of the choices; None is skipped."""
+        if value is not None and value not in choices:
             names = list(choices)
             what = f"must be one of {', '.join(names)}; got {value!r}"
             self.add(what, where=where, fix=f"{where}={' or '.join(names)}")
+
+    def error(self) -> InputError | None:
+        """The only problem, or all of them as ``InputErrors``; None if there is none."""
+        if self.count > 1:
+            return InputErrors(self._kept, self.count)
+        return self._kept[0] if self.count else None
 
     def raise_any(self) -> None:
         """Raises what was collected, if anything.
 
         Raises:
-            InputError: the only problem, or all of them as ``InputErrors``.
+            InputError: as ``error``.
         """
-        if self.count == 1:
-            raise self._kept[0]
-        if self.count:
-            raise InputErrors(self._kept, self.count)
+        if error := self.error():
+            raise error

@@ -1,6 +1,7 @@
 """Numbers as a person reads them."""
 
 import time
+from collections.abc import Iterable
 
 
 def format_duration(seconds: float) -> str:
@@ -32,11 +33,21 @@ def format_count(number: float) -> str:
     return f"{number:,.0f}"
 
 
+def format_or(value: float | None, how: str, absent: str = "-") -> str:
+    """A number in a format of Python's, or what stands for none."""
+    return absent if value is None else f"{value:{how}}"
+
+
 def format_figure(value: object) -> str:
     """Any figure, to five digits."""
     if value is None:
         return "–"
     return f"{value:,.5g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def markdown_row(cells: Iterable[object]) -> str:
+    """A row of a table in Markdown."""
+    return "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 
 
 def format_moment(seconds: float) -> str:

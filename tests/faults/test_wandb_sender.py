@@ -70,7 +70,7 @@ def test_lines_tables_figures_and_alerts_are_sent_once(wandb_server: WandbServer
     memory = SystemLine(time=1.0, step=4, extra={"gpu0_memory_bytes": 7})
     alert = SystemLine(time=2.0, step=4, alert=Alert(title="The loss is not finite", text="Step 4"))
     append_lines(folder.system, [memory, alert])
-    sync([str(folder.path)])
+    sync([folder.path])
     received = wandb_server.runs["run1"]
     assert_each_line_once(received, folder)
     assert [one["samples/step"] for one in received.history if "samples/answers" in one] == [0, 5]
@@ -81,7 +81,7 @@ def test_lines_tables_figures_and_alerts_are_sent_once(wandb_server: WandbServer
     assert (received.preempting > 0, received.finishes[-1]) == (True, 1), "it is not complete, and may be resumed"
     add_steps(folder, 6, 8)
     add_answers(folder, 8, "three")
-    sync([str(folder.path)])
+    sync([folder.path])
     assert_each_line_once(received, folder)
     assert [one["samples/step"] for one in received.history if "samples/answers" in one] == [0, 5, 8]
     assert len(received.alerts) == 1
@@ -104,7 +104,7 @@ def test_a_folder_of_the_first_version_is_completed(wandb_server: WandbServer, f
     received = wandb_server.runs["run1"]
     received.history = [{**row, "_step": step} for step, row in enumerate(rows)]
     received.summary = json.dumps({"samples/step": 0, "line": 15, "step": 3, "_step": 5})
-    sync([str(folder.path)])
+    sync([folder.path])
     assert_each_line_once(received, folder)
     assert [one.get("line") for one in received.history] == [-1, 4, 8, 12, 14, 15, 16, None]
     assert [one["samples/step"] for one in received.history if "samples/step" in one] == [0, 4]
@@ -138,9 +138,9 @@ def test_one_process_sends_at_a_time(wandb_server: WandbServer, folder: RunFolde
     add_steps(folder, 1, 3)
     refused = pytest.raises(GalpacaError, match="another process is sending this run to W&B")
     with locked(folder.wandb_lock), refused:
-        sync([str(folder.path)])
+        sync([folder.path])
     assert wandb_server.runs == {}
-    sync([str(folder.path)])
+    sync([folder.path])
     assert_each_line_once(wandb_server.runs["run1"], folder)
 
 
@@ -173,10 +173,10 @@ def test_what_a_server_does_not_keep_is_not_called_uploaded(
     add_steps(folder, 1, 3)
     wandb_server.drops = True
     with pytest.raises(GalpacaError, match="not completely uploaded"):
-        sync([str(folder.path)])
+        sync([folder.path])
     assert "is uploaded" not in capsys.readouterr().out
     wandb_server.drops = False
-    sync([str(folder.path)])
+    sync([folder.path])
     assert "is uploaded" in capsys.readouterr().out
     assert_each_line_once(wandb_server.runs["run1"], folder)
 
@@ -186,7 +186,7 @@ def test_a_server_that_answers_slowly_with_errors_or_not_at_all(wandb_server: Wa
     """W&B tries again; rows that came twice are there once."""
     add_steps(folder, 1, 5)
     wandb_server.answer_seconds, wandb_server.errors, wandb_server.lost_answers = 0.5, 1, 1
-    sync([str(folder.path)])
+    sync([folder.path])
     assert (wandb_server.errors, wandb_server.lost_answers) == (0, 0)
     assert_each_line_once(wandb_server.runs["run1"], folder)
 
@@ -194,13 +194,13 @@ def test_a_server_that_answers_slowly_with_errors_or_not_at_all(wandb_server: Wa
 def test_the_list_needs_neither_network_nor_key(folder: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
     add_steps(folder, 1, 1200)
     add_answers(folder, 0, "one")
-    sync([str(folder.path)], dry_run=True)
+    sync([folder.path], dry_run=True)
     message = "1,201 lines; at W&B: none known; missing: 1,201 lines, 1 tables of samples"
     assert message in capsys.readouterr().out
     folder.wandb.mkdir()
     numbers = {"line": 4800, "samples/step": 0, "system/line": -1}
     (folder.wandb / "sent.json").write_text(json.dumps({**numbers, "verified": False}), encoding="utf-8")
-    sync([str(folder.path)], dry_run=True)
+    sync([folder.path], dry_run=True)
     assert "at W&B: up to step 1,200 (not verified); missing: 1 lines" in capsys.readouterr().out
 
 
@@ -245,7 +245,7 @@ def test_nothing_of_wandb_is_written_where_nothing_is_sent(
     assert sorted(path.name for path in folder.path.iterdir()) == ["config.yaml", "run.json", "system.jsonl"]
     assert wandb_server.runs == {}
     with pytest.raises(InputError, match="no W&B API key"):
-        sync([str(folder.path)])
+        sync([folder.path])
 
 
 def test_disabled_is_nothing_at_all(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,7 +262,7 @@ def test_sync_refuses_what_is_no_run_or_is_not_shown(tmp_path: Path, folder: Run
     """All at once. A user's own logger of the same name is another: its arguments were taken for those of ours."""
     folder.config.write_text("logger: {_target_: mine.wandb, server: here}\n", encoding="utf-8")
     with pytest.raises(InputError) as refused:
-        sync([str(folder.path), str(tmp_path), str(tmp_path / "none")], dry_run=True)
+        sync([folder.path, tmp_path, tmp_path / "none"], dry_run=True)
     message = str(refused.value)
     assert "3 problems" in message
     assert "the run is not logged to W&B" in message

@@ -1,5 +1,8 @@
 """Errors say what, where, why and how to fix it; all problems at one door are reported at once."""
 
+import math
+from collections.abc import Callable
+
 import pytest
 
 from galpaca.errors import SHOWN_PROBLEMS, GalpacaError, InputError, InputErrors, Problems, StoppedBySignal
@@ -92,13 +95,54 @@ def test_problems_found_elsewhere_are_taken_in_with_all_they_tell() -> None:
 
 def test_counts_below_one_are_problems_and_none_is_no_count() -> None:
     problems = Problems()
-    problems.check_at_least_one("batch", {"examples": 0, "max_tokens": -3, "max_steps": None, "max_epochs": 1})
+    problems.check_at_least_one("batch.", {"examples": 0, "max_tokens": -3, "max_steps": None, "max_epochs": 1})
     with pytest.raises(InputErrors) as caught:
         problems.raise_any()
     assert [(problem.where, problem.what) for problem in caught.value.problems] == [
         ("batch.examples", "must be at least 1, got 0"),
         ("batch.max_tokens", "must be at least 1, got -3"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("must_be", "number", "is_right"),
+    [
+        ("> 0", 0.0, False),
+        ("> 0", math.inf, False),
+        ("> 0", 1e-9, True),
+        ("> 1", 1.0, False),
+        (">= 0", 0.0, True),
+        ("in [0, 1]", 1.0, True),
+        ("in [0, 1)", 1.0, False),
+        ("in (0, 1]", 0.0, False),
+        ("at least 0", -1, False),
+        ("at least 2", 2, True),
+        ("in [0, 1]", math.nan, False),
+        ("> 0", None, True),
+    ],
+)
+def test_a_number_is_what_it_must_be(must_be: str, number: float | None, is_right: bool) -> None:
+    problems = Problems()
+    problems.check_number("optim.lr", number, must_be, "another")
+    assert problems.count == (not is_right)
+    if not is_right:
+        assert str(problems.error()) == f"optim.lr: must be {must_be}, got {number}\n  fix: another"
+
+
+def with_two_problems(act: Callable[[], object]) -> None:
+    with Problems() as problems:
+        problems.add("a")
+        problems.add("b")
+        act()
+
+
+def test_problems_are_raised_at_the_end_of_their_context() -> None:
+    with pytest.raises(InputErrors, match="2 problems"):
+        with_two_problems(lambda: None)
+    with pytest.raises(ZeroDivisionError):
+        with_two_problems(lambda: 1 / 0)
+    with Problems():
+        pass
 
 
 def test_a_choice_that_is_none_tells_those_there_are() -> None:

@@ -1,7 +1,5 @@
 """``galpaca checkpoints``: lists and verifies a run's checkpoints."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +9,7 @@ from rich.table import Table
 
 from galpaca.app.console import make_console
 from galpaca.errors import GalpacaError, InputError
-from galpaca.formatting import format_bytes
+from galpaca.formatting import format_bytes, format_or
 from galpaca.runs.checkpoints import damage, read_manifest
 from galpaca.runs.folder import RunFolder, find_run
 from galpaca.runs.history import History, read_history
@@ -42,27 +40,27 @@ class Row:
     damage: list[str]
 
 
-def list_checkpoints(run: str, *, contents: bool, as_json: bool) -> None:
+def list_checkpoints(run: Path, *, quick: bool, as_json: bool) -> None:
     """Prints the checkpoints of a run, oldest first.
 
     Args:
         run: run folder.
-        contents: read all files and compare checksums; otherwise compare sizes only.
+        quick: compare sizes only; otherwise read all files and compare checksums.
         as_json: print one line of JSON per checkpoint instead of a table.
 
     Raises:
         InputError: not a run folder.
         GalpacaError: at the end, if a checkpoint is damaged.
     """
-    folder = find_run(Path(run))
+    folder = find_run(run)
     history = read_history(folder.metrics)
-    found = [_row(folder, step, history, contents) for step in folder.saved_steps()]
+    found = [_row(folder, step, history, not quick) for step in folder.saved_steps()]
     rows = [row for row in found if row is not None]
     if as_json:
         for row in rows:
             print(json.dumps(asdict(row)))
     else:
-        _show(make_console(), folder, rows, contents)
+        _show(make_console(), folder, rows, not quick)
     if damaged := [row for row in rows if row.damage]:
         whole = [row.step for row in rows if not row.damage]
         raise GalpacaError(
@@ -113,13 +111,9 @@ def _show(console: Console, folder: RunFolder, rows: list[Row], contents: bool) 
             f"{row.step:,}",
             (row.time or "-")[:16].replace("T", " "),
             format_bytes(row.bytes),
-            _number(row.loss, ".4f"),
-            _number(row.val_loss, ".4f"),
-            f"{_number(row.stall_seconds)}, {_number(row.write_seconds)} s",
+            format_or(row.loss, ".4f"),
+            format_or(row.val_loss, ".4f"),
+            f"{format_or(row.stall_seconds, '.2f')}, {format_or(row.write_seconds, '.2f')} s",
             "[red]damaged[/red]" if row.damage else whole,
         )
     console.print(table)
-
-
-def _number(value: float | None, how: str = ".2f") -> str:
-    return "-" if value is None else f"{value:{how}}"

@@ -1,7 +1,5 @@
 """Console output."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from galpaca.formatting import format_or
 from galpaca.runs.lines import MetricsLine, StepLine, ValidationLine
 
 # In a log file, an occasional line replaces the progress bar.
@@ -68,7 +67,7 @@ class TrainingProgress:
         )
         self._task = self._bar.add_task("training", total=num_steps, completed=first_step, figures="")
 
-    def __enter__(self) -> TrainingProgress:
+    def __enter__(self) -> "TrainingProgress":
         if self.console.is_terminal:
             self._bar.start()
         return self
@@ -80,12 +79,12 @@ class TrainingProgress:
         for line in lines:
             if isinstance(line, ValidationLine):
                 self._val_loss = line.val_loss
-                self._log(f"step {line.step}: validation loss {_number(line.val_loss, '.4f', 'none')}")
+                self._log(f"step {line.step}: validation loss {format_or(line.val_loss, '.4f', 'none')}")
             elif isinstance(line, StepLine):
                 self._show(line)
 
     def _show(self, line: StepLine) -> None:
-        figures = f"loss {_number(line.loss, '.4f', 'none')}  {line.tokens_per_second or 0:,.0f} tokens/s"
+        figures = f"loss {format_or(line.loss, '.4f', 'none')}  {line.tokens_per_second or 0:,.0f} tokens/s"
         if self._val_loss is not None:
             figures += f"  val {self._val_loss:.4f}"
         self._bar.update(self._task, completed=line.step, figures=figures)
@@ -94,13 +93,9 @@ class TrainingProgress:
             self._last_logged = now
             left = self._bar.tasks[0].time_remaining
             suffix = f"  {left / 60:.0f} min left" if left else ""
-            norm = _number(line.grad_norm, ".3f", "overflow")
+            norm = format_or(line.grad_norm, ".3f", "overflow")
             self._log(f"step {line.step}/{self.num_steps}: {figures}  grad norm {norm}{suffix}")
 
     def _log(self, text: str) -> None:
         if not self.console.is_terminal:
             self.console.print(text)
-
-
-def _number(value: float | None, how: str, absent: str) -> str:
-    return absent if value is None else f"{value:{how}}"

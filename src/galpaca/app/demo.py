@@ -1,18 +1,16 @@
 """``galpaca demo``: trains a small model on science facts, then quizzes it."""
 
-from __future__ import annotations
-
 import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 
 from rich.console import Console
 
 from galpaca.app.config.composition import compose
 from galpaca.app.console import make_console
+from galpaca.inference.settings import Settings
 from galpaca.runs.folder import RunFolder
 
 NUM_QUESTIONS = 40
@@ -47,9 +45,8 @@ def demo(overrides: Sequence[str]) -> None:
     trained, held_out = answer_questions(folder)
     _show(console, "questions worded as in training", trained)
     _show(console, "questions in unseen wording", held_out)
-    console.print(
-        f"\nThe model is {folder.model}, its figures are {folder.metrics}, its card {folder.model}/README.md."
-    )
+    model = folder.model
+    console.print(f"\nThe model is {model}, its figures are {folder.metrics}, its card {model}/README.md.")
     console.print(f"To start over: rm -r {folder.path}")
 
 
@@ -57,28 +54,21 @@ def answer_questions(folder: RunFolder, num_questions: int = NUM_QUESTIONS) -> t
     """Answers of the released model to questions it was trained on, and to wordings held out of training."""
     from galpaca.inference.answer import answer
     from galpaca.inference.loading import load
-    from galpaca.inference.settings import Settings
 
     loaded = load(str(folder.model))
     settings = Settings(max_new_tokens=loaded.max_new_tokens)
-    found = []
-    for name in ("records.json", "held_out.json"):
-        records = random.Random(0).sample(_records(name), num_questions)
+
+    def answered(name: str) -> list[Answered]:
+        text = (resources.files("galpaca") / "demo" / name).read_text(encoding="utf-8")
+        records = random.Random(0).sample(json.loads(text), num_questions)
         questions = [(record["instruction"], record["input"]) for record in records]
         answers = answer(loaded, questions, settings, batch_size=20)
-        found.append(
-            [
-                Answered(record["instruction"], record["input"], record["output"], given.text.strip())
-                for record, given in zip(records, answers, strict=True)
-            ]
-        )
-    return found[0], found[1]
+        return [
+            Answered(record["instruction"], record["input"], record["output"], given.text.strip())
+            for record, given in zip(records, answers, strict=True)
+        ]
 
-
-def _records(name: str) -> list[dict[str, str]]:
-    path = Path(str(resources.files("galpaca"))) / "demo" / name
-    records: list[dict[str, str]] = json.loads(path.read_text(encoding="utf-8"))
-    return records
+    return answered("records.json"), answered("held_out.json")
 
 
 def _show(console: Console, title: str, answered: Sequence[Answered]) -> None:

@@ -1,11 +1,10 @@
 """``galpaca export``: writes any checkpoint of a run as a Hugging Face folder, and optionally uploads it."""
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from rich.console import Console
 
 from galpaca.app.console import make_console, show_rows
 from galpaca.errors import InputError, Problems
@@ -14,11 +13,7 @@ from galpaca.runs.checkpoints import damage, read_manifest
 from galpaca.runs.content import ReleaseFacts
 from galpaca.runs.folder import RunFolder, find_run, step_of
 from galpaca.runs.record import RunRecord
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-_ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+from galpaca.training.optimizers.factory import dtype_bytes
 
 
 @dataclass(frozen=True)
@@ -134,21 +129,16 @@ def _facts(folder: RunFolder, record: RunRecord) -> ReleaseFacts:
 
 
 def _check(options: ExportOptions, folder: RunFolder) -> None:
-    problems = Problems()
-    if options.max_new_tokens is not None and options.max_new_tokens < 1:
-        problems.add(
-            f"must be at least 1, got {options.max_new_tokens}", where="--max-new-tokens", fix="--max-new-tokens 512"
-        )
-    if options.shard_gb is not None and not 0 < options.shard_gb < float("inf"):
-        problems.add(f"must be > 0, got {options.shard_gb}", where="--shard-size", fix="--shard-size 5, in 10^9 bytes")
-    if options.public and not options.push:
-        problems.add("--public requires --push", where="--public", fix="--push OWNER/NAME --public")
-    if options.push:
-        from galpaca.release.push import check_push
+    with Problems() as problems:
+        problems.check_number("--max-new-tokens", options.max_new_tokens, "at least 1", "--max-new-tokens 512")
+        problems.check_number("--shard-size", options.shard_gb, "> 0", "--shard-size 5, in 10^9 bytes")
+        if options.public and not options.push:
+            problems.add("--public requires --push", where="--public", fix="--push OWNER/NAME --public")
+        if options.push:
+            from galpaca.release.push import check_push
 
-        check_push(problems, options.push)
-    _check_out(problems, options, folder)
-    problems.raise_any()
+            check_push(problems, options.push)
+        _check_out(problems, options, folder)
 
 
 def _check_out(problems: Problems, options: ExportOptions, folder: RunFolder) -> None:
@@ -169,7 +159,7 @@ def _check_out(problems: Problems, options: ExportOptions, folder: RunFolder) ->
 
 
 def _check_disk_space(checkpoint: Path, out: Path, dtype: str) -> None:
-    wanted = read_manifest(checkpoint).num_parameters * _ITEM_BYTES[dtype]
+    wanted = read_manifest(checkpoint).num_parameters * dtype_bytes(dtype)
     disk = next(parent for parent in out.parents if parent.exists())
     free = shutil.disk_usage(disk).free
     if wanted > free:

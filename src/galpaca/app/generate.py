@@ -7,9 +7,11 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
 
 import galpaca
 from galpaca.app.console import counting, make_console, show_rows
@@ -17,13 +19,11 @@ from galpaca.app.model_options import ModelOptions
 from galpaca.app.option_names import parse_field_options, with_option_names
 from galpaca.data.questions import Question, load_questions
 from galpaca.data.sources import FileSource
-from galpaca.errors import InputError, StoppedBySignal
+from galpaca.errors import InputError, Problems, StoppedBySignal
 from galpaca.inference.answers_file import AnswersFile
 from galpaca.inference.settings import Settings
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from galpaca.inference.answer import Answer
     from galpaca.inference.loading import Loaded
 
@@ -73,8 +73,8 @@ def generate_file(
     """
     console = make_console()
     options.check()
-    if batch_size is not None and batch_size < 1:
-        raise InputError(f"must be at least 1, got {batch_size}", where="--batch-size", fix="--batch-size 1 or more")
+    with Problems() as problems:
+        problems.check_at_least_one("--", {"batch-size": batch_size})
     with with_option_names():
         columns = parse_field_options(fields, ("instruction", "input"))
         questions = load_questions(FileSource(file), columns, RESERVED)
@@ -106,13 +106,9 @@ def _answer_all(loaded: Loaded, settings: Settings, work: _Work, console: Consol
     questions, answers = work.questions, work.answers
     prompts = loaded.prompt_ids([(one.instruction, one.input) for one in questions])
     check_lengths(prompts, loaded.positions, [one.where for one in questions])
-    settings_by_name = {
-        **work.given,
-        "max_new_tokens": settings.max_new_tokens,
-        "model_fingerprint": loaded.fingerprint,
-    }
+    given = {**work.given, "max_new_tokens": settings.max_new_tokens, "model_fingerprint": loaded.fingerprint}
     every = wanted(prompts, settings.num_samples)
-    with answers.writing(settings_by_name, _notes(loaded)):
+    with answers.writing(given, _notes(loaded)):
         left = [] if answers.complete else [one for one in every if not answers.answered(one.answer_id)]
         if answers.complete:
             console.print(f"All {len(every):,} answers are already done: {answers.out}", markup=False)
@@ -135,7 +131,7 @@ def _answer_all(loaded: Loaded, settings: Settings, work: _Work, console: Consol
 def _given(options: ModelOptions, questions: Sequence[Question]) -> dict[str, Any]:
     """What must not change on resume, as far as it is known before the model is loaded."""
     rows = json.dumps([[one.instruction, one.input, one.row] for one in questions], sort_keys=True, default=str)
-    settings = options.settings.to_dict()
+    settings = asdict(options.settings)
     if options.max_new_tokens is None:
         del settings["max_new_tokens"]  # the model's, not known yet
     else:

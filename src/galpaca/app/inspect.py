@@ -1,10 +1,8 @@
 """``galpaca inspect``: shows records as the model will see them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -17,7 +15,7 @@ from galpaca.data.prompts import load_template
 from galpaca.data.records import load_records
 from galpaca.data.sources import FileSource
 from galpaca.data.tokenizer import Tokenizer, load_tokenizer
-from galpaca.errors import InputError
+from galpaca.errors import Problems
 
 
 @dataclass(frozen=True)
@@ -50,12 +48,9 @@ def inspect_file(options: InspectOptions) -> None:
         InputError: anything that training would reject.
     """
     console = make_console(quiet=options.as_json)
-    if options.max_length < 2:
-        raise InputError(f"must be at least 2, got {options.max_length}", where="--max-length", fix="--max-length 512")
-    if options.num_shown < 0:
-        raise InputError(
-            f"must be at least 0, got {options.num_shown}", where="--records", fix="--records 0 shows none"
-        )
+    with Problems() as problems:
+        problems.check_number("--max-length", options.max_length, "at least 2", "--max-length 512")
+        problems.check_number("--records", options.num_shown, "at least 0", "--records 0 shows none")
     with with_option_names():
         template = load_template(options.template)
         records = load_records(FileSource(Path(options.file)), parse_field_options(options.fields))
@@ -81,7 +76,7 @@ def _print_json(examples: EncodedExamples) -> None:
             "num_ignored": int(examples.num_ignored[index]),
         }
         print(json.dumps(line))
-    print(json.dumps({"receipt": examples.receipt.to_dict()}, ensure_ascii=False))
+    print(json.dumps({"receipt": asdict(examples.receipt)}, ensure_ascii=False))
 
 
 def _coloured(examples: EncodedExamples, index: int, tokenizer: Tokenizer) -> Text:

@@ -6,13 +6,13 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from rich.console import Console
+
 from galpaca.app.option_names import with_option_names
 from galpaca.inference.places import find_model
 from galpaca.inference.settings import Settings
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from galpaca.inference.loading import Dtype, Loaded
 
 

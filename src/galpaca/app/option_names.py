@@ -1,7 +1,5 @@
 """Options of commands that stand for configuration keys of ``train.py``."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -45,8 +43,7 @@ def parse_field_options(texts: Sequence[str], fields: Sequence[str] = FIELDS) ->
     for text in texts:
         field, _, column = text.partition("=")
         if field not in fields or not column:
-            raise InputError(
-                f"expected FIELD=COLUMN, got {text!r}", where="--field", fix=f"FIELD is {' or '.join(fields)}"
-            )
+            fix = f"FIELD is {' or '.join(fields)}"
+            raise InputError(f"expected FIELD=COLUMN, got {text!r}", where="--field", fix=fix)
         columns[field] = column
     return columns

@@ -1,12 +1,11 @@
 """``galpaca prepare``: does everything that needs a network, or only one process, before the job."""
 
-from __future__ import annotations
-
 import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from rich.console import Console
 
 from galpaca.app.cluster.sbatch import SCRIPTS, job_line, rehearsal_line
 from galpaca.app.config.composition import compose
@@ -16,22 +15,10 @@ from galpaca.app.prepared.fetch import make_model, make_tokenizer, model_folder,
 from galpaca.app.prepared.hub import has_pickled, has_safetensors, is_hub_id
 from galpaca.app.prepared.places import Place, show_next, since
 from galpaca.app.prepared.rows import make_rows, rows_folder
-from galpaca.app.prepared.weights import LocalModel, local_model
+from galpaca.app.prepared.weights import local_model
 from galpaca.app.train.data import find_data, plan_steps, prepare_data
 from galpaca.app.train.samples import load_samples
-from galpaca.model.opt import (
-    ModelSpec,
-    build_model,
-    check_folder,
-    check_model,
-    open_weights,
-    parameter_shapes,
-    read_config,
-)
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from transformers import OPTConfig
+from galpaca.model.opt import ModelSpec, check_folder, check_model, check_weights, read_config
 
 
 def prepare(overrides: Sequence[str]) -> None:
@@ -65,7 +52,7 @@ def prepare(overrides: Sequence[str]) -> None:
     steps = plan_steps(config, data)
     model_config = read_config(local.spec, data.tokenizer)
     load_samples(config, data, model_config.max_position_embeddings)
-    num_parameters = _check_weights(config, local, model_config)
+    num_parameters = check_weights(local.spec, model_config, config.seed)
     show_rows(console, "data", data.split.examples.receipt.rows())
     weights = config.model.path or "random weights"
     model = ("model", f"{num_parameters:,} parameters, {weights}")
@@ -94,14 +81,3 @@ def _make_model(spec: ModelSpec, root: Path, console: Console) -> list[Place]:
         is_new = make_tokenizer(spec.tokenizer, root, thorough=True)
         places.append(Place("tokenizer", tokenizer_folder(spec.tokenizer, root), since(is_new=is_new)))
     return places
-
-
-def _check_weights(config: Config, local: LocalModel, model_config: OPTConfig) -> int:
-    """Checks names and shapes of the weights against the model.
-
-    Returns:
-        The model's number of parameters.
-    """
-    model = build_model(model_config)
-    open_weights(local.spec, model_config, parameter_shapes(model), config.seed)
-    return sum(parameter.numel() for parameter in model.parameters())

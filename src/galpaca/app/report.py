@@ -1,13 +1,13 @@
 """``galpaca report``: one or several runs as one HTML page."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
 from galpaca.app.console import make_console
 from galpaca.errors import InputError
 from galpaca.files.atomic import replace_file
+from galpaca.report.page import render
+from galpaca.report.run import load_runs
 
 
 def report(runs: Sequence[Path], out: Path | None = None) -> None:
@@ -30,9 +30,6 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
     Returns:
         Path of the page.
     """
-    from galpaca.report.page import render
-    from galpaca.report.run import load_runs
-
     loaded = load_runs(runs)
     page = out or (loaded[0].folder.report if len(loaded) == 1 else Path("report.html"))
     check_replaceable(page, "galpaca report")

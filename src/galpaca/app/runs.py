@@ -1,11 +1,9 @@
 """``galpaca runs``: a table of runs with the configuration in which they differ."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +11,11 @@ import yaml
 
 from galpaca.errors import InputError, Problems
 from galpaca.files.atomic import replace_file
+from galpaca.formatting import format_or
 from galpaca.report.run import flat
-from galpaca.runs.content import FinalFigures, RunContent
-from galpaca.runs.figures import final_figures
+from galpaca.runs.content import RunContent
 from galpaca.runs.folder import RunFolder
-from galpaca.runs.history import History, read_history
+from galpaca.runs.history import History, final_figures, read_history
 from galpaca.runs.record import read_content
 from galpaca.runs.state import Kind, run_state
 
@@ -55,7 +53,7 @@ class Row:
     config: Mapping[str, Any]
 
 
-def show_runs(paths: Sequence[str], *, as_json: bool, out: str | None) -> None:
+def show_runs(paths: Sequence[Path], *, as_json: bool, out: Path | None) -> None:
     """Prints the runs in these folders, lowest loss first.
 
     Args:
@@ -66,10 +64,10 @@ def show_runs(paths: Sequence[str], *, as_json: bool, out: str | None) -> None:
     Raises:
         InputError: a folder without runs, or ``out`` cannot be written.
     """
-    rows = compare(find_runs([Path(path) for path in paths]))
+    rows = compare(find_runs(paths))
     table = _table(rows)
     if out is not None:
-        _write(Path(out), table)
+        _write(out, table)
     print("\n".join(json.dumps(asdict(row)) for row in rows) if as_json else table)
 
 
@@ -79,41 +77,26 @@ def find_runs(paths: Sequence[Path]) -> list[RunFolder]:
     Raises:
         InputError: folders without a run, all reported at once.
     """
-    problems = Problems()
-    found: dict[Path, RunFolder] = {}
-    for path in paths:
-        here = {path: RunFolder(path.parent, path.name) for path in _runs_below(path.resolve())}
-        if not here:
-            problems.add(
-                "contains no run" if path.is_dir() else "no such folder",
-                where=path,
-                fix="pass a run folder, or a folder that contains run folders, e.g. runs",
-            )
-        found |= here
-    problems.raise_any()
+    with Problems() as problems:
+        found: dict[Path, RunFolder] = {}
+        for path in paths:
+            here = {path: RunFolder(path.parent, path.name) for path in _runs_below(path.resolve())}
+            if not here:
+                problems.add(
+                    "contains no run" if path.is_dir() else "no such folder",
+                    where=path,
+                    fix="pass a run folder, or a folder that contains run folders, e.g. runs",
+                )
+            found |= here
     return list(found.values())
 
 
 def compare(folders: Sequence[RunFolder]) -> list[Row]:
     """The runs, sorted by validation loss (runs without one last), then by loss."""
-    summaries = [_read(folder) for folder in folders]
-    differing = _differing([summary.config for summary in summaries if summary.config])
     parent = Path(os.path.commonpath([folder.root for folder in folders]))
-    rows = [
-        Row(
-            run=str(folder.path.relative_to(parent)),
-            path=str(folder.path),
-            state=summary.state,
-            step=summary.history.last_step,
-            num_steps=summary.num_steps,
-            loss=summary.final.loss,
-            val_loss=summary.final.val_loss,
-            tokens_per_second=summary.final.tokens_per_second,
-            hours=round(summary.final.train_seconds / 3600, 4),
-            config={key: summary.config[key] for key in differing if key in summary.config},
-        )
-        for folder, summary in zip(folders, summaries, strict=True)
-    ]
+    rows = [_read(folder, parent) for folder in folders]
+    differing = _differing([row.config for row in rows if row.config])
+    rows = [replace(row, config={key: row.config[key] for key in differing if key in row.config}) for row in rows]
     return sorted(rows, key=lambda row: (*_order(row.val_loss), *_order(row.loss), row.run))
 
 
@@ -132,18 +115,8 @@ def _runs_below(path: Path) -> Iterator[Path]:
         folders[:] = sorted(folder for folder in folders if not folder.startswith(".")) if is_new else []
 
 
-@dataclass(frozen=True)
-class _RunSummary:
-    """A run as its files describe it so far."""
-
-    config: Mapping[str, Any]
-    num_steps: int | None
-    history: History
-    final: FinalFigures
-    state: str
-
-
-def _read(folder: RunFolder) -> _RunSummary:
+def _read(folder: RunFolder, parent: Path) -> Row:
+    """The run as its files describe it so far, with all of its configuration."""
     unreadable = []
     config: dict[str, Any] = {}
     record = RunContent()
@@ -166,8 +139,18 @@ def _read(folder: RunFolder) -> _RunSummary:
     notes = [f"{name} cannot be read" for name in unreadable]
     final = final_figures(history.steps, history.validations)
     num_steps = record.num_steps
-    state = "; ".join([_state(run_state(folder, record, history).kind, history.last_step, num_steps), *notes])
-    return _RunSummary(config, num_steps, history, final, state)
+    return Row(
+        run=str(folder.path.relative_to(parent)),
+        path=str(folder.path),
+        state="; ".join([_state(run_state(folder, record, history).kind, history.last_step, num_steps), *notes]),
+        step=history.last_step,
+        num_steps=num_steps,
+        loss=final.loss,
+        val_loss=final.val_loss,
+        tokens_per_second=final.tokens_per_second,
+        hours=round(final.train_seconds / 3600, 4),
+        config=config,
+    )
 
 
 def _state(kind: Kind, step: int, num_steps: int | None) -> str:
@@ -189,9 +172,9 @@ def _table(rows: Sequence[Row]) -> str:
     lines = [["run", "state", "steps", "loss", "val_loss", "tokens/s", "hours", *keys]]
     for row in rows:
         figures = [
-            _number(row.loss, ".4f"),
-            _number(row.val_loss, ".4f"),
-            _number(row.tokens_per_second, ",.0f"),
+            format_or(row.loss, ".4f"),
+            format_or(row.val_loss, ".4f"),
+            format_or(row.tokens_per_second, ",.0f"),
             f"{row.hours:.2f}",
         ]
         values = [_value(row.config[key]) if key in row.config else "-" for key in keys]
@@ -205,10 +188,6 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "| " + " | ".join(f"{cell:<{max(3, width)}}" for cell, width in zip(cells, widths, strict=True)) + " |"
 
 
-def _number(value: float | None, how: str) -> str:
-    return "-" if value is None else f"{value:{how}}"
-
-
 def _value(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     return text.replace("|", "\\|").replace("\n", " ")
@@ -218,6 +197,5 @@ def _write(path: Path, table: str) -> None:
     try:
         replace_file(path, table + "\n")
     except OSError as error:
-        raise InputError(
-            f"cannot write the table: {error.strerror}", where=path, fix="--out FILE in an existing folder"
-        ) from None
+        fix = "--out FILE in an existing folder"
+        raise InputError(f"cannot write the table: {error.strerror}", where=path, fix=fix) from None

@@ -1,16 +1,14 @@
 """``galpaca sync``: sends to W&B what it lacks of run folders, also while the runs train."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import yaml
+from rich.console import Console
 
 from galpaca.app.console import make_console
 from galpaca.app.watch import RunSnapshot, Watcher
@@ -19,12 +17,12 @@ from galpaca.runs.folder import find_run
 from galpaca.runs.metrics import read_metrics
 from galpaca.runs.record import RunRecord
 from galpaca.runs.shutdown import Shutdown, signal_of
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from galpaca.tracking.sender import Ending
-    from galpaca.tracking.service import Run
+from galpaca.tracking import service
+from galpaca.tracking.follower import Follower
+from galpaca.tracking.rows import METRICS, SAMPLES, SYSTEM, Rows
+from galpaca.tracking.sender import Ending, Sender, noted
+from galpaca.tracking.service import Run
+from galpaca.training.loggers import wandb
 
 _POLL_SECONDS = 1.0
 # To upload the lines of weeks.
@@ -33,7 +31,7 @@ _FINISH_SECONDS = 600.0
 _PAUSES_SECONDS = (0.0, 1.0, 5.0)
 
 
-def sync(runs: Sequence[str], *, dry_run: bool = False, follow: bool = False, wait: bool = False) -> None:
+def sync(runs: Sequence[Path], *, dry_run: bool = False, follow: bool = False, wait: bool = False) -> None:
     """Sends what is not at W&B yet; a run that fails does not stop the others.
 
     Args:
@@ -47,8 +45,6 @@ def sync(runs: Sequence[str], *, dry_run: bool = False, follow: bool = False, wa
         GalpacaError: no network; or, at the end, the runs that are not completely uploaded.
         StoppedBySignal: Ctrl-C ended following; what was written until then is uploaded.
     """
-    from galpaca.tracking import service
-
     console = make_console()
     found = _find(runs)
     waiting = [run for run in found if _show(console, run) or follow]
@@ -63,40 +59,27 @@ def sync(runs: Sequence[str], *, dry_run: bool = False, follow: bool = False, wa
             _attempt(failed, run, partial(_upload, console, run))
     finally:
         service.shut_down()
-    try:
-        failed.raise_any()
-    except InputError as error:  # which these are not
-        raise GalpacaError(str(error)) from None
+    if error := failed.error():
+        raise GalpacaError(str(error))  # no mistake of a user
 
 
-def _find(runs: Sequence[str]) -> list[Run]:
-    problems, found = Problems(), []
-    for path in map(Path, runs):
-        try:
-            found.append(_run(path))
-        except InputError as error:
-            problems.extend([error])
-    problems.raise_any()
-    return found
+def _find(runs: Sequence[Path]) -> list[Run]:
+    with Problems() as problems:
+        found = [problems.collect(partial(_run, path)) for path in runs]
+    return [run for run in found if run is not None]
 
 
 def _run(path: Path) -> Run:
     """The run and what it is called at W&B, by its configuration."""
-    from galpaca.tracking.service import Run
-    from galpaca.training.loggers import wandb
-
     folder = find_run(path, recorded=True)
     config = yaml.safe_load(folder.config.read_text(encoding="utf-8")) if folder.config.is_file() else {}
     logger = dict(config.get("logger") or {})
     if logger.pop("_target_", None) != f"{wandb.__module__}.{wandb.__qualname__}":
-        raise InputError(
-            "the run is not logged to W&B",
-            where=path,
-            fix="train with logger=wandb; metrics.jsonl has all metrics",
-        )
+        fix = "train with logger=wandb; metrics.jsonl has all metrics"
+        raise InputError("the run is not logged to W&B", where=path, fix=fix)
     logger["tags"] = tuple(logger.get("tags") or ())
     deque(read_metrics(folder.metrics), maxlen=0)  # a damaged line, without which steps would be missing silently
-    return Run(folder, RunRecord(folder.record).id, **logger, finish_seconds=_FINISH_SECONDS)
+    return Run(folder, RunRecord(folder.record).content.id, **logger, finish_seconds=_FINISH_SECONDS)
 
 
 def _show(console: Console, run: Run) -> bool:
@@ -105,9 +88,6 @@ def _show(console: Console, run: Run) -> bool:
     Returns:
         Whether anything may be missing.
     """
-    from galpaca.tracking.rows import METRICS, SAMPLES, SYSTEM, Rows
-    from galpaca.tracking.sender import noted
-
     known, is_verified = noted(run.folder)
     rows = list(Rows(run.folder).new(ended=True))
     lines = [row for row in rows if row.stream == METRICS]
@@ -128,8 +108,6 @@ def _check_ready() -> None:
         InputError: no API key.
         GalpacaError: no network.
     """
-    from galpaca.tracking import service
-
     os.environ["WANDB_MODE"] = "online"  # the command is a request to upload
     if not service.has_key():
         raise InputError("no W&B API key", where="WANDB_API_KEY", fix="wandb login, or WANDB_API_KEY=...")
@@ -157,8 +135,6 @@ def _attempt(failed: Problems, run: Run, act: Callable[[], None]) -> bool:
 
 def _upload(console: Console, run: Run) -> None:
     """Sends what W&B lacks until the server says that it lacks nothing: W&B reports uploads that it gave up as done."""
-    from galpaca.tracking.sender import Sender
-
     ending = _ending(Watcher(run.folder).poll())
     for seconds in _PAUSES_SECONDS:
         time.sleep(seconds)
@@ -167,15 +143,12 @@ def _upload(console: Console, run: Run) -> None:
         if sender.is_verified:
             console.print(f"[green]{run.folder.path} is uploaded to W&B[/green]")
             return
-    raise GalpacaError(
-        "the run is not completely uploaded to W&B", fix="run galpaca sync again; it sends what is missing"
-    )
+    fix = "run galpaca sync again; it sends what is missing"
+    raise GalpacaError("the run is not completely uploaded to W&B", fix=fix)
 
 
 def _follow(console: Console, runs: Sequence[Run], failed: Problems, *, wait: bool) -> None:
     """Sends runs as they grow. The first Ctrl-C ends the sessions at W&B, a second one the process."""
-    from galpaca.tracking.follower import Follower
-
     shutdown = Shutdown()
     shutdown.deferred = True
     with shutdown.listening():
@@ -201,8 +174,6 @@ def _follow(console: Console, runs: Sequence[Run], failed: Problems, *, wait: bo
 
 
 def _ending(snapshot: RunSnapshot) -> Ending:
-    from galpaca.tracking.sender import Ending
-
     state = snapshot.state
     comes_back = state.kind not in ("complete", "failed")
     return Ending(int(state.kind != "complete"), comes_back=comes_back, is_alive=state.is_alive)

@@ -1,7 +1,5 @@
 """``galpaca watch``: follows a run through its files, from another terminal or machine."""
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections.abc import Sequence
@@ -18,7 +16,7 @@ from rich.text import Text
 
 from galpaca.app.console import make_console
 from galpaca.errors import GalpacaError, InputError
-from galpaca.formatting import format_bytes, format_duration
+from galpaca.formatting import format_bytes, format_duration, format_or
 from galpaca.runs.content import RunContent
 from galpaca.runs.folder import RunFolder, find_run
 from galpaca.runs.history import History, Tail
@@ -179,18 +177,15 @@ def figures(snapshot: RunSnapshot) -> list[tuple[str, str]]:
     known = [line.val_loss for line in history.validations if line.val_loss is not None]
     left, silent = snapshot.left_seconds, snapshot.state.silent_seconds
     shown = [
-        ("loss", _number(last.loss, ".4f")),
+        ("loss", format_or(last.loss, ".4f", "")),
         ("validation loss", f"{known[-1]:.4f} (best {min(known):.4f})" if known else ""),
-        ("learning rate", _number(last.lr, ".3g")),
-        ("gradient norm", _number(last.grad_norm, ".3f")),
-        ("tokens/s", _number(last.tokens_per_second, ",.0f")),
-        ("MFU", _number(last.mfu, ".1%")),
+        ("learning rate", format_or(last.lr, ".3g", "")),
+        ("gradient norm", format_or(last.grad_norm, ".3f", "")),
+        ("tokens/s", format_or(last.tokens_per_second, ",.0f", "")),
+        ("MFU", format_or(last.mfu, ".1%", "")),
         ("peak memory", format_bytes(last.peak_memory_bytes) if last.peak_memory_bytes else ""),
-        ("skipped steps", _number(sum(bool(line.skipped) for line in history.steps) or None, ",d")),
-        (
-            "last line",
-            f"{format_duration(silent)} ago" if silent is not None else "",
-        ),
+        ("skipped steps", format_or(sum(bool(line.skipped) for line in history.steps) or None, ",d", "")),
+        ("last line", f"{format_duration(silent)} ago" if silent is not None else ""),
         ("left", format_duration(left) if left is not None else ""),
     ]
     return [(label, value) for label, value in shown if value]
@@ -203,18 +198,15 @@ def panel(snapshot: RunSnapshot, width: int = 48) -> Panel:
     if snapshot.goes_on and not state.is_alive:
         head.append("\nwaiting for it to resume; Ctrl-C stops watching, not the run", "dim")
     done = Table.grid(padding=(0, 1))
-    done.add_row(
-        ProgressBar(total=snapshot.num_steps or 1, completed=snapshot.history.last_step, width=width),
-        _progress(snapshot),
-    )
+    bar = ProgressBar(total=snapshot.num_steps or 1, completed=snapshot.history.last_step, width=width)
+    done.add_row(bar, _progress(snapshot))
     table = Table.grid(padding=(0, 2))
     for label, value in figures(snapshot):
         table.add_row(Text(label, "cyan"), value)
     losses = [line.loss for line in snapshot.history.steps if line.loss is not None]
     curve = Text.assemble(("loss  ", "cyan"), sparkline(losses, width))
-    return Panel(
-        Group(head, "", done, curve, "", table), title=str(snapshot.folder.path), title_align="left", expand=False
-    )
+    content = Group(head, "", done, curve, "", table)
+    return Panel(content, title=str(snapshot.folder.path), title_align="left", expand=False)
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
@@ -233,7 +225,3 @@ def _progress(snapshot: RunSnapshot) -> str:
         return f"step {snapshot.history.last_step:,}"
     share = snapshot.history.last_step / snapshot.num_steps
     return f"step {snapshot.history.last_step:,} of {snapshot.num_steps:,} ({share:.0%})"
-
-
-def _number(value: float | None, how: str, unit: str = "") -> str:
-    return "" if value is None else f"{value:{how}}{unit}"

@@ -3,10 +3,29 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from galpaca.app.entrypoint import run_command
 from galpaca.cli import models, runs, setup
+from galpaca.cli.arguments import Run
+
+# Each function adds a command's arguments to its parser, and is described by its docstring.
+_COMMANDS: Sequence[tuple[str, Callable[[argparse.ArgumentParser], Run], str]] = (
+    ("prepare", setup.add_prepare, "download, convert and encode everything a run needs"),
+    ("rehearse", setup.add_rehearse, "test a run on its own machine: memory, speed, run time, and whether it fits"),
+    ("inspect", setup.add_inspect, "show records as the model will see them"),
+    ("watch", runs.add_watch, "follow a run from another terminal or a login node"),
+    ("report", runs.add_report, "write one or several runs as one page with plots"),
+    ("runs", runs.add_runs, "compare runs: state, losses, speed and configuration differences"),
+    ("checkpoints", runs.add_checkpoints, "list a run's checkpoints and verify them"),
+    ("sync", runs.add_sync, "send to W&B what it lacks of runs, also while they train"),
+    ("export", runs.add_export, "write a checkpoint as a Hugging Face folder, and optionally upload it"),
+    ("generate", models.add_generate, "answer one instruction, or a file of them"),
+    ("chat", models.add_chat, "chat with a model in the terminal or in the browser"),
+    ("compare", models.add_compare, "compare answers and losses of several models on one page"),
+    ("evaluate", models.add_evaluate, "evaluate a model: loss on records, or lm-eval tasks"),
+    ("demo", setup.add_demo, "train a small model on science facts and quiz it (two minutes on two cores)"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,21 +38,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given:
         parser.print_help(sys.stderr)
         return 2
-    options = parser.parse_args(given)
-    return run_command(lambda: options.run(options))
+    options = vars(parser.parse_args(given))
+    run = options.pop("_run")
+    return run_command(lambda: run(**options))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="galpaca",
-        description="Instruction-tune GALACTICA: from Alpaca-format records to a released model.",
-    )
+    about = "Instruction-tune GALACTICA: from Alpaca-format records to a released model."
+    parser = argparse.ArgumentParser(prog="galpaca", description=about)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     commands.add_parser("train", help="train and release a model (same as python train.py)", add_help=False)
-    for add in (
-        *(setup.add_prepare, setup.add_rehearse, setup.add_inspect),
-        *(runs.add_watch, runs.add_report, runs.add_runs, runs.add_checkpoints, runs.add_sync, runs.add_export),
-        *(models.add_generate, models.add_chat, models.add_compare, models.add_evaluate, setup.add_demo),
-    ):
-        add(commands)
+    for name, add_arguments, summary in _COMMANDS:
+        command = commands.add_parser(name, help=summary, description=add_arguments.__doc__)
+        command.set_defaults(_run=add_arguments(command))
     return parser

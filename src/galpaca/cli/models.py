@@ -1,271 +1,163 @@
 """Commands that use a model: generate, chat, compare, evaluate."""
 
-from __future__ import annotations
-
-import argparse
+from argparse import ArgumentParser, BooleanOptionalAction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from galpaca.cli.arguments import Run, add_batch_size, add_dtype, add_fields, optional_path
 
 if TYPE_CHECKING:
     from galpaca.app.model_options import ModelOptions
 
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-
-def add_generate(commands: Commands) -> None:
-    """``galpaca generate``."""
-    command = commands.add_parser(
-        "generate",
-        help="answer one instruction, or a file of them",
-        description="Generate answers with the prompt template that the model was trained with. Answers to a file are "
-        "saved as they are generated; rerun the command to resume after an interruption.",
-    )
+def add_generate(command: ArgumentParser) -> Run:
+    """Generate answers with the prompt template that the model was trained with. Answers to a file are saved as they
+    are generated; rerun the command to resume after an interruption.
+    """
     _add_model_options(command)
-    command.add_argument("--instruction", metavar="TEXT", help="instruction to answer on standard output")
-    command.add_argument("--input", default="", metavar="TEXT", help="optional input for the instruction")
-    command.add_argument(
-        "--file",
-        metavar="PROMPTS",
-        help="prompts file (.jsonl, .json, .csv, .tsv, .parquet) with columns instruction and input",
-    )
-    command.add_argument("--out", metavar="ANSWERS", help="with --file: output .jsonl file, in prompt order")
-    command.add_argument("--samples", type=int, default=1, metavar="N", help="answers per prompt (default: 1)")
-    command.add_argument(
-        "--batch-size", type=int, metavar="N", help="prompts per batch (default: 16 on a GPU, 8 on a CPU)"
-    )
-    command.add_argument(
-        "--field",
-        action="append",
-        default=[],
-        metavar="FIELD=COLUMN",
-        help="column for instruction or input, if named differently",
-    )
+    add = command.add_argument
+    add("--instruction", metavar="TEXT", help="instruction to answer on standard output")
+    add("--input", default="", metavar="TEXT", help="optional input for the instruction")
+    file = "prompts file (.jsonl, .json, .csv, .tsv, .parquet) with columns instruction and input"
+    add("--file", type=Path, metavar="PROMPTS", help=file)
+    add("--out", type=Path, metavar="ANSWERS", help="with --file: output .jsonl file, in prompt order")
+    samples = "answers per prompt (default: 1)"
+    add("--samples", dest="num_samples", type=int, default=1, metavar="N", help=samples)
+    add_batch_size(command)
+    add_fields(command, "instruction or input")
 
-    def run(options: argparse.Namespace) -> None:
-        one, file = options.instruction is not None, options.file is not None
-        if one == file or file != (options.out is not None) or (file and options.input):
-            command.error('give --instruction "..." [--input "..."], or --file PROMPTS --out ANSWERS')
+    def run(instruction: str | None, input: str, file: Path | None, out: Path | None, **options: Any) -> None:
         from galpaca.app.generate import generate_file, generate_one
 
-        model = _model_options(options, options.samples)
-        if one:
-            generate_one(model, options.instruction, options.input)
+        of_file = {"fields": options.pop("fields"), "batch_size": options.pop("batch_size")}
+        if instruction is not None and file is None and out is None:
+            generate_one(_model_options(**options), instruction, input)
+        elif instruction is None and file is not None and out is not None and not input:
+            generate_file(_model_options(**options), file, out, **of_file)
         else:
-            generate_file(
-                model, Path(options.file), Path(options.out), fields=options.field, batch_size=options.batch_size
-            )
+            command.error('give --instruction "..." [--input "..."], or --file PROMPTS --out ANSWERS')
 
-    command.set_defaults(run=run)
+    return run
 
 
-def add_chat(commands: Commands) -> None:
-    """``galpaca chat``."""
-    command = commands.add_parser(
-        "chat",
-        help="chat with a model in the terminal or in the browser",
-        description="Chat with a model in the terminal, or with --web in the browser; answers are streamed.",
-    )
+def add_chat(command: ArgumentParser) -> Run:
+    """Chat with a model in the terminal, or with --web in the browser; answers are streamed."""
     _add_model_options(command)
     command.add_argument("--web", action="store_true", help="serve a web page on localhost")
     command.add_argument("--port", type=int, metavar="PORT", help="with --web: port of the page (default: 7860)")
 
-    def run(options: argparse.Namespace) -> None:
-        if options.port is not None and not options.web:
+    def run(web: bool, port: int | None, **options: Any) -> None:
+        if port is not None and not web:
             command.error("--port requires --web")
-        model = _model_options(options, 1)
-        if options.web:
+        model = _model_options(**options)
+        if web:
             from galpaca.app.chat.page import DEFAULT_PORT, chat_page
 
-            chat_page(model, DEFAULT_PORT if options.port is None else options.port)
+            chat_page(model, DEFAULT_PORT if port is None else port)
         else:
             from galpaca.app.chat.terminal import chat
 
             chat(model)
 
-    command.set_defaults(run=run)
+    return run
 
 
-def add_compare(commands: Commands) -> None:
-    """``galpaca compare``."""
-    command = commands.add_parser(
-        "compare",
-        help="compare answers and losses of several models on one page",
-        description="Run several models on the same prompts, one model at a time, measure their loss on held-out "
-        "records, and write one self-contained HTML file. Rerun the command to resume after an interruption.",
+def add_compare(command: ArgumentParser) -> Run:
+    """Run several models on the same prompts, one model at a time, measure their loss on held-out records, and write
+    one self-contained HTML file. Rerun the command to resume after an interruption.
+    """
+    add = command.add_argument
+    models = (
+        "released folder, run folder, folder of any causal model, or Hub id; LABEL=MODEL sets its label; differences "
+        "are relative to the first"
     )
-    command.add_argument(
-        "models",
-        nargs="+",
-        metavar="MODEL",
-        help="released folder, run folder, folder of any causal model, or Hub id; LABEL=MODEL sets its label; "
-        "differences are relative to the first",
-    )
-    command.add_argument("--out", required=True, metavar="FILE", help="output page, e.g. compare.html")
-    command.add_argument("--json", metavar="FILE", help="also write all metrics and answers as JSON")
-    command.add_argument(
-        "--prompts",
-        metavar="FILE",
-        help="prompts file with columns instruction, input, category (default: 64 built-in prompts)",
-    )
-    command.add_argument(
-        "--records", metavar="FILE", help="held-out records with columns instruction, input, output, category"
-    )
-    command.add_argument(
-        "--max-new-tokens", type=int, default=256, metavar="N", help="maximum length of an answer (default: 256)"
-    )
-    command.add_argument(
-        "--batch-size", type=int, metavar="N", help="prompts per batch (default: 16 on a GPU, 8 on a CPU)"
-    )
-    command.add_argument("--seed", type=int, default=0, metavar="SEED", help="bootstrap seed (default: 0)")
+    add("models", nargs="+", metavar="MODEL", help=models)
+    add("--out", required=True, type=Path, metavar="FILE", help="output page, e.g. compare.html")
+    add("--json", type=optional_path, metavar="FILE", help="also write all metrics and answers as JSON")
+    prompts = "prompts file with columns instruction, input, category (default: 64 built-in prompts)"
+    add("--prompts", type=optional_path, metavar="FILE", help=prompts)
+    records = "held-out records with columns instruction, input, output, category"
+    add("--records", type=optional_path, metavar="FILE", help=records)
+    length = "maximum length of an answer (default: 256)"
+    add("--max-new-tokens", type=int, default=256, metavar="N", help=length)
+    add_batch_size(command)
+    add("--seed", type=int, default=0, metavar="SEED", help="bootstrap seed (default: 0)")
     _add_other_model_options(command)
 
-    def run(options: argparse.Namespace) -> None:
+    def run(**options: Any) -> None:
         from galpaca.app.evaluation.compare import CompareOptions, compare
 
-        compare(
-            CompareOptions(
-                models=options.models,
-                out=Path(options.out),
-                json=Path(options.json) if options.json else None,
-                prompts=Path(options.prompts) if options.prompts else None,
-                records=Path(options.records) if options.records else None,
-                dtype=options.dtype,
-                template=options.template,
-                max_new_tokens=options.max_new_tokens,
-                batch_size=options.batch_size,
-                max_length=options.max_length,
-                seed=options.seed,
-            )
-        )
+        compare(CompareOptions(**options))
 
-    command.set_defaults(run=run)
+    return run
 
 
-def add_evaluate(commands: Commands) -> None:
-    """``galpaca evaluate``."""
-    command = commands.add_parser(
-        "evaluate",
-        help="evaluate a model: loss on records, or lm-eval tasks",
-        description="Measure a model's loss and perplexity on records, or run tasks of EleutherAI's lm-eval (pip "
-        "install 'galpaca[evaluate]'). Results are saved in the model's evaluation/ folder and added to its card.",
-    )
-    command.add_argument(
-        "model", metavar="MODEL", help="released folder, run folder, folder of any causal model, or Hub id"
-    )
-    command.add_argument("--records", metavar="FILE", help="records with columns instruction, input, output, category")
-    command.add_argument("--tasks", metavar="NAME[,NAME]", help="lm-eval tasks or groups")
-    command.add_argument("--include-path", metavar="FOLDER", help="with --tasks: folder with your own task files")
-    command.add_argument(
-        "--limit", type=int, metavar="N", help="with --tasks: use only the first N examples of each task"
-    )
-    command.add_argument(
-        "--batch-size", type=int, metavar="N", help="with --tasks: prompts per batch (default: 16 on a GPU, 8 on a CPU)"
-    )
-    command.add_argument(
-        "--num-fewshot", type=int, metavar="N", help="with --tasks: number of few-shot examples (default: the task's)"
-    )
-    command.add_argument(
-        "--instruct",
-        action=argparse.BooleanOptionalAction,
-        help="with --tasks: use the model's prompt template (default: for generative tasks only)",
-    )
-    command.add_argument("--out", metavar="FOLDER", help="results folder (default: evaluation/ in the model's folder)")
+def add_evaluate(command: ArgumentParser) -> Run:
+    """Measure a model's loss and perplexity on records, or run tasks of EleutherAI's lm-eval (pip install
+    'galpaca[evaluate]'). Results are saved in the model's evaluation/ folder and added to its card.
+    """
+    add = command.add_argument
+    add("model", metavar="MODEL", help="released folder, run folder, folder of any causal model, or Hub id")
+    add("--records", type=Path, metavar="FILE", help="records with columns instruction, input, output, category")
+    add("--tasks", metavar="NAME[,NAME]", help="lm-eval tasks or groups")
+    folder = "with --tasks: folder with your own task files"
+    add("--include-path", type=optional_path, metavar="FOLDER", help=folder)
+    add("--limit", type=int, metavar="N", help="with --tasks: use only the first N examples of each task")
+    add_batch_size(command, "with --tasks: ")
+    shots = "with --tasks: number of few-shot examples (default: the task's)"
+    add("--num-fewshot", type=int, metavar="N", help=shots)
+    instruct = "with --tasks: use the model's prompt template (default: for generative tasks only)"
+    add("--instruct", action=BooleanOptionalAction, help=instruct)
+    out = "results folder (default: evaluation/ in the model's folder)"
+    add("--out", type=optional_path, metavar="FOLDER", help=out)
     _add_other_model_options(command)
 
-    def run(options: argparse.Namespace) -> None:
-        if (options.records is None) == (options.tasks is None):
+    def run(records: Path | None, tasks: str | None, **options: Any) -> None:
+        if (records is None) == (tasks is None):
             command.error("give --records FILE or --tasks NAME[,NAME]")
-        of_tasks = ("include_path", "limit", "batch_size", "num_fewshot", "instruct")
-        for name in [name for name in of_tasks if options.tasks is None and getattr(options, name) is not None]:
+        names = ("include_path", "limit", "batch_size", "num_fewshot", "instruct")
+        of_tasks = {name: options.pop(name) for name in names}
+        for name in [name for name, value in of_tasks.items() if tasks is None and value is not None]:
             command.error(f"--{name.replace('_', '-')} requires --tasks")
-        from galpaca.app.evaluation.evaluate import EvaluateOptions, evaluate_records, evaluate_tasks
+        from galpaca.app.evaluation.evaluate import EvaluateOptions, TaskOptions, evaluate_records, evaluate_tasks
 
-        given = EvaluateOptions(
-            model=options.model,
-            out=Path(options.out) if options.out else None,
-            dtype=options.dtype,
-            template=options.template,
-            max_length=options.max_length,
-        )
-        if options.records is not None:
-            evaluate_records(given, Path(options.records))
-            return
-        from galpaca.app.evaluation.evaluate import TaskOptions
+        if records is not None:
+            evaluate_records(EvaluateOptions(**options), records)
+        elif tasks is not None:
+            wanted = [name.strip() for name in tasks.split(",") if name.strip()]
+            evaluate_tasks(EvaluateOptions(**options), TaskOptions(wanted, **of_tasks))
 
-        tasks = TaskOptions(
-            names=[name.strip() for name in options.tasks.split(",") if name.strip()],
-            include_path=Path(options.include_path) if options.include_path else None,
-            limit=options.limit,
-            batch_size=options.batch_size,
-            num_fewshot=options.num_fewshot,
-            instruct=options.instruct,
-        )
-        evaluate_tasks(given, tasks)
-
-    command.set_defaults(run=run)
+    return run
 
 
-def _add_other_model_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--dtype",
-        choices=("float32", "bfloat16", "float16"),
-        help="dtype of the weights (default: the model's own on a GPU, float32 on a CPU)",
-    )
-    command.add_argument(
-        "--template", metavar="NAME", help="prompt template for models without one (default: plain text)"
-    )
-    command.add_argument(
-        "--max-length",
-        type=int,
-        metavar="TOKENS",
-        help="maximum length of a record (default: the model's context length)",
-    )
+def _add_other_model_options(command: ArgumentParser) -> None:
+    add_dtype(command)
+    template = "prompt template for models without one (default: plain text)"
+    command.add_argument("--template", metavar="NAME", help=template)
+    length = "maximum length of a record (default: the model's context length)"
+    command.add_argument("--max-length", type=int, metavar="TOKENS", help=length)
 
 
-def _add_model_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", metavar="MODEL", help="released folder, run folder, or Hub id")
-    command.add_argument(
-        "--max-new-tokens", type=int, metavar="N", help="maximum length of an answer (default: the model's)"
-    )
-    command.add_argument(
-        "--temperature", type=float, default=0.0, metavar="T", help="sampling temperature (default: 0, greedy)"
-    )
-    command.add_argument(
-        "--top-p",
-        type=float,
-        default=1.0,
-        metavar="P",
-        help="nucleus sampling: smallest set of tokens with cumulative probability P (default: 1, off)",
-    )
-    command.add_argument(
-        "--top-k", type=int, default=0, metavar="K", help="sample from the K most likely tokens (default: 0, off)"
-    )
-    command.add_argument(
-        "--repetition-penalty",
-        type=float,
-        default=1.0,
-        metavar="X",
-        help="penalty for repeated tokens (default: 1, off)",
-    )
-    command.add_argument("--seed", type=int, default=0, metavar="SEED", help="sampling seed (default: 0)")
-    command.add_argument(
-        "--dtype",
-        choices=("float32", "bfloat16", "float16"),
-        help="dtype of the weights (default: the model's own on a GPU, float32 on a CPU)",
-    )
-    command.add_argument("--template", metavar="NAME", help="prompt template (default: the model's own)")
+def _add_model_options(command: ArgumentParser) -> None:
+    add = command.add_argument
+    add("model", metavar="MODEL", help="released folder, run folder, or Hub id")
+    add("--max-new-tokens", type=int, metavar="N", help="maximum length of an answer (default: the model's)")
+    temperature = "sampling temperature (default: 0, greedy)"
+    add("--temperature", type=float, default=0.0, metavar="T", help=temperature)
+    top_p = "nucleus sampling: smallest set of tokens with cumulative probability P (default: 1, off)"
+    add("--top-p", type=float, default=1.0, metavar="P", help=top_p)
+    add("--top-k", type=int, default=0, metavar="K", help="sample from the K most likely tokens (default: 0, off)")
+    penalty = "penalty for repeated tokens (default: 1, off)"
+    add("--repetition-penalty", type=float, default=1.0, metavar="X", help=penalty)
+    add("--seed", type=int, default=0, metavar="SEED", help="sampling seed (default: 0)")
+    add_dtype(command)
+    add("--template", metavar="NAME", help="prompt template (default: the model's own)")
 
 
-def _model_options(options: argparse.Namespace, num_samples: int) -> ModelOptions:
+def _model_options(
+    model: str, dtype: Any, template: str | None, max_new_tokens: int | None, **sampling: Any
+) -> "ModelOptions":
     from galpaca.app.model_options import ModelOptions
     from galpaca.inference.settings import Settings
 
-    settings = Settings(
-        temperature=options.temperature,
-        top_p=options.top_p,
-        top_k=options.top_k,
-        repetition_penalty=options.repetition_penalty,
-        seed=options.seed,
-        num_samples=num_samples,
-    )
-    return ModelOptions(options.model, options.dtype, options.template, settings, options.max_new_tokens)
+    return ModelOptions(model, dtype, template, Settings(**sampling), max_new_tokens)

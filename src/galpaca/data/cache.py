@@ -3,7 +3,7 @@
 import json
 import warnings
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -91,5 +91,5 @@ def _save(folder: Path, examples: EncodedExamples) -> None:
         path = folder / f"{name}.npy"
         np.save(path, getattr(examples, name))
         files[name] = file_facts(path).sha256
-    content = {"files": files, "receipt": examples.receipt.to_dict()}
+    content = {"files": files, "receipt": asdict(examples.receipt)}
     (folder / _META).write_text(json.dumps({"content": content, "sha256": json_digest(content)}, indent=2))

@@ -93,9 +93,7 @@ class StepPlan:
     def step(self, index: int) -> PlannedStep:
         chosen = self.step_examples(index)
         bins = pack(self.lengths[chosen], self.num_ranks, self.max_tokens)
-        micro_batches = tuple(
-            tuple(tuple(int(chosen[i]) for i in micro_batch) for micro_batch in rank) for rank in bins
-        )
+        micro_batches = tuple(tuple(tuple(int(chosen[i]) for i in m) for m in rank) for rank in bins)
         return PlannedStep(
             index=index,
             micro_batches=micro_batches,

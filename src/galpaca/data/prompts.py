@@ -3,7 +3,7 @@
 import hashlib
 import json
 import string
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -14,10 +14,7 @@ from galpaca.errors import InputError, Problems
 # What a released folder says about how its model is prompted; ``transformers`` ignores the file.
 PROMPT_FILE = "galpaca.json"
 
-_FIELDS = {
-    "with_input": {"instruction", "input"},
-    "without_input": {"instruction"},
-}
+_FIELDS = {"with_input": {"instruction", "input"}, "without_input": {"instruction"}}
 
 
 @dataclass(frozen=True)
@@ -44,9 +41,6 @@ class Template:
         """SHA-256 of the two texts; the name does not count."""
         return hashlib.sha256("\0".join([self.with_input, self.without_input]).encode()).hexdigest()
 
-    def to_dict(self) -> dict[str, str]:
-        return asdict(self)
-
 
 def shipped_templates() -> list[str]:
     folder = resources.files("galpaca.data") / "templates"
@@ -71,12 +65,11 @@ def load_template(name_or_path: str) -> Template:
         ) from None
     if not isinstance(content, dict):
         raise InputError("the template is not a mapping", where=name_or_path, fix=_example())
-    problems = Problems()
-    for key in sorted(content.keys() - _FIELDS.keys(), key=str):
-        problems.add(f"unknown key {key!r}", where=name_or_path, fix=_example())
-    for key, fields in _FIELDS.items():
-        problems.extend(_check_text(content.get(key), key, fields, name_or_path))
-    problems.raise_any()
+    with Problems() as problems:
+        for key in sorted(content.keys() - _FIELDS.keys(), key=str):
+            problems.add(f"unknown key {key!r}", where=name_or_path, fix=_example())
+        for key, fields in _FIELDS.items():
+            _check_text(problems, key, content.get(key), fields, name_or_path)
     return Template(name_or_path, content["with_input"], content["without_input"])
 
 
@@ -120,22 +113,19 @@ def _read(name_or_path: str) -> str:
     )
 
 
-def _check_text(text: object, key: str, fields: set[str], where: str) -> list[InputError]:
+def _check_text(problems: Problems, key: str, text: object, fields: set[str], where: str) -> None:
     if not isinstance(text, str):
-        return [InputError(f"{key!r} is missing or not a string", where=where, fix=_example())]
+        problems.add(f"{key!r} is missing or not a string", where=where, fix=_example())
+        return
     try:
         found = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
     except ValueError as error:
-        return [InputError(f"{key!r}: {error}", where=where, fix="double literal braces: {{ and }}")]
+        problems.add(f"{key!r}: {error}", where=where, fix="double literal braces: {{ and }}")
+        return
     if found != fields:
-        return [
-            InputError(
-                f"{key!r} must have the placeholders {sorted(fields)}, got {sorted(found)}",
-                where=where,
-                fix="name each placeholder once, and double literal braces: {{ and }}",
-            )
-        ]
-    return []
+        what = f"{key!r} must have the placeholders {sorted(fields)}, got {sorted(found)}"
+        fix = "name each placeholder once, and double literal braces: {{ and }}"
+        problems.add(what, where=where, fix=fix)
 
 
 def _example() -> str:

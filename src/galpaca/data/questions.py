@@ -39,19 +39,17 @@ def load_questions(
         InputError: anything wrong in it; all problems at once.
     """
     rows, columns = source.rows(), columns_of(fields or {})
-    problems = Problems()
-    records = checked_records(source.name, rows, columns, ("instruction", "input"), problems)
-    questions = []
-    for index, (row, record) in enumerate(zip(rows, records, strict=True)):
-        if not isinstance(row.value, dict):  # reported already
-            continue
-        where = place_of(source.name, index, row.line)
-        if record.instruction == row.value.get(columns["instruction"]) and not record.instruction.strip():
-            problems.add("the instruction is empty", where=where, fix="write an instruction, or remove the record")
-        for name in [name for name in reserved if name in row.value]:
-            problems.add(
-                f"column name {name!r} is reserved for the output", where=where, fix=f"rename the column {name!r}"
-            )
-        questions.append(Question(record.instruction, record.input, where, row.value))
-    problems.raise_any()
+    with Problems() as problems:
+        records = checked_records(source.name, rows, columns, ("instruction", "input"), problems)
+        questions = []
+        for index, (row, record) in enumerate(zip(rows, records, strict=True)):
+            if not isinstance(row.value, dict):  # reported already
+                continue
+            where = place_of(source.name, index, row.line)
+            if record.instruction == row.value.get(columns["instruction"]) and not record.instruction.strip():
+                problems.add("the instruction is empty", where=where, fix="write an instruction, or remove the record")
+            for name in [name for name in reserved if name in row.value]:
+                what = f"column name {name!r} is reserved for the output"
+                problems.add(what, where=where, fix=f"rename the column {name!r}")
+            questions.append(Question(record.instruction, record.input, where, row.value))
     return questions

@@ -1,9 +1,7 @@
 """Counts what happened to the records: everything dropped, truncated or changed."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 # Former names of counts, with today's.
@@ -48,7 +46,7 @@ class Receipt:
     ignored_columns: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> Receipt:
+    def from_dict(cls, content: Mapping[str, Any]) -> "Receipt":
         """A receipt as any version has written it; counts that are no longer made are left out.
 
         Raises:
@@ -57,9 +55,6 @@ class Receipt:
         known = {field.name for field in fields(cls)}
         named = {_RENAMED.get(name, name): value for name, value in content.items()}
         return cls(**{name: value for name, value in named.items() if name in known})
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
     def rows(self) -> list[tuple[str, str]]:
         """Label and value of each line to show; uninformative zeros are left out."""

@@ -9,20 +9,11 @@ from typing import NamedTuple
 from galpaca.data.sources import Row, Source
 from galpaca.errors import Problems
 
-_KINDS = {
-    bool: "true or false",
-    int: "a number",
-    float: "a number",
-    str: "a string",
-    list: "a list",
-    dict: "an object",
-}
+_KINDS = {bool: "true or false", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
 
 FIELDS = ("instruction", "input", "output")
 
-_AN_OBJECT = (
-    'write each record as {"instruction": ..., "input": ..., "output": ...}; a list of records goes into a .json'
-)
+_FORM = 'write each record as {"instruction": ..., "input": ..., "output": ...}; a list of records goes into a .json'
 
 
 class Record(NamedTuple):
@@ -69,9 +60,8 @@ def load_records(source: Source, fields: Mapping[str, str | None] | None = None)
     """
     columns = columns_of(fields or {})
     rows = source.rows()
-    problems = Problems()
-    records = checked_records(source.name, rows, columns, FIELDS, problems)
-    problems.raise_any()
+    with Problems() as problems:
+        records = checked_records(source.name, rows, columns, FIELDS, problems)
     present = _columns_of(rows)
     used = set(columns.values())
     return RecordSet(
@@ -101,7 +91,8 @@ def checked_records(
             fix=_suggest(field, columns[field], present),
         )
     checked = [field for field in required if field not in missing_everywhere]
-    return [_record(index, row, source, columns, checked, problems) for index, row in enumerate(rows)]
+    places = (place_of(source, index, row.line) for index, row in enumerate(rows))
+    return [_record(where, row, columns, checked, problems) for where, row in zip(places, rows, strict=True)]
 
 
 def _columns_of(rows: Sequence[Row]) -> Counter[str]:
@@ -120,12 +111,9 @@ def _has_input(columns: dict[str, str], present: Counter[str]) -> bool:
     return bool(present[column] or column != "input" or misspelt)
 
 
-def _record(
-    index: int, row: Row, source: str, columns: dict[str, str], checked: list[str], problems: Problems
-) -> Record:
-    where = place_of(source, index, row.line)
+def _record(where: str, row: Row, columns: dict[str, str], checked: list[str], problems: Problems) -> Record:
     if not isinstance(row.value, dict):
-        problems.add(f"expected an object, got {_kind(row.value)}", where=where, fix=_AN_OBJECT)
+        problems.add(f"expected an object, got {_kind(row.value)}", where=where, fix=_FORM)
         return Record("", "", "")
     texts = dict.fromkeys(FIELDS, "")
     for field in checked:

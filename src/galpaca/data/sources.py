@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from galpaca.errors import SHOWN_PROBLEMS, InputError, Problems
+from galpaca.errors import SHOWN_PROBLEMS, InputError, Problems, first_line
 
 _KINDS_FIX = "use .json (a list of objects), .jsonl (one object a line), .csv, .tsv or .parquet"
 
@@ -66,18 +66,16 @@ class FileSource:
         try:
             self._content = path.read_bytes()
         except OSError as error:
-            raise InputError(
-                f"cannot read the file: {error.strerror}", where=path, fix="check its permissions"
-            ) from None
+            what = f"cannot read the file: {error.strerror}"
+            raise InputError(what, where=path, fix="check its permissions") from None
         if not self._content.strip():
             raise InputError("the file is empty", where=path, fix="use a file with at least one record")
         self._read = read
         self.fingerprint = hashlib.sha256(self._content).hexdigest()
 
     def rows(self) -> list[Row]:
-        problems = Problems()
-        rows = list(self._read(self._content, self.path, problems))
-        problems.raise_any()
+        with Problems() as problems:
+            rows = list(self._read(self._content, self.path, problems))
         if not rows:
             raise InputError("the file has no records", where=self.path, fix="use a file with at least one record")
         return rows
@@ -97,9 +95,8 @@ class HubSource:
         try:
             table = datasets.load_dataset(name, split=split, revision=revision)
         except Exception as error:  # the library raises a dozen unrelated kinds
-            reason = str(error).splitlines()[0] if str(error) else ""
             raise InputError(
-                f"cannot load the data set: {type(error).__name__}: {reason}",
+                f"cannot load the data set: {type(error).__name__}: {first_line(error)}",
                 where=f"{name} (split {split})",
                 why="it is not prepared, not in the local cache, and not available from the Hub",
                 fix="check the name, split and network; run galpaca prepare +experiment=NAME with network access; "
@@ -110,9 +107,8 @@ class HubSource:
 
     def rows(self) -> list[Row]:
         if not self._rows:
-            raise InputError(
-                "the data set has no records", where=self.name, fix="choose another split with data.hub_split"
-            )
+            fix = "choose another split with data.hub_split"
+            raise InputError("the data set has no records", where=self.name, fix=fix)
         return self._rows
 
     def lines(self) -> Iterator[str]:
@@ -161,7 +157,7 @@ def _json(content: bytes, path: Path, problems: Problems) -> Iterator[Row]:
     try:
         at = _skip(text, 0)
         if text[at : at + 1] != "[":
-            yield from _not_a_list(text, path, problems)
+            _refuse_what_is_no_list(text, path, problems)
             return
         at = _skip(text, at + 1)
         more = text[at : at + 1] != "]"
@@ -186,18 +182,16 @@ def _json(content: bytes, path: Path, problems: Problems) -> Iterator[Row]:
             fix=f"fix the file there; `python -m json.tool {path}` checks it",
         )
     except (RecursionError, ValueError) as error:  # a hundred thousand brackets; a number of thousands of digits
-        where = f"{path}, line {lines.at(at)}"
-        problems.add(f"invalid record: {error}", where=where, fix="fix the file there")
+        problems.add(f"invalid record: {error}", where=f"{path}, line {lines.at(at)}", fix="fix the file there")
 
 
-def _not_a_list(text: str, path: Path, problems: Problems) -> Iterator[Row]:
+def _refuse_what_is_no_list(text: str, path: Path, problems: Problems) -> None:
     try:
         json.loads(text)
         fix = "put the records into a list: [{...}, {...}]"
     except json.JSONDecodeError:
         fix = "write a list [{...}, {...}]; one object per line needs the suffix .jsonl"
     problems.add("the file is not a list of records", where=f"{path}, line 1", fix=fix)
-    yield from ()
 
 
 def _json_lines(content: bytes, path: Path, problems: Problems) -> Iterator[Row]:
@@ -213,8 +207,7 @@ def _json_lines(content: bytes, path: Path, problems: Problems) -> Iterator[Row]
                 fix="put exactly one JSON object on each line",
             )
         except (RecursionError, ValueError) as error:
-            where = f"{path}, line {number}"
-            problems.add(f"invalid record: {error}", where=where, fix="fix the line")
+            problems.add(f"invalid record: {error}", where=f"{path}, line {number}", fix="fix the line")
 
 
 def _csv(content: bytes, path: Path, problems: Problems) -> Iterator[Row]:
@@ -225,9 +218,8 @@ def _csv(content: bytes, path: Path, problems: Problems) -> Iterator[Row]:
     try:
         header = next(reader, [])
         for name in sorted({name for name in header if header.count(name) > 1}):
-            problems.add(
-                f"the header has {name!r} more than once", where=f"{path}, line 1", fix="rename one of the columns"
-            )
+            what = f"the header has {name!r} more than once"
+            problems.add(what, where=f"{path}, line 1", fix="rename one of the columns")
         begins = reader.line_num + 1
         for cells in reader:
             if cells and len(cells) != len(header):
@@ -279,16 +271,15 @@ def _decode(content: bytes, path: Path) -> str:
 
     codecs.register_error("galpaca.note", note)
     text = content[begins:].decode("utf-8", "galpaca.note")
-    problems = Problems()
-    for offset in bad_offsets[:SHOWN_PROBLEMS]:
-        line = content.count(b"\n", 0, offset) + 1
-        problems.add(
-            f"byte 0x{content[offset]:02x} at byte offset {offset} is not UTF-8",
-            where=f"{path}, line {line}",
-            fix=f"convert the file, for instance: iconv -f LATIN1 -t UTF-8 {path} > converted{path.suffix}",
-        )
-    problems.count = len(bad_offsets)
-    problems.raise_any()
+    with Problems() as problems:
+        for offset in bad_offsets[:SHOWN_PROBLEMS]:
+            line = content.count(b"\n", 0, offset) + 1
+            problems.add(
+                f"byte 0x{content[offset]:02x} at byte offset {offset} is not UTF-8",
+                where=f"{path}, line {line}",
+                fix=f"convert the file, for instance: iconv -f LATIN1 -t UTF-8 {path} > converted{path.suffix}",
+            )
+        problems.count = len(bad_offsets)
     return text
 
 

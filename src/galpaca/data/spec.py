@@ -45,22 +45,14 @@ class DataSpec:
     terms: str | None = None
 
     def __post_init__(self) -> None:
-        problems = Problems()
-        if self.path is None and self.hub_id is None:
-            problems.add("no data given", where="data", fix="data=local data.path=FILE, or data.hub_id=NAME")
-        for name in sorted(self.fields.keys() - set(FIELDS)):
-            problems.add("unknown field", where=f"data.fields.{name}", fix=f"one of {', '.join(FIELDS)}")
-        if self.max_length < 2:
-            problems.add(
-                f"must be at least 2, got {self.max_length}", where="data.max_length", fix="e.g. data.max_length=512"
-            )
-        problems.check_at_least_one("data", {"expected_records": self.expected_records})
-        if not 0 <= self.val_fraction < 1:
-            problems.add(
-                f"must be in [0, 1), got {self.val_fraction}",
-                where="data.val_fraction",
-                fix="e.g. data.val_fraction=0.05, or 0 for none",
-            )
-        for name in ("on_empty", "on_truncation"):
-            problems.check_choice(f"data.{name}", getattr(self, name), get_args(Policy))
-        problems.raise_any()
+        with Problems() as problems:
+            if self.path is None and self.hub_id is None:
+                problems.add("no data given", where="data", fix="data=local data.path=FILE, or data.hub_id=NAME")
+            for name in sorted(self.fields.keys() - set(FIELDS)):
+                problems.add("unknown field", where=f"data.fields.{name}", fix=f"one of {', '.join(FIELDS)}")
+            problems.check_number("data.max_length", self.max_length, "at least 2", "e.g. data.max_length=512")
+            problems.check_at_least_one("data.", {"expected_records": self.expected_records})
+            fix = "e.g. data.val_fraction=0.05, or 0 for none"
+            problems.check_number("data.val_fraction", self.val_fraction, "in [0, 1)", fix)
+            for name in ("on_empty", "on_truncation"):
+                problems.check_choice(f"data.{name}", getattr(self, name), get_args(Policy))

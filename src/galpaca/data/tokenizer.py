@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from galpaca.data.sequences import SEQUENCE_TAGS, SPLIT_MARKER, split_sequences
-from galpaca.errors import InputError
+from galpaca.errors import InputError, first_line
 
 # GALACTICA's tokenizer has these at ids 0 to 3 and names none of them.
 _SPECIAL_TOKENS = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
@@ -92,7 +92,7 @@ def load_tokenizer(path: str) -> Tokenizer:
         hf = AutoTokenizer.from_pretrained(path)
     except Exception as error:  # the library raises a dozen unrelated kinds
         raise InputError(
-            f"cannot load the tokenizer: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            f"cannot load the tokenizer: {first_line(error)}",
             where=path,
             fix=f"{_FIX}; without a network, a folder or a cached Hub id",
         ) from None

@@ -4,10 +4,8 @@ The measured things are drawn again, with replacement, as many as there are. Mod
 things are drawn together, so that what makes a record hard for all of them does not widen their difference.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -35,9 +33,6 @@ class Estimate:
         if self.low is None or self.high is None or self.low <= 0 <= self.high:
             return "open"
         return "lower" if self.high < 0 else "higher"
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"value": self.value, "low": self.low, "high": self.high}
 
 
 @dataclass(frozen=True)
@@ -72,14 +67,11 @@ def paired_bootstrap(
     if not num_records or (denominators.sum(axis=1) <= 0).any():
         return None
     means = numerators.sum(axis=1) / denominators.sum(axis=1)
-    drawn = _drawn_means(numerators, denominators, num_resamples, seed) if num_records > 1 else None
-    return Paired(
-        [_estimate(means[m], drawn if drawn is None else drawn[:, m], level) for m in range(num_models)],
-        [
-            _estimate(means[m] - means[0], drawn if drawn is None else drawn[:, m] - drawn[:, 0], level)
-            for m in range(num_models)
-        ],
-    )
+    drawn = np.empty((0, num_models))
+    if num_records > 1:
+        drawn = _drawn_means(numerators, denominators, num_resamples, seed)
+    differences = _estimates(means - means[0], drawn - drawn[:, :1], level)
+    return Paired(_estimates(means, drawn, level), differences)
 
 
 def _drawn_means(
@@ -100,8 +92,8 @@ def _drawn_means(
     return np.concatenate(found)
 
 
-def _estimate(value: Any, drawn: npt.NDArray[np.float64] | None, level: float) -> Estimate:
-    if drawn is None or not len(drawn):
-        return Estimate(float(value), None, None)
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(float(value), float(low), float(high))
+def _estimates(values: npt.NDArray[np.float64], drawn: npt.NDArray[np.float64], level: float) -> list[Estimate]:
+    if not len(drawn):
+        return [Estimate(float(value), None, None) for value in values]
+    lows, highs = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return [Estimate(*map(float, row)) for row in zip(values, lows, highs, strict=True)]

@@ -1,7 +1,5 @@
 """How long a whole run takes, from a few of its steps."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields

@@ -1,7 +1,5 @@
 """Batched generation with the prompt template and sequence splitting of training."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -92,11 +90,8 @@ def answer(
 
 def wanted(prompts: Sequence[list[int]], num_samples: int) -> list[AnswerRequest]:
     """Every answer to generate for these prompts."""
-    return [
-        AnswerRequest(AnswerId(index, sample), ids)
-        for index, ids in enumerate(prompts)
-        for sample in range(num_samples)
-    ]
+    samples = range(num_samples)
+    return [AnswerRequest(AnswerId(index, sample), ids) for index, ids in enumerate(prompts) for sample in samples]
 
 
 def check_lengths(prompts: Sequence[list[int]], positions: int | None, wheres: Sequence[str]) -> None:
@@ -105,15 +100,14 @@ def check_lengths(prompts: Sequence[list[int]], positions: int | None, wheres: S
     Raises:
         InputError: prompts that fill the model's context; all reported at once.
     """
-    problems = Problems()
-    for ids, where in zip(prompts, wheres, strict=True):
-        if positions is not None and len(ids) >= positions:
-            problems.add(
-                f"the prompt has {len(ids):,} tokens, but the context length, answer included, is {positions:,}",
-                where=where,
-                fix=f"shorten the instruction or the input to {positions - 1:,} tokens or fewer",
-            )
-    problems.raise_any()
+    with Problems() as problems:
+        for ids, where in zip(prompts, wheres, strict=True):
+            if positions is not None and len(ids) >= positions:
+                problems.add(
+                    f"the prompt has {len(ids):,} tokens, but the context length, answer included, is {positions:,}",
+                    where=where,
+                    fix=f"shorten the instruction or the input to {positions - 1:,} tokens or fewer",
+                )
 
 
 def answer_batches(
@@ -173,9 +167,8 @@ def answer_batch(loaded: Loaded, batch: Batch, settings: Settings, **further: An
             where="--batch-size",
             fix=f"--batch-size {max(1, len(batch.requests) // 2)}, or a smaller --max-new-tokens; earlier answers stay",
         ) from None
-    return [
-        _answer(loaded, batch, one, row) for one, row in zip(batch.requests, output[:, longest:].tolist(), strict=True)
-    ]
+    rows = output[:, longest:].tolist()
+    return [_answer(loaded, batch, one, row) for one, row in zip(batch.requests, rows, strict=True)]
 
 
 def _greedy(loaded: Loaded, batch: Batch) -> GenerationConfig:

@@ -4,8 +4,6 @@ Three files: ``OUT.settings.json`` has the settings, ``OUT.partial`` takes the a
 there when all of them are.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -68,20 +66,19 @@ class AnswersFile:
                     )
             return
         before = self._earlier_settings()
-        problems = Problems()
-        for name in [name for name, value in settings.items() if before.get(name) != value]:
-            problems.add(
-                f"{name} is {_shown(settings[name])}, but the answers were started with {_shown(before.get(name))}",
-                where=self.out,
-                fix=f"use the same value; or {_ANOTHER}",
-            )
-        problems.raise_any()
+        with Problems() as problems:
+            for name in [name for name, value in settings.items() if before.get(name) != value]:
+                problems.add(
+                    f"{name} is {_shown(settings[name])}, but the answers were started with {_shown(before.get(name))}",
+                    where=self.out,
+                    fix=f"use the same value; or {_ANOTHER}",
+                )
 
     def answered(self, fields: Sequence[Any]) -> bool:
         return tuple(fields) in self._lines
 
     @contextmanager
-    def writing(self, settings: Mapping[str, Any], notes: Mapping[str, Any]) -> Iterator[AnswersFile]:
+    def writing(self, settings: Mapping[str, Any], notes: Mapping[str, Any]) -> Iterator["AnswersFile"]:
         """Reads what is there and lets one process append.
 
         Args:
@@ -144,13 +141,14 @@ class AnswersFile:
         if len(whole) < len(content):  # killed in the middle of a line
             with self.partial.open("r+b") as file:
                 file.truncate(len(whole))
-        problems = Problems()
-        for number, line in enumerate(whole.splitlines(), start=1):
-            try:
-                self._keep([json.loads(line)])
-            except (ValueError, KeyError, TypeError) as error:
-                problems.add(f"not an answer: {error}", where=f"{self.partial}, line {number}", fix="remove the line")
-        problems.raise_any()
+        with Problems() as problems:
+            for number, line in enumerate(whole.splitlines(), start=1):
+                try:
+                    self._keep([json.loads(line)])
+                except (ValueError, KeyError, TypeError) as error:
+                    problems.add(
+                        f"not an answer: {error}", where=f"{self.partial}, line {number}", fix="remove the line"
+                    )
 
 
 def _shown(value: Any) -> str:

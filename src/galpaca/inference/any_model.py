@@ -1,14 +1,12 @@
 """Models not trained with galpaca, prompted with their own chat template or as plain text."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from typing import Any
 
 from galpaca.data.prompts import load_template
 from galpaca.data.tokenizer import Tokenizer
-from galpaca.errors import InputError
+from galpaca.errors import InputError, first_line
 from galpaca.inference.loading import Dtype, Loaded, PromptFormat, Reader, assembled, load
 from galpaca.inference.places import find_model, prompt_folder
 
@@ -75,9 +73,8 @@ class OtherReader:
     def __init__(self, hf: Any, source: str, *, with_first: bool, end_id: int | None = None) -> None:
         self.hf = hf
         if hf.eos_token_id is None:
-            raise InputError(
-                "the tokenizer has no eos_token", where=source, fix="set eos_token in its tokenizer_config.json"
-            )
+            fix = "set eos_token in its tokenizer_config.json"
+            raise InputError("the tokenizer has no eos_token", where=source, fix=fix)
         self.eos_id: int = hf.eos_token_id if end_id is None else end_id
         self.pad_id: int = hf.eos_token_id if hf.pad_token_id is None else hf.pad_token_id
         # What the tokenizer puts behind a text would stand between prompt and answer.
@@ -120,8 +117,7 @@ def _reading(path: str, template: str | None) -> tuple[Reader, PromptFormat]:
     try:
         hf = AutoTokenizer.from_pretrained(path)
     except Exception as error:  # the library raises a dozen unrelated kinds
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"cannot load the tokenizer: {reason}", where=path, fix=_TOKENIZER_FIX) from None
+        raise InputError(f"cannot load the tokenizer: {first_line(error)}", where=path, fix=_TOKENIZER_FIX) from None
     if getattr(hf, "chat_template", None):
         chat = _checked(ChatTemplate(hf), path)
         return OtherReader(hf, path, with_first=False, end_id=chat.end_id()), chat
@@ -137,9 +133,8 @@ def _checked(prompt_format: ChatTemplate, path: str) -> ChatTemplate:
         prompt_format.prompt("instruction", "input")
         return prompt_format
     except Exception as error:  # whatever the template raises
-        raise InputError(
-            f"cannot use the tokenizer's chat template: {error}", where=path, fix="fix or remove it"
-        ) from None
+        what = f"cannot use the tokenizer's chat template: {error}"
+        raise InputError(what, where=path, fix="fix or remove it") from None
 
 
 def vocabulary_fingerprint(reader: Any) -> str:

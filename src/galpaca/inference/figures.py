@@ -1,10 +1,8 @@
 """The figures of a comparison: functions of numbers, by category, the first of which is all of them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -96,5 +94,5 @@ def _shown(paired: Paired | None, model: int) -> dict[str, Any] | None:
     if paired is None:
         return None
     difference: Estimate = paired.differences[model]
-    mean = paired.means[model].to_dict()
-    return mean if model == 0 else {**mean, "difference": {**difference.to_dict(), "sign": difference.sign}}
+    mean = asdict(paired.means[model])
+    return mean if model == 0 else {**mean, "difference": {**asdict(difference), "sign": difference.sign}}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from galpaca.errors import InputError, Problems
+from galpaca.errors import InputError, Problems, first_line
 from galpaca.inference.loading import Loaded
 
 if TYPE_CHECKING:
@@ -48,9 +48,8 @@ class Tasks:
         try:
             import lm_eval.tasks  # noqa: F401
         except ImportError as error:
-            raise InputError(
-                f"lm-eval is not installed: {error}", where="--tasks", fix="pip install 'galpaca[evaluate]'"
-            ) from None
+            fix = "pip install 'galpaca[evaluate]'"
+            raise InputError(f"lm-eval is not installed: {error}", where="--tasks", fix=fix) from None
         self._names = list(dict.fromkeys(names))
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
         if include_path is not None and not include_path.is_dir():
@@ -59,7 +58,7 @@ class Tasks:
             self._manager = self._open(include_path, names)
         except Exception as error:  # whatever a task file provokes
             raise InputError(
-                f"cannot read the task files: {_first_line(error)}",
+                f"cannot read the task files: {first_line(error)}",
                 where=include_path or "lm-eval",
                 fix="fix the .yaml files in it",
             ) from None
@@ -97,7 +96,7 @@ class Tasks:
                 leaves = self._manager.load([name])["tasks"].values()
             except Exception as error:  # of the library, of datasets, of a task's own code
                 problems.add(
-                    f"cannot load the task: {_first_line(error)}",
+                    f"cannot load the task: {first_line(error)}",
                     where=name,
                     why="its file is invalid, or its data is neither local nor available from the Hub or its cache",
                     fix="fix the file; without a network, download the data first or use local data_files in the task",
@@ -144,7 +143,7 @@ class Tasks:
             )
         except (AssertionError, ValueError, KeyError) as error:
             raise InputError(
-                f"lm-eval failed: {_first_line(error)}",
+                f"lm-eval failed: {first_line(error)}",
                 where=" and ".join(names),
                 fix="a smaller max_gen_toks in the task, or --num-fewshot; or fix the task",
             ) from None
@@ -219,7 +218,3 @@ def task_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
                 }
             )
     return rows
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [""])[0] or type(error).__name__

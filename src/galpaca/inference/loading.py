@@ -1,7 +1,5 @@
 """Loads a model with its tokenizer and prompt template from a released folder, a run folder or the Hub."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Sequence
@@ -11,9 +9,10 @@ from typing import Any, Literal, Protocol, get_args
 
 import torch
 
+from galpaca.data.encoding import Encoder, Prompting
 from galpaca.data.prompts import PROMPT_FILE, Template, load_template, read_prompt_file
 from galpaca.data.tokenizer import load_tokenizer
-from galpaca.errors import GalpacaError, InputError
+from galpaca.errors import GalpacaError, InputError, Problems, first_line
 from galpaca.inference.places import FOLDER_FIX, commit_of, find_model, prompt_folder
 
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -23,26 +22,19 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 _PIECES, _PIECE_BYTES = 256, 2**14
 
 
-class Reader(Protocol):
+class Reader(Encoder, Protocol):
     """What inference needs of a tokenizer; ``galpaca.data.tokenizer.Tokenizer`` implements it."""
 
-    eos_id: int
     pad_id: int
-
-    def encode(self, texts: Sequence[str]) -> list[list[int]]: ...
-
-    def mark(self, text: str, end: int | None = None) -> str: ...
 
     def decode(self, ids: Sequence[int]) -> str: ...
 
 
-class PromptFormat(Protocol):
+class PromptFormat(Prompting, Protocol):
     """What inference needs of a prompt template; ``galpaca.data.prompts.Template`` implements it."""
 
     @property
     def name(self) -> str: ...
-
-    def prompt(self, instruction: str, input: str = "") -> str: ...
 
 
 @dataclass(frozen=True)
@@ -90,12 +82,8 @@ def load(name: str, *, dtype: Dtype | None = None, template: str | None = None) 
         GalpacaError: out of memory.
     """
     path = find_model(name)
-    if dtype is not None and dtype not in get_args(Dtype):
-        raise InputError(
-            f"must be one of {', '.join(get_args(Dtype))}; got {dtype!r}",
-            where="--dtype",
-            fix=" or ".join(get_args(Dtype)),
-        )
+    with Problems() as problems:
+        problems.check_choice("--dtype", dtype, get_args(Dtype))
     splits_sequences = None
     if template is not None:
         chosen = load_template(template)
@@ -175,10 +163,8 @@ def load_weights(path: str, name: str, dtype: Dtype | None) -> Any:
             fix="--dtype bfloat16, or more GPUs",
         ) from None
     except Exception as error:  # the library raises a dozen unrelated kinds
-        lines = str(error).strip().splitlines()
-        raise InputError(
-            f"cannot load the model: {type(error).__name__}: {lines[0] if lines else ''}", where=name, fix=FOLDER_FIX
-        ) from None
+        what = f"cannot load the model: {type(error).__name__}: {first_line(error)}"
+        raise InputError(what, where=name, fix=FOLDER_FIX) from None
     return model.eval()
 
 

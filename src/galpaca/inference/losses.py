@@ -1,7 +1,5 @@
 """The loss of a model on records, record by record, as training counts it: on target tokens only."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -13,6 +11,7 @@ from galpaca.data.encoding import Encoding, encode_records
 from galpaca.data.records import Record
 from galpaca.errors import GalpacaError
 from galpaca.inference.loading import Loaded
+from galpaca.model.tensors import dtype_name
 
 # Of a forward pass, padding included: their logits take 0.4 GB in 16 bits with GALACTICA's vocabulary.
 BATCH_TOKENS = 4_096
@@ -57,9 +56,8 @@ def record_losses(
         found.update(zip(indices, _sums(loaded, [encodings[i] for i in indices]), strict=True))
         progress(len(found))
     if bad := sum(not math.isfinite(nll) for nll in found.values()):
-        dtype = str(loaded.model.dtype).removeprefix("torch.")
         raise GalpacaError(
-            f"{bad:,} of {len(found):,} records have no finite loss in {dtype}",
+            f"{bad:,} of {len(found):,} records have no finite loss in {dtype_name(loaded.model.dtype)}",
             where=loaded.name,
             why="values overflow in this dtype, or weights are not finite",
             fix="--dtype bfloat16, or float32",

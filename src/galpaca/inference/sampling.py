@@ -5,8 +5,6 @@ neighbours. Here every answer has a stream of its own: one number a token, turne
 probabilities. The processors below run last in a greedy ``generate``, whose choice the last of them leaves one token.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -1,10 +1,6 @@
 """Sampling settings: greedy decoding, or sampling with a seed."""
 
-from __future__ import annotations
-
-import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from galpaca.errors import Problems
 
@@ -42,31 +38,17 @@ class Settings:
         Raises:
             InputError: invalid values, or values without an effect; all reported at once.
         """
-        problems = Problems()
-        self._check_ranges(problems)
-        if not self.samples and not problems.count:
-            drawn = {"--top-p": self.top_p < 1, "--top-k": self.top_k > 0, "--samples": self.num_samples > 1}
-            for option in [option for option, given in drawn.items() if given]:
-                problems.add(
-                    "has no effect: temperature 0 is greedy",
-                    where=option,
-                    fix="e.g. --temperature 0.7",
-                )
-        problems.raise_any()
+        with Problems() as problems:
+            self._check_ranges(problems)
+            if not self.samples and not problems.count:
+                drawn = {"--top-p": self.top_p < 1, "--top-k": self.top_k > 0, "--samples": self.num_samples > 1}
+                for option in [option for option, given in drawn.items() if given]:
+                    problems.add("has no effect: temperature 0 is greedy", where=option, fix="e.g. --temperature 0.7")
 
     def _check_ranges(self, problems: Problems) -> None:
-        if self.max_new_tokens < 1:
-            problems.add(f"must be at least 1, got {self.max_new_tokens}", where="--max-new-tokens", fix="e.g. 512")
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            problems.add(f"must be >= 0, got {self.temperature}", where="--temperature", fix="0 is greedy")
-        if not 0 < self.top_p <= 1:
-            problems.add(f"must be in (0, 1], got {self.top_p}", where="--top-p", fix="1 is off")
-        if self.top_k < 0:
-            problems.add(f"must be at least 0, got {self.top_k}", where="--top-k", fix="0 is off")
-        if not (math.isfinite(self.repetition_penalty) and self.repetition_penalty > 0):
-            problems.add(f"must be > 0, got {self.repetition_penalty}", where="--repetition-penalty", fix="1 is off")
-        if self.num_samples < 1:
-            problems.add(f"must be at least 1, got {self.num_samples}", where="--samples", fix="--samples 1 or more")
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        problems.check_number("--max-new-tokens", self.max_new_tokens, "at least 1", "e.g. 512")
+        problems.check_number("--temperature", self.temperature, ">= 0", "0 is greedy")
+        problems.check_number("--top-p", self.top_p, "in (0, 1]", "1 is off")
+        problems.check_number("--top-k", self.top_k, "at least 0", "0 is off")
+        problems.check_number("--repetition-penalty", self.repetition_penalty, "> 0", "1 is off")
+        problems.check_at_least_one("--", {"samples": self.num_samples})

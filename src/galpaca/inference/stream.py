@@ -1,15 +1,14 @@
 """One answer, piece by piece, while the model still writes."""
 
-from __future__ import annotations
-
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
 
 from galpaca.inference.answer import Answer, AnswerRequest, answer_batch, batches, check_lengths
-from galpaca.inference.loading import Loaded, Reader
+from galpaca.inference.loading import Loaded
 from galpaca.inference.sampling import AnswerId
 from galpaca.inference.settings import Settings
 
@@ -47,7 +46,9 @@ class Stream:
         self._error: BaseException | None = None
 
     def __iter__(self) -> Iterator[str]:
-        streamer = TextIteratorStreamer(_Decoder(self._loaded.tokenizer), skip_prompt=True)  # type: ignore[arg-type]
+        # Not the tokenizer itself: the streamer would have it drop citations, or show the end.
+        decoder = SimpleNamespace(decode=lambda ids, **_: self._loaded.tokenizer.decode(ids))
+        streamer = TextIteratorStreamer(decoder, skip_prompt=True)  # type: ignore[arg-type]
         thread = threading.Thread(target=self._generate, args=(streamer,), daemon=True)
         thread.start()
         try:
@@ -73,13 +74,3 @@ class _Stopped(StoppingCriteria):
 
     def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
         return input_ids.new_full((len(input_ids),), self._stop.is_set()).bool()
-
-
-class _Decoder:
-    """A tokenizer as the streamer needs it, which would drop citations or show the end."""
-
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-
-    def decode(self, ids: Sequence[int], **_: Any) -> str:
-        return self._reader.decode(ids)

@@ -1,7 +1,5 @@
 """The tensors of a checkpoint, whatever number of ranks wrote it, memory-mapped."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any
@@ -64,12 +62,11 @@ class CheckpointTensors:
                 self._pieces[name].append((int(start), stop, file, key))
 
     def _check_whole(self, checkpoint: Path, kind: str) -> None:
-        problems = Problems()
-        for name, pieces in self._pieces.items():
-            pieces.sort(key=lambda piece: piece[0])
-            reached = 0
-            for start, stop, *_ in pieces:
-                reached = stop if start == reached else -1
-            if reached != math.prod(self.shapes[name]):
-                problems.add(f"{kind} {name} is incomplete", where=checkpoint)
-        problems.raise_any()
+        with Problems() as problems:
+            for name, pieces in self._pieces.items():
+                pieces.sort(key=lambda piece: piece[0])
+                reached = 0
+                for start, stop, *_ in pieces:
+                    reached = stop if start == reached else -1
+                if reached != math.prod(self.shapes[name]):
+                    problems.add(f"{kind} {name} is incomplete", where=checkpoint)

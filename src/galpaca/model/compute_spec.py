@@ -1,7 +1,5 @@
 """How decoder layers are computed, as a plain record: cheap to import, so that errors in it come before torch."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from galpaca.errors import Problems
@@ -26,9 +24,8 @@ class ComputeSpec:
     activation_checkpointing: str = "none"
 
     def __post_init__(self) -> None:
-        problems = Problems()
-        problems.check_choice("compute.activation_checkpointing", self.activation_checkpointing, RECOMPUTATIONS)
-        problems.raise_any()
+        with Problems() as problems:
+            problems.check_choice("compute.activation_checkpointing", self.activation_checkpointing, RECOMPUTATIONS)
 
     def compiles(self, fast_attention: bool) -> bool:
         return fast_attention if self.compile is None else self.compile
@@ -43,14 +40,13 @@ class ComputeSpec:
 
         if not self.compiles(fast_attention):
             return
-        problems = Problems()
-        backends = sorted(torch.compiler.list_backends(exclude_tags=()))
-        problems.check_choice("compute.compile_backend", self.compile_backend, tuple(backends))
-        if self.activation_checkpointing != "none" and not fast_attention:
-            problems.add(
-                "activation checkpointing cannot be combined with compilation and per-example attention",
-                where="compute.compile",
-                why="the fast attention needs a GPU, a 16-bit precision and model.attention_dropout=0",
-                fix="compute.compile=false, or compute.activation_checkpointing=none",
-            )
-        problems.raise_any()
+        with Problems() as problems:
+            backends = sorted(torch.compiler.list_backends(exclude_tags=()))
+            problems.check_choice("compute.compile_backend", self.compile_backend, tuple(backends))
+            if self.activation_checkpointing != "none" and not fast_attention:
+                problems.add(
+                    "activation checkpointing cannot be combined with compilation and per-example attention",
+                    where="compute.compile",
+                    why="the fast attention needs a GPU, a 16-bit precision and model.attention_dropout=0",
+                    fix="compute.compile=false, or compute.activation_checkpointing=none",
+                )

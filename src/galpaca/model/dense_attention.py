@@ -4,8 +4,6 @@ At Alpaca's lengths torch's CPU kernel spends more on its blocks than they save,
 row costs as much again (bench/LOG.md). Shapes: ``H`` heads, ``T`` tokens, ``D`` head size, ``n`` tokens of an example.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

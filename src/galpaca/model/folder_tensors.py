@@ -1,7 +1,5 @@
 """The weights of a Hugging Face folder, memory-mapped: only what is read takes memory, and many ranks share it."""
 
-from __future__ import annotations
-
 import json
 from functools import cached_property
 from pathlib import Path
@@ -41,15 +39,14 @@ class FolderTensors:
         self.folder = folder
         self._files = _open(weight_files(folder))
         self._places: dict[str, tuple[Any, str]] = {}
-        problems = Problems()
-        for path, file in self._files.items():
-            for key in file.keys():  # noqa: SIM118 - no mapping
-                name = _full_name(key)
-                if name in self._places:
-                    problems.add(f"duplicate weight {name}", where=path, fix=_AGAIN)
-                if not name.endswith(_IGNORED):
-                    self._places[name] = (file, key)
-        problems.raise_any()
+        with Problems() as problems:
+            for path, file in self._files.items():
+                for key in file.keys():  # noqa: SIM118 - no mapping
+                    name = _full_name(key)
+                    if name in self._places:
+                        problems.add(f"duplicate weight {name}", where=path, fix=_AGAIN)
+                    if not name.endswith(_IGNORED):
+                        self._places[name] = (file, key)
         if tied_head:
             self._drop_tied_head()
 
@@ -108,13 +105,12 @@ def indexed_files(index: Path) -> list[Path]:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"the index is not JSON with a weight_map: {error}", where=index, fix=_AGAIN) from None
-    problems = Problems()
-    for name in names:
-        if Path(name).name != name:
-            problems.add(f"the index names {name!r}, which is outside the folder", where=index, fix=_AGAIN)
-        elif not (index.parent / name).is_file():
-            problems.add("the weight file is missing", where=index.parent / name, why="the index names it", fix=_AGAIN)
-    problems.raise_any()
+    with Problems() as problems:
+        for name in names:
+            if Path(name).name != name:
+                problems.add(f"the index names {name!r}, which is outside the folder", where=index, fix=_AGAIN)
+            elif not (path := index.parent / name).is_file():
+                problems.add("the weight file is missing", where=path, why="the index names it", fix=_AGAIN)
     return [index.parent / name for name in names]
 
 

@@ -4,8 +4,6 @@ Only rows whose next token carries loss reach the head. What follows attention w
 layer it runs on those rows only: with half of the tokens in prompts, a third of that layer's work.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -19,7 +17,7 @@ class TargetRowsLayer(OPTDecoderLayer):
     """An ``OPTDecoderLayer`` with the same parameters that returns only the requested rows."""
 
     @classmethod
-    def like(cls, layer: OPTDecoderLayer, config: OPTConfig) -> TargetRowsLayer:
+    def like(cls, layer: OPTDecoderLayer, config: OPTConfig) -> "TargetRowsLayer":
         """A layer that holds the parameters of another one."""
         with torch.device("meta"):
             own = cls(config, layer.self_attn.layer_idx)

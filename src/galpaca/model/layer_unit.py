@@ -1,7 +1,5 @@
 """A decoder layer as a unit: what a strategy shards, what is compiled, and what backward computes again."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any

@@ -1,36 +1,15 @@
 """The loss of a micro-batch: summed over its target tokens, to be divided once for the whole step."""
 
-from typing import Protocol
-
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import OPTForCausalLM
 
-from galpaca.data.collate import IGNORED_ID
+from galpaca.data.collate import IGNORED_ID, MicroBatch
 from galpaca.model.attention import Boundaries
 
 
-class PackedExamples(Protocol):
-    """What a forward pass needs of a micro-batch; see ``galpaca.data.collate.MicroBatch`` for shapes."""
-
-    @property
-    def input_ids(self) -> Tensor: ...
-    @property
-    def position_ids(self) -> Tensor: ...
-    @property
-    def cu_seqlens(self) -> Tensor: ...
-    @property
-    def lengths(self) -> tuple[int, ...]: ...
-    @property
-    def longest_tokens(self) -> int: ...
-    @property
-    def target_rows(self) -> Tensor: ...
-    @property
-    def target_ids(self) -> Tensor: ...
-
-
-def target_logits(model: OPTForCausalLM, examples: PackedExamples) -> Tensor:
+def target_logits(model: OPTForCausalLM, examples: MicroBatch) -> Tensor:
     """(K, V) logits of the rows whose next token carries loss; the head runs on no other row.
 
     Args:
@@ -47,7 +26,7 @@ def target_logits(model: OPTForCausalLM, examples: PackedExamples) -> Tensor:
     return output.logits.squeeze(0)
 
 
-def nll_sum(model: OPTForCausalLM, examples: PackedExamples) -> Tensor:
+def nll_sum(model: OPTForCausalLM, examples: MicroBatch) -> Tensor:
     """Scalar, float32 or wider: negative log-likelihood summed over the target tokens.
 
     Without target tokens it is a zero that depends on every parameter, so that backward runs as on other ranks.

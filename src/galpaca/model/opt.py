@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from galpaca.errors import InputError, Problems
+from galpaca.errors import InputError, Problems, first_line
 from galpaca.estimate.flops import Architecture
 
 if TYPE_CHECKING:
@@ -50,19 +50,12 @@ class ModelSpec:
     def __post_init__(self) -> None:
         problems = Problems()
         for name in ("dropout", "attention_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                problems.add(
-                    f"must be in [0, 1), got {getattr(self, name)}", where=f"model.{name}", fix=f"model.{name}=0"
-                )
+            problems.check_number(f"model.{name}", getattr(self, name), "in [0, 1)", f"model.{name}=0")
         if self.path is None:
             for name in ("num_layers", "hidden_size", "num_heads", "ffn_size", "max_positions"):
-                size = getattr(self, name)
-                if size is None:
+                problems.check_at_least_one("model.", {name: getattr(self, name)})
+                if getattr(self, name) is None:
                     problems.add("required when model.path is not set", where=f"model.{name}", fix=f"model.{name}=N")
-                elif size < 1:
-                    problems.add(
-                        f"must be at least 1, got {size}", where=f"model.{name}", fix=f"model.{name}=1 or more"
-                    )
             if self.hidden_size and self.num_heads and self.hidden_size % self.num_heads:
                 problems.add(
                     f"must be a multiple of model.num_heads={self.num_heads}, got {self.hidden_size}",
@@ -70,9 +63,8 @@ class ModelSpec:
                     fix="change model.hidden_size or model.num_heads",
                 )
         if self.path is None and self.tokenizer is None:
-            problems.add(
-                "no tokenizer given", where="model.tokenizer", fix="model.tokenizer=FOLDER_OR_HUB_ID, or model.path"
-            )
+            fix = "model.tokenizer=FOLDER_OR_HUB_ID, or model.path"
+            problems.add("no tokenizer given", where="model.tokenizer", fix=fix)
         problems.raise_any()
 
     @property
@@ -103,15 +95,14 @@ def read_config(spec: ModelSpec, tokenizer: Tokenizer) -> OPTConfig:
     """
     config = _config_of(spec) if spec.path else _bare_config(spec, tokenizer)
     config.dropout, config.attention_dropout = spec.dropout, spec.attention_dropout
-    problems = Problems()
-    if tokenizer.vocab_size > config.vocab_size:
-        problems.add(
-            f"the tokenizer has {tokenizer.vocab_size:,} ids, but the model's vocabulary has {config.vocab_size:,}",
-            where="model.tokenizer",
-            why=f"{tokenizer.source} and {spec.path} do not match",
-            fix="model.tokenizer=null uses the model's own tokenizer",
-        )
-    problems.raise_any()
+    with Problems() as problems:
+        if tokenizer.vocab_size > config.vocab_size:
+            problems.add(
+                f"the tokenizer has {tokenizer.vocab_size:,} ids, but the model's vocabulary has {config.vocab_size:,}",
+                where="model.tokenizer",
+                why=f"{tokenizer.source} and {spec.path} do not match",
+                fix="model.tokenizer=null uses the model's own tokenizer",
+            )
     return config
 
 
@@ -158,8 +149,12 @@ def open_weights(spec: ModelSpec, config: OPTConfig, shapes: Shapes, seed: int) 
     return source
 
 
-def check_weights(folder: Path) -> int:
-    """Checks the weights of a folder against its own configuration.
+def check_weights(spec: ModelSpec, config: OPTConfig | None = None, seed: int = 0) -> int:
+    """Checks names and shapes of the initial weights against the model.
+
+    Args:
+        config: default: the configuration in the model's folder.
+        seed: seed of random weights.
 
     Returns:
         The model's number of parameters.
@@ -167,10 +162,9 @@ def check_weights(folder: Path) -> int:
     Raises:
         InputError: as ``open_weights``; or not the configuration of an OPT model.
     """
-    spec = ModelSpec(path=str(folder))
-    config = _config_of(spec)
+    config = config or _config_of(spec)
     model = build_model(config)
-    open_weights(spec, config, parameter_shapes(model), seed=0)
+    open_weights(spec, config, parameter_shapes(model), seed)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -208,7 +202,7 @@ def _config_of(spec: ModelSpec) -> OPTConfig:
         config: Any = AutoConfig.from_pretrained(str(spec.path), revision=spec.revision)
     except Exception as error:  # the library raises a dozen unrelated kinds
         raise InputError(
-            f"cannot read the model's configuration: {_first_line(error)}",
+            f"cannot read the model's configuration: {first_line(error)}",
             where=spec.path,
             fix="model.path=FOLDER_OR_HUB_ID; without a network, a folder or a cached Hub id",
         ) from None
@@ -231,8 +225,3 @@ def check_folder(path: str, key: str) -> None:
     looks_like_a_path = path.startswith(("/", ".", "~")) or path.count("/") > 1
     if looks_like_a_path and not Path(path).is_dir():
         raise InputError("no such folder", where=path, fix=f"{key}=FOLDER_OR_HUB_ID")
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

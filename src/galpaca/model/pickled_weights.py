@@ -1,13 +1,12 @@
 """Reads weights in PyTorch's pickle format without running any code in them, and writes them as safetensors."""
 
-from __future__ import annotations
-
 import json
 import pickle
 import re
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from galpaca.errors import InputError, Problems
+from galpaca.errors import InputError, Problems, first_line
 from galpaca.files.checksums import FileFacts
 from galpaca.model.folder_tensors import INDEX_FILE, SINGLE_FILE, indexed_files
 from galpaca.model.tensor_file import DTYPES, TensorEntry, write_tensor_file
@@ -64,9 +63,8 @@ def convert(folder: Path, out: Path, progress: Callable[[int], None] = lambda do
             _drop_tied_head(tensors)
         entries = [TensorEntry(name, tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()]
         name = SINGLE_FILE if len(files) == 1 else f"model-{number:05d}-of-{len(files):05d}.safetensors"
-        written = write_tensor_file(out / name, entries, tensors.values(), {"format": "pt"})
+        facts[name] = write_tensor_file(out / name, entries, tensors.values(), {"format": "pt"})
         _compare(out / name, tensors, path)
-        facts[name] = FileFacts(written.num_bytes, written.sha256)
         weight_map.update(dict.fromkeys(tensors, name))
         num_bytes += sum(entry.num_bytes for entry in entries)
         progress(number)
@@ -82,22 +80,16 @@ def _check(files: list[Path]) -> None:
     Raises:
         InputError: problems of any of the files.
     """
-    problems, seen = Problems(), dict[str, Path]()
-    with ThreadPoolExecutor(_CHECKED_AT_ONCE) as pool:
+    seen: dict[str, Path] = {}
+    with Problems() as problems, ThreadPoolExecutor(_CHECKED_AT_ONCE) as pool:
         for path, damage in zip(files, pool.map(_damage, files), strict=True):
             if damage:
                 problems.add(f"the weight file is truncated or damaged: {damage}", where=path, fix=_AGAIN)
                 continue
-            try:
-                tensors = _load(path)
-            except InputError as error:
-                problems.extend([error])
-                continue
-            for name in tensors:
+            for name in problems.collect(partial(_load, path)) or {}:
                 if name in seen:
                     problems.add(f"{name} is in {seen[name].name} too", where=path, fix="remove one of the files")
                 seen[name] = path
-    problems.raise_any()
 
 
 def _damage(path: Path) -> str:
@@ -136,13 +128,12 @@ def _load(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         raise _wants_more(path, error) from None
     except (RuntimeError, OSError, EOFError, KeyError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"the weight file is truncated or damaged: {reason}", where=path, fix=_AGAIN) from None
+        what = f"the weight file is truncated or damaged: {first_line(error)}"
+        raise InputError(what, where=path, fix=_AGAIN) from None
     odd = _oddities(content)
     if odd:
-        raise InputError(
-            f"the file contains more than named weights: {odd}", where=path, fix="a state dict of the model"
-        )
+        what = f"the file contains more than named weights: {odd}"
+        raise InputError(what, where=path, fix="a state dict of the model")
     return dict(content)
 
 
@@ -180,18 +171,13 @@ def _drop_tied_head(tensors: dict[str, Tensor]) -> None:
     head = tensors.get("lm_head.weight")
     for name in ("model.decoder.embed_tokens.weight", "decoder.embed_tokens.weight"):
         embedding = tensors.get(name)
-        if head is not None and embedding is not None and _is_same_memory(head, embedding):
+        if head is not None and embedding is not None and _memory(head) == _memory(embedding):
             del tensors["lm_head.weight"]
             return
 
 
-def _is_same_memory(one: Tensor, other: Tensor) -> bool:
-    return (one.data_ptr(), one.shape, one.stride(), one.dtype) == (
-        other.data_ptr(),
-        other.shape,
-        other.stride(),
-        other.dtype,
-    )
+def _memory(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
 
 
 def _compare(path: Path, tensors: dict[str, Tensor], source: Path) -> None:
@@ -201,14 +187,13 @@ def _compare(path: Path, tensors: dict[str, Tensor], source: Path) -> None:
         InputError: what is on disk differs from what was read.
     """
     file = safe_open(path, "pt")
-    problems = Problems()
-    for name in sorted(tensors.keys() ^ set(file.keys())):
-        problems.add(f"{name} was not written", where=path, fix="check the disk, and try again")
-    for name in sorted(tensors.keys() & set(file.keys())):
-        wanted, found = tensors[name], file.get_tensor(name)
-        if (wanted.dtype, wanted.shape) != (found.dtype, found.shape) or not _same_bits(wanted, found):
-            problems.add(f"{name} differs from {source.name}", where=path, fix="check the disk, and try again")
-    problems.raise_any()
+    with Problems() as problems:
+        for name in sorted(tensors.keys() ^ set(file.keys())):
+            problems.add(f"{name} was not written", where=path, fix="check the disk, and try again")
+        for name in sorted(tensors.keys() & set(file.keys())):
+            wanted, found = tensors[name], file.get_tensor(name)
+            if (wanted.dtype, wanted.shape) != (found.dtype, found.shape) or not _same_bits(wanted, found):
+                problems.add(f"{name} differs from {source.name}", where=path, fix="check the disk, and try again")
 
 
 def _same_bits(one: Tensor, other: Tensor) -> bool:

@@ -1,7 +1,5 @@
 """Random weights to start from, each a function of the seed and its place: any part of any tensor can be made alone."""
 
-from __future__ import annotations
-
 import math
 import zlib
 

@@ -4,8 +4,6 @@ The format is the library's (https://huggingface.co/docs/safetensors): eight byt
 header in JSON, then the values of one tensor after the other.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -16,6 +14,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from galpaca.files.checksums import FileFacts
 
 # What a file may hold, and the format's name for it.
 DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}
@@ -36,17 +36,9 @@ class TensorEntry:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-@dataclass(frozen=True)
-class WrittenFile:
-    """Size and SHA-256 of a file that is on disk."""
-
-    num_bytes: int
-    sha256: str
-
-
 def write_tensor_file(
     path: Path, entries: Iterable[TensorEntry], values: Iterable[Tensor], metadata: Mapping[str, str] | None = None
-) -> WrittenFile:
+) -> FileFacts:
     """Writes a new file and returns when it is on disk.
 
     Args:
@@ -77,7 +69,7 @@ def write_tensor_file(
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    return WrittenFile(len(header) + num_bytes, digest.hexdigest())
+    return FileFacts(len(header) + num_bytes, digest.hexdigest())
 
 
 def _header(entries: Iterable[TensorEntry], metadata: Mapping[str, str] | None) -> bytes:
@@ -92,7 +84,7 @@ def _header(entries: Iterable[TensorEntry], metadata: Mapping[str, str] | None) 
     return len(text).to_bytes(8, "little") + text
 
 
-def _write(descriptor: int, view: memoryview, digest: hashlib._Hash) -> None:
+def _write(descriptor: int, view: memoryview, digest: "hashlib._Hash") -> None:
     for start in range(0, len(view), _WRITE_BYTES):
         piece = view[start : start + _WRITE_BYTES]
         digest.update(piece)

@@ -1,10 +1,9 @@
 """Named tensors that are read range by range, so that nobody has to hold a whole one, let alone a whole model."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from galpaca.errors import Problems
@@ -46,19 +45,23 @@ def check_shapes(found: Shapes, wanted: Shapes, where: object, fix: str) -> None
     Raises:
         InputError: all that are missing, unexpected or misshapen.
     """
-    problems = Problems()
-    for name in sorted(wanted.keys() - found.keys()):
-        problems.add(f"missing weight: {name}", where=where, fix=fix)
-    for name in sorted(found.keys() - wanted.keys()):
-        problems.add(f"unexpected weight: {name}", where=where, fix=fix)
-    for name in sorted(found.keys() & wanted.keys()):
-        if tuple(found[name]) != tuple(wanted[name]):
-            problems.add(
-                f"mismatched weight: {name} is {_written(found[name])}, expected {_written(wanted[name])}",
-                where=where,
-                fix=fix,
-            )
-    problems.raise_any()
+    with Problems() as problems:
+        for name in sorted(wanted.keys() - found.keys()):
+            problems.add(f"missing weight: {name}", where=where, fix=fix)
+        for name in sorted(found.keys() - wanted.keys()):
+            problems.add(f"unexpected weight: {name}", where=where, fix=fix)
+        for name in sorted(found.keys() & wanted.keys()):
+            if tuple(found[name]) != tuple(wanted[name]):
+                problems.add(
+                    f"mismatched weight: {name} is {_written(found[name])}, expected {_written(wanted[name])}",
+                    where=where,
+                    fix=fix,
+                )
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """``float32`` of ``torch.float32``."""
+    return str(dtype).removeprefix("torch.")
 
 
 def _written(shape: Iterable[int]) -> str:

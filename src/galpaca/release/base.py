@@ -1,11 +1,9 @@
 """What a release needs besides the weights: kept with the run, for when the first weights are gone."""
 
-from __future__ import annotations
-
 import copy
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +40,7 @@ class Base:
         released.dtype = dtype
         released.save_pretrained(folder)
         _save_tokenizer(self.tokenizer, folder)
-        prompts = {"template": self.template.to_dict(), "splits_sequences": self.tokenizer.splits_sequences}
+        prompts = {"template": asdict(self.template), "splits_sequences": self.tokenizer.splits_sequences}
         save_json(folder / PROMPT_FILE, prompts)
 
 
@@ -69,9 +67,8 @@ def load_base(folder: Path, tokenizer_fingerprint: str) -> Base:
         InputError: a file is missing or damaged, or the tokenizer is not the one of the training.
     """
     if not folder.is_dir():
-        raise InputError(
-            "the model's configuration and tokenizer are missing", where=folder, why="a run keeps them", fix=_FIX
-        )
+        what = "the model's configuration and tokenizer are missing"
+        raise InputError(what, where=folder, why="a run keeps them", fix=_FIX)
     try:
         content = json.loads((folder / PROMPT_FILE).read_text(encoding="utf-8"))
         template = Template(**content["template"])

@@ -1,7 +1,5 @@
 """The model card: what the model is, how it was made, how to use it, and on what terms."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +9,8 @@ import yaml
 
 from galpaca.data.prompts import Template
 from galpaca.data.sequences import SPLIT_MARKER
+from galpaca.formatting import markdown_row
+from galpaca.runs.content import ReleaseFacts
 
 _NON_COMMERCIAL = "cc-by-nc-4.0"
 
@@ -43,19 +43,15 @@ _CITATIONS = """\
 ```"""
 
 
-@dataclass(frozen=True)
-class CardFacts:
-    """What the card says of one model.
+@dataclass(frozen=True, kw_only=True)
+class CardFacts(ReleaseFacts):
+    """What the card says of one model, besides what the run keeps for a release.
 
     Attributes:
         name: name of the run.
         model_path: folder or Hub id, for the code snippet.
-        base_model: Hub id of the weights it started from, or their folder's name; None for random weights.
         num_parameters: number of parameters, a tied head counted once.
         num_trained: how many of them were trained.
-        dataset: Hub id of the data, or its file's name.
-        model_license, data_license: licences, if known.
-        terms: further terms of the data.
         recipe: rows of setting and value.
         receipt: rows of the data's fingerprint and of what became of the records.
         results: rows of losses, hours and hardware, as measured.
@@ -65,13 +61,8 @@ class CardFacts:
 
     name: str
     model_path: str
-    base_model: str | None
     num_parameters: int
     num_trained: int
-    dataset: str
-    model_license: str | None
-    data_license: str | None
-    terms: str | None
     recipe: Sequence[tuple[str, str]]
     receipt: Sequence[tuple[str, str]]
     results: Sequence[tuple[str, str]]
@@ -127,9 +118,8 @@ def usage(model_path: str, template: Template, splits_sequences: bool) -> str:
 without_input = """{_literal(template.without_input)}"""'''
     load = _LOAD.replace("MODEL_PATH", json.dumps(model_path))
     if splits_sequences:
-        ask = _ASK.replace("TEXT", "split_sequences(prompt)").replace(
-            "MOLECULE", f"[START_SMILES]{_GLYCINE}[END_SMILES]"
-        )
+        molecule = f"[START_SMILES]{_GLYCINE}[END_SMILES]"
+        ask = _ASK.replace("TEXT", "split_sequences(prompt)").replace("MOLECULE", molecule)
         parts = ["import torch\nimport re", load, templates, _SPLIT, ask]
     else:
         parts = ["import torch", load, templates, _ASK.replace("TEXT", "prompt").replace("MOLECULE", _GLYCINE)]
@@ -231,9 +221,8 @@ def _origin(facts: CardFacts) -> str:
         f"Licence of the data: {_license_name(facts.data_license)}."
     )
     if facts.terms:
-        parts.append(
-            f"{facts.terms} ([terms](https://openai.com/policies/))" if "OpenAI" in facts.terms else facts.terms
-        )
+        link = " ([terms](https://openai.com/policies/))" if "OpenAI" in facts.terms else ""
+        parts.append(f"{facts.terms}{link}")
     return "\n\n".join(parts)
 
 
@@ -244,7 +233,4 @@ def _license_name(license: str | None) -> str:
 
 
 def _table(header: tuple[str, str], rows: Sequence[tuple[str, str]]) -> str:
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
-
-    return "\n".join([line(header), "|---|---|", *(line(row) for row in rows)])
+    return "\n".join([markdown_row(header), "|---|---|", *map(markdown_row, rows)])

@@ -1,11 +1,11 @@
 """What was measured of a model, shown in its card: a table between marks, and metadata that the Hub reads."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
+
+from galpaca.formatting import format_or, markdown_row
 
 _BEGIN, _END = "<!-- galpaca evaluate: begin -->", "<!-- galpaca evaluate: end -->"
 _BEFORE = "## Intended use and limits"
@@ -40,36 +40,19 @@ def _with_table(card: str, results: Sequence[Result]) -> str:
 def _table(results: Sequence[Result]) -> str:
     lines = ["| measured on | figure | value | error | examples | how |", "|---|---|---|---|---|---|"]
     for result in results:
-        lines += [_line(cells) for cells in _cells(result)]
+        cells_of = _of_records if result["kind"] == "records" else _of_task
+        lines += [markdown_row(cells_of(result, row)) for row in result["rows"]]
     return "\n".join(lines)
 
 
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
-
-
-def _cells(result: Result) -> list[list[str]]:
-    if result["kind"] == "records":
-        return [cells for row in result["rows"] for cells in _of_records(result, row)]
-    return [_of_task(result, row) for row in result["rows"]]
-
-
-def _of_records(result: Result, row: Result) -> list[list[str]]:
+def _of_records(result: Result, row: Result) -> list[str]:
     source = result["records"]["source"]
     dataset = source if row["category"] == "all" else f"{source}: {row['category']}"
     low, high = row["loss"]["low"], row["loss"]["high"]
     how = "with prompt template" if result["model"]["template"] != "plain text" else "plain text"
-    perplexity = row["perplexity"]
-    return [
-        [
-            dataset,
-            "loss (perplexity)",
-            f"{row['loss']['value']:.4f} ({'–' if perplexity is None else f'{perplexity:.4g}'})",
-            "" if low is None else f"{low:.4f} to {high:.4f}",
-            f"{row['records']:,}",
-            how,
-        ]
-    ]
+    value = f"{row['loss']['value']:.4f} ({format_or(row['perplexity'], '.4g', '–')})"
+    error = "" if low is None else f"{low:.4f} to {high:.4f}"
+    return [dataset, "loss (perplexity)", value, error, f"{row['records']:,}", how]
 
 
 def _of_task(result: Result, row: Result) -> list[str]:

@@ -1,7 +1,5 @@
 """The released folder: weights, configuration, tokenizer, generation settings, card."""
 
-from __future__ import annotations
-
 import math
 import shutil
 from collections.abc import Callable, Iterator
@@ -17,9 +15,9 @@ from galpaca.data.tokenizer import Tokenizer
 from galpaca.errors import InputError
 from galpaca.model.folder_tensors import INDEX_FILE, SINGLE_FILE
 from galpaca.model.tensor_file import TensorEntry, write_tensor_file
-from galpaca.model.tensors import TensorSource, chunks
+from galpaca.model.tensors import TensorSource, chunks, dtype_name
 from galpaca.release.base import Base, put_in_place, save_json
-from galpaca.release.verify import check_logits, check_tensors, name_of
+from galpaca.release.verify import check_logits, check_tensors
 
 # The Hub's tools cut files at about this size.
 SHARD_BYTES = 5 * 10**9
@@ -43,12 +41,7 @@ class ExportFormat:
 
 
 def export(
-    source: TensorSource,
-    base: Base,
-    card: str,
-    out: Path,
-    form: ExportFormat,
-    progress: Progress = lambda values: None,
+    source: TensorSource, base: Base, card: str, out: Path, form: ExportFormat, progress: Progress = lambda values: None
 ) -> None:
     """Writes a Hugging Face folder, beside its final path first, compares it with its source, and renames it.
 
@@ -138,8 +131,9 @@ def _values(source: TensorSource, entries: list[TensorEntry], progress: Progress
             piece = torch.empty(stop - start, dtype=entry.dtype)
             source.read(entry.name, start, piece)
             if not piece.isfinite().all():
+                dtype = dtype_name(entry.dtype)
                 raise InputError(
-                    f"{entry.name} has a value that {name_of(entry.dtype)} cannot represent, or one that is not finite",
+                    f"{entry.name} has a value that {dtype} cannot represent, or one that is not finite",
                     where="dtype",
                     why="it would become infinite, and the model's answers nonsense",
                     fix="bfloat16 or float32; if those are refused too, an earlier checkpoint",

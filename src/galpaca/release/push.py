@@ -1,7 +1,5 @@
 """A released folder on the Hugging Face Hub: only on request, and private unless --public is given."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

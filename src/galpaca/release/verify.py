@@ -1,7 +1,5 @@
 """Whether a released folder is its source: every weight, and what the model says with them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +12,7 @@ from transformers.utils import logging
 
 from galpaca.errors import GalpacaError, InputError
 from galpaca.model.folder_tensors import FolderTensors
-from galpaca.model.tensors import TensorSource, check_shapes, chunks
+from galpaca.model.tensors import TensorSource, check_shapes, chunks, dtype_name
 
 _NUM_ASKED_TOKENS = 16
 
@@ -67,7 +65,7 @@ def check_logits(source: TensorSource, folder: Path, dtype: torch.dtype) -> None
         raise _differs(folder, f"its logits differ from the trained model's by up to {(ours - theirs).abs().max():.1e}")
     if not ours.isfinite().all():
         raise InputError(
-            f"in {name_of(dtype)} the model's logits are not finite",
+            f"in {dtype_name(dtype)} the model's logits are not finite",
             where="dtype",
             why="every weight is finite, but activations overflow: its answers would be nonsense",
             fix="bfloat16 or float32; if those are refused too, an earlier checkpoint",
@@ -105,10 +103,6 @@ def _drop(parameters: dict[str, nn.Parameter]) -> Callable[..., None]:
         module._parameters.update(parameters)
 
     return drop
-
-
-def name_of(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _differs(folder: Path, what: str) -> GalpacaError:

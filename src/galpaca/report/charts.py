@@ -73,14 +73,8 @@ class Chart:
             }
             for line in self.lines
         ]
-        return {
-            "id": self.id,
-            "title": self.title,
-            "unit": self.unit,
-            "x": self.x,
-            "log": self.starts_log,
-            "lines": shown,
-        }
+        axes = {"x": self.x, "log": self.starts_log}
+        return {"id": self.id, "title": self.title, "unit": self.unit, **axes, "lines": shown}
 
 
 @dataclass(frozen=True)
@@ -156,7 +150,7 @@ def _loss(runs: Sequence[ReportedRun]) -> Chart:
         keys = sorted({key for line in run.history.validations for key in line.extra if key.startswith("val_loss")})
         for key in keys:
             label = "validation" + key.removeprefix("val_loss").replace("_", " ")
-            lines.append(Line(index, label, "points", read_series(run.history.validations, _extra(key))))
+            lines.append(Line(index, label, "points", read_series(run.history.validations, _named(key))))
     return Chart("loss", "Loss", "nats per token", lines, can_log=True, note=_smoothing_note(runs))
 
 
@@ -164,10 +158,6 @@ def _smoothing_note(runs: Sequence[ReportedRun]) -> str:
     windows = sorted({window_for(len(run.history.steps)) for run in runs if run.history.steps})
     widths = " or ".join(str(window) for window in windows)
     return f"Mean over target tokens: each step, and smoothed over {widths} steps." if widths else ""
-
-
-def _extra(key: str) -> Callable[[StepLine | ValidationLine], Any]:
-    return lambda line: line.extra.get(key)
 
 
 def _raw_and_smooth(index: int, run: ReportedRun, figure: _Figure) -> list[Line]:
@@ -247,7 +237,7 @@ def _further(runs: Sequence[ReportedRun]) -> list[Chart]:
     return made
 
 
-def _named(key: str) -> Callable[[StepLine], Any]:
+def _named(key: str) -> Callable[[StepLine | ValidationLine], Any]:
     return lambda line: getattr(line, key, line.extra.get(key))
 
 

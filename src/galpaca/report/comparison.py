@@ -1,7 +1,5 @@
 """Several models side by side as one HTML file, of the figures that ``galpaca compare`` also writes as JSON."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -108,13 +106,12 @@ def _cards(content: Content) -> list[dict[str, Any]]:
             for one, given in zip(content["models"], of_all, strict=True)
         ]
     measure = _measures(records)[0]
-    cards = []
+    unit, cards = MEASURES[measure], []
     for index, one in enumerate(content["models"]):
         figure = records["loss"][0]["models"][index][measure]
         value = "–" if figure is None else _figure(figure["value"])
-        cards.append(
-            {"label": one["label"], "value": value, "unit": MEASURES[measure], "more": _more(content, index, measure)}
-        )
+        more = _more(content, index, measure)
+        cards.append({"label": one["label"], "value": value, "unit": unit, "more": more})
     return cards
 
 

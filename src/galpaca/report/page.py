@@ -49,9 +49,8 @@ def fill(page: str, *, styles: Sequence[str], scripts: Sequence[str], **values: 
     """A page of its template and the assets named; whatever text is put in is escaped."""
     import jinja2
 
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
+    strict = jinja2.StrictUndefined
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=strict)
     texts = [_asset(name) for name in scripts]
     return environment.from_string(_asset(page)).render(
         styles=[_asset(name) for name in styles], scripts=texts, script_hashes=[_hash(text) for text in texts], **values

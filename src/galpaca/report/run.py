@@ -11,9 +11,8 @@ import yaml
 from galpaca.errors import InputError
 from galpaca.runs.checkpoints import Manifest, read_manifest
 from galpaca.runs.content import FinalFigures, RunContent, Start
-from galpaca.runs.figures import final_figures
 from galpaca.runs.folder import RunFolder, find_run
-from galpaca.runs.history import History, read_history, read_samples
+from galpaca.runs.history import History, final_figures, read_history, read_samples
 from galpaca.runs.lines import SampleLine
 from galpaca.runs.record import read_content
 from galpaca.runs.state import RunState, run_state

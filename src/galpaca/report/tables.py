@@ -177,16 +177,14 @@ def commands(run: ReportedRun) -> list[str]:
 
 
 def checkpoints_table(run: ReportedRun) -> Table:
-    losses = {line.step: line.loss for line in run.history.steps}
-    validations = {line.step: line.val_loss for line in run.history.validations}
     rows = [
         [
             f"{manifest.step:,}",
             _when(manifest.time),
             format_bytes(manifest.num_bytes),
             str(manifest.num_ranks),
-            format_figure(_round(losses.get(manifest.step))),
-            format_figure(_round(validations.get(manifest.step))),
+            format_figure(_round(run.history.loss_of(manifest.step))),
+            format_figure(_round(run.history.val_loss_of(manifest.step))),
             f"{manifest.seconds.stall:.2f}, {manifest.seconds.write:.2f} s",
         ]
         for manifest in run.checkpoints

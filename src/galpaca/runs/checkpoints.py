@@ -132,10 +132,8 @@ def commit(checkpoint: Path, manifest: Manifest, seconds: SaveSeconds) -> Manife
         OSError: the disk is full, or a rank's file is not there; the checkpoint does not exist then.
     """
     partial = partial_of(checkpoint)
-    files = {}
-    for name in expected_files(manifest.num_ranks):
-        facts = FileFacts(**json.loads((partial / f"{name}{_REPORT}").read_text()))
-        files[name] = facts
+    names = expected_files(manifest.num_ranks)
+    files = {name: FileFacts(**json.loads((partial / f"{name}{_REPORT}").read_text())) for name in names}
     for name, damage in damages(partial, files, contents=False).items():
         raise OSError(errno.EIO, f"{name} {damage}")
     complete = replace(manifest, files=files, seconds=seconds)

@@ -123,8 +123,10 @@ class ReleaseFacts:
     """What a release needs besides a checkpoint and ``base/``.
 
     Attributes:
-        base_model: public name; None for random weights.
-        dataset: public name.
+        base_model: Hub id of the weights it started from, or their folder's name; None for random weights.
+        model_license, data_license: licences, if known.
+        dataset: Hub id of the data, or its file's name.
+        terms: further terms of the data.
     """
 
     dtype: str = "float32"

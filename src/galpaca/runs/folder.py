@@ -12,12 +12,52 @@ from galpaca.errors import InputError
 _STEP_NAME = re.compile(r"step-(\d{8})")
 
 
+class _Inside:
+    """The path of what has a fixed name in the run folder."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, folder: "RunFolder", _: type) -> Path:
+        return folder.path / self.name
+
+
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths of one run: ``<root>/<name>/`` and its content."""
+    """Paths of one run: ``<root>/<name>/`` and its content.
+
+    Attributes:
+        config: the resolved configuration.
+        record: provenance, receipt, plan and final figures.
+        metrics: one line per step, and one per validation.
+        samples: sample answers during training: a line for each step and question.
+        system: figures of the machine by time, costs of checkpoints, and alerts, of a run that is shown at W&B.
+        wandb: W&B's working files, and a note of what has arrived there.
+        wandb_lock: held by the process that sends the run to W&B.
+        non_finite: one line for every step whose loss or gradient was not finite: where, and for which examples.
+        report: the HTML report.
+        stacks: stack traces of each rank when the run hung; a folder for each start.
+        base: the model's configuration, tokenizer and template: with a checkpoint, all that a release is made of.
+        model: the released Hugging Face folder.
+    """
 
     root: Path
     name: str
+
+    config = _Inside("config.yaml")
+    record = _Inside("run.json")
+    metrics = _Inside("metrics.jsonl")
+    samples = _Inside("samples.jsonl")
+    system = _Inside("system.jsonl")
+    wandb = _Inside("wandb")
+    wandb_lock = _Inside("wandb.lock")
+    non_finite = _Inside("non_finite.jsonl")
+    report = _Inside("report.html")
+    lock = _Inside("run.lock")
+    checkpoints = _Inside("checkpoints")
+    stacks = _Inside("stacks")
+    base = _Inside("base")
+    model = _Inside("model")
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w][\w.=+-]*(/[\w][\w.=+-]*)*", self.name):
@@ -30,74 +70,6 @@ class RunFolder:
     @property
     def path(self) -> Path:
         return self.root / self.name
-
-    @property
-    def config(self) -> Path:
-        """The resolved configuration."""
-        return self.path / "config.yaml"
-
-    @property
-    def record(self) -> Path:
-        """Provenance, receipt, plan and final figures."""
-        return self.path / "run.json"
-
-    @property
-    def metrics(self) -> Path:
-        """One line per step, and one per validation."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def samples(self) -> Path:
-        """Sample answers during training: a line for each step and question."""
-        return self.path / "samples.jsonl"
-
-    @property
-    def system(self) -> Path:
-        """Figures of the machine by time, costs of checkpoints, and alerts, of a run that is shown at W&B."""
-        return self.path / "system.jsonl"
-
-    @property
-    def wandb(self) -> Path:
-        """W&B's working files, and a note of what has arrived there."""
-        return self.path / "wandb"
-
-    @property
-    def wandb_lock(self) -> Path:
-        """Held by the process that sends the run to W&B."""
-        return self.path / "wandb.lock"
-
-    @property
-    def non_finite(self) -> Path:
-        """One line for every step whose loss or gradient was not finite: where, and for which examples."""
-        return self.path / "non_finite.jsonl"
-
-    @property
-    def report(self) -> Path:
-        """The HTML report."""
-        return self.path / "report.html"
-
-    @property
-    def lock(self) -> Path:
-        return self.path / "run.lock"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def stacks(self) -> Path:
-        """Stack traces of each rank when the run hung; a folder for each start."""
-        return self.path / "stacks"
-
-    @property
-    def base(self) -> Path:
-        """The model's configuration, tokenizer and template: with a checkpoint, all that a release is made of."""
-        return self.path / "base"
-
-    @property
-    def model(self) -> Path:
-        """The released Hugging Face folder."""
-        return self.path / "model"
 
     def checkpoint(self, step: int) -> Path:
         return self.checkpoints / f"step-{step:08d}"

@@ -1,10 +1,11 @@
 """Reads the metrics of a run, whether it is running, has ended or was killed in the middle of a line."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from galpaca.runs.lines import SampleLine, StepLine, ValidationLine, parse_metrics_line, parse_sample_line
+from galpaca.runs.content import FinalFigures
+from galpaca.runs.lines import SampleLine, StepLine, ValidationLine, parse_line, parse_metrics_line
 from galpaca.runs.metrics import whole_lines
 from galpaca.runs.tail import LineTail
 
@@ -72,7 +73,29 @@ def read_history(path: Path) -> History:
 
 def read_samples(path: Path) -> Iterator[SampleLine]:
     """The complete lines of ``samples.jsonl``; damaged ones are left out."""
-    for text in whole_lines(path):
-        line = parse_sample_line(text)
-        if line is not None:
-            yield line
+    lines = (parse_line(SampleLine, text) for text in whole_lines(path))
+    return (line for line in lines if line is not None)
+
+
+def final_figures(steps: Sequence[StepLine], validations: Sequence[ValidationLine]) -> FinalFigures:
+    """Summary metrics of a run over all its starts.
+
+    Args:
+        steps: lines of optimizer steps, in order.
+        validations: lines of validations, in order.
+    """
+    seconds = sum(line.step_seconds or 0.0 for line in steps)
+    tokens = sum(line.tokens for line in steps)
+    return FinalFigures(
+        steps=len(steps),
+        first_loss=steps[0].loss if steps else None,
+        loss=steps[-1].loss if steps else None,
+        train_seconds=round(seconds, 2),
+        tokens=tokens,
+        target_tokens=sum(line.target_tokens for line in steps),
+        tokens_per_second=round(tokens / seconds, 1) if seconds else None,
+        peak_memory_bytes=max((line.peak_memory_bytes or 0 for line in steps), default=None),
+        skipped_steps=sum(bool(line.skipped) for line in steps),
+        validations=len(validations),
+        val_loss=validations[-1].val_loss if validations else None,
+    )

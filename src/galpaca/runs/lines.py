@@ -181,17 +181,8 @@ def parse_metrics_line(text: str) -> MetricsLine | None:
         return None
 
 
-def parse_sample_line(text: str) -> SampleLine | None:
-    """A line of ``samples.jsonl``; None if it is damaged."""
-    return _parse(SampleLine, text)
-
-
-def parse_system_line(text: str) -> SystemLine | None:
-    """A line of ``system.jsonl``; None if it is damaged, as a kill may leave it."""
-    return _parse(SystemLine, text)
-
-
-def _parse(kind: type[Line], text: str) -> Line | None:
+def parse_line(kind: type[Line], text: str) -> Line | None:
+    """A line of a file that has lines of one kind only; None if it is damaged, as a kill may leave it."""
     try:
         return decode(kind, json.loads(text))
     except ValueError:

@@ -8,15 +8,43 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from galpaca.errors import InputError
+from galpaca.runs.host import process_age_seconds
 
 # What flock answers where another process holds the lock.
 _HELD = (errno.EWOULDBLOCK, errno.EACCES)
-# A process that checks whether it is held has it for some microseconds: tried once more, that late.
-_AGAIN_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The process recorded in a lock file."""
+
+    host: str
+    pid: int
+    since: float
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+    def is_alive(self) -> bool | None:
+        """Whether the process is alive; None if it is on another machine, whose locks may not be visible here."""
+        if self.host != socket.gethostname():
+            return None
+        age = process_age_seconds(self.pid)
+        # A process that is younger than the lock has only inherited the number.
+        return age is not None and time.time() - age <= self.since + 2
+
+
+def read_holder(lock: Path) -> Holder | None:
+    """The process that holds a lock, or held it when it was killed; None if it was released."""
+    try:
+        owner = json.loads(lock.read_text(encoding="utf-8"))
+        return Holder(str(owner["host"]), int(owner["pid"]), lock.stat().st_mtime)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 @contextmanager
@@ -35,7 +63,7 @@ def locked(
     """
     with path.open("a+", encoding="utf-8") as file:
         try:
-            _take(file, fcntl.LOCK_EX)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in _HELD:
                 raise InputError(
@@ -44,12 +72,8 @@ def locked(
                     why="without locks, two processes could write to one run folder",
                     fix="run.root=FOLDER on another file system, or mount this one with locks (Lustre: -o flock)",
                 ) from None
-            raise InputError(
-                held,
-                where=path.parent,
-                why=_owner(path),
-                fix=fix,
-            ) from None
+            why = str(read_holder(path) or "an unknown process")
+            raise InputError(held, where=path.parent, why=why, fix=fix) from None
         file.truncate(0)
         file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
         file.flush()
@@ -57,36 +81,3 @@ def locked(
             yield
         finally:
             file.truncate(0)
-
-
-def is_held(path: Path) -> bool:
-    """Whether a process holds the lock; not every file system reports locks of other machines.
-
-    An owner that released the lock has emptied the file, which is then not touched.
-    """
-    try:
-        with path.open(encoding="utf-8") as file:
-            if not file.read(1):
-                return False
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno in _HELD
-    return False
-
-
-def _take(file: IO[str], how: int) -> None:
-    try:
-        fcntl.flock(file, how | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in _HELD:
-            raise
-        time.sleep(_AGAIN_SECONDS)
-        fcntl.flock(file, how | fcntl.LOCK_NB)
-
-
-def _owner(path: Path) -> str:
-    try:
-        owner = json.loads(path.read_text(encoding="utf-8"))
-        return f"process {owner['pid']} on {owner['host']}"
-    except (OSError, ValueError, KeyError):
-        return "an unknown process"

@@ -50,7 +50,6 @@ def command_line() -> tuple[str, ...]:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
-    )
+    line = ["git", "-C", str(folder), *arguments]
+    done = subprocess.run(line, capture_output=True, text=True, check=True, timeout=10)
     return done.stdout.strip()

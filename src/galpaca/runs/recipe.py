@@ -8,8 +8,6 @@ started before still resume:
 - a setting whose value gets another meaning needs another ``FORMAT``, and a translation.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping
@@ -75,7 +73,7 @@ class Recipe:
     former_fingerprint: str | None = field(default=None, compare=False)
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Recipe:
+    def from_json(cls, content: Mapping[str, Any]) -> "Recipe":
         """A recipe as any version has written it.
 
         Raises:
@@ -91,7 +89,7 @@ class Recipe:
         """What ``from_json`` reads; flat."""
         return {_FORMAT_KEY: self.format, **self.settings}
 
-    def changes_since(self, earlier: Recipe) -> list[str]:
+    def changes_since(self, earlier: "Recipe") -> list[str]:
         """Every setting that differs from an earlier recipe's, with both values."""
         then, now = earlier.settings, self._in_format(earlier.format)
         return [

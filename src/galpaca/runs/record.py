@@ -28,10 +28,6 @@ class RunRecord:
         self._is_new = found is None
 
     @property
-    def id(self) -> str:
-        return self.content.id
-
-    @property
     def recipe(self) -> Recipe:
         """The run's recipe, which ``take_recipe`` has set in this start or an earlier one."""
         assert self.content.recipe is not None

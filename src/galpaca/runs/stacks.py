@@ -1,7 +1,5 @@
 """Reports of a hanging run: where each rank is, its Python stack, and which rank is late."""
 
-from __future__ import annotations
-
 import faulthandler
 import json
 import sys

@@ -1,7 +1,5 @@
 """The state of a run, from its files alone: also from another terminal or machine."""
 
-import json
-import socket
 import statistics
 import time
 from dataclasses import dataclass
@@ -11,7 +9,7 @@ from typing import Literal
 from galpaca.runs.content import RunContent
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.history import History
-from galpaca.runs.host import process_age_seconds
+from galpaca.runs.lock import read_holder
 
 Kind = Literal["starting", "running", "stalled", "complete", "stopped", "failed", "killed"]
 
@@ -41,32 +39,6 @@ class RunState:
         return self.kind in ("starting", "running", "stalled")
 
 
-@dataclass(frozen=True)
-class Holder:
-    """The process recorded in a run's lock file."""
-
-    host: str
-    pid: int
-    since: float
-
-    def is_alive(self) -> bool | None:
-        """Whether the process is alive; None if it is on another machine, whose locks may not be visible here."""
-        if self.host != socket.gethostname():
-            return None
-        age = process_age_seconds(self.pid)
-        # A process that is younger than the lock has only inherited the number.
-        return age is not None and time.time() - age <= self.since + 2
-
-
-def read_holder(lock: Path) -> Holder | None:
-    """The process that holds a run's lock, or held it when it was killed; None if it was released."""
-    try:
-        owner = json.loads(lock.read_text(encoding="utf-8"))
-        return Holder(str(owner["host"]), int(owner["pid"]), lock.stat().st_mtime)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
 def run_state(folder: RunFolder, record: RunContent, history: History, now: float | None = None) -> RunState:
     """The current state of a run.
 
@@ -79,19 +51,18 @@ def run_state(folder: RunFolder, record: RunContent, history: History, now: floa
     if holder is None or (is_over and folder.model.is_dir()):
         return _ended(folder, record, history)
     alive = holder.is_alive()
-    process = f"process {holder.pid} on {holder.host}"
     if alive is False:
-        return RunState("killed", f"{process} ended without recording why, {_saved(folder, history)}")
+        return RunState("killed", f"{holder} ended without recording why, {_saved(folder, history)}")
     now = time.time() if now is None else now
     last_line = _modified(folder.metrics)
     is_starting = last_line is None or last_line < holder.since
     silent = max(0.0, now - (holder.since if is_starting or last_line is None else last_line))
     if silent > (_PATIENCE_AT_START_SECONDS if is_starting else _patience(history)):
         lost = "" if alive else ", or the process is gone"
-        return RunState("stalled", f"{process} has stopped writing: it hangs{lost}", silent)
+        return RunState("stalled", f"{holder} has stopped writing: it hangs{lost}", silent)
     if is_starting:
-        return RunState("starting", f"{process}, before its first step", silent)
-    return RunState("running", process, silent)
+        return RunState("starting", f"{holder}, before its first step", silent)
+    return RunState("running", str(holder), silent)
 
 
 def _ended(folder: RunFolder, record: RunContent, history: History) -> RunState:

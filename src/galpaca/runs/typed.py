@@ -48,16 +48,12 @@ def decode(kind: type[Record], value: Any) -> Record:
     Raises:
         ValueError: a value of another type, or a key without a default is absent; names its place.
     """
-    if not isinstance(value, dict):
-        raise _unexpected("an object", value)
+    _checked((dict,), value)
     keys = _keys(cast(Hashable, kind))
     found: dict[str, Any] = {}
     for name, key in keys.items():
         if name in value:
-            try:
-                found[name] = key.read(value[name])
-            except _MistypedError as error:
-                raise error.inside(name) from None
+            found[name] = _inside(name, key.read, value[name])
         elif key.is_required:
             raise _MistypedError(f"{name} is missing")
     if _has_extra(cast(Hashable, kind)):
@@ -123,34 +119,33 @@ def _reader(kind: Any) -> Callable[[Any], Any]:
         return partial(_read_items, _reader(arguments[0]))
     if origin is Mapping:
         return partial(_read_mapping, _reader(arguments[1]))
-    return partial(_read_scalar, (int, float) if kind is float else (kind,))
+    return partial(_checked, (int, float) if kind is float else (kind,))
 
 
-def _read_scalar(kinds: tuple[type, ...], value: Any) -> Any:
+_NAMES: dict[type, str] = {dict: "an object", list: "a list", str: "a string"}
+_NAMES |= {int: "an integer", float: "a number", bool: "true or false"}
+
+
+def _checked(kinds: tuple[type, ...], value: Any) -> Any:
+    """The value, which must be of one of these types; true and false are no numbers."""
     if isinstance(value, kinds) and (kinds == (bool,) or not isinstance(value, bool)):
         return value
-    raise _unexpected(_NAMES[kinds[-1]], value)
+    raise _MistypedError(f"expected {_NAMES[kinds[-1]]}, got {str(value)[:40]!r}")
 
 
 def _read_own(read: Callable[[Any], Any], value: Any) -> Any:
-    if not isinstance(value, dict):
-        raise _unexpected("an object", value)
     try:
-        return read(value)
+        return read(_checked((dict,), value))
     except (ValueError, TypeError) as error:
         raise _MistypedError(str(error)) from None
 
 
 def _read_items(read: Callable[[Any], Any], value: Any) -> tuple[Any, ...]:
-    if not isinstance(value, list):
-        raise _unexpected("a list", value)
-    return tuple(_inside(f"[{place}]", read, one) for place, one in enumerate(value))
+    return tuple(_inside(f"[{place}]", read, one) for place, one in enumerate(_checked((list,), value)))
 
 
 def _read_mapping(read: Callable[[Any], Any], value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise _unexpected("an object", value)
-    return {name: _inside(name, read, one) for name, one in value.items()}
+    return {name: _inside(name, read, one) for name, one in _checked((dict,), value).items()}
 
 
 def _inside(key: str, read: Callable[[Any], Any], value: Any) -> Any:
@@ -158,10 +153,3 @@ def _inside(key: str, read: Callable[[Any], Any], value: Any) -> Any:
         return read(value)
     except _MistypedError as error:
         raise error.inside(key) from None
-
-
-_NAMES = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
-
-
-def _unexpected(name: str, value: Any) -> _MistypedError:
-    return _MistypedError(f"expected {name}, got {str(value)[:40]!r}")

@@ -1,11 +1,9 @@
 """Keeps W&B up to date with a run folder, through lost networks and a W&B that ends or hangs."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 
-from galpaca.errors import InputError
+from galpaca.errors import InputError, first_line
 from galpaca.tracking import service
 from galpaca.tracking.sender import Ending, Sender
 
@@ -73,7 +71,7 @@ class Follower:
         """Gives up the session; the next one starts from what the server has."""
         if not self.is_lost:
             self.is_lost = True
-            self._say(f"W&B: {_first_line(error)}; {self._advice}")
+            self._say(f"W&B: {first_line(error)}; {self._advice}")
         if self.sender is not None:
             self.sender.abandon()
             self.sender = None
@@ -81,7 +79,3 @@ class Follower:
             service.shut_down()
         self._retry_at = time.monotonic() + self._pause_seconds
         self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE_SECONDS)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

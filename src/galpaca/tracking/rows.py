@@ -1,9 +1,8 @@
 """Files of a run folder as rows of W&B's history, each with a number by which W&B knows what it has."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from galpaca.runs.folder import RunFolder
@@ -11,48 +10,31 @@ from galpaca.runs.history import read_samples
 from galpaca.runs.lines import (
     CheckpointLine,
     MetricsLine,
+    SampleLine,
     StepLine,
+    SystemLine,
     ValidationLine,
     figures,
+    parse_line,
     parse_metrics_line,
-    parse_system_line,
 )
 from galpaca.runs.tail import LineTail
-from galpaca.tracking.samples import sample_tables
 
 # Groups are the sections of a W&B workspace, without anybody arranging it.
+_GROUPS: Mapping[str, str] = {
+    "numerics": "lr grad_norm loss_scale skipped non_finite rolled_back_to spike compiled_graphs",
+    "throughput": "tokens_per_second target_tokens_per_second mfu non_padding_fraction",
+    "time": "step_seconds val_seconds data_seconds forward_backward_seconds optimizer_seconds",
+    "data": "epoch examples tokens target_tokens micro_batches",
+}
 NAMES: Mapping[str, str] = {
-    "loss": "loss/train",
-    "val_loss": "loss/val",
-    "lr": "numerics/lr",
-    "grad_norm": "numerics/grad_norm",
-    "loss_scale": "numerics/loss_scale",
-    "skipped": "numerics/skipped",
-    "non_finite": "numerics/non_finite",
-    "rolled_back_to": "numerics/rolled_back_to",
-    "spike": "numerics/spike",
-    "tokens_per_second": "throughput/tokens_per_second",
-    "target_tokens_per_second": "throughput/target_tokens_per_second",
-    "mfu": "throughput/mfu",
-    "non_padding_fraction": "throughput/non_padding_fraction",
-    "step_seconds": "time/step_seconds",
-    "val_seconds": "time/val_seconds",
-    "data_seconds": "time/data_seconds",
-    "forward_backward_seconds": "time/forward_backward_seconds",
-    "optimizer_seconds": "time/optimizer_seconds",
-    "peak_memory_bytes": "memory/peak_bytes",
-    "checkpoint_stall_seconds": "checkpoint/stall_seconds",
-    "checkpoint_write_seconds": "checkpoint/write_seconds",
-    "checkpoint_bytes": "checkpoint/bytes",
-    "compiled_graphs": "numerics/compiled_graphs",
-    "epoch": "data/epoch",
-    "examples": "data/examples",
-    "tokens": "data/tokens",
-    "target_tokens": "data/target_tokens",
-    "micro_batches": "data/micro_batches",
+    **{name: f"{group}/{name}" for group, names in _GROUPS.items() for name in names.split()},
+    **{"loss": "loss/train", "val_loss": "loss/val", "peak_memory_bytes": "memory/peak_bytes"},
+    **{f"checkpoint_{name}": f"checkpoint/{name}" for name in ("stall_seconds", "write_seconds", "bytes")},
 }
 STEP = "step"
 TABLE, ALERT = "samples/answers", "alert"
+COLUMNS = ("prompt", "category", "answer", "earlier answers")
 
 
 @dataclass(frozen=True)
@@ -124,10 +106,25 @@ class Rows:
         first = 0 if self._system.restarted else self._num_system
         self._num_system = first + len(texts)
         for number, text in enumerate(texts, start=first):
-            line = parse_system_line(text)
+            line = parse_line(SystemLine, text)
             if line is not None:
                 values = {_system_name(key): value for key, value in line.extra.items() if value is not None}
                 yield Row(SYSTEM, number, line.step, values | ({ALERT: line.alert} if line.alert else {}))
+
+
+def sample_tables(lines: Iterable[SampleLine]) -> list[tuple[int, list[list[str]]]]:
+    """Step and rows of ``COLUMNS`` of all answers of ``samples.jsonl``, in the order of steps."""
+    earlier: dict[str, list[str]] = {}
+    tables = []
+    for step, answers in groupby(lines, lambda line: line.step):
+        table = []
+        for line in answers:
+            prompt = "\n\n".join(filter(None, (line.instruction, line.input)))
+            before = earlier.setdefault(prompt, [])
+            table.append([prompt, line.category, line.answer, "\n\n".join(before)])
+            before.append(f"step {step}: {line.answer}")
+        tables.append((step, table))
+    return tables
 
 
 def named(line: MetricsLine | CheckpointLine) -> dict[str, Any]:

@@ -11,8 +11,7 @@ from galpaca.files.atomic import replace_file
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.lock import locked
 from galpaca.tracking import service
-from galpaca.tracking.rows import ALERT, STEP, STREAMS, TABLE, Row, Rows, Stream
-from galpaca.tracking.samples import COLUMNS
+from galpaca.tracking.rows import ALERT, COLUMNS, STEP, STREAMS, TABLE, Row, Rows, Stream
 
 if TYPE_CHECKING:
     import wandb

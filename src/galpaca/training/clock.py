@@ -1,7 +1,5 @@
 """Points in time on the device's own clock, taken without waiting for it."""
 
-from __future__ import annotations
-
 import time
 
 import torch

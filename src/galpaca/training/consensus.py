@@ -1,16 +1,26 @@
 """What ranks agree on: their answers travel with the figures of their steps, and cost no collective of their own."""
 
-from __future__ import annotations
-
 import signal
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
-import torch
+import torch.distributed
 from lightning.pytorch.strategies import Strategy
 from torch import Tensor
 
 from galpaca.runs.shutdown import Shutdown, signal_of
+
+Value = TypeVar("Value")
+
+
+def from_all_ranks(own: Value, num_ranks: int) -> list[Value]:
+    """What each rank has. Called by all ranks together, which wait for each other."""
+    if num_ranks == 1:
+        return [own]
+    everyone = [own] * num_ranks
+    torch.distributed.all_gather_object(everyone, own)
+    return everyone
 
 
 class Poll:

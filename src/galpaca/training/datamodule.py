@@ -1,7 +1,5 @@
 """The step plan as Lightning data loaders."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -63,6 +61,9 @@ class AlpacaDataModule(L.LightningDataModule):
         pads_to_sizes: whether micro-batches are padded to a few sizes, for a compiled model.
     """
 
+    # Set by the trainer before it requests a loader; Lightning's own annotation allows for None before that.
+    trainer: L.Trainer
+
     def __init__(
         self,
         data: SplitExamples,
@@ -101,16 +102,13 @@ class AlpacaDataModule(L.LightningDataModule):
         return self._plan(self.data.val, num_ranks, None)
 
     def train_dataloader(self) -> StepLoader:
-        assert self.trainer is not None
         plan = self.train_plan(self.trainer.world_size)
-        return self._loader(
-            plan, self.data.train, self.num_steps, start=self.trainer.global_step, workers=self.spec.data_workers
-        )
+        start, workers = self.trainer.global_step, self.spec.data_workers
+        return self._loader(plan, self.data.train, self.num_steps, start=start, workers=workers)
 
     def val_dataloader(self) -> StepLoader | list[StepLoader]:
         if not len(self.data.val):
             return []
-        assert self.trainer is not None
         plan = self.val_plan(self.trainer.world_size)
         return self._loader(plan, self.data.val, plan.steps_per_epoch, start=0)
 
@@ -131,7 +129,6 @@ class AlpacaDataModule(L.LightningDataModule):
     def _loader(
         self, plan: StepPlan, indices: npt.NDArray[np.int64], num_steps: int, start: int, workers: int = 0
     ) -> StepLoader:
-        assert self.trainer is not None
         dataset = StepDataset(
             self.data.examples,
             indices,

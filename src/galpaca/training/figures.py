@@ -1,7 +1,5 @@
 """Further figures of a step, which callbacks of a user measure."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import torch

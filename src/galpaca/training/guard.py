@@ -1,8 +1,7 @@
 """What comes of a step whose loss or gradient is not a finite number, by the run's policy."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, cast
 
 import lightning as L
@@ -63,12 +62,7 @@ class NonFinitePolicy:
         """
         tuner = cast(InstructionTuner, trainer.lightning_module)
         found = [
-            NonFiniteFinding(
-                rank=one.rank,
-                micro_batch=one.micro_batch,
-                module=one.module,
-                examples=tuple(self._examples(step, one.rank, one.micro_batch)),
-            )
+            replace(one, examples=tuple(map(self.example_of, step.planned.micro_batches[one.rank][one.micro_batch])))
             for one in find_non_finite(tuner, step)
         ]
         self._count += 1
@@ -112,9 +106,6 @@ class NonFinitePolicy:
                 why=f"the loss scale is down to {scale:g}; weights or data are at fault, and no update was made since",
                 fix="precision=bf16-mixed, or a smaller optim.lr, with a new run.name; guard.max_skips=N allows more",
             )
-
-    def _examples(self, step: StepBatch, rank: int, micro_batch: int) -> list[int]:
-        return [self.example_of(i) for i in step.planned.micro_batches[rank][micro_batch]]
 
     def _error(self, step: StepBatch, found: Sequence[NonFiniteFinding], loss: float, grad_norm: float) -> GalpacaError:
         modules = [

@@ -1,18 +1,22 @@
 """Lines of metrics on their way to Lightning's loggers, and what a person sees at once."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections import deque
 from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
 from galpaca.runs.lines import CheckpointLine, MetricsLine, StepLine
 from galpaca.tracking.rows import named
-from galpaca.training.stalls import MOST, is_stall
+
+# Steps to compare with: fewer say nothing, older ones are of another time.
+FEWEST, MOST = 10, 50
+FACTOR = 10.0
+# A small model's step of milliseconds may take ten times as long without anything being wrong.
+LEAST_SECONDS = 5.0
 
 
 class LoggerSink:
@@ -62,3 +66,14 @@ class LoggerSink:
 def _is_bad(line: StepLine) -> bool:
     """Under a loss scaler, gradients that overflow are no accident."""
     return bool(line.non_finite) or (line.loss is not None and not math.isfinite(line.loss))
+
+
+def is_stall(step_seconds: float, earlier_seconds: Sequence[float]) -> bool:
+    """Whether a step took ten times the median of the last fifty, and long enough for a person to care.
+
+    Args:
+        step_seconds: duration of the step.
+        earlier_seconds: durations of all earlier steps, or of the last fifty.
+    """
+    recent = earlier_seconds[-MOST:]
+    return len(recent) >= FEWEST and step_seconds >= max(LEAST_SECONDS, FACTOR * median(recent))

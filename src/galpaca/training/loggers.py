@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from galpaca.runs.folder import RunFolder
+from galpaca.tracking.service import Run
+
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
-
-    from galpaca.runs.folder import RunFolder
 
 
 def none(folder: RunFolder, run_id: str) -> list[Logger]:
@@ -36,7 +37,6 @@ def wandb(
     """
     from lightning.pytorch.utilities import rank_zero_only
 
-    from galpaca.tracking.service import Run
     from galpaca.training.wandb_logger import WandbLogger
 
     if getattr(rank_zero_only, "rank", 0) != 0:

@@ -1,16 +1,15 @@
 """The optimizer step: all its micro-batches, one division, one update."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from transformers import OPTForCausalLM
 
 from galpaca.data.collate import MicroBatch, StepBatch
 from galpaca.model.loss import nll_sum
@@ -23,9 +22,6 @@ from galpaca.training.parts import plain_name
 from galpaca.training.specs import OptimizerSpec
 from galpaca.training.strategies import StepStrategy
 from galpaca.training.update_guard import UpdateGuard
-
-if TYPE_CHECKING:
-    from transformers import OPTForCausalLM
 
 
 @dataclass(frozen=True)

@@ -1,50 +1,36 @@
 """Finds where a loss or an output is not a finite number first."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from galpaca.data.collate import StepBatch
+from galpaca.runs.lines import NonFiniteFinding
+from galpaca.training.consensus import from_all_ranks
 from galpaca.training.module import InstructionTuner
 from galpaca.training.parts import plain_name
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Where a number was not finite first.
-
-    Attributes:
-        rank, micro_batch: whose.
-        module: the first whose output was not finite; ``the loss`` where all outputs were.
-    """
-
-    rank: int
-    micro_batch: int
-    module: str
-
-
-def find_non_finite(tuner: InstructionTuner, step: StepBatch) -> list[Finding]:
+def find_non_finite(tuner: InstructionTuner, step: StepBatch) -> list[NonFiniteFinding]:
     """Computes a step's losses again and looks at every module's output. Called by all ranks together.
 
     Returns:
         The first place in each rank's first micro-batch that has one; empty where all is finite now, as when only
-        gradients were not.
+        gradients were not. Its examples are not filled in.
     """
-    found: Finding | None = None
+    found: NonFiniteFinding | None = None
     with torch.no_grad(), torch.compiler.set_stance("force_eager"):
         for number, micro_batch in enumerate(step.micro_batches):
             tuner.seed_micro_batch(step.index, number)
             with _watched(tuner.model) as names:
                 loss = tuner.strategy.run_micro_batch(micro_batch)
             if found is None and (names or not loss.isfinite().item()):
-                found = Finding(tuner.global_rank, number, names[0] if names else "the loss")
-    return [one for one in _gathered(found, tuner.trainer.world_size) if one is not None]
+                module = names[0] if names else "the loss"
+                found = NonFiniteFinding(rank=tuner.global_rank, micro_batch=number, module=module)
+    return [one for one in from_all_ranks(found, tuner.trainer.world_size) if one is not None]
 
 
 @contextmanager
@@ -66,11 +52,3 @@ def _watched(model: nn.Module) -> Iterator[list[str]]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _gathered(found: Finding | None, num_ranks: int) -> Sequence[Finding | None]:
-    if num_ranks == 1:
-        return [found]
-    everyone: list[Finding | None] = [None] * num_ranks
-    torch.distributed.all_gather_object(everyone, found)
-    return everyone

@@ -1,7 +1,5 @@
 """The parts of a model's parameters that a rank holds: what is filled at the start, saved, and restored."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +41,7 @@ class Part:
         """(stop - start,) view of this part in a tensor that is laid out like the parameter: itself, or a moment."""
         return tensor.detach().view(-1)[self.start - self.held_from : self.stop - self.held_from]
 
-    def share(self, index: int, count: int) -> Part:
+    def share(self, index: int, count: int) -> "Part":
         """The ``index``-th of ``count`` nearly equal pieces."""
         low, high = (self.start + self.num_values * edge // count for edge in (index, index + 1))
         return Part(self.name, self.shape, low, high, self.parameter, self.held_from)

@@ -1,7 +1,5 @@
 """Number formats as Lightning's plugins, with loss scaling for the device at hand."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from lightning.pytorch.plugins.precision import DoublePrecision, FSDPPrecision, MixedPrecision, Precision

@@ -33,23 +33,12 @@ class OptimizerSpec:
     factory: OptimizerFactory = field(default_factory=AdamW, metadata=TARGET)
 
     def __post_init__(self) -> None:
-        problems = Problems()
-        if not 0 < self.lr < math.inf:
-            problems.add(f"must be > 0, got {self.lr}", where="optim.lr", fix="e.g. optim.lr=2e-5")
-        problems.check_choice("optim.schedule", self.schedule, SCHEDULES)
-        if not 0 <= self.warmup_ratio <= 1:
-            problems.add(
-                f"must be in [0, 1], got {self.warmup_ratio}",
-                where="optim.warmup_ratio",
-                fix="e.g. optim.warmup_ratio=0.03",
-            )
-        if self.clip_norm is not None and not self.clip_norm > 0:
-            problems.add(
-                f"must be > 0, got {self.clip_norm}",
-                where="optim.clip_norm",
-                fix="optim.clip_norm=null disables clipping",
-            )
-        problems.raise_any()
+        with Problems() as problems:
+            problems.check_number("optim.lr", self.lr, "> 0", "e.g. optim.lr=2e-5")
+            problems.check_choice("optim.schedule", self.schedule, SCHEDULES)
+            problems.check_number("optim.warmup_ratio", self.warmup_ratio, "in [0, 1]", "e.g. optim.warmup_ratio=0.03")
+            if self.clip_norm != math.inf:  # which measures the norm and clips nothing
+                problems.check_number("optim.clip_norm", self.clip_norm, "> 0", "null disables clipping")
 
     def values(self) -> dict[str, Any]:
         """The keys of the group ``optim`` and their values."""
@@ -83,14 +72,10 @@ class GuardSpec:
     spike_factor: float | None = 2.0
 
     def __post_init__(self) -> None:
-        problems = Problems()
-        problems.check_choice("guard.on_non_finite", self.on_non_finite, ("stop", "skip", "rollback"))
-        problems.check_at_least_one("guard", {"max_skips": self.max_skips})
-        if self.spike_factor is not None and not 1 < self.spike_factor < math.inf:
-            problems.add(
-                f"must be > 1, got {self.spike_factor}", where="guard.spike_factor", fix="null disables the flag"
-            )
-        problems.raise_any()
+        with Problems() as problems:
+            problems.check_choice("guard.on_non_finite", self.on_non_finite, ("stop", "skip", "rollback"))
+            problems.check_at_least_one("guard.", {"max_skips": self.max_skips})
+            problems.check_number("guard.spike_factor", self.spike_factor, "> 1", "null disables the flag")
 
 
 @dataclass(frozen=True)
@@ -106,9 +91,8 @@ class PrecisionSpec:
     reduce_dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        problems = Problems()
-        problems.check_choice("precision.reduce_dtype", self.reduce_dtype, ("float32", "bfloat16", "float16"))
-        problems.raise_any()
+        with Problems() as problems:
+            problems.check_choice("precision.reduce_dtype", self.reduce_dtype, ("float32", "bfloat16", "float16"))
 
     @property
     def weight_dtype(self) -> str:
@@ -129,9 +113,8 @@ class BatchSpec:
     max_tokens: int = 4096
 
     def __post_init__(self) -> None:
-        problems = Problems()
-        problems.check_at_least_one("batch", asdict(self))
-        problems.raise_any()
+        with Problems() as problems:
+            problems.check_at_least_one("batch.", asdict(self))
 
 
 @dataclass(frozen=True)
@@ -163,13 +146,11 @@ class TrainerSpec:
     data_workers: int = 0
 
     def __post_init__(self) -> None:
-        problems = Problems()
-        problems.check_choice("trainer.accelerator", self.accelerator, ("gpu", "cpu"))
-        counts = {k: v for k, v in asdict(self).items() if k not in ("accelerator", "data_workers")}
-        problems.check_at_least_one("trainer", counts)
-        if self.data_workers < 0:
-            problems.add(f"must be at least 0, got {self.data_workers}", where="trainer.data_workers", fix="0 or more")
-        problems.raise_any()
+        with Problems() as problems:
+            problems.check_choice("trainer.accelerator", self.accelerator, ("gpu", "cpu"))
+            counts = {k: v for k, v in asdict(self).items() if k not in ("accelerator", "data_workers")}
+            problems.check_at_least_one("trainer.", counts)
+            problems.check_number("trainer.data_workers", self.data_workers, "at least 0", "0 or more")
 
     @property
     def num_ranks(self) -> int:
@@ -204,16 +185,11 @@ class CheckpointSpec:
         return any(period is not None and step % period == 0 for period in periods)
 
     def __post_init__(self) -> None:
-        problems = Problems()
-        counts = {name: getattr(self, name) for name in ("every_steps", "keep_last", "keep_every")}
-        problems.check_at_least_one("checkpoint", counts)
-        if self.every_minutes is not None and not 0 < self.every_minutes < math.inf:
-            problems.add(
-                f"must be > 0, got {self.every_minutes}",
-                where="checkpoint.every_minutes",
-                fix="checkpoint.every_minutes=15, or null to disable it",
-            )
-        problems.raise_any()
+        with Problems() as problems:
+            counts = {name: getattr(self, name) for name in ("every_steps", "keep_last", "keep_every")}
+            problems.check_at_least_one("checkpoint.", counts)
+            fix = "checkpoint.every_minutes=15, or null to disable it"
+            problems.check_number("checkpoint.every_minutes", self.every_minutes, "> 0", fix)
 
 
 @dataclass(frozen=True)
@@ -232,7 +208,6 @@ class SamplesSpec:
     max_new_tokens: int = 64
 
     def __post_init__(self) -> None:
-        problems = Problems()
-        counts = {"every_steps": self.every_steps, "max_new_tokens": self.max_new_tokens}
-        problems.check_at_least_one("samples", counts)
-        problems.raise_any()
+        with Problems() as problems:
+            counts = {"every_steps": self.every_steps, "max_new_tokens": self.max_new_tokens}
+            problems.check_at_least_one("samples.", counts)

@@ -1,6 +1,7 @@
-"""A step as its line of ``metrics.jsonl``."""
+"""A step as its line of ``metrics.jsonl``.
 
-from __future__ import annotations
+Its speed is counted in what is useful: real tokens, and the operations that the model needs for them.
+"""
 
 import math
 from collections.abc import Mapping
@@ -8,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from galpaca.data.collate import StepBatch
+from galpaca.estimate.flops import Architecture, step_flops
 from galpaca.runs.lines import StepLine
-from galpaca.training.clock import Mark
+from galpaca.training.clock import Mark, seconds_between
 from galpaca.training.module import StepOutcome
 
 
@@ -52,13 +54,42 @@ class ReadStep:
         return self.nll_sum / num_targets if num_targets else None
 
 
+@dataclass(frozen=True)
+class StepSpeed:
+    """Turns a step's times into figures.
+
+    Attributes:
+        architecture: architecture of the model.
+        peak_flops: peak FLOP/s of all GPUs of the run together, if known.
+    """
+
+    architecture: Architecture
+    peak_flops: float | None
+
+    def figures(self, batch: StepBatch, previous_end: Mark, outcome: StepOutcome) -> dict[str, float]:
+        """The step's line of figures. Times are those of this rank's device.
+
+        ``data_seconds`` is how long the device waited for the step: collation, copies and whatever else the host did.
+        """
+        step = batch.planned
+        seconds = seconds_between(previous_end, outcome.end)
+        figures = {
+            "tokens_per_second": round(step.num_tokens / seconds, 1),
+            "target_tokens_per_second": round(step.num_target_tokens / seconds, 1),
+            "non_padding_fraction": round(step.num_tokens / batch.num_padded_tokens, 5),
+            "step_seconds": round(seconds, 4),
+            "data_seconds": round(seconds_between(previous_end, outcome.begin), 4),
+            "forward_backward_seconds": round(seconds_between(outcome.begin, outcome.backward_end), 4),
+            "optimizer_seconds": round(seconds_between(outcome.backward_end, outcome.end), 4),
+        }
+        if self.peak_flops:
+            flops = step_flops(self.architecture, step.num_tokens, step.num_attention_pairs)
+            figures["mfu"] = round(flops / seconds / self.peak_flops, 4)
+        return figures
+
+
 def step_line(
-    read: ReadStep,
-    *,
-    steps_per_epoch: int,
-    speed: Mapping[str, Any],
-    shared: Mapping[str, Any],
-    is_spike: bool,
+    read: ReadStep, *, steps_per_epoch: int, speed: Mapping[str, Any], shared: Mapping[str, Any], is_spike: bool
 ) -> StepLine:
     """A step's line of ``metrics.jsonl``.
 

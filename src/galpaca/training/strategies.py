@@ -6,8 +6,6 @@ micro-batch goes through the wrapped model's forward on its own. What else diffe
 back until the last micro-batch, the gradient's norm) is a method of each.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,11 +18,7 @@ from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import (
-    BackwardPrefetch,
-    FullyShardedDataParallel,
-    ShardingStrategy,
-)
+from torch.distributed.fsdp import BackwardPrefetch, FullyShardedDataParallel, ShardingStrategy
 from torch.distributed.fsdp import MixedPrecision as FSDPMixedPrecision
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 from torch.optim import Optimizer
@@ -296,11 +290,7 @@ def fsdp(
 
 
 def _check_fsdp(sharding_strategy: str, backward_prefetch: str | None) -> None:
-    problems = Problems()
-    strategies = ("FULL_SHARD", "SHARD_GRAD_OP", "HYBRID_SHARD", "NO_SHARD")
-    problems.check_choice("strategy.sharding_strategy", sharding_strategy, strategies)
-    if backward_prefetch is not None:
-        problems.check_choice(
-            "strategy.backward_prefetch", backward_prefetch, tuple(member.name for member in BackwardPrefetch)
-        )
-    problems.raise_any()
+    with Problems() as problems:
+        strategies = ("FULL_SHARD", "SHARD_GRAD_OP", "HYBRID_SHARD", "NO_SHARD")
+        problems.check_choice("strategy.sharding_strategy", sharding_strategy, strategies)
+        problems.check_choice("strategy.backward_prefetch", backward_prefetch, BackwardPrefetch.__members__)

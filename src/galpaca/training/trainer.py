@@ -1,7 +1,5 @@
 """The ``lightning.Trainer`` of every run."""
 
-from __future__ import annotations
-
 import logging
 import sys
 import warnings

@@ -1,7 +1,5 @@
 """Leaves an update out where loss or gradients are not finite."""
 
-from __future__ import annotations
-
 from torch import Tensor
 from torch.optim import Optimizer
 

@@ -1,7 +1,5 @@
 """The logger that shows a run at W&B while it trains."""
 
-from __future__ import annotations
-
 import os
 import sys
 import threading

@@ -41,7 +41,7 @@ def states(*places: Path) -> dict[str, str]:
 def test_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_run(tmp_path / "lr" / "001", 4, optim={"lr": 1e-5, "beta2": 0.95})
     make_run(tmp_path / "lr" / "002", 2, optim={"lr": 2e-5, "beta2": 0.95}, data={"path": "a|b"})
-    show_runs([str(tmp_path / "lr")], as_json=False, out=str(tmp_path / "runs.md"))
+    show_runs([tmp_path / "lr"], as_json=False, out=tmp_path / "runs.md")
     shown = capsys.readouterr().out
     assert shown == (
         "| run | state                  | steps | loss   | val_loss | tokens/s | hours | data.path | optim.lr |\n"
@@ -54,7 +54,7 @@ def test_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_same_for_scripts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = make_run(tmp_path / "a", 4, val_loss=1.5)
-    show_runs([str(run)], as_json=True, out=None)
+    show_runs([run], as_json=True, out=None)
     assert json.loads(capsys.readouterr().out) == {
         "run": "a",
         "path": str(run),
@@ -164,9 +164,9 @@ def test_keys_of_one_run_alone_differ(tmp_path: Path) -> None:
 def test_a_folder_without_runs_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
     make_run(tmp_path / "a", 4)
     (tmp_path / "empty").mkdir()
-    places = [str(tmp_path / name) for name in ("a", "empty", "nowhere")]
+    places = [tmp_path / name for name in ("a", "empty", "nowhere")]
     with pytest.raises(InputError) as caught:
-        show_runs(places, as_json=False, out=str(tmp_path / "runs.md"))
+        show_runs(places, as_json=False, out=tmp_path / "runs.md")
     assert f"{tmp_path / 'empty'}: contains no run" in str(caught.value)
     assert f"{tmp_path / 'nowhere'}: no such folder" in str(caught.value)
     assert not (tmp_path / "runs.md").exists()
@@ -175,9 +175,9 @@ def test_a_folder_without_runs_is_refused_and_nothing_is_written(tmp_path: Path)
 def test_a_table_that_cannot_be_written_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = make_run(tmp_path / "a", 4)
     out = tmp_path / "nowhere" / "runs.md"
-    assert run_command(lambda: show_runs([str(run)], as_json=False, out=str(out))) == 2
+    assert run_command(lambda: show_runs([run], as_json=False, out=out)) == 2
     assert str(out) in capsys.readouterr().err
     out = tmp_path / "taken"
     out.mkdir()
-    assert run_command(lambda: show_runs([str(run)], as_json=False, out=str(out))) == 2
+    assert run_command(lambda: show_runs([run], as_json=False, out=out)) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "taken"]

@@ -1,5 +1,6 @@
 """Templates: shipped ones by name, the user's own by path, mistakes in them reported at the door."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,6 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_the_fingerprint_is_that_of_the_texts() -> None:
     """It decides whether encoded data is encoded again: a copy of a template is the same, a changed one is not."""
     template = Template("a", "{instruction} {input}", "{instruction}")
-    assert Template("b", *list(template.to_dict().values())[1:]).fingerprint == template.fingerprint
+    assert Template("b", *list(asdict(template).values())[1:]).fingerprint == template.fingerprint
     assert Template("a", "{instruction} {input}.", "{instruction}").fingerprint != template.fingerprint
     assert Template("a", "{instruction} {input}", "{instruction}.").fingerprint != template.fingerprint

@@ -38,7 +38,7 @@ def test_the_library_reads_what_was_written(tmp_path: Path, size: int) -> None:
         assert torch.equal(read[name], tensor), name
     with safe_open(path, "pt") as file:
         assert file.metadata() == {"format": "pt"}
-    assert written.num_bytes == path.stat().st_size
+    assert written.bytes == path.stat().st_size
     assert written.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 

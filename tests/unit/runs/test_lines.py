@@ -1,6 +1,7 @@
 """Lines of the run folder's files: the same text as ever, and a damaged one is none."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,8 @@ from galpaca.runs.lines import (
     SystemLine,
     ValidationLine,
     figures,
+    parse_line,
     parse_metrics_line,
-    parse_sample_line,
-    parse_system_line,
     to_text,
 )
 
@@ -61,7 +61,7 @@ def text_of(**content: Any) -> str:
 @pytest.mark.parametrize("run", OLD_RUNS, ids=lambda run: run.name)
 def test_lines_of_an_old_run_are_the_same_bytes_again(run: Path) -> None:
     """A checkpoint holds the checksum of ``metrics.jsonl``."""
-    for name, parse in (("metrics.jsonl", parse_metrics_line), ("samples.jsonl", parse_sample_line)):
+    for name, parse in (("metrics.jsonl", parse_metrics_line), ("samples.jsonl", partial(parse_line, SampleLine))):
         for text in (run / name).read_text(encoding="utf-8").splitlines():
             line = parse(text)
             assert line is not None
@@ -123,16 +123,16 @@ def test_other_lines_than_those_of_steps(content: dict[str, Any], line: Validati
 )
 def test_a_damaged_line_is_none(damaged: str) -> None:
     assert parse_metrics_line(damaged) is None
-    assert parse_sample_line(damaged) is None
+    assert parse_line(SampleLine, damaged) is None
 
 
 def test_an_answer() -> None:
     text = text_of(step=3, category="", instruction="Was ist H₂O?", input="", answer="one\u2028two")
     line = SampleLine(step=3, instruction="Was ist H₂O?", answer="one\u2028two")
-    assert parse_sample_line(text) == line
+    assert parse_line(SampleLine, text) == line
     assert to_text(line) == text
     assert line.question == ("", "Was ist H₂O?", "")
-    assert parse_sample_line('{"step": 3, "instruction": "q"}') is None, "without an answer"
+    assert parse_line(SampleLine, '{"step": 3, "instruction": "q"}') is None, "without an answer"
 
 
 def test_a_step_that_was_not_finite() -> None:
@@ -146,8 +146,8 @@ def test_the_machine_at_a_moment() -> None:
     line = SystemLine(time=1.5, step=2, alert=Alert(title="a", text="b"), extra={"gpu.0.power_watts": 300.0})
     text = text_of(time=1.5, step=2, alert={"title": "a", "text": "b"}, **{"gpu.0.power_watts": 300.0})
     assert to_text(line) == text
-    assert parse_system_line(text) == line
-    assert parse_system_line(text[:-1]) is None
+    assert parse_line(SystemLine, text) == line
+    assert parse_line(SystemLine, text[:-1]) is None
 
 
 def test_figures_are_what_is_known_and_finite_without_the_step() -> None:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from galpaca.errors import InputError
-from galpaca.runs.lock import is_held, locked
+from galpaca.runs.lock import locked
 
 HOLDER = """
 import sys
 from pathlib import Path
-from galpaca.runs.lock import is_held, locked
+from galpaca.runs.lock import locked
 
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
@@ -114,25 +113,3 @@ def test_a_file_system_without_locks_is_not_taken_for_another_process(
         pass
     assert "another process" not in caught.value.what
     assert os.strerror(number) in str(caught.value)
-
-
-def test_who_asks_whether_it_is_held_takes_nothing_from_anyone(lock: Path) -> None:
-    assert not is_held(lock), "there is no file"
-    with held_by_another(lock) as owner:
-        assert is_held(lock)
-        os.kill(owner.pid, signal.SIGKILL)
-        owner.wait(timeout=60)
-        assert not is_held(lock), "its note is still there, but no process"
-    with locked(lock):
-        assert is_held(lock)
-    assert not is_held(lock)
-
-
-def test_a_run_that_starts_while_someone_asks_gets_the_lock(lock: Path) -> None:
-    """A table of runs is made at the moment at which a killed job comes back: it must not end the job."""
-    lock.write_text('{"host": "node1", "pid": 1}')
-    with lock.open() as asking:
-        fcntl.flock(asking, fcntl.LOCK_SH)
-        threading.Timer(0.02, lambda: fcntl.flock(asking, fcntl.LOCK_UN)).start()
-        with locked(lock):
-            pass

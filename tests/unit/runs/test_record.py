@@ -24,13 +24,13 @@ def test_a_run_keeps_its_id(path: Path) -> None:
     record = RunRecord(path)
     record.update(plan=PlanFigures(steps=3, steps_per_epoch=1))
     again = RunRecord(path)
-    assert again.id == record.id
+    assert again.content.id == record.content.id
     assert again.content == record.content
     assert again.content.num_steps == 3
 
 
 def test_runs_have_ids_of_their_own(tmp_path: Path) -> None:
-    assert len({RunRecord(tmp_path / "none").id for _ in range(50)}) == 50
+    assert len({RunRecord(tmp_path / "none").content.id for _ in range(50)}) == 50
 
 
 def test_looking_writes_nothing(path: Path) -> None:

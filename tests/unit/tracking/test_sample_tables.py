@@ -1,5 +1,5 @@
 from galpaca.runs.lines import SampleLine
-from galpaca.tracking.samples import sample_tables
+from galpaca.tracking.rows import sample_tables
 
 
 def line(step: int, answer: str, instruction: str = "Name it.") -> SampleLine:

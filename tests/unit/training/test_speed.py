@@ -6,7 +6,7 @@ from galpaca.data.collate import StepBatch
 from galpaca.data.plan import PlannedStep
 from galpaca.estimate.flops import Architecture, step_flops
 from galpaca.training.module import StepOutcome
-from galpaca.training.speed import StepSpeed
+from galpaca.training.step_line import StepSpeed
 
 ARCHITECTURE = Architecture(2, 8, 32, 100)
 BATCH = StepBatch(PlannedStep(0, (((0, 1),),), 2, 80, 20, 3_400), [], num_padded_tokens=100)

@@ -57,10 +57,9 @@ def build_page(loaded: Loaded, settings: Settings) -> gradio.Blocks:
 
         def answer(
             request: gradio.Request, instruction: str, input: str, talk: list[Turn], *given: Any
-        ) -> Iterator[tuple[Any, ...]]:
+        ) -> Iterator[Shown]:
             question = (instruction.strip(), input.strip())
-            for shown in talks.ask(str(request.session_hash), question, talk, dict(zip(values, given, strict=True))):
-                yield _outputs(shown)
+            yield from talks.ask(str(request.session_hash), question, talk, dict(zip(values, given, strict=True)))
 
         def end(request: gradio.Request) -> None:
             talks.stop(str(request.session_hash))
@@ -68,23 +67,18 @@ def build_page(loaded: Loaded, settings: Settings) -> gradio.Blocks:
         def leave(request: gradio.Request) -> None:
             talks.leave(str(request.session_hash))
 
+        quietly: Any = {"show_progress": "hidden", "api_visibility": "private"}
         gradio.on(
             [ask.click, instruction.submit, input.submit],
             answer,
             [instruction, input, talk, *values.values()],
             [talk, note, prompt],
-            show_progress="hidden",
             trigger_mode="once",
-            api_visibility="private",
+            **quietly,
         )
-        stop.click(end, queue=False, show_progress="hidden", api_visibility="private")
-        clear.click(
-            lambda: ([], "", "", "", ""),
-            outputs=[talk, note, prompt, instruction, input],
-            queue=False,
-            show_progress="hidden",
-            api_visibility="private",
-        )
+        stop.click(end, queue=False, **quietly)
+        emptied = [talk, note, prompt, instruction, input]
+        clear.click(lambda: ([], "", "", "", ""), outputs=emptied, queue=False, **quietly)
         page.unload(leave)
     return page
 
@@ -92,10 +86,6 @@ def build_page(loaded: Loaded, settings: Settings) -> gradio.Blocks:
 def _head(loaded: Loaded) -> str:
     alone = "Each instruction is answered on its own, as in training: the model sees no earlier turns."
     return f"### {loaded.name.rstrip('/')}\n{loaded.device_dtype}. {alone}"
-
-
-def _outputs(shown: Shown) -> tuple[Any, ...]:
-    return shown.talk, shown.note, shown.prompt
 
 
 def _talk() -> tuple[Any, ...]:

@@ -1,7 +1,5 @@
 """``galpaca chat --web``: a chat page on localhost that loads nothing from other hosts."""
 
-from __future__ import annotations
-
 import errno
 import os
 import socket
@@ -27,12 +25,8 @@ def chat_page(options: ModelOptions, port: int) -> None:
     try:
         from galpaca.app.chat.blocks import CSS, build_page, theme
     except ImportError as error:
-        raise InputError(
-            "Gradio is not installed",
-            where="--web",
-            why=str(error),
-            fix="pip install 'galpaca[web]'",
-        ) from None
+        fix = "pip install 'galpaca[web]'"
+        raise InputError("Gradio is not installed", where="--web", why=str(error), fix=fix) from None
     console = make_console()
     loaded, settings = options.load(console)
     page = build_page(loaded, settings)
@@ -50,9 +44,8 @@ def chat_page(options: ModelOptions, port: int) -> None:
         )
     except OSError as error:
         raise InputError(f"cannot serve the page: {error}", where=f"--port {port}", fix=_another_port()) from None
-    console.print(
-        f"http://{HOST}:{port} serves {loaded.name} ({loaded.device_dtype}); press Ctrl-C to stop", markup=False
-    )
+    served = f"{loaded.name} ({loaded.device_dtype})"
+    console.print(f"http://{HOST}:{port} serves {served}; press Ctrl-C to stop", markup=False)
     try:
         threading.Event().wait()
     except (StoppedBySignal, KeyboardInterrupt):

@@ -1,13 +1,11 @@
 """The event handlers of the chat page."""
 
-from __future__ import annotations
-
 import re
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from galpaca.app.chat.terminal import summary
 from galpaca.errors import GalpacaError, InputErrors
@@ -27,8 +25,7 @@ _IMAGE = re.compile(r"!(?=\[)")
 Turn = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Shown:
+class Shown(NamedTuple):
     """What the page shows.
 
     Attributes:

@@ -9,21 +9,21 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
 
 from galpaca.app.console import make_console
 from galpaca.app.model_options import ModelOptions
 from galpaca.errors import GalpacaError, InputError
 from galpaca.files.atomic import replace_file
+from galpaca.inference.settings import Settings
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from galpaca.inference.answer import Answer
     from galpaca.inference.loading import Loaded
-    from galpaca.inference.settings import Settings
 
 HELP = """\
 Type an instruction; end a line with \\ to continue on the next one.
@@ -118,7 +118,7 @@ class Chat:
                 "answer": stream.answer.text,
                 "finish": stream.answer.finish,
                 "model": self.loaded.name,
-                "settings": self.settings.to_dict(),
+                "settings": asdict(self.settings),
             }
         )
 
@@ -139,9 +139,8 @@ class Chat:
     def save(self, name: str) -> None:
         path = Path(name).expanduser()
         if not name or path.exists():
-            raise InputError(
-                "the file already exists" if name else "no file name given", where=name or "/save", fix="/save FILE"
-            )
+            what = "the file already exists" if name else "no file name given"
+            raise InputError(what, where=name or "/save", fix="/save FILE")
         try:
             replace_file(path, "".join(json.dumps(turn, ensure_ascii=False) + "\n" for turn in self.turns))
         except OSError as error:

@@ -1,7 +1,5 @@
 """Checks that as many processes were launched as the run needs: otherwise they would wait for each other."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 
@@ -18,10 +16,9 @@ def check_launch(trainer: TrainerSpec, environment: Mapping[str, str] = os.envir
     """
     if "TORCHELASTIC_RUN_ID" in environment:
         _check_torchrun(trainer, environment)
-    elif {
-        "SLURM_NTASKS",
-        "SLURM_STEP_NUM_TASKS",
-    } & environment.keys() and "LOCAL_RANK" not in environment:  # not a child of Lightning's own launcher
+    elif "LOCAL_RANK" in environment:
+        return  # a child of Lightning's own launcher
+    elif {"SLURM_NTASKS", "SLURM_STEP_NUM_TASKS"} & environment.keys():
         _check_slurm(trainer, environment)
 
 
@@ -68,9 +65,8 @@ def _error(trainer: TrainerSpec, what: str, why: str, srun: str) -> InputError:
 
 
 def _wanted(trainer: TrainerSpec) -> str:
-    return f"{_count(trainer.devices, 'process')} on {'each of ' if trainer.num_nodes > 1 else ''}" + _count(
-        trainer.num_nodes, "node"
-    )
+    nodes = f"{'each of ' if trainer.num_nodes > 1 else ''}{_count(trainer.num_nodes, 'node')}"
+    return f"{_count(trainer.devices, 'process')} on {nodes}"
 
 
 def _count(number: int, name: str) -> str:

@@ -1,7 +1,5 @@
 """Ends a run that hangs."""
 
-from __future__ import annotations
-
 import signal
 import sys
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The ``sbatch`` command for a run: a script in ``slurm/``, and options that differ from its ``#SBATCH`` lines."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

@@ -1,7 +1,5 @@
 """The SLURM job that this process belongs to, and whether it is requeued."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal
@@ -34,7 +32,7 @@ class SlurmJob:
     task: str = ""
 
     @classmethod
-    def of(cls, environment: Mapping[str, str]) -> SlurmJob | None:
+    def of(cls, environment: Mapping[str, str]) -> "SlurmJob | None":
         """The job from SLURM's environment variables; None outside a job."""
         number = environment.get("SLURM_JOB_ID")
         return cls(number, int(environment.get("SLURM_RESTART_COUNT") or 0)) if number else None
@@ -158,12 +156,7 @@ def _scontrol(*arguments: str) -> str:
 def _ask_scontrol(*arguments: str) -> str:
     try:
         done = subprocess.run(
-            ["scontrol", *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_ANSWER_SECONDS,
-            check=False,
+            ["scontrol", *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_ANSWER_SECONDS
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ScontrolError(f"scontrol does not respond ({error})") from None

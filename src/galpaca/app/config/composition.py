@@ -1,7 +1,5 @@
 """From overrides to a configuration: Hydra composes; an unknown key or a wrong type is an error at the door."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
@@ -77,19 +75,18 @@ def parse(node: DictConfig) -> Config:
     Raises:
         InputError: unknown keys, missing or mistyped values; all at once.
     """
-    problems = Problems()
-    known = [item.name for item in fields(Config)]
-    _check_keys(problems, node, known, "")
-    sections: dict[str, Any] = {}
-    for name in known:
-        if OmegaConf.is_missing(node, name):
-            problems.add("missing value", where=name, fix=f"{name}=VALUE")
-        elif name == "seed" and name in node:
-            sections[name] = _seed(problems, node[name])
-        elif name in node:
-            section, value = _SECTIONS.get(name), node[name]
-            sections[name] = _parse_section(problems, name, value, section) if section else _plain(value)
-    problems.raise_any()
+    with Problems() as problems:
+        known = [item.name for item in fields(Config)]
+        _check_keys(problems, node, known, "")
+        sections: dict[str, Any] = {}
+        for name in known:
+            if OmegaConf.is_missing(node, name):
+                problems.add("missing value", where=name, fix=f"{name}=VALUE")
+            elif name == "seed" and name in node:
+                sections[name] = _seed(problems, node[name])
+            elif name in node:
+                section, value = _SECTIONS.get(name), node[name]
+                sections[name] = _parse_section(problems, name, value, section) if section else _plain(value)
     return Config(**sections)
 
 
@@ -101,22 +98,18 @@ def _seed(problems: Problems, value: Any) -> int:
 
 def _parse_section(problems: Problems, name: str, node: Any, section: type) -> Any:
     if not isinstance(node, DictConfig):
-        problems.add(
-            f"must be a config group, got {node!r}", where=name, fix=f"{name}=ONE_OF_ITS_FILES or {name}.KEY=VALUE"
-        )
+        fix = f"{name}=ONE_OF_ITS_FILES or {name}.KEY=VALUE"
+        problems.add(f"must be a config group, got {node!r}", where=name, fix=fix)
         return None
     before = problems.count
     target = target_field(section)
     further = target_class(problems, name, section, node.get(TARGET_KEY)) if target else None
     kinds = [section, further] if further else [section]
     if not target or further:
-        _check_keys(problems, node, [*_own_names(*kinds), *([TARGET_KEY] if target else [])], f"{name}.")
+        known = [item.name for kind in kinds for item in own_fields(kind)]
+        _check_keys(problems, node, [*known, *([TARGET_KEY] if target else [])], f"{name}.")
     made = [_made(problems, name, node, kind) for kind in reversed(kinds)]
     return None if problems.count > before else replace(made[-1], **{target.name: made[0]}) if target else made[0]
-
-
-def _own_names(*sections: type) -> list[str]:
-    return [item.name for section in sections for item in own_fields(section)]
 
 
 def _made(problems: Problems, name: str, node: DictConfig, section: type) -> Any:
@@ -153,16 +146,16 @@ def _typed(problems: Problems, name: str, node: DictConfig, section: type) -> di
         except OmegaConfBaseException:
             if value is None and item.default is MISSING:
                 continue  # reported as missing
-            kind = next(
-                (words for start, words in _KINDS.items() if _type_name(item).startswith(start)), "a valid value"
-            )
-            example = "" if item.default in (None, MISSING) else f", e.g. {name}.{key}={item.default}"
-            problems.add(f"must be {kind}, got {value!r}", where=f"{name}.{key}", fix=f"{name}.{key}=VALUE{example}")
+            where, default = f"{name}.{key}", item.default
+            example = "" if default in (None, MISSING) else f", e.g. {where}={default}"
+            problems.add(f"must be {_kind(item)}, got {value!r}", where=where, fix=f"{where}=VALUE{example}")
     return values
 
 
-def _type_name(item: Field[Any]) -> str:
-    return getattr(item.type, "__name__", None) or str(item.type)
+def _kind(item: Field[Any]) -> str:
+    """What a value of a field must be, in words."""
+    name = getattr(item.type, "__name__", None) or str(item.type)
+    return next((words for start, words in _KINDS.items() if name.startswith(start)), "a valid value")
 
 
 _KINDS = {"int": "an integer", "float": "a number", "str": "a string", "bool": "true or false", "dict": "a mapping"}

@@ -1,7 +1,5 @@
 """Turns Hydra's errors into ours: the key or file, what is wrong with it, and the valid choices."""
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Iterator, Sequence
@@ -68,16 +66,12 @@ def _unknown_keys(first: str, overrides: Sequence[str]) -> InputError:
     problems = Problems()
     for key in dict.fromkeys([first, *changed]):
         if key == first or (key not in known and key not in _groups()):
-            value = next(
-                (override.partition("=")[2] for override in overrides if override.startswith(f"{key}=")), "NAME"
-            )
+            value = next((one.partition("=")[2] for one in overrides if one.startswith(f"{key}=")), "NAME")
             fix = f"use +experiment={value}, with a plus" if key == "experiment" else _near(key, known)
             problems.add("unknown configuration key", where=key, fix=fix_of_renamed(key, value) or fix)
-    try:
-        problems.raise_any()
-    except InputError as error:
-        return error
-    raise AssertionError("the first key is always reported")
+    error = problems.error()
+    assert error is not None  # the first key is always reported
+    return error
 
 
 def fix_of_renamed(key: str, value: object) -> str:
@@ -101,13 +95,8 @@ def _no_choice(overrides: Sequence[str]) -> InputError:
         if group in _groups() and not isinstance(value, str | list):
             names = sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
             problems.add(f"config group {group!r} has no {value!r}", where=group, fix=f"{group}={' or '.join(names)}")
-    try:
-        problems.raise_any()
-    except InputError as error:
-        return error
-    return InputError(
-        "a config group takes the name of one of its files", where="configuration", fix="see train.py --help"
-    )
+    what = "a config group takes the name of one of its files"
+    return problems.error() or InputError(what, where="configuration", fix="see train.py --help")
 
 
 def _groups() -> list[str]:

@@ -1,7 +1,5 @@
 """The class behind the ``_target_`` of a group whose further keys are the class's own."""
 
-from __future__ import annotations
-
 from dataclasses import Field, fields, is_dataclass
 from typing import Any, get_type_hints
 

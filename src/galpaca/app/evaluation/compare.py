@@ -11,29 +11,33 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from rich.console import Console
+
 import galpaca
 from galpaca.app.console import make_console, show_rows
-from galpaca.app.evaluation.labelled_models import LabelledModel, collect_problems, labelled_models
+from galpaca.app.evaluation.labelled_models import LabelledModel, labelled_models
 from galpaca.app.evaluation.measure import AskedPrompts, EvaluationSettings, HeldOut, measure, read_records
 from galpaca.app.option_names import with_option_names
 from galpaca.app.report import check_replaceable
 from galpaca.data.categories import categories_of
+from galpaca.data.prompts import load_template
 from galpaca.data.questions import load_questions
 from galpaca.data.sources import FileSource
 from galpaca.errors import InputError, Problems
 from galpaca.estimate.bootstrap import LEVEL, NUM_RESAMPLES
 from galpaca.files.atomic import replace_file
+from galpaca.inference.figures import Measured, answer_rows, loss_rows
+from galpaca.report.comparison import render_comparison, summary
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from galpaca.inference.loading import Dtype
+    pass
 
 SHIPPED_PROMPTS = "galpaca's own"
 
 
-@dataclass(frozen=True)
-class CompareOptions:
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(EvaluationSettings):
     """Options of ``galpaca compare``.
 
     Attributes:
@@ -42,10 +46,6 @@ class CompareOptions:
         json: optional JSON file with all metrics.
         prompts: prompts file; None uses the built-in prompts.
         records: file of held-out records.
-        dtype, template: as for ``load_any``.
-        max_new_tokens: most tokens of an answer.
-        batch_size: prompts per batch; None means 16 on a GPU and 8 on a CPU.
-        max_length: records longer than this many tokens are left out.
         seed: seed of the bootstrap.
     """
 
@@ -54,11 +54,6 @@ class CompareOptions:
     json: Path | None = None
     prompts: Path | None = None
     records: Path | None = None
-    dtype: Dtype | None = None
-    template: str | None = None
-    max_new_tokens: int = 256
-    batch_size: int | None = None
-    max_length: int | None = None
     seed: int = 0
 
 
@@ -72,14 +67,11 @@ def compare(options: CompareOptions) -> None:
     models, prompts, held_out = _door(options)
     cache = options.out.with_name(f"{options.out.stem}.answers")
     cache.mkdir(exist_ok=True)
-    evaluation = EvaluationSettings(
-        options.dtype, options.template, options.max_new_tokens, options.batch_size, options.max_length
-    )
     measured = []
     for number, one in enumerate(models, start=1):
         console.print(f"{number} of {len(models)}: {one.label}", style="bold", markup=False)
         with with_option_names():
-            measured.append(measure(one, prompts, held_out, evaluation, cache, console))
+            measured.append(measure(one, prompts, held_out, options, cache, console))
         gc.collect()  # before the next one needs the memory
     content = _content(options, prompts, held_out, measured)
     _write(options, content, console)
@@ -94,23 +86,16 @@ def _door(options: CompareOptions) -> tuple[list[LabelledModel], AskedPrompts, H
             fix="name two or more; to measure one model, use galpaca evaluate MODEL --records FILE",
         )
     models = labelled_models(options.models, problems)
-    for option, value in (
-        ("--max-new-tokens", options.max_new_tokens),
-        ("--batch-size", options.batch_size),
-        ("--max-length", options.max_length),
-    ):
-        if value is not None and value < 1:
-            problems.add(f"must be at least 1, got {value}", where=option, fix=f"{option} 1 or more")
+    counts = {"max-new-tokens": options.max_new_tokens, "batch-size": options.batch_size}
+    problems.check_at_least_one("--", {**counts, "max-length": options.max_length})
     with with_option_names():
-        prompts = collect_problems(problems, lambda: _prompts(options.prompts))
+        prompts = problems.collect(lambda: _prompts(options.prompts))
         records = options.records
-        held_out = None if records is None else collect_problems(problems, lambda: read_records(records))
+        held_out = None if records is None else problems.collect(lambda: read_records(records))
         if options.template:
-            from galpaca.data.prompts import load_template
-
             template = options.template
-            collect_problems(problems, lambda: load_template(template))
-    collect_problems(problems, lambda: check_replaceable(options.out, "galpaca compare"))
+            problems.collect(lambda: load_template(template))
+    problems.collect(lambda: check_replaceable(options.out, "galpaca compare"))
     for path in [options.out, *([options.json] if options.json else [])]:
         if path.is_dir() and path != options.out:
             problems.add("expected a file, found a folder", where=path, fix="name a file in it")
@@ -125,17 +110,14 @@ def _prompts(path: Path | None) -> AskedPrompts:
     shipped = Path(str(resources.files("galpaca"))) / "inference" / "prompts.jsonl"
     source = FileSource(path or shipped)
     questions = load_questions(source)
-    return AskedPrompts(
-        path.name if path else SHIPPED_PROMPTS, questions, categories_of(source.rows()), source.fingerprint
-    )
+    name = path.name if path else SHIPPED_PROMPTS
+    return AskedPrompts(name, questions, categories_of(source.rows()), source.fingerprint)
 
 
 def _content(
     options: CompareOptions, prompts: AskedPrompts, held_out: HeldOut | None, measured: Sequence[Any]
 ) -> dict[str, Any]:
     """Everything that the page shows and the JSON file contains."""
-    from galpaca.inference.figures import answer_rows
-
     answers = [one.answers for one in measured]
     return {
         "galpaca": galpaca.__version__,
@@ -169,20 +151,12 @@ def _shown(line: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_records(options: CompareOptions, held_out: HeldOut, measured: Sequence[Any]) -> dict[str, Any]:
-    import numpy as np
-
-    from galpaca.inference.figures import Measured, loss_rows
-
-    losses = [one.losses for one in measured]
+    losses, num_records = [one.losses for one in measured], len(held_out.records)
     # A record that is truncated for one model alone would not be the same text for all.
-    used = [
-        i
-        for i in range(len(held_out.records))
-        if not any(one[i].is_truncated or not one[i].num_targets for one in losses)
-    ]
+    used = [i for i in range(num_records) if not any(one[i].is_truncated or not one[i].num_targets for one in losses)]
     if not used:
         raise InputError(
-            f"none of the {len(held_out.records):,} records fits into the context of every model",
+            f"none of the {num_records:,} records fits into the context of every model",
             where=held_out.source,
             fix="use shorter records, or a larger --max-length",
         )
@@ -196,7 +170,7 @@ def _of_records(options: CompareOptions, held_out: HeldOut, measured: Sequence[A
         "source": held_out.source,
         "sha256": held_out.fingerprint,
         "count": len(used),
-        "left_out": len(held_out.records) - len(used),
+        "left_out": num_records - len(used),
         "without_output": sum(not held_out.records[i].output for i in used),
         "max_length": options.max_length,
         "tokens_are_comparable": len({one.facts.vocabulary for one in measured}) == 1,
@@ -206,8 +180,6 @@ def _of_records(options: CompareOptions, held_out: HeldOut, measured: Sequence[A
 
 
 def _write(options: CompareOptions, content: Mapping[str, Any], console: Console) -> None:
-    from galpaca.report.comparison import render_comparison, summary
-
     try:
         if options.json:
             text = json.dumps(content, indent=1, ensure_ascii=False)

@@ -9,25 +9,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from rich.console import Console
+
 import galpaca
 from galpaca.app.console import make_console, show_rows
-from galpaca.app.evaluation.labelled_models import LabelledModel, collect_problems, labelled_models
-from galpaca.app.evaluation.measure import (
-    HeldOut,
-    batch_size_of,
-    facts_of,
-    load_shown,
-    losses_shown,
-    read_records,
-)
+from galpaca.app.evaluation.labelled_models import LabelledModel, labelled_models
+from galpaca.app.evaluation.measure import HeldOut, batch_size_of, facts_of, load_shown, losses_shown, read_records
 from galpaca.app.evaluation.results import ResultsTarget, keep_result, results_target
 from galpaca.app.option_names import with_option_names
+from galpaca.data.prompts import load_template
 from galpaca.errors import InputError, Problems
+from galpaca.formatting import format_or
+from galpaca.inference.figures import Measured, loss_rows, perplexity
 from galpaca.inference.places import find_model
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from galpaca.inference.harness import Tasks
     from galpaca.inference.loading import Dtype, Loaded
 
@@ -78,11 +75,10 @@ def evaluate_records(options: EvaluateOptions, records: Path) -> None:
         InputError: invalid model, records or paths.
     """
     console = make_console()
-    problems = Problems()
-    one, target = _door(options, problems)
-    with with_option_names():
-        held_out = collect_problems(problems, lambda: read_records(records))
-    problems.raise_any()
+    with Problems() as problems:
+        one, target = _door(options, problems)
+        with with_option_names():
+            held_out = problems.collect(lambda: read_records(records))
     assert target is not None
     assert held_out is not None
     with with_option_names():
@@ -103,10 +99,6 @@ def _of_settings(options: EvaluateOptions) -> list[str]:
 def _records_result(
     options: EvaluateOptions, one: LabelledModel, loaded: Loaded, held_out: HeldOut, console: Console
 ) -> dict[str, Any]:
-    import numpy as np
-
-    from galpaca.inference.figures import Measured, loss_rows, perplexity
-
     losses = losses_shown(loaded, held_out, options.max_length, console)
     if not any(loss.num_targets for loss in losses):
         raise InputError(
@@ -162,10 +154,10 @@ def _show_losses(console: Console, result: Mapping[str, Any]) -> None:
 
 
 def _told_loss(row: Mapping[str, Any]) -> str:
-    loss, perplexity = row["loss"], row["perplexity"]
+    loss = row["loss"]
     interval = "" if loss["low"] is None else f"  [{loss['low']:.4f}, {loss['high']:.4f}]"
     size = f"  {row['target_tokens']:,} tokens, {row['records']:,} records"
-    return f"{loss['value']:.4f}  {'–' if perplexity is None else f'{perplexity:.4g}'}{interval}{size}"
+    return f"{loss['value']:.4f}  {format_or(row['perplexity'], '.4g', '–')}{interval}{size}"
 
 
 def evaluate_tasks(options: EvaluateOptions, tasks: TaskOptions) -> None:
@@ -175,16 +167,12 @@ def evaluate_tasks(options: EvaluateOptions, tasks: TaskOptions) -> None:
         InputError: invalid model, tasks or paths, or lm-eval is not installed.
     """
     console = make_console()
-    problems = Problems()
-    one, target = _door(options, problems)
-    for option, value in (("--limit", tasks.limit), ("--batch-size", tasks.batch_size)):
-        if value is not None and value < 1:
-            problems.add(f"must be at least 1, got {value}", where=option, fix=f"{option} 1 or more")
-    if tasks.num_fewshot is not None and tasks.num_fewshot < 0:
-        problems.add(f"must be at least 0, got {tasks.num_fewshot}", where="--num-fewshot", fix="0 or more")
-    if not tasks.names:
-        problems.add("no task given", where="--tasks", fix="--tasks NAME[,NAME]")
-    problems.raise_any()
+    with Problems() as problems:
+        one, target = _door(options, problems)
+        problems.check_at_least_one("--", {"limit": tasks.limit, "batch-size": tasks.batch_size})
+        problems.check_number("--num-fewshot", tasks.num_fewshot, "at least 0", "0 or more")
+        if not tasks.names:
+            problems.add("no task given", where="--tasks", fix="--tasks NAME[,NAME]")
     assert target is not None
     from galpaca.inference.harness import Tasks
 
@@ -213,23 +201,9 @@ def _run_task(tasks: Tasks, name: str, instruct: bool, options: TaskOptions, loa
     from galpaca.inference.harness import task_rows
 
     size = batch_size_of(loaded, options.batch_size)
-    results = tasks.run(
-        loaded,
-        [name],
-        instruct=instruct,
-        batch_size=size,
-        limit=options.limit,
-        num_fewshot=options.num_fewshot,
-    )
-    settings = {
-        "task": name,
-        "instruct": instruct,
-        "limit": options.limit,
-        "num_fewshot": options.num_fewshot,
-        "batch_size": size,
-        "lm_eval": version("lm_eval"),
-    }
-    return {"settings": settings, "rows": task_rows(results)}
+    how: Any = {"instruct": instruct, "limit": options.limit, "num_fewshot": options.num_fewshot, "batch_size": size}
+    results = tasks.run(loaded, [name], **how)
+    return {"settings": {"task": name, **how, "lm_eval": version("lm_eval")}, "rows": task_rows(results)}
 
 
 def _file_name(task: str, instruct: bool, options: TaskOptions) -> str:
@@ -250,18 +224,15 @@ def _told_task(row: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _door(options: EvaluateOptions, problems: Problems) -> tuple[LabelledModel, ResultsTarget | None]:
-    if options.max_length is not None and options.max_length < 1:
-        problems.add(f"must be at least 1, got {options.max_length}", where="--max-length", fix="--max-length 512")
+    problems.check_number("--max-length", options.max_length, "at least 1", "--max-length 512")
     if options.template:
-        from galpaca.data.prompts import load_template
-
         template = options.template
         with with_option_names():
-            collect_problems(problems, lambda: load_template(template))
+            problems.collect(lambda: load_template(template))
     [one] = labelled_models([options.model], problems)
     if problems.count:
         return one, None
-    return one, collect_problems(problems, lambda: results_target(Path(find_model(one.model)), options.out))
+    return one, problems.collect(lambda: results_target(Path(find_model(one.model)), options.out))
 
 
 def _head(kind: str, one: LabelledModel, loaded: Loaded) -> dict[str, Any]:

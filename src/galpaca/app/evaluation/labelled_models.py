@@ -1,17 +1,13 @@
 """Several models by name, each with its own label."""
 
-from __future__ import annotations
-
-import difflib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
-from galpaca.errors import InputError, InputErrors, Problems
+from galpaca.errors import Problems
 from galpaca.inference.places import find_model
-
-Found = TypeVar("Found")
 
 
 class LabelledModel(NamedTuple):
@@ -28,7 +24,7 @@ def labelled_models(given: Sequence[str], problems: Problems) -> list[LabelledMo
     """
     models = [_labelled(text) for text in given]
     for one in models:
-        collect_problems(problems, lambda one=one: find_model(one.model))  # type: ignore[misc]
+        problems.collect(partial(find_model, one.model))
     for label in [label for label, count in Counter(one.label for one in models).items() if count > 1]:
         same = [one.model for one in models if one.label == label]
         problems.add(
@@ -37,22 +33,6 @@ def labelled_models(given: Sequence[str], problems: Problems) -> list[LabelledMo
             fix=f"give each a label: first={same[0]} second={same[1]}",
         )
     return models
-
-
-def collect_problems(problems: Problems, find: Callable[[], Found]) -> Found | None:
-    """Returns what ``find`` returns; input errors that it raises are added to the problems."""
-    try:
-        return find()
-    except InputErrors as error:
-        problems.extend(error.problems)
-    except InputError as error:
-        problems.extend([error])
-    return None
-
-
-def nearest(name: str, names: Sequence[str]) -> str:
-    """Similar names, joined for a ``fix``; empty if there are none."""
-    return " or ".join(difflib.get_close_matches(name, names, n=3, cutoff=0.6))
 
 
 def _labelled(text: str) -> LabelledModel:

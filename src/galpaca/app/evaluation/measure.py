@@ -7,9 +7,11 @@ import json
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
 
 from galpaca.app.console import counting
 from galpaca.app.evaluation.labelled_models import LabelledModel
@@ -20,10 +22,9 @@ from galpaca.data.sources import FileSource
 from galpaca.errors import InputError
 from galpaca.files.atomic import replace_file
 from galpaca.inference.answers_file import AnswersFile
+from galpaca.inference.settings import Settings
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from galpaca.inference.loading import Dtype, Loaded
     from galpaca.inference.losses import RecordLoss
 
@@ -60,15 +61,22 @@ class HeldOut:
     fingerprint: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EvaluationSettings:
-    """How each model is loaded and evaluated; see ``CompareOptions``."""
+    """How each model is loaded and evaluated.
 
-    dtype: Dtype | None
-    template: str | None
-    max_new_tokens: int
-    batch_size: int | None
-    max_length: int | None
+    Attributes:
+        dtype, template: as for ``load_any``.
+        max_new_tokens: most tokens of an answer.
+        batch_size: prompts per batch; None means 16 on a GPU and 8 on a CPU.
+        max_length: records longer than this many tokens are left out.
+    """
+
+    dtype: Dtype | None = None
+    template: str | None = None
+    max_new_tokens: int = 256
+    batch_size: int | None = None
+    max_length: int | None = None
 
 
 @dataclass(frozen=True)
@@ -183,7 +191,6 @@ def _answers(
     console: Console,
 ) -> list[dict[str, Any]]:
     from galpaca.inference.answer import answer_batches, check_lengths, wanted
-    from galpaca.inference.settings import Settings
 
     settings = Settings(max_new_tokens=evaluation.max_new_tokens)
     size = batch_size_of(loaded, evaluation.batch_size)
@@ -191,7 +198,7 @@ def _answers(
         "model_fingerprint": loaded.fingerprint,
         "prompts_sha256": prompts.fingerprint,
         "batch_size": size,
-        **settings.to_dict(),
+        **asdict(settings),
     }
     file = AnswersFile(cache / f"{_name(one.label, settings_by_name)}.jsonl", ("index",))
     ids = loaded.prompt_ids([(question.instruction, question.input) for question in prompts.questions])

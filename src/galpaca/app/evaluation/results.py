@@ -1,19 +1,17 @@
 """Saves evaluation results: one file each, and all of them in the model card."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.console import Console
 
 from galpaca.errors import InputError
 from galpaca.files.atomic import replace_file
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from galpaca.release.evaluation import card_with_results
 
 _FOLDER = "evaluation"
 
@@ -66,8 +64,6 @@ def _write(target: ResultsTarget, name: str, result: Mapping[str, Any], label: s
     replace_file(target.folder / name, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     if target.card is None:
         return
-    from galpaca.release.evaluation import card_with_results
-
     results = [_read(path) for path in sorted(target.folder.glob("*.json"))]
     replace_file(target.card, card_with_results(target.card.read_text(encoding="utf-8"), label, results))
 

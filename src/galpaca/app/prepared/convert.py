@@ -1,12 +1,11 @@
 """``galpaca prepare --weights``: converts a folder of PyTorch ``.bin`` weights to safetensors."""
 
-from __future__ import annotations
-
 import shlex
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from rich.console import Console
 
 from galpaca.app.console import make_console, show_rows
 from galpaca.app.prepared.fetch import fill_from_pickled, pickled_source
@@ -17,10 +16,7 @@ from galpaca.errors import InputError
 from galpaca.files.atomic import sync_entry, sync_folder
 from galpaca.files.build_once import file_lock, fresh_partial
 from galpaca.files.checksums import damages
-from galpaca.model.opt import check_weights
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from galpaca.model.opt import ModelSpec, check_weights
 
 
 def convert_folder(folder: Path, out: Path | None) -> None:
@@ -47,7 +43,7 @@ def convert_folder(folder: Path, out: Path | None) -> None:
             thorough=True,
             still_right=lambda there: there.source == source,
         )
-    num_parameters = check_weights(out)
+    num_parameters = check_weights(ModelSpec(path=str(out)))
     place = Place("weights", out, since(is_new=is_new))
     show_rows(console, "prepared", [("model", f"{num_parameters:,} parameters"), place.row()])
     show_next(console, [f"python train.py +experiment=NAME {shlex.quote(f'model.path={out}')}"])

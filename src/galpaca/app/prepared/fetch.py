@@ -1,10 +1,10 @@
 """Prepared folders of models and tokenizers: downloaded or converted once, and verified."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.console import Console
 
 from galpaca.app.console import counting
 from galpaca.app.prepared.folders import Filled, make_folder
@@ -24,9 +24,6 @@ from galpaca.app.prepared.hub import (
 from galpaca.errors import InputError, Problems
 from galpaca.files.checksums import FileFacts, facts_of
 from galpaca.model.opt import ModelSpec
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 
 def model_folder(spec: ModelSpec, root: Path) -> Path:
@@ -74,9 +71,8 @@ def make_model(spec: ModelSpec, root: Path, console: Console, *, thorough: bool 
 
 def make_tokenizer(hub_id: str, root: Path, *, thorough: bool = False) -> bool:
     """The same for a separate tokenizer."""
-    return make_folder(
-        tokenizer_folder(hub_id, root), lambda partial: _fill_tokenizer(partial, hub_id), thorough=thorough
-    )
+    folder = tokenizer_folder(hub_id, root)
+    return make_folder(folder, lambda partial: _fill_tokenizer(partial, hub_id), thorough=thorough)
 
 
 def pickled_source(folder: Path) -> dict[str, Any]:
@@ -134,11 +130,10 @@ def _whole_snapshot(
             fix="use an OPT model; set model.tokenizer=FOLDER_OR_HUB_ID if it has no tokenizer",
         )
     facts, damaged = _read_weights(snapshot)
-    problems = Problems()
-    for path in damaged:
-        problems.add("the downloaded file is corrupted", where=path, fix="try again")
-    drop_from_cache(damaged)
-    problems.raise_any()
+    with Problems() as problems:
+        for path in damaged:
+            problems.add("the downloaded file is corrupted", where=path, fix="try again")
+        drop_from_cache(damaged)
     return snapshot, facts
 
 

@@ -1,7 +1,5 @@
 """Prepared folders: created once by one process, complete or absent, with a checksum of every file."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,10 +24,6 @@ class Checksums:
 
     files: Mapping[str, FileFacts]
     source: Mapping[str, Any]
-
-    @property
-    def num_bytes(self) -> int:
-        return sum(facts.bytes or 0 for facts in self.files.values())
 
     def to_json(self) -> str:
         files = {name: asdict(facts) for name, facts in self.files.items()}

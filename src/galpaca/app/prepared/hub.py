@@ -1,7 +1,5 @@
 """Files from the Hugging Face Hub: those in the local cache, and those to download."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex
@@ -10,16 +8,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from galpaca.errors import InputError
+from galpaca.errors import InputError, Problems, first_line
 
-_TOKENIZER = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-)
+_SLOW_TOKENIZER = ("vocab.json", "merges.txt", "added_tokens.json")
+_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", *_SLOW_TOKENIZER)
 _CONFIG = ("config.json", "generation_config.json")
 _SAFE = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
 _PICKLED = ("pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json")
@@ -83,9 +75,8 @@ def download(hub_id: str, revision: str | None, *, weights: bool) -> Path:
             patterns += [*_CONFIG, *(_SAFE if safe else _PICKLED)]
         return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns))
     except Exception as error:  # the library raises a dozen unrelated kinds
-        reason = str(error).splitlines()[0] if str(error) else ""
         raise InputError(
-            f"download failed: {type(error).__name__}: {reason}",
+            f"download failed: {type(error).__name__}: {first_line(error)}",
             where=hub_id + (f" (revision {revision})" if revision else ""),
             fix=f"check the name, revision and network; or run {prepare_command()} with network access",
         ) from None
@@ -94,28 +85,17 @@ def download(hub_id: str, revision: str | None, *, weights: bool) -> Path:
 def has_safetensors(folder: Path) -> bool:
     from galpaca.model.folder_tensors import weight_files
 
-    try:
-        return bool(weight_files(folder))
-    except InputError:
-        return False
+    return bool(Problems().collect(lambda: weight_files(folder)))
 
 
 def has_pickled(folder: Path) -> bool:
     from galpaca.model.pickled_weights import pickled_files
 
-    try:
-        return bool(pickled_files(folder))
-    except InputError:
-        return False
+    return bool(Problems().collect(lambda: pickled_files(folder)))
 
 
 def has_tokenizer(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json"))
-
-
-def small_files(folder: Path) -> list[Path]:
-    """Configuration and tokenizer."""
-    return [folder / name for name in (*_CONFIG, *_TOKENIZER) if (folder / name).is_file()]
 
 
 def known_sha256(path: Path) -> str | None:
@@ -145,5 +125,7 @@ def link_or_symlink(source: Path, target: Path) -> None:
 
 
 def copy_small_files(folder: Path, target: Path) -> None:
-    for path in small_files(folder):
-        shutil.copyfile(path, target / path.name)
+    """Copies configuration and tokenizer."""
+    for name in (*_CONFIG, *_TOKENIZER):
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, target / name)

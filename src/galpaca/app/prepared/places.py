@@ -1,16 +1,12 @@
 """What was prepared and where it is, and what to run next."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from rich.console import Console
 
 from galpaca.formatting import format_bytes
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 _NEW, _WAS_THERE = "created", "already there, verified"
 

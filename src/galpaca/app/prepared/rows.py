@@ -1,7 +1,5 @@
 """Where the run's records come from: a file, a saved Hub data set, or the Hub."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from galpaca.app.prepared.folders import Filled, make_folder, read_checksums

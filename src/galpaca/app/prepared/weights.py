@@ -1,11 +1,11 @@
 """Finds the run's model and tokenizer on this machine; if they are there, no network is used."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.console import Console
 
 from galpaca.app.config.schema import Config
 from galpaca.app.prepared.fetch import (
@@ -29,9 +29,6 @@ from galpaca.app.prepared.hub import (
 from galpaca.errors import InputError, Problems
 from galpaca.files.checksums import FileFacts, damages
 from galpaca.model.opt import ModelSpec
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,6 @@
 The run folder is on a shared file system anyway, and a process that only launches others then needs no torch.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -1,7 +1,5 @@
 """A rank's training as a separate process, with every process it starts."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """Coordinates the rehearsal's processes, one per rank: rank 0 decides, the others follow."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable

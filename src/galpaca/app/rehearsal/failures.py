@@ -1,7 +1,5 @@
 """Why a phase of a rehearsal failed, from the logs of its processes."""
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass

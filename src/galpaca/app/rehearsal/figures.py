@@ -1,7 +1,5 @@
 """The measurements of a rehearsal, from the files of its run."""
 
-from __future__ import annotations
-
 import math
 import shutil
 from collections.abc import Sequence
@@ -12,15 +10,7 @@ from galpaca.app.config.schema import Config
 from galpaca.app.rehearsal.phases import PhaseResults
 from galpaca.app.rehearsal.plan import RehearsalPlan
 from galpaca.app.train.disk_space import DiskNeed, disk_need
-from galpaca.estimate.duration import (
-    WARM_UP_STEPS,
-    Pace,
-    RunTime,
-    StepTime,
-    checkpoints_seconds,
-    pace_of,
-    time_to_ask,
-)
+from galpaca.estimate.duration import WARM_UP_STEPS, Pace, RunTime, StepTime, checkpoints_seconds, pace_of, time_to_ask
 from galpaca.formatting import format_bytes
 from galpaca.runs.checkpoints import Manifest, read_manifest
 from galpaca.runs.content import Machine, PhaseSeconds, PlanFigures, RunContent
@@ -253,9 +243,8 @@ def _step_time(line: StepLine) -> StepTime:
 
 
 def _mfu(starts: Sequence[Sequence[StepLine]]) -> float | None:
-    steady = [line for start in starts for line in start[WARM_UP_STEPS:]] or [
-        line for start in starts for line in start
-    ]
+    everything = [line for start in starts for line in start]
+    steady = [line for start in starts for line in start[WARM_UP_STEPS:]] or everything
     known = [(line.mfu, line.step_seconds) for line in steady if line.mfu is not None and line.step_seconds]
     seconds = sum(spent for _, spent in known)
     return round(sum(mfu * spent for mfu, spent in known) / seconds, 4) if seconds else None

@@ -1,7 +1,5 @@
 """Signal handling while a rehearsal has processes and files to clean up."""
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager

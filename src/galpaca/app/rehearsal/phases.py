@@ -1,7 +1,5 @@
 """The phases of a rehearsal: train and kill, resume to the end, reload."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable
@@ -67,8 +65,8 @@ class Phases:
             StoppedBySignal: a signal came.
         """
         folder = self.plan.folder
-        first = f"phase 1 of 3: load, train on the {self.plan.num_steps} longest steps, save after "
-        first += f"{self.plan.every_steps}"
+        plan = self.plan
+        first = f"phase 1 of 3: load, train on the {plan.num_steps} longest steps, save after {plan.every_steps}"
         self.show(f"{first}, kill")
         self.coordinator.start(1)
         manifest, step = None, None

@@ -1,11 +1,9 @@
 """What a rehearsal runs: the run's own command with a few keys changed."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +28,7 @@ class RehearsalPlan:
     """
 
     config: Config
-    overrides: tuple[str, ...]
+    overrides: Sequence[str]
     num_steps: int
 
     @property

@@ -1,11 +1,9 @@
 """``galpaca rehearse``: the real run from start to release, on its own machine, in minutes instead of hours."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -40,7 +38,7 @@ class RehearseOptions:
         as_json: print one line of JSON instead of a table.
     """
 
-    overrides: tuple[str, ...]
+    overrides: Sequence[str]
     num_steps: int = 20
     keep: bool = False
     limit_minutes: float = 30.0
@@ -72,18 +70,17 @@ def rehearse(options: RehearseOptions) -> None:
 def _check(config: Config, options: RehearseOptions) -> None:
     check_name(config)
     check_launch(config.trainer)
-    problems = Problems()
-    if options.num_steps < 2:
-        problems.add(f"must be at least 2, got {options.num_steps}", where="--steps", fix="--steps 20, the default")
-    if not options.limit_minutes > 0:
-        problems.add(f"must be > 0, got {options.limit_minutes}", where="--minutes", fix="--minutes 30, the default")
-    if config.trainer.num_nodes > 1 and num_launched() == 1:
-        problems.add(
-            f"a run on {config.trainer.num_nodes} nodes must be rehearsed on all of them",
-            where="trainer.num_nodes",
-            fix="srun galpaca rehearse ..., with one task per GPU",
-        )
-    problems.raise_any()
+    with Problems() as problems:
+        problems.check_number("--steps", options.num_steps, "at least 2", "--steps 20, the default")
+        if not options.limit_minutes > 0:
+            what = f"must be > 0, got {options.limit_minutes}"
+            problems.add(what, where="--minutes", fix="--minutes 30, the default")
+        if config.trainer.num_nodes > 1 and num_launched() == 1:
+            problems.add(
+                f"a run on {config.trainer.num_nodes} nodes must be rehearsed on all of them",
+                where="trainer.num_nodes",
+                fix="srun galpaca rehearse ..., with one task per GPU",
+            )
 
 
 def _lead(plan: RehearsalPlan, coordinator: Coordinator, interrupts: Interrupts, options: RehearseOptions) -> None:

@@ -1,7 +1,5 @@
 """Loads the released folder as users will, and generates an answer: a separate process, for its memory."""
 
-from __future__ import annotations
-
 import json
 import sys
 import time

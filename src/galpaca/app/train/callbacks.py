@@ -47,7 +47,7 @@ def make_metrics(
 ) -> StepMetrics:
     """The figures of every step."""
     from galpaca.training.callbacks.metrics import StepMetrics
-    from galpaca.training.speed import StepSpeed
+    from galpaca.training.step_line import StepSpeed
 
     return StepMetrics(
         sinks,

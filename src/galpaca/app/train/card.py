@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from functools import partial
 from typing import TYPE_CHECKING
 
 from galpaca.data.receipt import Receipt
-from galpaca.formatting import format_bytes, format_duration
+from galpaca.formatting import format_bytes, format_duration, format_or
+from galpaca.release.card import CardFacts
 from galpaca.runs.checkpoints import Manifest
 from galpaca.runs.content import ExampleCounts, FinalFigures, Machine, ReleaseFacts
-from galpaca.runs.figures import final_figures
 from galpaca.runs.folder import RunFolder
+from galpaca.runs.history import final_figures
 from galpaca.runs.lines import StepLine, ValidationLine
 from galpaca.runs.metrics import read_metrics
 from galpaca.runs.recipe import DATA
@@ -20,26 +22,19 @@ from galpaca.training.optimizers.adamw import AdamW
 
 if TYPE_CHECKING:
     from galpaca.release.base import Base
-    from galpaca.release.card import CardFacts
 
 Rows = list[tuple[str, str]]
 
 
 def card_facts(folder: RunFolder, record: RunRecord, manifest: Manifest, base: Base, model_path: str) -> CardFacts:
     """The facts of one checkpoint; later steps do not count."""
-    from galpaca.release.card import CardFacts
-
     facts = record.content.release or ReleaseFacts()
     return CardFacts(
+        **vars(facts),
         name=folder.name,
         model_path=model_path,
-        base_model=facts.base_model,
         num_parameters=record.content.parameters or manifest.num_parameters,
         num_trained=manifest.num_parameters,
-        dataset=facts.dataset,
-        model_license=facts.model_license,
-        data_license=facts.data_license,
-        terms=facts.terms,
         recipe=_recipe_rows(manifest, record),
         receipt=_receipt_rows(manifest, record),
         results=[*result_rows(figures_of(folder, manifest.step)), *_machine_rows(folder, record, manifest.step)],
@@ -60,9 +55,10 @@ def figures_of(folder: RunFolder, last_step: int | None = None) -> FinalFigures:
 
 
 def result_rows(final: FinalFigures) -> Rows:
+    loss = partial(format_or, how=".4f", absent="none")
     rows = [
-        ("loss", f"{_loss(final.first_loss)} at the first step, {_loss(final.loss)} at the last"),
-        *([("validation loss", _loss(final.val_loss))] if final.validations else []),
+        ("loss", f"{loss(final.first_loss)} at the first step, {loss(final.loss)} at the last"),
+        *([("validation loss", loss(final.val_loss))] if final.validations else []),
         ("steps", f"{final.steps:,}"),
         ("time in training steps", format_duration(final.train_seconds)),
         ("tokens", f"{final.tokens:,} ({final.tokens_per_second or 0:,.0f} tokens/s)"),
@@ -140,7 +136,3 @@ def _machine(machine: Machine, seconds: float) -> str:
     nodes = f" on {machine.nodes} nodes" if machine.nodes > 1 else ""
     processes = "process" if machine.processes == 1 else "processes"
     return f"{machine.processes} {processes}{nodes}, {machine.device}: {format_duration(seconds)}"
-
-
-def _loss(value: float | None) -> str:
-    return "none" if value is None else f"{value:.4f}"

@@ -1,21 +1,16 @@
 """What the parts of a training run share."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from rich.console import Console
 
 from galpaca.app.config.schema import Config
 from galpaca.app.train.data import Steps
+from galpaca.model.tensors import Shapes, TensorSource
 from galpaca.model.tuning.full import FullTuning
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.record import RunRecord
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from galpaca.model.tensors import Shapes, TensorSource
 
 
 @dataclass(frozen=True)

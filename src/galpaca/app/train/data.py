@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
+from rich.console import Console
 
 from galpaca.app.config.schema import Config
 from galpaca.app.console import counting
@@ -24,8 +25,6 @@ from galpaca.data.tokenizer import Tokenizer, load_tokenizer
 from galpaca.errors import InputError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from galpaca.training.datamodule import AlpacaDataModule
 
 

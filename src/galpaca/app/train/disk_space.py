@@ -1,7 +1,5 @@
 """Checks, before the first step, that disk and host memory have room for the run."""
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,11 +61,10 @@ def check_disk_and_memory(run: RunContext) -> None:
     if global_rank() != 0:
         return
     need = disk_need(run.folder, run.config, run.steps.num_steps, run.start.num_parameters, run.start.num_trained)
-    problems = Problems()
-    if lack := disk_shortage(need, shutil.disk_usage(run.folder.path).free, run.folder.path):
-        problems.extend([lack])
-    _check_memory(problems, run.config, need.checkpoint_bytes)
-    problems.raise_any()
+    with Problems() as problems:
+        if lack := disk_shortage(need, shutil.disk_usage(run.folder.path).free, run.folder.path):
+            problems.extend([lack])
+        _check_memory(problems, run.config, need.checkpoint_bytes)
 
 
 def _checkpoint_bytes(config: Config, num_trained: int) -> int:

@@ -1,9 +1,8 @@
 """The summary of a complete run: its metrics, where everything is, and what to run next."""
 
-from __future__ import annotations
-
 import shlex
-from typing import TYPE_CHECKING
+
+from rich.console import Console
 
 from galpaca.app.cluster.ranks import global_rank
 from galpaca.app.console import show_rows
@@ -12,9 +11,6 @@ from galpaca.app.train.card import result_rows
 from galpaca.app.train.context import RunContext
 from galpaca.runs.content import FinalFigures
 from galpaca.runs.folder import RunFolder
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 
 def finish(run: RunContext) -> None:

@@ -7,6 +7,8 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
+import torch.distributed
+
 from galpaca.app.cluster.ranks import global_rank
 from galpaca.app.config.schema import Config
 from galpaca.app.console import TrainingProgress
@@ -128,8 +130,6 @@ def _record_startup(record: RunRecord, store: CheckpointStore, before: Sequence[
 @contextmanager
 def _children_of(trainer: L.Trainer, config: Config) -> Iterator[None]:
     """Ends the processes that Lightning launched from this one, however this one ends."""
-    import torch
-
     try:
         yield
     except StoppedBySignal as stop:
@@ -169,7 +169,5 @@ def _kill_children(trainer: L.Trainer) -> None:
 
 
 def _leave_process_group() -> None:
-    import torch.distributed
-
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

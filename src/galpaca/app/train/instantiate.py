@@ -7,15 +7,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from galpaca.app.cluster.launch import check_launch
 from galpaca.app.cluster.ranks import local_rank
 from galpaca.app.config.schema import Config
 from galpaca.errors import InputError
+from galpaca.estimate.peaks import dense_peak
 from galpaca.model.tuning.full import FullTuning
+from galpaca.training.memory import prepare_memory
+from galpaca.training.optimizers.state import check_state
 
 if TYPE_CHECKING:
     import lightning as L
-    import torch
     from lightning.pytorch.loggers import Logger
     from lightning.pytorch.plugins.precision import Precision
 
@@ -40,11 +44,6 @@ def make_engine(config: Config) -> Engine:
         InputError: a precision or a layout of processes that the strategy refuses, a target that does not bind, an
             optimizer whose state a checkpoint cannot hold.
     """
-    import torch
-
-    from galpaca.training.memory import prepare_memory
-    from galpaca.training.optimizers.state import check_state
-
     prepare_memory(config.trainer.accelerator)
     make_strategy = bound(config.strategy, "strategy", ("accelerator", "precision"))
     make_callbacks = [bound(node, f"callbacks.{name}") for name, node in config.callbacks.items()]
@@ -59,8 +58,6 @@ def make_engine(config: Config) -> Engine:
 
 def _device(config: Config) -> torch.device:
     """This process's, which Lightning has not chosen yet."""
-    import torch
-
     return torch.device("cpu") if config.trainer.accelerator == "cpu" else torch.device("cuda", local_rank())
 
 
@@ -74,8 +71,6 @@ def check_machine(config: Config) -> None:
     check_launch(trainer)
     if trainer.accelerator != "gpu":
         return
-    import torch
-
     found = torch.cuda.device_count()
     if found < trainer.devices:
         fewer = f"trainer.devices={found}, or " if found else ""
@@ -104,10 +99,6 @@ def peak_flops(config: Config) -> float | None:
     """Peak FLOP/s of all GPUs of the run together; None if the GPU is not listed."""
     if config.trainer.accelerator != "gpu":
         return None
-    import torch
-
-    from galpaca.estimate.peaks import dense_peak
-
     peak = dense_peak(torch.cuda.get_device_name(), config.precision.name)
     return peak and peak * config.trainer.num_ranks
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @contextmanager
 def loggers_of(engine: Engine, run: RunContext) -> Iterator[list[Logger]]:
     """Creates the loggers, closes those with ``close``, and prints the ``next_command`` of those that have one."""
-    loggers = engine.make_loggers(folder=run.folder, run_id=run.record.id)
+    loggers = engine.make_loggers(folder=run.folder, run_id=run.record.content.id)
     exit_code = 1
     try:
         yield loggers

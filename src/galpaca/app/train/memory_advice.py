@@ -1,7 +1,5 @@
 """What to change when a GPU runs out of memory, cheapest first."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from galpaca.app.config.schema import Config

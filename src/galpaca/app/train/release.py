@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import torch
+from rich.console import Console
 
 from galpaca.app.cluster.ranks import global_rank
 from galpaca.app.console import counting
@@ -16,6 +17,10 @@ from galpaca.app.train.card import card_facts, figures_of
 from galpaca.app.train.context import RunContext
 from galpaca.app.train.data import PreparedData
 from galpaca.errors import GalpacaError
+from galpaca.model.checkpoint_tensors import WEIGHT, CheckpointTensors
+from galpaca.model.opt import build_model, parameter_shapes
+from galpaca.model.tensors import Shapes, check_shapes
+from galpaca.release.card import model_card
 from galpaca.runs.checkpoints import Manifest, read_manifest
 from galpaca.runs.content import Machine, ReleaseFacts
 from galpaca.runs.folder import RunFolder
@@ -23,12 +28,11 @@ from galpaca.runs.host import total_memory_bytes
 from galpaca.runs.provenance import processor_name
 from galpaca.runs.recipe import TOKENIZER
 from galpaca.runs.record import RunRecord
+from galpaca.training.specs import TrainerSpec
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from transformers import OPTConfig
 
-    from galpaca.model.tensors import Shapes
     from galpaca.release.base import Base
 
 
@@ -59,12 +63,6 @@ def keep_for_release(run: RunContext, data: PreparedData, model_config: OPTConfi
 
     config = run.config
     save_base(Base(model_config, data.tokenizer, data.template), run.folder.base)
-    machine = Machine(
-        device=_device(config.trainer.accelerator),
-        processes=config.trainer.num_ranks,
-        nodes=config.trainer.num_nodes,
-        memory_bytes=_memory_bytes(config.trainer.accelerator),
-    )
     dataset = config.data.hub_id if config.data.path is None else _public_name(config.data.path)
     run.record.set(
         release=ReleaseFacts(
@@ -77,7 +75,7 @@ def keep_for_release(run: RunContext, data: PreparedData, model_config: OPTConfi
             terms=config.data.terms,
         )
     )
-    run.record.update_start(machine=machine)
+    run.record.update_start(machine=_machine(config.trainer))
 
 
 def release(run: RunContext) -> None:
@@ -101,11 +99,7 @@ def release_checkpoint(
         InputError: files of the run are missing or damaged, or as ``release.export.export``.
         GalpacaError: what was written differs from what was trained.
     """
-    import torch
-
-    from galpaca.model.checkpoint_tensors import WEIGHT, CheckpointTensors
     from galpaca.release.base import load_base
-    from galpaca.release.card import model_card
     from galpaca.release.export import SHARD_BYTES, ExportFormat, export
 
     manifest = read_manifest(checkpoint)
@@ -114,15 +108,10 @@ def release_checkpoint(
     base = load_base(folder.base, manifest.recipe.settings[TOKENIZER])
     _check_shapes(folder, base, source.shapes)
     facts = card_facts(folder, record, manifest, base, wanted.model_path)
-    with _progress(console, facts.num_parameters) as progress:
-        export(
-            source,
-            base,
-            model_card(facts),
-            wanted.out,
-            ExportFormat(getattr(torch, wanted.dtype), wanted.max_new_tokens, wanted.shard_bytes or SHARD_BYTES),
-            progress,
-        )
+    form = ExportFormat(getattr(torch, wanted.dtype), wanted.max_new_tokens, wanted.shard_bytes or SHARD_BYTES)
+    millions = 2 * facts.num_parameters // 10**6
+    with counting(console, "million values written and compared", millions) as progress:
+        export(source, base, model_card(facts), wanted.out, form, lambda values: progress(values // 10**6))
 
 
 def _check_all_are_trained(checkpoint: Path, manifest: Manifest, record: RunRecord) -> None:
@@ -136,36 +125,16 @@ def _check_all_are_trained(checkpoint: Path, manifest: Manifest, record: RunReco
         )
 
 
-@contextmanager
-def _progress(console: Console, num_values: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar of values written and compared, in millions."""
-    with counting(console, "million values written and compared", 2 * num_values // 10**6) as progress:
-        yield lambda values: progress(values // 10**6)
-
-
 def _check_shapes(folder: RunFolder, base: Base, found: Shapes) -> None:
-    from galpaca.model.opt import build_model, parameter_shapes
-    from galpaca.model.tensors import check_shapes
-
     wanted = parameter_shapes(build_model(copy.deepcopy(base.config)))
     check_shapes(found, wanted, folder.base, "restore the folder: its config.json belongs to another model")
 
 
-def _device(accelerator: str) -> str:
-    if accelerator != "gpu":
-        return processor_name()
-    import torch
-
-    return torch.cuda.get_device_name()
-
-
-def _memory_bytes(accelerator: str) -> int | None:
-    """Memory of one GPU, or of the machine."""
-    if accelerator != "gpu":
-        return total_memory_bytes()
-    import torch
-
-    return int(torch.cuda.get_device_properties(0).total_memory)
+def _machine(trainer: TrainerSpec) -> Machine:
+    device, memory = processor_name(), total_memory_bytes()
+    if trainer.accelerator == "gpu":
+        device, memory = torch.cuda.get_device_name(), int(torch.cuda.get_device_properties(0).total_memory)
+    return Machine(device=device, processes=trainer.num_ranks, nodes=trainer.num_nodes, memory_bytes=memory)
 
 
 def _public_name(path: str | None) -> str | None:

@@ -1,7 +1,5 @@
 """``python train.py``: from the configuration to the released model."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from galpaca.app.cluster.ranks import global_rank

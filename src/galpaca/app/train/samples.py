@@ -66,15 +66,14 @@ def load_samples(config: Config, data: PreparedData, max_positions: int) -> Samp
     questions = load_questions(FileSource(Path(config.samples.prompts)), reserved=("answer", "step"))
     texts = [data.tokenizer.mark(data.template.prompt(one.instruction, one.input)) for one in questions]
     prompts = data.tokenizer.encode(texts)
-    problems = Problems()
-    for question, ids in zip(questions, prompts, strict=True):
-        if len(ids) >= max_positions:
-            problems.add(
-                f"the prompt has {len(ids)} tokens, but the context length, answer included, is {max_positions}",
-                where=question.where,
-                fix="shorten it, or samples.prompts=null for no samples",
-            )
-    problems.raise_any()
+    with Problems() as problems:
+        for question, ids in zip(questions, prompts, strict=True):
+            if len(ids) >= max_positions:
+                problems.add(
+                    f"the prompt has {len(ids)} tokens, but the context length, answer included, is {max_positions}",
+                    where=question.where,
+                    fix="shorten it, or samples.prompts=null for no samples",
+                )
     from galpaca.training.callbacks.samples import EncodedQuestions  # heavy: after the checks
 
     return Samples(questions, EncodedQuestions(prompts, data.tokenizer.eos_id, max_positions), data.tokenizer)

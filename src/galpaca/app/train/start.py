@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from galpaca.data.histograms import histograms
 from galpaca.data.plan import summarize
 from galpaca.errors import Problems, StoppedBySignal
 from galpaca.files.atomic import replace_file
-from galpaca.files.checksums import FileFacts, file_facts
+from galpaca.files.checksums import file_facts
 from galpaca.model.opt import open_weights, parameter_shapes
 from galpaca.model.tuning.full import FullTuning
 from galpaca.runs.checkpoints import Manifest, damage, point_to, read_manifest, set_aside
@@ -113,9 +114,8 @@ def _newest_whole(run: OpenedRun) -> int:
             damaged.append((checkpoint, found))
             continue
         for path, reasons in damaged:
-            run.console.print(
-                f"[yellow]warning:[/yellow] damaged checkpoint moved to {set_aside(path)}: {'; '.join(reasons)}"
-            )
+            moved = f"damaged checkpoint moved to {set_aside(path)}: {'; '.join(reasons)}"
+            run.console.print(f"[yellow]warning:[/yellow] {moved}")
             run.console.print(f"  resuming from the previous checkpoint, step {step}")
         point_to(checkpoint)
         manifest = read_manifest(checkpoint)
@@ -123,35 +123,29 @@ def _newest_whole(run: OpenedRun) -> int:
             _check_belongs(folder, manifest, run.record)
         check_saved_state(checkpoint, manifest.optimizer, config.optim.factory)
         return step
-    problems = Problems()
-    for path, reasons in damaged:
-        problems.add("; ".join(reasons), where=path, fix=f"restore it, or rm -r {folder.checkpoints} to start over")
-    problems.raise_any()
+    with Problems() as problems:
+        for path, reasons in damaged:
+            problems.add("; ".join(reasons), where=path, fix=f"restore it, or rm -r {folder.checkpoints} to start over")
     return 0
 
 
 def _check_belongs(folder: RunFolder, manifest: Manifest, record: RunRecord) -> None:
-    problems = Problems()
-    if not record.had_recipe(manifest.recipe):
-        problems.add(
-            "the checkpoint was saved with a different recipe or different data",
-            where=folder.checkpoint(manifest.step),
-            why="; ".join(record.recipe.changes_since(manifest.recipe)),
-            fix="move it away to resume from the previous one, or accept it with run.accept_changes=true",
-        )
-    if _metrics_facts(folder, manifest) != manifest.metrics:
-        problems.add(
-            f"the lines up to step {manifest.step} have changed since that checkpoint was saved",
-            where=folder.metrics,
-            why="its metrics may be wrong",
-            fix="restore the file; run.accept_changes=true continues without the lines that cannot be read",
-        )
-    problems.raise_any()
-
-
-def _metrics_facts(folder: RunFolder, manifest: Manifest) -> FileFacts | None:
-    """Checksum of the lines that the checkpoint covers; None if the file is gone."""
-    return file_facts(folder.metrics, manifest.metrics.bytes) if folder.metrics.is_file() else None
+    covered = file_facts(folder.metrics, manifest.metrics.bytes) if folder.metrics.is_file() else None
+    with Problems() as problems:
+        if not record.had_recipe(manifest.recipe):
+            problems.add(
+                "the checkpoint was saved with a different recipe or different data",
+                where=folder.checkpoint(manifest.step),
+                why="; ".join(record.recipe.changes_since(manifest.recipe)),
+                fix="move it away to resume from the previous one, or accept it with run.accept_changes=true",
+            )
+        if covered != manifest.metrics:
+            problems.add(
+                f"the lines up to step {manifest.step} have changed since that checkpoint was saved",
+                where=folder.metrics,
+                why="its metrics may be wrong",
+                fix="restore the file; run.accept_changes=true continues without the lines that cannot be read",
+            )
 
 
 def write_start(run: RunContext, resolved_yaml: str, local: LocalModel, changes: Sequence[str]) -> None:
@@ -172,7 +166,7 @@ def write_start(run: RunContext, resolved_yaml: str, local: LocalModel, changes:
     data = steps.module.data
     lengths, num_targets = data.examples.lengths[data.train], data.examples.num_targets[data.train]
     record.update(
-        receipt=data.examples.receipt.to_dict(),
+        receipt=asdict(data.examples.receipt),
         examples=ExampleCounts(train=len(data.train), validation=len(data.val)),
         plan=PlanFigures(**summarize(steps.module.train_plan(steps.num_ranks), steps.num_steps)),
         whole_plan=_whole_plan(run),

@@ -1,7 +1,5 @@
 """Full fine-tuning."""
 
-from __future__ import annotations
-
 from galpaca.model.tensors import Shapes
 
 

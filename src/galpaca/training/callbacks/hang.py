@@ -1,7 +1,5 @@
 """Ends a run that hangs, with the stacks of all ranks and the name of the late one."""
 
-from __future__ import annotations
-
 import faulthandler
 import os
 import signal
@@ -14,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch.distributed
 
 from galpaca.runs.host import process_state
 from galpaca.runs.stacks import StackReport, main_frame, note_stopped, read_reports, verdict, write_report
+from galpaca.training.consensus import from_all_ranks
 
 # How long a rank that has reported waits for the others' reports.
 _REPORTS_SECONDS = 10.0
@@ -67,10 +65,7 @@ class HangWatch(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         started = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         me = (Peer(socket.gethostname(), os.getpid()), started)
-        everyone = [me]
-        if trainer.world_size > 1:
-            everyone = [me] * trainer.world_size
-            torch.distributed.all_gather_object(everyone, me)
+        everyone = from_all_ranks(me, trainer.world_size)
         self._peers, self._rank = [peer for peer, _ in everyone], trainer.global_rank
         self.folder = self.folder / everyone[0][1]
         self._begin("first step")

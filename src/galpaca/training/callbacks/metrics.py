@@ -1,7 +1,5 @@
 """Every step's figures, gathered from all ranks and handed to whoever shows or keeps them."""
 
-from __future__ import annotations
-
 import math
 import resource
 import sys
@@ -21,8 +19,7 @@ from galpaca.training.clock import Mark, mark
 from galpaca.training.consensus import Consensus
 from galpaca.training.figures import check_figures, read_figures
 from galpaca.training.guard import NonFinitePolicy
-from galpaca.training.speed import StepSpeed
-from galpaca.training.step_line import PendingStep, ReadStep, step_line
+from galpaca.training.step_line import PendingStep, ReadStep, StepSpeed, step_line
 
 
 class Sink(Protocol):

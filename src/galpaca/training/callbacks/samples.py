@@ -1,7 +1,5 @@
 """The same few questions, answered at fixed steps: how a model changes, in words."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass

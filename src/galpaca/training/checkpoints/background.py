@@ -1,7 +1,5 @@
 """One piece of work at a time, in the background."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """When checkpoints are taken, and when they are committed."""
 
-from __future__ import annotations
-
 import errno
 import shutil
 import time
@@ -20,6 +18,7 @@ from galpaca.runs.checkpoints import Manifest, Retention, SaveSeconds, commit, p
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.lines import CheckpointLine
 from galpaca.runs.metrics import MetricsFile, validation_losses
+from galpaca.runs.provenance import utc_now
 from galpaca.runs.recipe import Recipe
 from galpaca.training.callbacks.metrics import StepMetrics
 from galpaca.training.checkpoints.store import CheckpointStore
@@ -131,7 +130,7 @@ class Checkpointer(L.Callback):
             recipe=self.run.recipe,
             metrics=self.file.facts() if self.file is not None else FileFacts(0, ""),
             files={},
-            time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            time=utc_now(),
             seconds=SaveSeconds(stall=round(time.perf_counter() - started, 4)),
             optimizer=self.store.saved_optimizer,
         )

@@ -1,7 +1,5 @@
 """What a rank holds at one moment: copied to the host, so that training continues, or read where it is."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Sequence
 
 import torch
@@ -11,8 +9,8 @@ from torch.optim import Optimizer
 from galpaca.errors import GalpacaError
 from galpaca.model.checkpoint_tensors import WEIGHT, piece_name
 from galpaca.model.tensor_file import TensorEntry
-from galpaca.model.tensors import chunks
-from galpaca.training.optimizers.state import STEP, dtype_name
+from galpaca.model.tensors import chunks, dtype_name
+from galpaca.training.optimizers.state import STEP
 from galpaca.training.parts import Part
 
 # A power of two, which torch's allocator of pinned memory would round up to.

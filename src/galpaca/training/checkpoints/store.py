@@ -1,7 +1,5 @@
 """Where Lightning's strategies save to and restore from: a rank's side of a checkpoint."""
 
-from __future__ import annotations
-
 import json
 import os
 import time
@@ -16,7 +14,7 @@ from torch.optim import Optimizer
 
 from galpaca.errors import GalpacaError
 from galpaca.files.atomic import replace_file
-from galpaca.files.checksums import FileFacts, file_facts
+from galpaca.files.checksums import file_facts
 from galpaca.model.checkpoint_tensors import WEIGHT, CheckpointTensors
 from galpaca.model.tensor_file import write_tensor_file
 from galpaca.model.tensors import Shapes, TensorSource, check_shapes
@@ -133,12 +131,8 @@ class CheckpointStore:
             fill(parts, self.weights)
             return dict(_NOTHING_TO_RESTORE)
         manifest = read_manifest(checkpoint)
-        check_shapes(
-            {name: tuple(shape) for name, shape in manifest.parameters.items()},
-            self.saved_shapes,
-            checkpoint,
-            "it belongs to another model: move it away to resume from the previous one",
-        )
+        fix = "it belongs to another model: move it away to resume from the previous one"
+        check_shapes(manifest.parameters, self.saved_shapes, checkpoint, fix)
         check_saved_state(checkpoint, manifest.optimizer, self.factory)
         saved = [part for part in parts if part.name in self.saved_shapes]
         fill(saved, CheckpointTensors(checkpoint, manifest, WEIGHT))
@@ -182,8 +176,7 @@ class CheckpointStore:
         started = time.perf_counter()
         folder, file = target.folder, rank_file(target.rank)
         folder.mkdir(parents=True, exist_ok=True)
-        written = write_tensor_file(folder / file, snapshot.entries, snapshot.values())
-        write_report(folder, file, FileFacts(written.num_bytes, written.sha256))
+        write_report(folder, file, write_tensor_file(folder / file, snapshot.entries, snapshot.values()))
         if text is not None:
             replace_file(folder / TRAINER, text)
             write_report(folder, TRAINER, file_facts(folder / TRAINER))

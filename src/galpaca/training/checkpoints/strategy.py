@@ -1,7 +1,5 @@
 """A strategy of Lightning that saves and restores ranges; ``fit(ckpt_path=...)`` and its loop state work as ever."""
 
-from __future__ import annotations
-
 import math
 import socket
 from collections.abc import Mapping, Sequence

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -38,29 +37,20 @@ class AdamW(OptimizerFactory):
     fused: bool = True
 
     def __post_init__(self) -> None:
-        problems = Problems()
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                problems.add(
-                    f"must be in [0, 1), got {getattr(self, name)}", where=f"optim.{name}", fix=f"e.g. optim.{name}=0.9"
-                )
-        if not 0 < self.eps < math.inf:
-            problems.add(f"must be > 0, got {self.eps}", where="optim.eps", fix="e.g. optim.eps=1e-8")
-        if not 0 <= self.weight_decay < math.inf:
-            problems.add(f"must be >= 0, got {self.weight_decay}", where="optim.weight_decay", fix="0 is off")
-        problems.check_choice("optim.moments_dtype", self.moments_dtype, ("float32", "bfloat16"))
-        problems.raise_any()
+        with Problems() as problems:
+            for name in ("beta1", "beta2"):
+                problems.check_number(f"optim.{name}", getattr(self, name), "in [0, 1)", f"e.g. optim.{name}=0.9")
+            problems.check_number("optim.eps", self.eps, "> 0", "e.g. optim.eps=1e-8")
+            problems.check_number("optim.weight_decay", self.weight_decay, ">= 0", "0 is off")
+            problems.check_choice("optim.moments_dtype", self.moments_dtype, ("float32", "bfloat16"))
 
     def make(self, groups: Sequence[dict[str, Any]]) -> Optimizer:
         import torch
 
         from galpaca.training.optimizers.unfused_adamw import UnfusedAdamW
 
-        options: dict[str, Any] = {
-            "betas": (self.beta1, self.beta2),
-            "eps": self.eps,
-            "weight_decay": self.weight_decay,
-        }
+        betas = (self.beta1, self.beta2)
+        options: dict[str, Any] = {"betas": betas, "eps": self.eps, "weight_decay": self.weight_decay}
         if self._moments is None and self.fused:
             return torch.optim.AdamW(groups, fused=True, **options)
         moments = None if self._moments is None else getattr(torch, self._moments)

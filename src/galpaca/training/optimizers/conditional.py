@@ -1,7 +1,5 @@
 """Lets any optimizer leave out an update as a scalar on the device says."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What a checkpoint says of its optimizer, compared with the run's; cheap to import."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The state that an optimizer keeps of each parameter: what it must be like, and how it starts when it is restored."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from galpaca.errors import InputError, Problems
+from galpaca.model.tensors import dtype_name
 from galpaca.training.optimizers.factory import OptimizerFactory
 
 # By torch's convention the number of updates made, as a scalar, besides what has the parameter's shape.
@@ -101,7 +100,3 @@ def _described(value: Any) -> str:
     if not isinstance(value, Tensor):
         return f"a {type(value).__name__}"
     return f"a tensor of shape {tuple(value.shape)}, {dtype_name(value.dtype)}"
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

@@ -1,7 +1,5 @@
 """AdamW in plain tensor operations, for moments of any dtype; the host waits for nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import Any
 
