@@ -248,7 +248,6 @@ def _write_rank(source: TensorSource, partial: Path, rank: int) -> None:
 
     import torch
 
-    from galpaca.files.checksums import FileFacts
     from galpaca.model.checkpoint_tensors import WEIGHT, piece_name
     from galpaca.model.tensor_file import TensorEntry, write_tensor_file
     from galpaca.model.tensors import chunks
@@ -270,7 +269,7 @@ def _write_rank(source: TensorSource, partial: Path, rank: int) -> None:
         TensorEntry(piece_name(WEIGHT, name, low), torch.float32, (high - low,)) for name, (low, high) in spans.items()
     ]
     written = write_tensor_file(partial / rank_file(rank), entries, values())
-    write_report(partial, rank_file(rank), FileFacts(written.num_bytes, written.sha256))
+    write_report(partial, rank_file(rank), written)
 
 
 def _make_model(shape: Shape, folder: Path) -> Path:
