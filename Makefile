@@ -67,6 +67,8 @@ $(stamp): pyproject.toml constraints.txt
 	@rm -f $@
 	@echo "Installing into $(VENV): some minutes the first time, torch is large."
 	@$(PYTHON) -m venv $(VENV)
+	@# The pip that comes with an older Python takes three times as long to find all packages.
+	@$(bin)/python -m pip install --quiet --upgrade pip
 	@# Most modules of the packages are never imported: compiling all of them takes as long as the rest of the install.
 	@$(bin)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[dev]'
 	@# What a run imports is compiled now, for shells in which Python may not write.
