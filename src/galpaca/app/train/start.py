@@ -19,6 +19,7 @@ from galpaca.data.histograms import histograms
 from galpaca.data.plan import summarize
 from galpaca.errors import Problems, StoppedBySignal
 from galpaca.files.atomic import replace_file
+from galpaca.files.build_once import no_empty_folders
 from galpaca.files.checksums import file_facts
 from galpaca.model.opt import open_weights, parameter_shapes
 from galpaca.model.tuning.full import FullTuning
@@ -46,17 +47,14 @@ def run_lock(folder: RunFolder) -> Iterator[None]:
     if global_rank() != 0:
         yield
         return
-    made = [path for path in folder.path.parents if not path.exists()]
-    folder.create()
-    with locked(folder.lock):
-        try:
-            yield
-        finally:
-            if not folder.record.exists():
-                folder.discard()
-                with suppress(OSError):  # something else came to be in there
-                    for path in made:
-                        path.rmdir()
+    with no_empty_folders(folder.path.parent):
+        folder.create()
+        with locked(folder.lock):
+            try:
+                yield
+            finally:
+                if not folder.record.exists():
+                    folder.discard()
 
 
 def open_record(folder: RunFolder, config: Config, data: PreparedData) -> tuple[RunRecord, list[str]]:
