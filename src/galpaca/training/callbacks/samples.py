@@ -1,7 +1,7 @@
 """The same few questions, answered at fixed steps: how a model changes, in words."""
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -9,25 +9,11 @@ import lightning as L
 import torch
 
 from galpaca.data.collate import StepBatch, collate_prompts
+from galpaca.data.questions import EncodedQuestions
 from galpaca.model.loss import target_logits
 from galpaca.training.callbacks.metrics import StepMetrics
 from galpaca.training.module import InstructionTuner
 from galpaca.training.specs import SamplesSpec
-
-
-@dataclass(frozen=True)
-class EncodedQuestions:
-    """Questions as the model is to see them.
-
-    Attributes:
-        prompts: token ids of each prompt.
-        end_id: token that ends an answer.
-        max_positions: context length of the model.
-    """
-
-    prompts: Sequence[Sequence[int]]
-    end_id: int
-    max_positions: int
 
 
 @dataclass(eq=False)
