@@ -43,10 +43,8 @@ class GalpacaError(Exception):
 
     def __str__(self) -> str:
         head = f"{self.where}: {self.what}" if self.where else self.what
-        return "\n".join([head, *(f"  {label}: {text}" for label, text in self._notes() if text)])
-
-    def _notes(self) -> Sequence[tuple[str, str]]:
-        return ("why", self.why), ("fix", self.fix)
+        notes = {"why": self.why, "fix": self.fix}
+        return "\n".join([head, *(f"  {label}: {text}" for label, text in notes.items() if text)])
 
 
 class InputError(GalpacaError):

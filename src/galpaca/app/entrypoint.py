@@ -60,7 +60,9 @@ def _exit_code(command: Callable[[], object]) -> int:
     except OSError as error:
         if error.errno not in _OF_THE_DISK:
             raise
-        print(f"error: {_disk_error(error)}", file=sys.stderr)
+        fix = "free disk space (or set another run.root), then rerun the command to resume from the last checkpoint"
+        full = GalpacaError(f"cannot write: {error.strerror}", where=error.filename or "", fix=fix)
+        print(f"error: {full}", file=sys.stderr)
         return 1
     return 0
 
@@ -98,14 +100,6 @@ def _let_rank_0_speak() -> None:
     """Waits for rank 0 to end: launchers end all processes when the first one leaves with an error."""
     ignore_signals()
     time.sleep(_RANK_0_FIRST_SECONDS)
-
-
-def _disk_error(error: OSError) -> GalpacaError:
-    return GalpacaError(
-        f"cannot write: {error.strerror}",
-        where=error.filename or "",
-        fix="free disk space (or set another run.root), then rerun the command to resume from the last checkpoint",
-    )
 
 
 def train_with_hydra() -> int:

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -9,7 +10,7 @@ from rich.console import Console
 from galpaca.app.console import make_console, show_rows
 from galpaca.errors import InputError, Problems
 from galpaca.formatting import format_bytes
-from galpaca.runs.checkpoints import damage, read_manifest
+from galpaca.runs.checkpoints import damage, newest_whole, read_manifest
 from galpaca.runs.content import ReleaseFacts
 from galpaca.runs.folder import RunFolder, find_run, step_of
 from galpaca.runs.record import RunRecord
@@ -83,39 +84,27 @@ def choose_checkpoint(folder: RunFolder, source: Path, console: Console) -> Path
     Raises:
         InputError: it is damaged, all checkpoints are damaged, or there is none.
     """
-    steps = folder.saved_steps()
     if source != folder.path:
-        found = _damage(source, console)
-        if found:
-            raise InputError(
-                f"the checkpoint is damaged: {'; '.join(found)}",
-                where=source,
-                fix=_instead(folder, [step for step in steps if step < (step_of(source.name) or 0)]),
-            )
+        if found := _damage(console, source):
+            step, _ = newest_whole(folder, before=step_of(source.name) or 0)
+            use = f"use the previous checkpoint, which is intact: {folder.checkpoint(step)}"
+            fix = use if step else "restore its files from a backup; no earlier checkpoint is intact"
+            raise InputError(f"the checkpoint is damaged: {'; '.join(found)}", where=source, fix=fix)
         return source
-    problems = Problems()
-    for step in reversed(steps):
-        checkpoint = folder.checkpoint(step)
-        found = _damage(checkpoint, console)
-        if not found:
-            return checkpoint
-        problems.add("; ".join(found), where=checkpoint, fix="restore its files from a backup")
-        console.print(f"[yellow]warning:[/yellow] skipping damaged checkpoint {checkpoint}: {'; '.join(found)}")
-    problems.raise_any()
-    raise InputError("the run has no checkpoint", where=folder.path, fix="rerun the training command to get one")
+    step, damaged = newest_whole(folder, look=partial(_damage, console))
+    with Problems() as problems:
+        for checkpoint, found in damaged.items():
+            console.print(f"[yellow]warning:[/yellow] skipping damaged checkpoint {checkpoint}: {'; '.join(found)}")
+            if not step:
+                problems.add("; ".join(found), where=checkpoint, fix="restore its files from a backup")
+    if not step:
+        raise InputError("the run has no checkpoint", where=folder.path, fix="rerun the training command to get one")
+    return folder.checkpoint(step)
 
 
-def _damage(checkpoint: Path, console: Console) -> list[str]:
+def _damage(console: Console, checkpoint: Path) -> list[str]:
     console.print(f"verifying {checkpoint.name}")
     return damage(checkpoint)
-
-
-def _instead(folder: RunFolder, earlier: list[int]) -> str:
-    """Names the newest earlier checkpoint that is intact."""
-    for step in reversed(earlier):
-        if not damage(folder.checkpoint(step)):
-            return f"use the previous checkpoint, which is intact: {folder.checkpoint(step)}"
-    return "restore its files from a backup; no earlier checkpoint is intact"
 
 
 def _facts(folder: RunFolder, record: RunRecord) -> ReleaseFacts:

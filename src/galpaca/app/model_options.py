@@ -10,10 +10,10 @@ from rich.console import Console
 
 from galpaca.app.option_names import with_option_names
 from galpaca.inference.places import find_model
-from galpaca.inference.settings import Settings
+from galpaca.inference.settings import Dtype, Settings
 
 if TYPE_CHECKING:
-    from galpaca.inference.loading import Dtype, Loaded
+    from galpaca.inference.loading import Loaded
 
 
 @dataclass(frozen=True)

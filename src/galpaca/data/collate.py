@@ -161,10 +161,11 @@ class Padding:
     sizes: Sizes | None = None
 
 
+@dataclass(frozen=True, eq=False)
 class StepDataset(Dataset[StepBatch]):
     """The plan as a data set: item ``k`` is one rank's share of step ``k``.
 
-    Args:
+    Attributes:
         examples: all encoded examples.
         indices: (N,) the plan's examples among them.
         rank: rank whose share it is.
@@ -172,18 +173,12 @@ class StepDataset(Dataset[StepBatch]):
         padding: how micro-batches are filled up.
     """
 
-    def __init__(
-        self,
-        examples: EncodedExamples,
-        indices: np.typing.NDArray[np.int64],
-        plan: StepPlan,
-        *,
-        rank: int,
-        num_steps: int,
-        padding: Padding,
-    ) -> None:
-        self.examples, self.indices, self.plan = examples, indices, plan
-        self.rank, self.num_steps, self.padding = rank, num_steps, padding
+    examples: EncodedExamples
+    indices: np.typing.NDArray[np.int64]
+    plan: StepPlan
+    rank: int
+    num_steps: int
+    padding: Padding
 
     def __len__(self) -> int:
         return self.num_steps

@@ -26,6 +26,21 @@ class Question:
     row: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class EncodedQuestions:
+    """Questions as the model is to see them.
+
+    Attributes:
+        prompts: token ids of each prompt.
+        end_id: token that ends an answer.
+        max_positions: context length of the model.
+    """
+
+    prompts: Sequence[Sequence[int]]
+    end_id: int
+    max_positions: int
+
+
 def load_questions(
     source: Source, fields: Mapping[str, str | None] | None = None, reserved: Sequence[str] = ()
 ) -> list[Question]:

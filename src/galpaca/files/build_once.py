@@ -32,17 +32,30 @@ def build_folder_once(folder: Path, fill: Callable[[Path], None], is_whole: Call
     """
     if is_whole():
         return False
-    made, lock = _missing_folders(folder.parent), folder.with_name(f"{folder.name}.lock")
-    try:
-        with file_lock(lock):
-            if is_whole():  # another process was faster
-                return False
-            _build(folder, fill, is_whole)
-    except BaseException:
-        with suppress(OSError):  # there may be no place for the lock either
-            _leave_nothing(lock, made)
-        raise
+    lock = folder.with_name(f"{folder.name}.lock")
+    with no_empty_folders(folder.parent):
+        try:
+            with file_lock(lock):
+                if is_whole():  # another process was faster
+                    return False
+                _build(folder, fill, is_whole)
+        except BaseException:
+            with suppress(OSError):  # there may be no place for the lock either
+                lock.unlink(missing_ok=True)
+            raise
     return True
+
+
+@contextmanager
+def no_empty_folders(folder: Path) -> Iterator[None]:
+    """Removes at the end those of a folder and of those above it that were made in the context and are empty."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # the first that holds something, and so all above it
+            for path in made:
+                path.rmdir()
 
 
 @contextmanager
@@ -83,16 +96,3 @@ def _build(folder: Path, fill: Callable[[Path], None], is_whole: Callable[[], bo
         sync_entry(folder.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _missing_folders(folder: Path) -> list[Path]:
-    """A folder and those above it, innermost first, as far as they do not exist."""
-    return [path for path in (folder, *folder.parents) if not path.exists()]
-
-
-def _leave_nothing(lock: Path, made: list[Path]) -> None:
-    """After what was refused: no lock, and no folders that were made for it."""
-    lock.unlink(missing_ok=True)
-    with suppress(OSError):  # something else has come to be in there
-        for folder in made:
-            folder.rmdir()

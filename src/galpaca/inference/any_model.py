@@ -7,8 +7,9 @@ from typing import Any
 from galpaca.data.prompts import load_template
 from galpaca.data.tokenizer import Tokenizer
 from galpaca.errors import InputError, first_line
-from galpaca.inference.loading import Dtype, Loaded, PromptFormat, Reader, assembled, load
+from galpaca.inference.loading import Loaded, PromptFormat, Reader, assembled, load
 from galpaca.inference.places import find_model, prompt_folder
+from galpaca.inference.settings import Dtype
 
 # Stands in no template.
 _ANSWER = "galpaca-0f3a"

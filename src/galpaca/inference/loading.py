@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol, get_args
 
 import torch
 
@@ -14,8 +14,7 @@ from galpaca.data.prompts import PROMPT_FILE, Template, load_template, read_prom
 from galpaca.data.tokenizer import load_tokenizer
 from galpaca.errors import GalpacaError, InputError, Problems, first_line
 from galpaca.inference.places import FOLDER_FIX, commit_of, find_model, prompt_folder
-
-Dtype = Literal["float32", "bfloat16", "float16"]
+from galpaca.inference.settings import Dtype
 
 # Of a weights file, what is read for its fingerprint: small pieces at like distances, so that whatever has changed of
 # its tensors, some of it is read.

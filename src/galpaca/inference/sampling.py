@@ -11,14 +11,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import (
-    LogitsProcessor,
-    LogitsProcessorList,
-    RepetitionPenaltyLogitsProcessor,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
+from transformers import LogitsProcessor, LogitsProcessorList
+from transformers.generation import logits_process
 
 from galpaca.inference.settings import Settings
 
@@ -49,11 +43,11 @@ def processors(settings: Settings, answer_ids: Sequence[AnswerId], num_padding: 
     if settings.repetition_penalty != 1:
         found.append(RepetitionPenalty(settings.repetition_penalty, num_padding))
     if settings.samples:
-        found.append(TemperatureLogitsWarper(settings.temperature))
+        found.append(logits_process.TemperatureLogitsWarper(settings.temperature))
         if settings.top_k:
-            found.append(TopKLogitsWarper(settings.top_k))
+            found.append(logits_process.TopKLogitsWarper(settings.top_k))
         if settings.top_p < 1:
-            found.append(TopPLogitsWarper(settings.top_p))
+            found.append(logits_process.TopPLogitsWarper(settings.top_p))
         found.append(SeededSampling(settings.seed, answer_ids))
     return found
 
@@ -62,7 +56,7 @@ class RepetitionPenalty(LogitsProcessor):
     """That of ``transformers``, which would punish the padding too, and with it a model whose end is its padding."""
 
     def __init__(self, penalty: float, num_padding: Tensor) -> None:
-        self._penalty = RepetitionPenaltyLogitsProcessor(penalty)
+        self._penalty = logits_process.RepetitionPenaltyLogitsProcessor(penalty)
         self._num_padding = num_padding
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:

@@ -1,8 +1,12 @@
 """Sampling settings: greedy decoding, or sampling with a seed."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from galpaca.errors import Problems
+
+# Of weights.
+Dtype = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import math
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from transformers import GenerationConfig
 
 from galpaca.data.tokenizer import Tokenizer
 from galpaca.errors import InputError
+from galpaca.files.build_once import no_empty_folders
 from galpaca.model.folder_tensors import INDEX_FILE, SINGLE_FILE
 from galpaca.model.tensor_file import TensorEntry, write_tensor_file
 from galpaca.model.tensors import TensorSource, chunks, dtype_name
@@ -59,27 +59,23 @@ def export(
         InputError: a weight that the dtype cannot represent; a folder that cannot be written; a full disk.
         GalpacaError: what was written differs from what was trained.
     """
-    made = [parent for parent in out.absolute().parents if not parent.exists()]
     partial = out.with_name(f".{out.name}.partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        write_weights(source, partial, form.dtype, form.shard_bytes, progress)
-        base.save(partial, form.dtype)
-        _save_generation(base.tokenizer, partial, form.max_new_tokens)
-        (partial / "README.md").write_text(card, encoding="utf-8")
-        num_values = sum(math.prod(shape) for shape in source.shapes.values())
-        check_tensors(source, partial, form.dtype, lambda done: progress(num_values + done))
-        check_logits(source, partial, form.dtype)
-        put_in_place(partial, out)
-    except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        with suppress(OSError):  # something else came to be in there
-            for parent in made:
-                parent.rmdir()
-        if isinstance(error, OSError):
+    with no_empty_folders(out.absolute().parent):
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            write_weights(source, partial, form.dtype, form.shard_bytes, progress)
+            base.save(partial, form.dtype)
+            _save_generation(base.tokenizer, partial, form.max_new_tokens)
+            (partial / "README.md").write_text(card, encoding="utf-8")
+            num_values = sum(math.prod(shape) for shape in source.shapes.values())
+            check_tensors(source, partial, form.dtype, lambda done: progress(num_values + done))
+            check_logits(source, partial, form.dtype)
+            put_in_place(partial, out)
+        except OSError as error:
             raise _unwritable(out, error) from None
-        raise
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def _unwritable(out: Path, error: OSError) -> InputError:

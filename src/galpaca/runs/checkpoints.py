@@ -16,7 +16,7 @@ import errno
 import json
 import math
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -195,6 +195,24 @@ def damage(checkpoint: Path, *, contents: bool = True) -> list[str]:
     if sorted(manifest.files) != sorted(expected_files(manifest.num_ranks)):
         return [f"the manifest names {len(manifest.files)} files for {manifest.num_ranks} ranks"]
     return [f"{name} {damage}" for name, damage in damages(checkpoint, manifest.files, contents=contents).items()]
+
+
+def newest_whole(
+    folder: RunFolder, before: float = math.inf, look: Callable[[Path], list[str]] = damage
+) -> tuple[int, dict[Path, list[str]]]:
+    """Step of the newest checkpoint that is intact, 0 if none is; and what is wrong with each of those after it.
+
+    Args:
+        before: only those of earlier steps count.
+        look: as ``damage``.
+    """
+    damaged: dict[Path, list[str]] = {}
+    for step in [step for step in reversed(folder.saved_steps()) if step < before]:
+        found = look(folder.checkpoint(step))
+        if not found:
+            return step, damaged
+        damaged[folder.checkpoint(step)] = found
+    return 0, damaged
 
 
 def set_aside(checkpoint: Path) -> Path:

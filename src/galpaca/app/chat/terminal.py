@@ -109,18 +109,11 @@ class Chat:
         finally:
             self.stop = None
         print()
-        assert stream.answer is not None
-        self._show(summary(stream.answer, time.monotonic() - started))
-        self.turns.append(
-            {
-                "instruction": instruction,
-                "input": self.input,
-                "answer": stream.answer.text,
-                "finish": stream.answer.finish,
-                "model": self.loaded.name,
-                "settings": asdict(self.settings),
-            }
-        )
+        answer = stream.answer
+        assert answer is not None
+        self._show(summary(answer, time.monotonic() - started))
+        turn = {"instruction": instruction, "input": self.input, "answer": answer.text, "finish": answer.finish}
+        self.turns.append({**turn, "model": self.loaded.name, "settings": asdict(self.settings)})
 
     def set_input(self, text: str) -> None:
         self.input = text

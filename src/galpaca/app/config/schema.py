@@ -9,15 +9,7 @@ from galpaca.data.spec import DataSpec
 from galpaca.errors import Problems
 from galpaca.model.compute_spec import ComputeSpec
 from galpaca.model.opt import ModelSpec
-from galpaca.training.specs import (
-    BatchSpec,
-    CheckpointSpec,
-    GuardSpec,
-    OptimizerSpec,
-    PrecisionSpec,
-    SamplesSpec,
-    TrainerSpec,
-)
+from galpaca.training import specs
 
 
 @dataclass(frozen=True)
@@ -85,15 +77,15 @@ class Config:
     strategy: dict[str, Any]
     logger: dict[str, Any]
     callbacks: dict[str, Any] = field(default_factory=dict)
-    batch: BatchSpec = field(default_factory=BatchSpec)
-    optim: OptimizerSpec = field(default_factory=OptimizerSpec)
-    precision: PrecisionSpec = field(default_factory=PrecisionSpec)
+    batch: specs.BatchSpec = field(default_factory=specs.BatchSpec)
+    optim: specs.OptimizerSpec = field(default_factory=specs.OptimizerSpec)
+    precision: specs.PrecisionSpec = field(default_factory=specs.PrecisionSpec)
     compute: ComputeSpec = field(default_factory=ComputeSpec)
-    trainer: TrainerSpec = field(default_factory=TrainerSpec)
-    checkpoint: CheckpointSpec = field(default_factory=CheckpointSpec)
-    guard: GuardSpec = field(default_factory=GuardSpec)
+    trainer: specs.TrainerSpec = field(default_factory=specs.TrainerSpec)
+    checkpoint: specs.CheckpointSpec = field(default_factory=specs.CheckpointSpec)
+    guard: specs.GuardSpec = field(default_factory=specs.GuardSpec)
     hang: HangSpec = field(default_factory=HangSpec)
-    samples: SamplesSpec = field(default_factory=SamplesSpec)
+    samples: specs.SamplesSpec = field(default_factory=specs.SamplesSpec)
     release: ReleaseSpec = field(default_factory=ReleaseSpec)
     seed: int = 42
 

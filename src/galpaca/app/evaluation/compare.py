@@ -1,7 +1,5 @@
 """``galpaca compare``: several models on the same prompts and records, side by side on one page."""
 
-from __future__ import annotations
-
 import gc
 import json
 import time
@@ -9,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -29,9 +27,6 @@ from galpaca.estimate.bootstrap import LEVEL, NUM_RESAMPLES
 from galpaca.files.atomic import replace_file
 from galpaca.inference.figures import Measured, answer_rows, loss_rows
 from galpaca.report.comparison import render_comparison, summary
-
-if TYPE_CHECKING:
-    pass
 
 SHIPPED_PROMPTS = "galpaca's own"
 

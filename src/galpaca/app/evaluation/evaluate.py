@@ -23,10 +23,11 @@ from galpaca.errors import InputError, Problems
 from galpaca.formatting import format_or
 from galpaca.inference.figures import Measured, loss_rows, perplexity
 from galpaca.inference.places import find_model
+from galpaca.inference.settings import Dtype
 
 if TYPE_CHECKING:
     from galpaca.inference.harness import Tasks
-    from galpaca.inference.loading import Dtype, Loaded
+    from galpaca.inference.loading import Loaded
 
 
 @dataclass(frozen=True)
@@ -120,17 +121,11 @@ def _records_result(
         loss = of_model["nats_per_token"]
         if loss is None:  # a category whose records have lost all their targets
             continue
-        rows.append(
-            {
-                "category": row["category"],
-                "records": row["records"],
-                "target_tokens": of_model["target_tokens"],
-                "loss": loss,
-                "perplexity": perplexity(loss["value"]),
-                # The bytes of a truncated record are not those of its loss.
-                "bits_per_byte": None if num_truncated else of_model["bits_per_byte"],
-            }
-        )
+        # The bytes of a truncated record are not those of its loss.
+        bits = None if num_truncated else of_model["bits_per_byte"]
+        losses_of = {"loss": loss, "perplexity": perplexity(loss["value"]), "bits_per_byte": bits}
+        counts = {"records": row["records"], "target_tokens": of_model["target_tokens"]}
+        rows.append({"category": row["category"], **counts, **losses_of})
     return {
         **_head("records", one, loaded),
         "records": {

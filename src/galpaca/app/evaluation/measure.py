@@ -22,10 +22,10 @@ from galpaca.data.sources import FileSource
 from galpaca.errors import InputError
 from galpaca.files.atomic import replace_file
 from galpaca.inference.answers_file import AnswersFile
-from galpaca.inference.settings import Settings
+from galpaca.inference.settings import Dtype, Settings
 
 if TYPE_CHECKING:
-    from galpaca.inference.loading import Dtype, Loaded
+    from galpaca.inference.loading import Loaded
     from galpaca.inference.losses import RecordLoss
 
 

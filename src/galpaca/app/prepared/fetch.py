@@ -7,20 +7,8 @@ from typing import Any
 from rich.console import Console
 
 from galpaca.app.console import counting
+from galpaca.app.prepared import hub
 from galpaca.app.prepared.folders import Filled, make_folder
-from galpaca.app.prepared.hub import (
-    cached_snapshot,
-    copy_small_files,
-    download,
-    drop_from_cache,
-    has_pickled,
-    has_safetensors,
-    has_tokenizer,
-    hub_name,
-    is_hub_id,
-    known_sha256,
-    link_or_symlink,
-)
 from galpaca.errors import InputError, Problems
 from galpaca.files.checksums import FileFacts, facts_of
 from galpaca.model.opt import ModelSpec
@@ -29,14 +17,14 @@ from galpaca.model.opt import ModelSpec
 def model_folder(spec: ModelSpec, root: Path) -> Path:
     """The prepared folder of a Hub id or of a folder of ``.bin`` files, whether or not it exists."""
     assert spec.path is not None
-    if is_hub_id(spec.path):
-        return root / ".cache" / "models" / hub_name(spec.path, spec.revision)
+    if hub.is_hub_id(spec.path):
+        return root / ".cache" / "models" / hub.hub_name(spec.path, spec.revision)
     folder = Path(spec.path).absolute()
     return root / ".cache" / "models" / f"{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
 
 
 def tokenizer_folder(hub_id: str, root: Path) -> Path:
-    return root / ".cache" / "tokenizers" / hub_name(hub_id, None)
+    return root / ".cache" / "tokenizers" / hub.hub_name(hub_id, None)
 
 
 def make_model(spec: ModelSpec, root: Path, console: Console, *, thorough: bool = False) -> bool:
@@ -53,7 +41,7 @@ def make_model(spec: ModelSpec, root: Path, console: Console, *, thorough: bool 
     """
     assert spec.path is not None
     path = spec.path
-    if is_hub_id(path):
+    if hub.is_hub_id(path):
         needs_tokenizer = spec.tokenizer is None
         return make_folder(
             model_folder(spec, root),
@@ -86,19 +74,19 @@ def pickled_source(folder: Path) -> dict[str, Any]:
 def fill_from_pickled(partial: Path, folder: Path, console: Console, *, weights_only: bool = False) -> Filled:
     """Converts a folder of ``.bin`` files; copies its configuration and tokenizer unless ``weights_only``."""
     if not weights_only:
-        copy_small_files(folder, partial)
+        hub.copy_small_files(folder, partial)
     source = pickled_source(folder)
     return Filled(source, _convert(folder, partial, console))
 
 
 def _fill_from_hub(partial: Path, hub_id: str, revision: str | None, needs_tokenizer: bool, console: Console) -> Filled:
     snapshot, facts = _whole_snapshot(hub_id, revision, needs_tokenizer, console)
-    copy_small_files(snapshot, partial)
+    hub.copy_small_files(snapshot, partial)
     source = {"hub_id": hub_id, "revision": revision, "commit": snapshot.name}
-    if not has_safetensors(snapshot):
+    if not hub.has_safetensors(snapshot):
         return Filled(source, _convert(snapshot, partial, console))
     for path in _weight_paths(snapshot):
-        link_or_symlink(path, partial / path.name)
+        hub.link_or_symlink(path, partial / path.name)
     return Filled(source, facts)
 
 
@@ -113,15 +101,15 @@ def _whole_snapshot(
     Raises:
         InputError: the download fails or is corrupted.
     """
-    snapshot = cached_snapshot(hub_id, revision)
+    snapshot = hub.cached_snapshot(hub_id, revision)
     if snapshot and can_be_prepared(snapshot, needs_tokenizer):
         facts, damaged = _read_weights(snapshot)
         if not damaged:
             return snapshot, facts
         for path in damaged:
             console.print(f"[yellow]warning:[/yellow] {path} is damaged; downloading it again")
-        drop_from_cache(damaged)
-    snapshot = download(hub_id, revision, weights=True)
+        hub.drop_from_cache(damaged)
+    snapshot = hub.download(hub_id, revision, weights=True)
     if not can_be_prepared(snapshot, needs_tokenizer):
         raise InputError(
             "weights, config.json or tokenizer missing",
@@ -133,21 +121,21 @@ def _whole_snapshot(
     with Problems() as problems:
         for path in damaged:
             problems.add("the downloaded file is corrupted", where=path, fix="try again")
-        drop_from_cache(damaged)
+        hub.drop_from_cache(damaged)
     return snapshot, facts
 
 
 def can_be_prepared(snapshot: Path, needs_tokenizer: bool) -> bool:
-    has_weights = has_safetensors(snapshot) or has_pickled(snapshot)
+    has_weights = hub.has_safetensors(snapshot) or hub.has_pickled(snapshot)
     has_config = (snapshot / "config.json").is_file()
-    return has_weights and has_config and (has_tokenizer(snapshot) or not needs_tokenizer)
+    return has_weights and has_config and (hub.has_tokenizer(snapshot) or not needs_tokenizer)
 
 
 def _read_weights(snapshot: Path) -> tuple[dict[str, FileFacts], list[Path]]:
     """Size and checksum of the weight files, and those that differ from the Hub's checksum."""
     paths = _weight_paths(snapshot)
     facts = facts_of(paths)
-    return facts, [path for path in paths if known_sha256(path) not in (None, facts[path.name].sha256)]
+    return facts, [path for path in paths if hub.known_sha256(path) not in (None, facts[path.name].sha256)]
 
 
 def _weight_paths(folder: Path) -> list[Path]:
@@ -155,17 +143,17 @@ def _weight_paths(folder: Path) -> list[Path]:
     from galpaca.model.folder_tensors import INDEX_FILE, weight_files
     from galpaca.model.pickled_weights import pickled_files
 
-    if not has_safetensors(folder):
+    if not hub.has_safetensors(folder):
         return pickled_files(folder)
     files, index = weight_files(folder), folder / INDEX_FILE
     return [*files, index] if len(files) > 1 or files[0].name != "model.safetensors" else files
 
 
 def _fill_tokenizer(partial: Path, hub_id: str) -> Filled:
-    snapshot = cached_snapshot(hub_id, None)
-    if snapshot is None or not has_tokenizer(snapshot):
-        snapshot = download(hub_id, None, weights=False)
-    copy_small_files(snapshot, partial)
+    snapshot = hub.cached_snapshot(hub_id, None)
+    if snapshot is None or not hub.has_tokenizer(snapshot):
+        snapshot = hub.download(hub_id, None, weights=False)
+    hub.copy_small_files(snapshot, partial)
     return Filled({"hub_id": hub_id, "revision": None, "commit": snapshot.name}, {})
 
 

@@ -8,24 +8,8 @@ from typing import Any
 from rich.console import Console
 
 from galpaca.app.config.schema import Config
-from galpaca.app.prepared.fetch import (
-    can_be_prepared,
-    make_model,
-    make_tokenizer,
-    model_folder,
-    pickled_source,
-    tokenizer_folder,
-)
+from galpaca.app.prepared import fetch, hub
 from galpaca.app.prepared.folders import Checksums, read_checksums
-from galpaca.app.prepared.hub import (
-    cached_snapshot,
-    has_safetensors,
-    has_tokenizer,
-    is_hub_id,
-    is_offline,
-    known_sha256,
-    prepare_command,
-)
 from galpaca.errors import InputError, Problems
 from galpaca.files.checksums import FileFacts, damages
 from galpaca.model.opt import ModelSpec
@@ -88,7 +72,7 @@ class LocalModel:
 
     def _mended_by(self) -> str:
         if self.spec.path != self.requested.path:
-            return f"recreate it with {prepare_command()}"
+            return f"recreate it with {hub.prepare_command()}"
         return f"recreate it from the .bin files with galpaca prepare --weights {self.folder}, or copy the folder again"
 
 
@@ -105,7 +89,7 @@ def local_model(config: Config, console: Console) -> LocalModel:
     if path is not None:
         folder, commit = _model(requested, store, console)
         path = str(folder)
-    if tokenizer is not None and is_hub_id(tokenizer):
+    if tokenizer is not None and hub.is_hub_id(tokenizer):
         tokenizer = str(_tokenizer(tokenizer, store))
     return LocalModel(replace(requested, path=path, revision=None, tokenizer=tokenizer), requested, commit)
 
@@ -113,43 +97,43 @@ def local_model(config: Config, console: Console) -> LocalModel:
 def _model(spec: ModelSpec, root: Path, console: Console) -> tuple[Path, str | None]:
     """The model's folder, and its commit if it comes from the Hub."""
     assert spec.path is not None
-    prepared, is_there = model_folder(spec, root), read_checksums(model_folder(spec, root))
-    if not is_hub_id(spec.path):
+    prepared, is_there = fetch.model_folder(spec, root), read_checksums(fetch.model_folder(spec, root))
+    if not hub.is_hub_id(spec.path):
         folder = Path(spec.path)
         # A folder with safetensors speaks for itself; one without may have been converted.
-        if is_there and not has_safetensors(folder) and is_there.source == pickled_source(folder):
+        if is_there and not hub.has_safetensors(folder) and is_there.source == fetch.pickled_source(folder):
             return prepared, None
         return folder, None
     if is_there is None:
-        snapshot = cached_snapshot(spec.path, spec.revision)
+        snapshot = hub.cached_snapshot(spec.path, spec.revision)
         needs_tokenizer = spec.tokenizer is None
-        usable = snapshot is not None and can_be_prepared(snapshot, needs_tokenizer)
-        if snapshot and usable and has_safetensors(snapshot):
+        usable = snapshot is not None and fetch.can_be_prepared(snapshot, needs_tokenizer)
+        if snapshot and usable and hub.has_safetensors(snapshot):
             return snapshot, snapshot.name
         if not usable:
             _check_online(spec.path, "model.path", "model")
-        make_model(spec, root, console)
+        fetch.make_model(spec, root, console)
         is_there = read_checksums(prepared)
     return prepared, _commit(is_there)
 
 
 def _tokenizer(hub_id: str, root: Path) -> Path:
-    prepared = tokenizer_folder(hub_id, root)
+    prepared = fetch.tokenizer_folder(hub_id, root)
     if read_checksums(prepared) is None:
-        snapshot = cached_snapshot(hub_id, None)
-        if snapshot and has_tokenizer(snapshot):
+        snapshot = hub.cached_snapshot(hub_id, None)
+        if snapshot and hub.has_tokenizer(snapshot):
             return snapshot
         _check_online(hub_id, "model.tokenizer", "tokenizer")
-        make_tokenizer(hub_id, root)
+        fetch.make_tokenizer(hub_id, root)
     return prepared
 
 
 def _check_online(hub_id: str, key: str, what: str) -> None:
-    if is_offline():
+    if hub.is_offline():
         raise InputError(
             f"the {what} is not on this machine, and HF_HUB_OFFLINE is set",
             where=hub_id,
-            fix=f"run {prepare_command()} with network access (and HF_HUB_OFFLINE=0); or {key}=FOLDER",
+            fix=f"run {hub.prepare_command()} with network access (and HF_HUB_OFFLINE=0); or {key}=FOLDER",
         )
 
 
@@ -162,5 +146,5 @@ def _known_files(folder: Path) -> Mapping[str, FileFacts]:
     checksums = read_checksums(folder)
     if checksums is not None:
         return checksums.files
-    known = {path.name: known_sha256(path) for path in folder.glob("*.safetensors")}
+    known = {path.name: hub.known_sha256(path) for path in folder.glob("*.safetensors")}
     return {name: FileFacts(None, sha256) for name, sha256 in known.items() if sha256 is not None}

@@ -1,11 +1,12 @@
 """The callbacks of a training run, in the order in which they must act."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+
+import lightning as L
+from lightning.pytorch.loggers import Logger
+from transformers import OPTConfig
 
 from galpaca.app.cluster.on_hang import end_hung_run
 from galpaca.app.cluster.slurm import decide
@@ -17,23 +18,20 @@ from galpaca.runs.history import read_samples
 from galpaca.runs.lines import CheckpointLine
 from galpaca.runs.metrics import MetricsFile, append_lines, training_losses, validation_losses
 from galpaca.runs.spikes import LossSpikes
-
-if TYPE_CHECKING:
-    import lightning as L
-    from lightning.pytorch.loggers import Logger
-    from transformers import OPTConfig
-
-    from galpaca.training.callbacks.metrics import Sink, StepMetrics
-    from galpaca.training.checkpoints.callback import Checkpointer
-    from galpaca.training.checkpoints.store import CheckpointStore
-    from galpaca.training.consensus import Consensus
-    from galpaca.training.guard import NonFinitePolicy
+from galpaca.training.callbacks.hang import HangWatch
+from galpaca.training.callbacks.metrics import Sink, StepMetrics
+from galpaca.training.callbacks.preemption import PreemptionNotice
+from galpaca.training.callbacks.samples import SampleAnswers
+from galpaca.training.callbacks.validation import MissedValidation
+from galpaca.training.checkpoints.callback import Checkpointer, SavedRun
+from galpaca.training.checkpoints.store import CheckpointStore
+from galpaca.training.consensus import Consensus
+from galpaca.training.guard import NonFinitePolicy
+from galpaca.training.step_line import StepSpeed
 
 
 def make_policy(run: RunContext) -> NonFinitePolicy:
     """The policy for steps whose loss or gradient is not finite."""
-    from galpaca.training.guard import NonFinitePolicy
-
     train = run.steps.module.data.train
     return NonFinitePolicy(
         run.config.guard,
@@ -46,9 +44,6 @@ def make_metrics(
     run: RunContext, model_config: OPTConfig, sinks: Sequence[Sink], consensus: Consensus, policy: NonFinitePolicy
 ) -> StepMetrics:
     """The figures of every step."""
-    from galpaca.training.callbacks.metrics import StepMetrics
-    from galpaca.training.step_line import StepSpeed
-
     return StepMetrics(
         sinks,
         consensus,
@@ -71,8 +66,6 @@ def make_checkpointer(
     Args:
         announce: receives what each checkpoint cost.
     """
-    from galpaca.training.checkpoints.callback import Checkpointer, SavedRun
-
     saved = SavedRun(run.folder, run.record.recipe, run.steps.num_steps, run.steps.per_epoch)
     return Checkpointer(saved, run.config.checkpoint, store, metrics, file, announce)
 
@@ -90,9 +83,6 @@ def in_order(
     Args:
         further: the configuration's own, before the metrics, which take their figures.
     """
-    from galpaca.training.callbacks.preemption import PreemptionNotice
-    from galpaca.training.callbacks.validation import MissedValidation
-
     missed = MissedValidation(_validation_is_missing(run))
     notice = PreemptionNotice(lambda number: decide(number).job is not None)
     answers = [] if samples is None else [_sample_answers(run, samples, metrics, loggers)]
@@ -100,8 +90,6 @@ def in_order(
 
 
 def _hang_watch(run: RunContext) -> list[L.Callback]:
-    from galpaca.training.callbacks.hang import HangWatch
-
     minutes = run.config.hang.minutes
     if minutes is None:
         return []
@@ -116,8 +104,6 @@ def _validation_is_missing(run: RunContext) -> bool:
 
 
 def _sample_answers(run: RunContext, samples: Samples, metrics: StepMetrics, loggers: Sequence[Logger]) -> L.Callback:
-    from galpaca.training.callbacks.samples import SampleAnswers
-
     spec = run.config.samples
     return SampleAnswers(
         samples.encoded,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -87,17 +87,9 @@ def prepare_data(spec: DataSpec, found: FoundData, tokenizer_path: str, console:
     """
     source, template = found.source, found.template
     tokenizer = load_tokenizer(tokenizer_path)
-    key = cache_key(
-        data=source.fingerprint,
-        columns=columns_of(spec.fields),
-        tokenizer=tokenizer.fingerprint,
-        template=template.fingerprint,
-        max_length=spec.max_length,
-        on_empty=spec.on_empty,
-        on_truncation=spec.on_truncation,
-    )
-
+    made_from = {"data": source.fingerprint, "tokenizer": tokenizer.fingerprint, "template": template.fingerprint}
     policy = EncodingPolicy(spec.max_length, cast(Policy, spec.on_empty), cast(Policy, spec.on_truncation))
+    key = cache_key(**made_from, columns=columns_of(spec.fields), **asdict(policy))
 
     def encode_now() -> EncodedExamples:
         records = load_records(source, spec.fields) if found.records is None else found.records

@@ -1,13 +1,15 @@
 """Runs training under Lightning."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
+import lightning as L
 import torch.distributed
+from lightning.pytorch.callbacks import LambdaCallback
+from lightning.pytorch.loggers import Logger
+from transformers import OPTForCausalLM
 
 from galpaca.app.cluster.ranks import global_rank
 from galpaca.app.config.schema import Config
@@ -23,16 +25,14 @@ from galpaca.runs.metrics import MetricsFile
 from galpaca.runs.record import RunRecord
 from galpaca.runs.shutdown import Shutdown, signal_of
 from galpaca.runs.typed import encode
-
-if TYPE_CHECKING:
-    import lightning as L
-    from lightning.pytorch.loggers import Logger
-    from transformers import OPTForCausalLM
-
-    from galpaca.training.callbacks.metrics import Sink
-    from galpaca.training.checkpoints.store import CheckpointStore
-    from galpaca.training.logger_sink import LoggerSink
-    from galpaca.training.strategies import StepStrategy
+from galpaca.training.callbacks.metrics import Sink
+from galpaca.training.callbacks.samples import SampleAnswers
+from galpaca.training.checkpoints.store import CheckpointStore
+from galpaca.training.consensus import Consensus
+from galpaca.training.logger_sink import LoggerSink
+from galpaca.training.module import InstructionTuner
+from galpaca.training.strategies import StepStrategy
+from galpaca.training.trainer import make_trainer
 
 
 def fit(
@@ -52,12 +52,6 @@ def fit(
     Raises:
         StoppedBySignal: the run was stopped and has been saved.
     """
-    from galpaca.training.checkpoints.store import CheckpointStore
-    from galpaca.training.consensus import Consensus
-    from galpaca.training.logger_sink import LoggerSink
-    from galpaca.training.module import InstructionTuner
-    from galpaca.training.trainer import make_trainer
-
     config, steps = run.config, run.steps
     with ExitStack() as stack:
         logger_sink = LoggerSink(loggers)
@@ -112,9 +106,6 @@ def _record_startup(record: RunRecord, store: CheckpointStore, before: Sequence[
     Args:
         before: callbacks that run before it, such as the one that answers samples.
     """
-    from lightning.pytorch.callbacks import LambdaCallback
-
-    from galpaca.training.callbacks.samples import SampleAnswers
 
     def show(*_: object) -> None:
         if global_rank() != 0:

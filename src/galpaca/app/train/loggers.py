@@ -1,16 +1,12 @@
 """The run's loggers, kept open until its record is complete."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+
+from lightning.pytorch.loggers import Logger
 
 from galpaca.app.train.context import RunContext
 from galpaca.app.train.instantiate import Engine
-
-if TYPE_CHECKING:
-    from lightning.pytorch.loggers import Logger
 
 
 @contextmanager

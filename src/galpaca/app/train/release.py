@@ -1,15 +1,13 @@
 """From a run folder to a released model, at the end of training and for ``galpaca export``."""
 
-from __future__ import annotations
-
 import copy
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from rich.console import Console
+from transformers import OPTConfig
 
 from galpaca.app.cluster.ranks import global_rank
 from galpaca.app.console import counting
@@ -20,7 +18,9 @@ from galpaca.errors import GalpacaError
 from galpaca.model.checkpoint_tensors import WEIGHT, CheckpointTensors
 from galpaca.model.opt import build_model, parameter_shapes
 from galpaca.model.tensors import Shapes, check_shapes
+from galpaca.release.base import Base, load_base, save_base
 from galpaca.release.card import model_card
+from galpaca.release.export import SHARD_BYTES, ExportFormat, export
 from galpaca.runs.checkpoints import Manifest, read_manifest
 from galpaca.runs.content import Machine, ReleaseFacts
 from galpaca.runs.folder import RunFolder
@@ -29,11 +29,6 @@ from galpaca.runs.provenance import processor_name
 from galpaca.runs.recipe import TOKENIZER
 from galpaca.runs.record import RunRecord
 from galpaca.training.specs import TrainerSpec
-
-if TYPE_CHECKING:
-    from transformers import OPTConfig
-
-    from galpaca.release.base import Base
 
 
 @dataclass(frozen=True)
@@ -59,8 +54,6 @@ def keep_for_release(run: RunContext, data: PreparedData, model_config: OPTConfi
     """Saves in the run folder, at each start, everything that a release needs besides a checkpoint."""
     if global_rank() != 0:
         return
-    from galpaca.release.base import Base, save_base
-
     config = run.config
     save_base(Base(model_config, data.tokenizer, data.template), run.folder.base)
     dataset = config.data.hub_id if config.data.path is None else _public_name(config.data.path)
@@ -99,9 +92,6 @@ def release_checkpoint(
         InputError: files of the run are missing or damaged, or as ``release.export.export``.
         GalpacaError: what was written differs from what was trained.
     """
-    from galpaca.release.base import load_base
-    from galpaca.release.export import SHARD_BYTES, ExportFormat, export
-
     manifest = read_manifest(checkpoint)
     source = CheckpointTensors(checkpoint, manifest, WEIGHT)
     _check_all_are_trained(checkpoint, manifest, record)

@@ -10,10 +10,7 @@ from galpaca.app.train.context import OpenedRun, RunContext
 from galpaca.app.train.data import find_data, plan_steps, prepare_data
 from galpaca.app.train.disk_space import check_disk_and_memory
 from galpaca.app.train.finish import finish
-from galpaca.app.train.fit import fit
 from galpaca.app.train.instantiate import check_machine, make_engine
-from galpaca.app.train.loggers import loggers_of
-from galpaca.app.train.release import keep_for_release, release
 from galpaca.app.train.samples import load_samples
 from galpaca.app.train.start import (
     choose_starting_point,
@@ -68,6 +65,10 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
         start = choose_starting_point(opened, local, model, engine.tuning)
         run = RunContext(**vars(opened), steps=steps, start=start)
         check_disk_and_memory(run)
+        from galpaca.app.train.fit import fit  # these load all of Lightning and transformers: after the checks
+        from galpaca.app.train.loggers import loggers_of
+        from galpaca.app.train.release import keep_for_release, release
+
         write_start(run, resolved_yaml, local, changes)
         keep_for_release(run, data, model_config)
         show_rows(console, "run", describe(run))

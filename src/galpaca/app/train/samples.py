@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from galpaca.app.config.schema import Config
 from galpaca.app.train.data import PreparedData
-from galpaca.data.questions import Question, load_questions
+from galpaca.data.questions import EncodedQuestions, Question, load_questions
 from galpaca.data.sources import FileSource
 from galpaca.data.tokenizer import Tokenizer
 from galpaca.errors import Problems
@@ -19,8 +19,6 @@ from galpaca.runs.metrics import append_lines
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
-
-    from galpaca.training.callbacks.samples import EncodedQuestions
 
 
 @dataclass(frozen=True)
@@ -74,6 +72,4 @@ def load_samples(config: Config, data: PreparedData, max_positions: int) -> Samp
                     where=question.where,
                     fix="shorten it, or samples.prompts=null for no samples",
                 )
-    from galpaca.training.callbacks.samples import EncodedQuestions  # heavy: after the checks
-
     return Samples(questions, EncodedQuestions(prompts, data.tokenizer.eos_id, max_positions), data.tokenizer)

@@ -19,10 +19,11 @@ from galpaca.data.histograms import histograms
 from galpaca.data.plan import summarize
 from galpaca.errors import Problems, StoppedBySignal
 from galpaca.files.atomic import replace_file
+from galpaca.files.build_once import no_empty_folders
 from galpaca.files.checksums import file_facts
 from galpaca.model.opt import open_weights, parameter_shapes
 from galpaca.model.tuning.full import FullTuning
-from galpaca.runs.checkpoints import Manifest, damage, point_to, read_manifest, set_aside
+from galpaca.runs.checkpoints import Manifest, newest_whole, point_to, read_manifest, set_aside
 from galpaca.runs.content import ExampleCounts, Histograms, Outcome, PlanFigures, Start
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.lock import locked
@@ -46,17 +47,14 @@ def run_lock(folder: RunFolder) -> Iterator[None]:
     if global_rank() != 0:
         yield
         return
-    made = [path for path in folder.path.parents if not path.exists()]
-    folder.create()
-    with locked(folder.lock):
-        try:
-            yield
-        finally:
-            if not folder.record.exists():
-                folder.discard()
-                with suppress(OSError):  # something else came to be in there
-                    for path in made:
-                        path.rmdir()
+    with no_empty_folders(folder.path.parent):
+        folder.create()
+        with locked(folder.lock):
+            try:
+                yield
+            finally:
+                if not folder.record.exists():
+                    folder.discard()
 
 
 def open_record(folder: RunFolder, config: Config, data: PreparedData) -> tuple[RunRecord, list[str]]:
@@ -106,27 +104,24 @@ def _newest_whole(run: OpenedRun) -> int:
     """Rank 0 verifies all files and sets damaged checkpoints aside; other ranks later learn its choice."""
     folder, config = run.folder, run.config
     folder.remove_partial()
-    steps = folder.saved_steps()
-    damaged: list[tuple[Path, list[str]]] = []
-    for step in reversed(steps):
-        checkpoint = folder.checkpoint(step)
-        if found := damage(checkpoint):
-            damaged.append((checkpoint, found))
-            continue
-        for path, reasons in damaged:
-            moved = f"damaged checkpoint moved to {set_aside(path)}: {'; '.join(reasons)}"
-            run.console.print(f"[yellow]warning:[/yellow] {moved}")
-            run.console.print(f"  resuming from the previous checkpoint, step {step}")
-        point_to(checkpoint)
-        manifest = read_manifest(checkpoint)
-        if not config.run.accept_changes:
-            _check_belongs(folder, manifest, run.record)
-        check_saved_state(checkpoint, manifest.optimizer, config.optim.factory)
-        return step
-    with Problems() as problems:
-        for path, reasons in damaged:
-            problems.add("; ".join(reasons), where=path, fix=f"restore it, or rm -r {folder.checkpoints} to start over")
-    return 0
+    step, damaged = newest_whole(folder)
+    if not step:
+        with Problems() as problems:
+            for path, reasons in damaged.items():
+                fix = f"restore it, or rm -r {folder.checkpoints} to start over"
+                problems.add("; ".join(reasons), where=path, fix=fix)
+        return 0
+    for path, reasons in damaged.items():
+        moved = f"damaged checkpoint moved to {set_aside(path)}: {'; '.join(reasons)}"
+        run.console.print(f"[yellow]warning:[/yellow] {moved}")
+        run.console.print(f"  resuming from the previous checkpoint, step {step}")
+    checkpoint = folder.checkpoint(step)
+    point_to(checkpoint)
+    manifest = read_manifest(checkpoint)
+    if not config.run.accept_changes:
+        _check_belongs(folder, manifest, run.record)
+    check_saved_state(checkpoint, manifest.optimizer, config.optim.factory)
+    return step
 
 
 def _check_belongs(folder: RunFolder, manifest: Manifest, record: RunRecord) -> None:

@@ -1,7 +1,7 @@
 """The same few questions, answered at fixed steps: how a model changes, in words."""
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -9,55 +9,37 @@ import lightning as L
 import torch
 
 from galpaca.data.collate import StepBatch, collate_prompts
+from galpaca.data.questions import EncodedQuestions
 from galpaca.model.loss import target_logits
 from galpaca.training.callbacks.metrics import StepMetrics
 from galpaca.training.module import InstructionTuner
 from galpaca.training.specs import SamplesSpec
 
 
-@dataclass(frozen=True)
-class EncodedQuestions:
-    """Questions as the model is to see them.
-
-    Attributes:
-        prompts: token ids of each prompt.
-        end_id: token that ends an answer.
-        max_positions: context length of the model.
-    """
-
-    prompts: Sequence[Sequence[int]]
-    end_id: int
-    max_positions: int
-
-
+@dataclass(eq=False)
 class SampleAnswers(L.Callback):
     """Answers greedily, on all ranks together, since each holds a part of the model.
 
     Every token takes a forward pass over all questions and what has been answered so far: without a cache, in the
     packed form in which the model is trained, under any strategy.
 
-    Args:
+    Attributes:
         questions: those of each sample.
         spec: when, and how long an answer may be; ``every_steps`` is set.
         num_steps: steps of the whole run.
         known: steps whose answers are on disk already.
         metrics: step metrics, whose clock excludes the time this takes.
         write: receives the step and each question's answer, on rank 0.
+        seconds: what the last time took.
     """
 
-    def __init__(
-        self,
-        questions: EncodedQuestions,
-        spec: SamplesSpec,
-        *,
-        num_steps: int,
-        known: Collection[int],
-        metrics: StepMetrics,
-        write: Callable[[int, list[list[int]]], None],
-    ) -> None:
-        self.questions, self.spec, self.num_steps, self.known = questions, spec, num_steps, known
-        self.metrics, self.write = metrics, write
-        self.seconds = 0.0  # that the last time took
+    questions: EncodedQuestions
+    spec: SamplesSpec
+    num_steps: int
+    known: Collection[int]
+    metrics: StepMetrics
+    write: Callable[[int, list[list[int]]], None]
+    seconds: float = 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         step = trainer.global_step

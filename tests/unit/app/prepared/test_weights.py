@@ -69,7 +69,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def download(*_: object, **__: object) -> Path:
         raise AssertionError("nothing was to be downloaded")
 
-    monkeypatch.setattr(fetch, "download", download)
+    monkeypatch.setattr(hub, "download", download)
     return tmp_path / "hub"
 
 
@@ -82,7 +82,7 @@ def downloads(cache: Path, original: Path, monkeypatch: pytest.MonkeyPatch) -> l
         requested.append(hub_id)
         return lay_out(cache, hub_id, original)
 
-    monkeypatch.setattr(fetch, "download", download)
+    monkeypatch.setattr(hub, "download", download)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     return requested
 
@@ -317,7 +317,7 @@ class TestDamage:
             flip_a_bit((snapshot / WEIGHTS).resolve())
             return snapshot
 
-        monkeypatch.setattr(fetch, "download", download)
+        monkeypatch.setattr(hub, "download", download)
         with pytest.raises(InputError, match="is corrupted"):
             prepared(config_of(tmp_path))
         assert not (tmp_path / "runs").exists()
