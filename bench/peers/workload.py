@@ -46,7 +46,8 @@ class Shape:
 
     def head_share(self, vocab_size: int) -> float:
         """The output layer's share of the matrix products."""
-        return Architecture(self.num_layers, self.hidden_size, self.ffn_size, vocab_size).head_share
+        architecture = Architecture(self.num_layers, self.hidden_size, self.ffn_size, vocab_size)
+        return vocab_size * self.hidden_size / architecture.matmul_parameters
 
 
 @dataclass(frozen=True)

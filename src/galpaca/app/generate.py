@@ -7,7 +7,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,34 +79,31 @@ def generate_file(
         columns = parse_field_options(fields, ("instruction", "input"))
         questions = load_questions(FileSource(file), columns, RESERVED)
     answers = AnswersFile(out, ("index", "sample"))
-    work = _Work(questions, answers, _given(options, questions), batch_size)
-    answers.check(work.given)
+    given = _given(options, questions)
+    answers.check(given)
     loaded, settings = options.load(console)
-    _answer_all(loaded, settings, work, console)
+    given |= {"max_new_tokens": settings.max_new_tokens, "model_fingerprint": loaded.fingerprint}
+    _answer_all(loaded, settings, questions, answers, given, batch_size)
 
 
-@dataclass(frozen=True)
-class _Work:
-    """A file of prompts on its way to answers.
+def _answer_all(
+    loaded: Loaded,
+    settings: Settings,
+    questions: Sequence[Question],
+    answers: AnswersFile,
+    given: Mapping[str, Any],
+    batch_size: int | None,
+) -> None:
+    """Generates what is missing.
 
-    Attributes:
+    Args:
         given: what must not change on resume.
-        batch_size: prompts per batch; None takes the device's default.
     """
-
-    questions: Sequence[Question]
-    answers: AnswersFile
-    given: Mapping[str, Any]
-    batch_size: int | None
-
-
-def _answer_all(loaded: Loaded, settings: Settings, work: _Work, console: Console) -> None:
     from galpaca.inference.answer import answer_batches, check_lengths, wanted
 
-    questions, answers = work.questions, work.answers
+    console = make_console()
     prompts = loaded.prompt_ids([(one.instruction, one.input) for one in questions])
     check_lengths(prompts, loaded.positions, [one.where for one in questions])
-    given = {**work.given, "max_new_tokens": settings.max_new_tokens, "model_fingerprint": loaded.fingerprint}
     every = wanted(prompts, settings.num_samples)
     with answers.writing(given, _notes(loaded)):
         left = [] if answers.complete else [one for one in every if not answers.answered(one.answer_id)]
@@ -115,7 +112,7 @@ def _answer_all(loaded: Loaded, settings: Settings, work: _Work, console: Consol
             return
         if len(left) < len(every):
             console.print(f"{len(every) - len(left):,} of {len(every):,} answers are already done")
-        size = work.batch_size or (8 if loaded.model.device.type == "cpu" else 16)
+        size = batch_size or (8 if loaded.model.device.type == "cpu" else 16)
         try:
             with counting(console, f"answers ({loaded.device_dtype})", len(every)) as progress:
                 for some in answer_batches(loaded, left, settings, size):

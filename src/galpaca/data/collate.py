@@ -148,19 +148,6 @@ def collate_prompts(texts: Sequence[Sequence[int]]) -> MicroBatch:
     )
 
 
-@dataclass(frozen=True)
-class Padding:
-    """How micro-batches are filled up.
-
-    Attributes:
-        token_id: id of the padding token.
-        sizes: sizes that micro-batches are padded to; None leaves them as they are.
-    """
-
-    token_id: int
-    sizes: Sizes | None = None
-
-
 @dataclass(frozen=True, eq=False)
 class StepDataset(Dataset[StepBatch]):
     """The plan as a data set: item ``k`` is one rank's share of step ``k``.
@@ -170,7 +157,8 @@ class StepDataset(Dataset[StepBatch]):
         indices: (N,) the plan's examples among them.
         rank: rank whose share it is.
         num_steps: how many steps there are.
-        padding: how micro-batches are filled up.
+        pad_id: id of the padding token.
+        sizes: sizes that micro-batches are padded to; None leaves them as they are.
     """
 
     examples: EncodedExamples
@@ -178,7 +166,8 @@ class StepDataset(Dataset[StepBatch]):
     plan: StepPlan
     rank: int
     num_steps: int
-    padding: Padding
+    pad_id: int
+    sizes: Sizes | None = None
 
     def __len__(self) -> int:
         return self.num_steps
@@ -188,13 +177,13 @@ class StepDataset(Dataset[StepBatch]):
             raise IndexError(index)
         planned = self.plan.step(index)
         micro_batches = [
-            collate(self.examples, [int(self.indices[i]) for i in chosen], self.padding.token_id, self.padding.sizes)
+            collate(self.examples, [int(self.indices[i]) for i in chosen], self.pad_id, self.sizes)
             for chosen in planned.micro_batches[self.rank]
         ]
         return StepBatch(planned, micro_batches, self._padded_tokens(planned))
 
     def _padded_tokens(self, planned: PlannedStep) -> int:
-        sizes = self.padding.sizes
+        sizes = self.sizes
         if sizes is None:
             return planned.num_tokens
         loads = [int(self.plan.lengths[list(chosen)].sum()) for rank in planned.micro_batches for chosen in rank]

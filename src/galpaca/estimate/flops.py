@@ -23,11 +23,6 @@ class Architecture:
         layer = 4 * self.hidden_size**2 + 2 * self.hidden_size * self.ffn_size
         return self.num_layers * layer + self.vocab_size * self.hidden_size
 
-    @property
-    def head_share(self) -> float:
-        """The head's part of the matrix products."""
-        return self.vocab_size * self.hidden_size / self.matmul_parameters
-
 
 def step_flops(architecture: Architecture, num_tokens: int, num_attention_pairs: int) -> float:
     """Operations of forward and backward over some examples.

@@ -205,16 +205,15 @@ def task_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
             if not comma or metric.endswith("_stderr") or not isinstance(value, int | float):
                 continue
             error = figures.get(f"{metric}_stderr,{filtered}")
-            rows.append(
-                {
-                    "task": task,
-                    "metric": metric,
-                    "filter": None if filtered == "none" else filtered,
-                    "value": float(value),
-                    "stderr": float(error) if isinstance(error, int | float) else None,
-                    "examples": results.get("n-samples", {}).get(task, {}).get("effective"),
-                    "shots": results.get("n-shot", {}).get(task),
-                    "higher_is_better": results.get("higher_is_better", {}).get(task, {}).get(metric),
-                }
-            )
+            row = {
+                "task": task,
+                "metric": metric,
+                "filter": None if filtered == "none" else filtered,
+                "value": float(value),
+                "stderr": float(error) if isinstance(error, int | float) else None,
+                "examples": results.get("n-samples", {}).get(task, {}).get("effective"),
+                "shots": results.get("n-shot", {}).get(task),
+                "higher_is_better": results.get("higher_is_better", {}).get(task, {}).get(metric),
+            }
+            rows.append(row)
     return rows

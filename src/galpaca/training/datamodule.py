@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from galpaca.data.collate import Padding, StepBatch, StepDataset
+from galpaca.data.collate import StepBatch, StepDataset
 from galpaca.data.longest import longest_steps
 from galpaca.data.plan import StepPlan
 from galpaca.data.sizes import choose_sizes
@@ -135,7 +135,8 @@ class AlpacaDataModule(L.LightningDataModule):
             plan,
             rank=self.trainer.global_rank,
             num_steps=num_steps,
-            padding=Padding(self.pad_id, choose_sizes(plan) if self.pads_to_sizes else None),
+            pad_id=self.pad_id,
+            sizes=choose_sizes(plan) if self.pads_to_sizes else None,
         )
         return StepLoader(
             dataset,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from galpaca.data.collate import IGNORED_ID, MicroBatch, Padding, StepBatch, StepDataset, collate
+from galpaca.data.collate import IGNORED_ID, MicroBatch, StepBatch, StepDataset, collate
 from galpaca.data.encoding import EncodedExamples
 from galpaca.data.plan import PlannedStep, StepPlan
 from galpaca.data.receipt import Receipt
@@ -143,7 +143,7 @@ class TestStepDataset:
         examples = many_examples(40)
         indices = np.arange(3, 40, 2)  # those left after a validation split
         plan = StepPlan(examples.lengths[indices], examples.num_targets[indices], 7, 64, num_ranks, seed=5)
-        return StepDataset(examples, indices, plan, rank=rank, num_steps=num_steps, padding=Padding(PAD))
+        return StepDataset(examples, indices, plan, rank=rank, num_steps=num_steps, pad_id=PAD)
 
     def test_an_item_is_a_ranks_share_of_that_step(self) -> None:
         dataset = self.dataset(rank=1, num_ranks=3)
@@ -221,7 +221,7 @@ class TestPadding:
         plan = StepPlan(examples.lengths, examples.num_targets, 7, 64, 3, seed=5)
         sizes = choose_sizes(plan)
         ranks = [
-            StepDataset(examples, np.arange(40), plan, rank=rank, num_steps=5, padding=Padding(PAD, sizes))
+            StepDataset(examples, np.arange(40), plan, rank=rank, num_steps=5, pad_id=PAD, sizes=sizes)
             for rank in range(3)
         ]
         for index in range(5):

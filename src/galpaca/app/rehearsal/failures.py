@@ -2,19 +2,11 @@
 
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from galpaca.app.rehearsal.plan import RehearsalPlan
 from galpaca.errors import GalpacaError, InputError, StoppedBySignal
 
 _LAST_LINES = 20
-
-
-@dataclass(frozen=True)
-class _Message:
-    what: str
-    why: str
-    fix: str
 
 
 def failure(plan: RehearsalPlan, phase: str, codes: Mapping[int, int]) -> BaseException:
@@ -52,7 +44,7 @@ def _last_phase(log: str) -> str:
     return log.rpartition("\n--- phase ")[2]
 
 
-def _message(text: str) -> _Message | None:
+def _message(text: str) -> GalpacaError | None:
     """The last error in a log, as ``GalpacaError`` prints them."""
     lines = text.splitlines()
     starts = [i for i, line in enumerate(lines) if line.startswith(("error: ", "error on rank "))]
@@ -70,4 +62,5 @@ def _message(text: str) -> _Message | None:
         if line.startswith(f"  {label}") and colon and label in ("why", "fix"):
             under, line = label, rest
         parts[under].append(line)
-    return _Message(**{name: "\n".join(lines) for name, lines in parts.items()})
+    what, why, fix = ("\n".join(lines) for lines in parts.values())
+    return GalpacaError(what, why=why, fix=fix)

@@ -57,17 +57,16 @@ def keep_for_release(run: RunContext, data: PreparedData, model_config: OPTConfi
     config = run.config
     save_base(Base(model_config, data.tokenizer, data.template), run.folder.base)
     dataset = config.data.hub_id if config.data.path is None else _public_name(config.data.path)
-    run.record.set(
-        release=ReleaseFacts(
-            dtype=config.release.dtype,
-            max_new_tokens=config.release.max_new_tokens,
-            base_model=_public_name(config.model.path),
-            model_license=config.model.license,
-            dataset=dataset or "",
-            data_license=config.data.license,
-            terms=config.data.terms,
-        )
+    facts = ReleaseFacts(
+        dtype=config.release.dtype,
+        max_new_tokens=config.release.max_new_tokens,
+        base_model=_public_name(config.model.path),
+        model_license=config.model.license,
+        dataset=dataset or "",
+        data_license=config.data.license,
+        terms=config.data.terms,
     )
+    run.record.set(release=facts)
     run.record.update_start(machine=_machine(config.trainer))
 
 

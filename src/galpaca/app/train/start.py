@@ -168,19 +168,18 @@ def write_start(run: RunContext, resolved_yaml: str, local: LocalModel, changes:
         parameters=run.start.num_parameters,
         histograms=Histograms(**histograms(lengths, num_targets)),
     )
-    record.add_start(
-        Start(
-            time=utc_now(),
-            command=command_line(),
-            step=run.start.step,
-            versions=versions(),
-            git=git_state(Path(__file__).parent),
-            setup=dict(describe(run)),  # a fallback must not be on the terminal alone
-            host=socket.gethostname(),
-            slurm_job=os.environ.get("SLURM_JOB_ID"),
-            accepted_changes=tuple(changes),
-        )
+    start = Start(
+        time=utc_now(),
+        command=command_line(),
+        step=run.start.step,
+        versions=versions(),
+        git=git_state(Path(__file__).parent),
+        setup=dict(describe(run)),  # a fallback must not be on the terminal alone
+        host=socket.gethostname(),
+        slurm_job=os.environ.get("SLURM_JOB_ID"),
+        accepted_changes=tuple(changes),
     )
+    record.add_start(start)
 
 
 @contextmanager
