@@ -214,8 +214,8 @@ def _make_run(shape: Shape, folder: Path) -> Path:
     from galpaca.files.checksums import FileFacts, file_facts
     from galpaca.model.tuning.full import FullTuning
     from galpaca.runs.checkpoints import TRAINER, Manifest, SaveSeconds, commit, partial_of, write_report
-    from galpaca.runs.content import ExampleCounts, PlanFigures, Start
     from galpaca.runs.folder import RunFolder
+    from galpaca.runs.record_fields import ExampleCounts, PlanFigures, Start
 
     config, _ = compose(["+experiment=demo", f"run.root={folder}"])
     run = RunFolder(folder, config.run.name)

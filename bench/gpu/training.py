@@ -27,8 +27,8 @@ from galpaca.runs.spikes import LossSpikes
 from galpaca.training.callbacks.metrics import StepMetrics
 from galpaca.training.consensus import Consensus
 from galpaca.training.datamodule import AlpacaDataModule
-from galpaca.training.guard import NonFinitePolicy
 from galpaca.training.module import InstructionTuner
+from galpaca.training.non_finite.policy import NonFinitePolicy
 from galpaca.training.specs import BatchSpec, GuardSpec, OptimizerSpec, PrecisionSpec, TrainerSpec
 from galpaca.training.step_line import StepSpeed
 from galpaca.training.strategies import single

@@ -20,7 +20,7 @@ from galpaca.tracking import service
 from galpaca.tracking.follower import Follower
 from galpaca.tracking.rows import METRICS, SAMPLES, SYSTEM, line_number
 from galpaca.tracking.sender import Ending, last_numbers
-from galpaca.training.wandb_logger import WandbLogger
+from galpaca.training.loggers.wandb_logger import WandbLogger
 
 CONFIG = (
     "logger: {_target_: galpaca.training.loggers.wandb, project: p, tags: [t], notes: n, group: null, entity: null}\n"

@@ -8,7 +8,7 @@ def slow_steps(seconds: float) -> None:
     """Training starts when the run is at W&B, or cannot be sent, and each step takes a while."""
     from galpaca.runs.metrics import MetricsFile
     from galpaca.tracking.service import Run
-    from galpaca.training.wandb_logger import WandbLogger
+    from galpaca.training.loggers.wandb_logger import WandbLogger
 
     start, write = WandbLogger.__init__, MetricsFile.write
 
@@ -29,7 +29,7 @@ def impatient(seconds: float) -> None:
     """As ``slow_steps``, and whoever waits for W&B at the end, or after an error, waits no longer than this."""
     from galpaca.tracking import follower
     from galpaca.tracking.service import Run
-    from galpaca.training import wandb_logger
+    from galpaca.training.loggers import wandb_logger
 
     slow_steps(0.02)
     defaults = Run.__init__.__defaults__

@@ -11,9 +11,9 @@ from galpaca.app.console import make_console, show_rows
 from galpaca.errors import InputError, Problems
 from galpaca.formatting import format_bytes
 from galpaca.runs.checkpoints import damage, newest_whole, read_manifest
-from galpaca.runs.content import ReleaseFacts
 from galpaca.runs.folder import RunFolder, find_run, step_of
 from galpaca.runs.record import RunRecord
+from galpaca.runs.record_fields import ReleaseFacts
 from galpaca.training.optimizers.factory import dtype_bytes
 
 

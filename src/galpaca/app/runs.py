@@ -13,10 +13,10 @@ from galpaca.errors import InputError, Problems
 from galpaca.files.atomic import replace_file
 from galpaca.formatting import format_or
 from galpaca.report.run import flat
-from galpaca.runs.content import RunContent
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.history import History, final_figures, read_history
 from galpaca.runs.record import read_content
+from galpaca.runs.record_fields import RunContent
 from galpaca.runs.state import Kind, run_state
 
 # They differ between any two runs.

@@ -17,11 +17,11 @@ from rich.text import Text
 from galpaca.app.console import make_console
 from galpaca.errors import GalpacaError, InputError
 from galpaca.formatting import format_bytes, format_duration, format_or
-from galpaca.runs.content import RunContent
 from galpaca.runs.folder import RunFolder, find_run
 from galpaca.runs.history import History, Tail
 from galpaca.runs.lines import StepLine
 from galpaca.runs.record import read_content
+from galpaca.runs.record_fields import RunContent
 from galpaca.runs.state import RunState, run_state
 
 _COLOURS = {"complete": "green", "running": "cyan", "starting": "cyan", "failed": "red", "killed": "red"}

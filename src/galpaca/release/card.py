@@ -10,7 +10,7 @@ import yaml
 from galpaca.data.prompts import Template
 from galpaca.data.sequences import SPLIT_MARKER
 from galpaca.formatting import markdown_row
-from galpaca.runs.content import ReleaseFacts
+from galpaca.runs.record_fields import ReleaseFacts
 
 _NON_COMMERCIAL = "cc-by-nc-4.0"
 

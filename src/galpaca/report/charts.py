@@ -9,8 +9,8 @@ import numpy as np
 
 from galpaca.report.run import ReportedRun
 from galpaca.report.series import Series, extremes, is_number, read_series, smoothed, stretch_means, window_for
-from galpaca.runs.content import Histograms
 from galpaca.runs.lines import StepLine, ValidationLine, figures
+from galpaca.runs.record_fields import Histograms
 
 _CLOCK_POINTS = 400
 _SPLIT_STRETCHES = 100

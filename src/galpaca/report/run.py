@@ -10,11 +10,11 @@ import yaml
 
 from galpaca.errors import InputError
 from galpaca.runs.checkpoints import Manifest, read_manifest
-from galpaca.runs.content import FinalFigures, RunContent, Start
 from galpaca.runs.folder import RunFolder, find_run
 from galpaca.runs.history import History, final_figures, read_history, read_samples
 from galpaca.runs.lines import SampleLine
 from galpaca.runs.record import read_content
+from galpaca.runs.record_fields import FinalFigures, RunContent, Start
 from galpaca.runs.state import RunState, run_state
 
 

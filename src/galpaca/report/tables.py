@@ -10,7 +10,7 @@ from galpaca.data.receipt import Receipt
 from galpaca.formatting import format_bytes, format_count, format_duration, format_figure, format_moment
 from galpaca.report.charts import Chart
 from galpaca.report.run import ReportedRun
-from galpaca.runs.content import Start
+from galpaca.runs.record_fields import Start
 from galpaca.runs.typed import encode
 
 _TABLE_ROWS = 12

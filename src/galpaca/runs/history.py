@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from galpaca.runs.content import FinalFigures
 from galpaca.runs.lines import SampleLine, StepLine, ValidationLine, parse_line, parse_metrics_line
 from galpaca.runs.metrics import whole_lines
+from galpaca.runs.record_fields import FinalFigures
 from galpaca.runs.tail import LineTail
 
 

@@ -7,7 +7,7 @@ import time
 from importlib import metadata
 from pathlib import Path
 
-from galpaca.runs.content import GitState
+from galpaca.runs.record_fields import GitState
 
 _PACKAGES = ("galpaca", "torch", "lightning", "transformers", "tokenizers", "datasets", "numpy", "safetensors")
 

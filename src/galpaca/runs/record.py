@@ -8,9 +8,9 @@ from typing import Any
 
 from galpaca.errors import InputError
 from galpaca.files.atomic import replace_file
-from galpaca.runs.content import End, Outcome, RunContent, Start
 from galpaca.runs.provenance import utc_now
 from galpaca.runs.recipe import Recipe
+from galpaca.runs.record_fields import End, Outcome, RunContent, Start
 from galpaca.runs.typed import decode, encode
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from galpaca.runs.content import RunContent
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.history import History
 from galpaca.runs.lock import read_holder
+from galpaca.runs.record_fields import RunContent
 
 Kind = Literal["starting", "running", "stalled", "complete", "stopped", "failed", "killed"]
 

@@ -17,11 +17,11 @@ from galpaca.model.tuning.full import FullTuning
 from galpaca.training.clock import Mark, mark
 from galpaca.training.figures import Figures
 from galpaca.training.memory import keep_freed_memory
+from galpaca.training.non_finite.update_guard import UpdateGuard
 from galpaca.training.optimization import learning_rate, make_optimizer
 from galpaca.training.parts import plain_name
 from galpaca.training.specs import OptimizerSpec
 from galpaca.training.strategies import StepStrategy
-from galpaca.training.update_guard import UpdateGuard
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import lightning as L
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.precision import Precision
 
-from galpaca.training.cluster import cluster_environment
 from galpaca.training.loops import replace_loops
+from galpaca.training.process_group import cluster_environment
 from galpaca.training.specs import TrainerSpec
 from galpaca.training.strategies import StepStrategy
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from galpaca.errors import InputError
-from galpaca.runs.content import PlanFigures, Start
 from galpaca.runs.provenance import command_line, git_state, versions
 from galpaca.runs.recipe import FORMAT, Recipe
 from galpaca.runs.record import RunRecord
+from galpaca.runs.record_fields import PlanFigures, Start
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from galpaca.runs.content import RunContent
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.history import read_history
 from galpaca.runs.lock import locked
+from galpaca.runs.record_fields import RunContent
 from galpaca.runs.state import RunState, run_state
 from galpaca.runs.typed import decode
 

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from galpaca.files.checksums import FileFacts
 from galpaca.runs.checkpoints import Manifest, read_manifest
-from galpaca.runs.content import RunContent
 from galpaca.runs.lines import (
     CheckpointLine,
     NonFiniteLine,
@@ -24,6 +23,7 @@ from galpaca.runs.lines import (
     ValidationLine,
 )
 from galpaca.runs.recipe import Recipe
+from galpaca.runs.record_fields import RunContent
 from galpaca.runs.typed import NULL, decode, encode
 
 RECORDS = (

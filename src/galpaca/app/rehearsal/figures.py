@@ -13,11 +13,11 @@ from galpaca.app.train.disk_space import DiskNeed, disk_need
 from galpaca.estimate.duration import WARM_UP_STEPS, Pace, RunTime, StepTime, checkpoints_seconds, pace_of, time_to_ask
 from galpaca.formatting import format_bytes
 from galpaca.runs.checkpoints import Manifest, read_manifest
-from galpaca.runs.content import Machine, PhaseSeconds, PlanFigures, RunContent
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.lines import StepLine, ValidationLine
 from galpaca.runs.metrics import read_metrics
 from galpaca.runs.record import read_content
+from galpaca.runs.record_fields import Machine, PhaseSeconds, PlanFigures, RunContent
 
 
 @dataclass(frozen=True)

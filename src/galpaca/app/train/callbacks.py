@@ -26,7 +26,7 @@ from galpaca.training.callbacks.validation import MissedValidation
 from galpaca.training.checkpoints.callback import Checkpointer, SavedRun
 from galpaca.training.checkpoints.store import CheckpointStore
 from galpaca.training.consensus import Consensus
-from galpaca.training.guard import NonFinitePolicy
+from galpaca.training.non_finite.policy import NonFinitePolicy
 from galpaca.training.step_line import StepSpeed
 
 

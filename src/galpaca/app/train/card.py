@@ -11,13 +11,13 @@ from galpaca.data.receipt import Receipt
 from galpaca.formatting import format_bytes, format_duration, format_or
 from galpaca.release.card import CardFacts
 from galpaca.runs.checkpoints import Manifest
-from galpaca.runs.content import ExampleCounts, FinalFigures, Machine, ReleaseFacts
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.history import final_figures
 from galpaca.runs.lines import StepLine, ValidationLine
 from galpaca.runs.metrics import read_metrics
 from galpaca.runs.recipe import DATA
 from galpaca.runs.record import RunRecord
+from galpaca.runs.record_fields import ExampleCounts, FinalFigures, Machine, ReleaseFacts
 from galpaca.training.optimizers.adamw import AdamW
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from galpaca.app.console import show_rows
 from galpaca.app.report import write_report
 from galpaca.app.train.card import result_rows
 from galpaca.app.train.context import RunContext
-from galpaca.runs.content import FinalFigures
 from galpaca.runs.folder import RunFolder
+from galpaca.runs.record_fields import FinalFigures
 
 
 def finish(run: RunContext) -> None:

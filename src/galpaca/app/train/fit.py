@@ -29,7 +29,7 @@ from galpaca.training.callbacks.metrics import Sink
 from galpaca.training.callbacks.samples import SampleAnswers
 from galpaca.training.checkpoints.store import CheckpointStore
 from galpaca.training.consensus import Consensus
-from galpaca.training.logger_sink import LoggerSink
+from galpaca.training.loggers.sink import LoggerSink
 from galpaca.training.module import InstructionTuner
 from galpaca.training.strategies import StepStrategy
 from galpaca.training.trainer import make_trainer

@@ -22,12 +22,12 @@ from galpaca.release.base import Base, load_base, save_base
 from galpaca.release.card import model_card
 from galpaca.release.export import SHARD_BYTES, ExportFormat, export
 from galpaca.runs.checkpoints import Manifest, read_manifest
-from galpaca.runs.content import Machine, ReleaseFacts
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.host import total_memory_bytes
 from galpaca.runs.provenance import processor_name
 from galpaca.runs.recipe import TOKENIZER
 from galpaca.runs.record import RunRecord
+from galpaca.runs.record_fields import Machine, ReleaseFacts
 from galpaca.training.specs import TrainerSpec
 
 

@@ -24,13 +24,13 @@ from galpaca.files.checksums import file_facts
 from galpaca.model.opt import open_weights, parameter_shapes
 from galpaca.model.tuning.full import FullTuning
 from galpaca.runs.checkpoints import Manifest, newest_whole, point_to, read_manifest, set_aside
-from galpaca.runs.content import ExampleCounts, Histograms, Outcome, PlanFigures, Start
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.lock import locked
 from galpaca.runs.metrics import truncate_metrics
 from galpaca.runs.provenance import command_line, git_state, utc_now, versions
 from galpaca.runs.recipe import make_recipe
 from galpaca.runs.record import RunRecord
+from galpaca.runs.record_fields import ExampleCounts, Histograms, Outcome, PlanFigures, Start
 from galpaca.training.optimizers.saved import check_saved_state
 
 if TYPE_CHECKING:

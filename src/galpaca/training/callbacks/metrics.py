@@ -18,7 +18,7 @@ from galpaca.runs.spikes import LossSpikes
 from galpaca.training.clock import Mark, mark
 from galpaca.training.consensus import Consensus
 from galpaca.training.figures import check_figures, read_figures
-from galpaca.training.guard import NonFinitePolicy
+from galpaca.training.non_finite.policy import NonFinitePolicy
 from galpaca.training.step_line import PendingStep, ReadStep, StepSpeed, step_line
 
 

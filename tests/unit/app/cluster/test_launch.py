@@ -8,7 +8,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from galpaca.app.cluster.launch import check_launch
 from galpaca.app.cluster.ranks import num_launched
 from galpaca.errors import InputError
-from galpaca.training.cluster import cluster_environment
+from galpaca.training.process_group import cluster_environment
 from galpaca.training.specs import TrainerSpec
 
 STEP = {"SLURM_STEP_ID": "0", "SLURM_PROCID": "0"}

@@ -12,12 +12,12 @@ from extension.own_optimizers import Adamax, HostCounting, Lion, Sgd
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from galpaca.training.non_finite.update_guard import UpdateGuard
 from galpaca.training.optimization import make_optimizer
 from galpaca.training.optimizers.adamw import AdamW
 from galpaca.training.optimizers.conditional import ConditionalOptimizer
 from galpaca.training.optimizers.factory import OptimizerFactory
 from galpaca.training.specs import OptimizerSpec
-from galpaca.training.update_guard import UpdateGuard
 
 FACTORIES: dict[str, OptimizerFactory] = {
     "adamw": AdamW(weight_decay=0.1),

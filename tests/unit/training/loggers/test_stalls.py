@@ -1,6 +1,6 @@
 import pytest
 
-from galpaca.training.logger_sink import is_stall
+from galpaca.training.loggers.sink import is_stall
 
 
 @pytest.mark.parametrize(

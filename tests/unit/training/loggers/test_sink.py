@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from galpaca.runs.lines import StepLine
-from galpaca.training.logger_sink import LoggerSink
+from galpaca.training.loggers.sink import LoggerSink
 
 
 class Listening:

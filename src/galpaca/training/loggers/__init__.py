@@ -37,7 +37,7 @@ def wandb(
     """
     from lightning.pytorch.utilities import rank_zero_only
 
-    from galpaca.training.wandb_logger import WandbLogger
+    from galpaca.training.loggers.wandb_logger import WandbLogger
 
     if getattr(rank_zero_only, "rank", 0) != 0:
         return []

@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import CSVLogger
 from galpaca.errors import StoppedBySignal
 from galpaca.runs.lines import StepLine
 from galpaca.training.callbacks.preemption import PreemptionNotice
-from galpaca.training.logger_sink import LoggerSink
+from galpaca.training.loggers.sink import LoggerSink
 
 
 class Dead(CSVLogger):

@@ -11,9 +11,9 @@ from galpaca.data.collate import StepBatch
 from galpaca.errors import GalpacaError
 from galpaca.runs.lines import NonFiniteFinding, NonFiniteLine
 from galpaca.training.module import InstructionTuner, StepOutcome
-from galpaca.training.non_finite import find_non_finite
+from galpaca.training.non_finite.search import find_non_finite
+from galpaca.training.non_finite.update_guard import UpdateGuard
 from galpaca.training.specs import GuardSpec
-from galpaca.training.update_guard import UpdateGuard
 
 
 class Checkpoints(Protocol):
