@@ -48,7 +48,10 @@ LIBRARIES: dict[str, dict[str, str | None]] = {
     "model": dict.fromkeys(["numpy", "torch", "transformers", "safetensors"]),
     "tracking": dict.fromkeys(["wandb", "yaml"]),
     "training": dict.fromkeys(["numpy", "torch", "transformers", "safetensors", "lightning"]),
-    "release": dict.fromkeys(["numpy", "torch", "transformers", "safetensors", "huggingface_hub", "yaml"]),
+    "release": {
+        **dict.fromkeys(["numpy", "torch", "transformers", "safetensors", "huggingface_hub", "yaml"]),
+        "jinja2": "galpaca.release.card",
+    },
     "report": {**dict.fromkeys(["numpy", "yaml"]), "jinja2": "galpaca.report.page"},
     "inference": {
         **dict.fromkeys(["numpy", "torch", "transformers"]),
