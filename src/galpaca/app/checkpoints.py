@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from galpaca.app.console import make_console
-from galpaca.errors import GalpacaError, InputError
+from galpaca.errors import GalpacaError, Problems
 from galpaca.formatting import format_bytes, format_or
 from galpaca.runs.checkpoints import damage, read_manifest
 from galpaca.runs.folder import RunFolder, find_run
@@ -77,10 +77,7 @@ def _row(folder: RunFolder, step: int, history: History, contents: bool) -> Row 
     """None if it was removed meanwhile: a live run removes old checkpoints."""
     checkpoint = folder.checkpoint(step)
     found = damage(checkpoint, contents=contents)
-    try:
-        manifest = read_manifest(checkpoint)
-    except InputError:
-        manifest = None
+    manifest = Problems().collect(lambda: read_manifest(checkpoint))
     try:
         num_bytes = sum(file.stat().st_size for file in checkpoint.iterdir())
     except FileNotFoundError:

@@ -39,8 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help(sys.stderr)
         return 2
     options = vars(parser.parse_args(given))
-    run = options.pop("execute")
-    return run_command(lambda: run(**options))
+    act = options.pop("act")
+    return run_command(lambda: act(**options))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -50,5 +50,5 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("train", help="train and release a model (same as python train.py)", add_help=False)
     for name, add_arguments, summary in _COMMANDS:
         command = commands.add_parser(name, help=summary, description=add_arguments.__doc__)
-        command.set_defaults(execute=add_arguments(command))
+        command.set_defaults(act=add_arguments(command))
     return parser

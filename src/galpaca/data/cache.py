@@ -54,7 +54,7 @@ def load_or_encode(root: Path, key: str, encode: Callable[[], EncodedExamples]) 
 
 
 class _DamagedError(Exception):
-    pass
+    """Files on disk that are not as they were written."""
 
 
 def _load(entry: Path) -> EncodedExamples:

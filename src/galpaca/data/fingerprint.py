@@ -43,15 +43,6 @@ def former_fingerprint(spec: DataSpec, source: Source, template: Template, token
 
     It was the key of the encoding cache. Whatever becomes of that key, this stays, or those runs are refused.
     """
-    return json_digest(
-        {
-            "data": source.fingerprint,
-            "columns": columns_of(spec.fields),
-            "tokenizer": tokenizer.fingerprint,
-            "template": template.fingerprint,
-            "max_length": spec.max_length,
-            "on_empty": spec.on_empty,
-            "on_cut": spec.on_truncation,
-            "format_version": 1,
-        }
-    )
+    made_from = {"data": source.fingerprint, "tokenizer": tokenizer.fingerprint, "template": template.fingerprint}
+    policy = {"max_length": spec.max_length, "on_empty": spec.on_empty, "on_cut": spec.on_truncation}
+    return json_digest({**made_from, **policy, "columns": columns_of(spec.fields), "format_version": 1})

@@ -120,22 +120,18 @@ def _reading(path: str, template: str | None) -> tuple[Reader, PromptFormat]:
     except Exception as error:  # the library raises a dozen unrelated kinds
         raise InputError(f"cannot load the tokenizer: {first_line(error)}", where=path, fix=_TOKENIZER_FIX) from None
     if getattr(hf, "chat_template", None):
-        chat = _checked(ChatTemplate(hf), path)
+        chat = ChatTemplate(hf)
+        try:
+            chat.prompt("instruction", "input")
+        except Exception as error:  # whatever the template raises
+            what = f"cannot use the tokenizer's chat template: {error}"
+            raise InputError(what, where=path, fix="fix or remove it") from None
         return OtherReader(hf, path, with_first=False, end_id=chat.end_id()), chat
     plain = load_template(template) if template else PlainText()
     vocabulary = hf.get_vocab()
     if getattr(hf, "backend_tokenizer", None) is not None and {"</s>", "<pad>"} <= vocabulary.keys():
         return Tokenizer(hf, path), plain  # GALACTICA's and OPT's, as in training
     return OtherReader(hf, path, with_first=True), plain
-
-
-def _checked(prompt_format: ChatTemplate, path: str) -> ChatTemplate:
-    try:
-        prompt_format.prompt("instruction", "input")
-        return prompt_format
-    except Exception as error:  # whatever the template raises
-        what = f"cannot use the tokenizer's chat template: {error}"
-        raise InputError(what, where=path, fix="fix or remove it") from None
 
 
 def vocabulary_fingerprint(reader: Any) -> str:

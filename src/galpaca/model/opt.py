@@ -176,22 +176,20 @@ def architecture_of(config: OPTConfig) -> Architecture:
 def _bare_config(spec: ModelSpec, tokenizer: Tokenizer) -> OPTConfig:
     from transformers import OPTConfig
 
-    sizes: dict[str, Any] = {
+    values: dict[str, Any] = {
         "hidden_size": spec.hidden_size,
         "word_embed_proj_dim": spec.hidden_size,
         "num_hidden_layers": spec.num_layers,
         "num_attention_heads": spec.num_heads,
         "ffn_dim": spec.ffn_size,
         "max_position_embeddings": spec.max_positions,
+        "vocab_size": tokenizer.vocab_size,
+        "activation_function": "gelu",  # GALACTICA's; OPTConfig's own default is relu
+        "bos_token_id": tokenizer.hf.bos_token_id,
+        "pad_token_id": tokenizer.pad_id,
+        "eos_token_id": tokenizer.eos_id,
     }
-    return OPTConfig(
-        **sizes,
-        vocab_size=tokenizer.vocab_size,
-        activation_function="gelu",  # GALACTICA's; OPTConfig's own default is relu
-        bos_token_id=tokenizer.hf.bos_token_id,
-        pad_token_id=tokenizer.pad_id,
-        eos_token_id=tokenizer.eos_id,
-    )
+    return OPTConfig(**values)
 
 
 def _config_of(spec: ModelSpec) -> OPTConfig:

@@ -20,7 +20,6 @@ class TensorSource(Protocol):
     @property
     def shapes(self) -> Shapes:
         """Shape of every tensor by its name in ``OPTForCausalLM``; tied ones once."""
-        ...
 
     def read(self, name: str, start: int, out: Tensor) -> None:
         """Fills ``out`` with values of a tensor, cast to its dtype on the way.
@@ -30,7 +29,6 @@ class TensorSource(Protocol):
             start: place of the first value in the flattened tensor.
             out: one-dimensional, of any dtype and on any device.
         """
-        ...
 
 
 def chunks(num_values: int, size: int = CHUNK_VALUES) -> Iterator[tuple[int, int]]:

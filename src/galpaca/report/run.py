@@ -3,12 +3,13 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from galpaca.errors import InputError
+from galpaca.errors import Problems
 from galpaca.runs.checkpoints import Manifest, read_manifest
 from galpaca.runs.folder import RunFolder, find_run
 from galpaca.runs.history import History, final_figures, read_history, read_samples
@@ -87,13 +88,9 @@ def _load(folder: RunFolder, name: str) -> ReportedRun:
 
 def _checkpoints(folder: RunFolder) -> list[Manifest]:
     """A run that is alive may remove one meanwhile."""
-    found = []
-    for step in folder.saved_steps():
-        try:
-            found.append(read_manifest(folder.checkpoint(step)))
-        except InputError:
-            continue
-    return found
+    unreadable = Problems()
+    found = [unreadable.collect(partial(read_manifest, folder.checkpoint(step))) for step in folder.saved_steps()]
+    return [manifest for manifest in found if manifest is not None]
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

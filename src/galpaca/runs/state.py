@@ -3,7 +3,6 @@
 import statistics
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from galpaca.runs.folder import RunFolder
@@ -54,7 +53,7 @@ def run_state(folder: RunFolder, record: RunContent, history: History, now: floa
     if alive is False:
         return RunState("killed", f"{holder} ended without recording why, {_saved(folder, history)}")
     now = time.time() if now is None else now
-    last_line = _modified(folder.metrics)
+    last_line = folder.metrics.stat().st_mtime if folder.metrics.exists() else None
     is_starting = last_line is None or last_line < holder.since
     silent = max(0.0, now - (holder.since if is_starting or last_line is None else last_line))
     if silent > (_PATIENCE_AT_START_SECONDS if is_starting else _patience(history)):
@@ -83,10 +82,3 @@ def _saved(folder: RunFolder, history: History) -> str:
 def _patience(history: History) -> float:
     recent = [line.step_seconds for line in history.steps[-50:] if line.step_seconds]
     return max(_PATIENCE_SECONDS, _PATIENCE_STEPS * statistics.median(recent) if recent else 0.0)
-
-
-def _modified(path: Path) -> float | None:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return None

@@ -46,7 +46,7 @@ class StepLoader(DataLoader[StepBatch]):
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass
+        """Does nothing."""
 
 
 class AlpacaDataModule(L.LightningDataModule):

@@ -11,7 +11,7 @@ class StepLoop(_TrainingEpochLoop):
     """
 
     def _broadcast_sigterm_tensor(self) -> None:
-        pass
+        """Does nothing."""
 
 
 class NoSignalHandlers(_SignalConnector):

@@ -219,7 +219,7 @@ class FullySharded(_ManyRanks, FSDPStrategy):
         return init_device_mesh(self.root_device.type, (self.num_nodes, self.num_processes))
 
     def materialize(self, model: nn.Module) -> None:
-        pass  # unit by unit, while FSDP wraps them
+        """Does nothing: it is done unit by unit, while FSDP wraps them."""
 
     def parts(self) -> list[Part]:
         return sharded_parts(self.model)

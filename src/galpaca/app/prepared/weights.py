@@ -9,7 +9,7 @@ from rich.console import Console
 
 from galpaca.app.config.schema import Config
 from galpaca.app.prepared import fetch, hub
-from galpaca.app.prepared.folders import Checksums, read_checksums
+from galpaca.app.prepared.folders import read_checksums
 from galpaca.errors import InputError, Problems
 from galpaca.files.checksums import FileFacts, damages
 from galpaca.model.opt import ModelSpec
@@ -114,7 +114,7 @@ def _model(spec: ModelSpec, root: Path, console: Console) -> tuple[Path, str | N
             _check_online(spec.path, "model.path", "model")
         fetch.make_model(spec, root, console)
         is_there = read_checksums(prepared)
-    return prepared, _commit(is_there)
+    return prepared, is_there.source.get("commit") if is_there else None
 
 
 def _tokenizer(hub_id: str, root: Path) -> Path:
@@ -135,10 +135,6 @@ def _check_online(hub_id: str, key: str, what: str) -> None:
             where=hub_id,
             fix=f"run {hub.prepare_command()} with network access (and HF_HUB_OFFLINE=0); or {key}=FOLDER",
         )
-
-
-def _commit(checksums: Checksums | None) -> str | None:
-    return checksums.source.get("commit") if checksums else None
 
 
 def _known_files(folder: Path) -> Mapping[str, FileFacts]:

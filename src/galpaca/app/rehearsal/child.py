@@ -18,11 +18,12 @@ class Child:
     Args:
         command: command line to run.
         environment: its complete environment.
-        log: file that its output is appended to.
+        log: file that its output is appended to, below a line with the phase.
     """
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
-        with log.open("ab") as file:
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path, phase: int) -> None:
+        with log.open("ab", buffering=0) as file:
+            file.write(f"--- phase {phase}\n".encode())
             self._process = subprocess.Popen(
                 list(command),
                 env=dict(environment),

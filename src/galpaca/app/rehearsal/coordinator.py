@@ -27,10 +27,7 @@ class RankProcess:
 
     def start(self, phase: int) -> None:
         environment = environment_of(phase, os.environ)
-        log = self.plan.log(self.rank)
-        with log.open("a", encoding="utf-8") as file:
-            file.write(f"--- phase {phase}\n")
-        self._child = Child(self.plan.command, environment, log)
+        self._child = Child(self.plan.command, environment, self.plan.log(self.rank), phase)
 
     def code(self) -> int | None:
         return None if self._child is None else self._child.poll()

@@ -126,10 +126,7 @@ class Phases:
 
     def _reload(self, phase: str) -> tuple[float, str]:
         plan, out = self.plan, self.plan.home / "reload.json"
-        command, log = reload.command(plan.folder.model, out), plan.log(0)
-        with log.open("a", encoding="utf-8") as file:
-            file.write("--- phase 3\n")
-        child = Child(command, environment_alone(), log)
+        child = Child(reload.command(plan.folder.model, out), environment_alone(), plan.log(0), 3)
         try:
             while (code := child.poll()) is None:
                 self._check(phase)

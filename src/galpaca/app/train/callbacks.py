@@ -1,6 +1,6 @@
 """The callbacks of a training run, in the order in which they must act."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -15,16 +15,14 @@ from galpaca.app.train.instantiate import peak_flops
 from galpaca.app.train.samples import Samples
 from galpaca.model.opt import architecture_of
 from galpaca.runs.history import read_samples
-from galpaca.runs.lines import CheckpointLine
-from galpaca.runs.metrics import MetricsFile, append_lines, training_losses, validation_losses
+from galpaca.runs.metrics import append_lines, training_losses, validation_losses
 from galpaca.runs.spikes import LossSpikes
 from galpaca.training.callbacks.hang import HangWatch
 from galpaca.training.callbacks.metrics import Sink, StepMetrics
 from galpaca.training.callbacks.preemption import PreemptionNotice
 from galpaca.training.callbacks.samples import SampleAnswers
 from galpaca.training.callbacks.validation import MissedValidation
-from galpaca.training.checkpoints.callback import Checkpointer, SavedRun
-from galpaca.training.checkpoints.store import CheckpointStore
+from galpaca.training.checkpoints.callback import Checkpointer
 from galpaca.training.consensus import Consensus
 from galpaca.training.non_finite.policy import NonFinitePolicy
 from galpaca.training.step_line import StepSpeed
@@ -52,22 +50,6 @@ def make_metrics(
         policy=policy,
         spikes=LossSpikes(run.config.guard.spike_factor, training_losses(run.folder.metrics)),
     )
-
-
-def make_checkpointer(
-    run: RunContext,
-    store: CheckpointStore,
-    metrics: StepMetrics,
-    file: MetricsFile | None,
-    announce: Callable[[CheckpointLine], None],
-) -> Checkpointer:
-    """Takes checkpoints during training, commits them and removes old ones.
-
-    Args:
-        announce: receives what each checkpoint cost.
-    """
-    saved = SavedRun(run.folder, run.record.recipe, run.steps.num_steps, run.steps.per_epoch)
-    return Checkpointer(saved, run.config.checkpoint, store, metrics, file, announce)
 
 
 def in_order(

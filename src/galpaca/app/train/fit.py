@@ -14,7 +14,7 @@ from transformers import OPTForCausalLM
 from galpaca.app.cluster.ranks import global_rank
 from galpaca.app.config.schema import Config
 from galpaca.app.console import TrainingProgress
-from galpaca.app.train.callbacks import in_order, make_checkpointer, make_metrics, make_policy
+from galpaca.app.train.callbacks import in_order, make_metrics, make_policy
 from galpaca.app.train.context import RunContext
 from galpaca.app.train.instantiate import Engine
 from galpaca.app.train.memory_advice import memory_advice
@@ -27,6 +27,7 @@ from galpaca.runs.shutdown import Shutdown, signal_of
 from galpaca.runs.typed import encode
 from galpaca.training.callbacks.metrics import Sink
 from galpaca.training.callbacks.samples import SampleAnswers
+from galpaca.training.checkpoints.callback import Checkpointer, SavedRun
 from galpaca.training.checkpoints.store import CheckpointStore
 from galpaca.training.consensus import Consensus
 from galpaca.training.loggers.sink import LoggerSink
@@ -60,7 +61,8 @@ def fit(
         consensus = Consensus(shutdown, config.trainer.read_metrics_every_steps)
         metrics = make_metrics(run, model.config, sinks, consensus, policy)
         store = CheckpointStore(run.start.weights, run.start.shapes, config.optim.factory, run.start.tuning)
-        checkpointer = make_checkpointer(run, store, metrics, file, lambda line: logger_sink.write([line]))
+        saved = SavedRun(run.folder, run.record.recipe, steps.num_steps, steps.per_epoch)
+        checkpointer = Checkpointer(saved, config.checkpoint, store, metrics, file, logger_sink.write)
         policy.checkpoints = checkpointer
         callbacks = in_order(run, metrics, checkpointer, samples, loggers, engine.callbacks)
         trainer = make_trainer(

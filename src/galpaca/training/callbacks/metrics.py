@@ -5,7 +5,7 @@ import resource
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import lightning as L
@@ -28,10 +28,11 @@ class Sink(Protocol):
     def write(self, lines: Sequence[MetricsLine]) -> None: ...
 
 
+@dataclass(eq=False)
 class StepMetrics(L.Callback):
     """Collects a step's figures on the device and reads them back about once a second.
 
-    Args:
+    Attributes:
         sinks: receivers of the lines.
         consensus: of the ranks, whose answers are read along with the figures.
         steps_per_epoch: steps of an epoch.
@@ -40,24 +41,19 @@ class StepMetrics(L.Callback):
         spikes: flags loss spikes.
     """
 
-    def __init__(
-        self,
-        sinks: Sequence[Sink],
-        consensus: Consensus,
-        *,
-        steps_per_epoch: int,
-        speed: StepSpeed,
-        policy: NonFinitePolicy,
-        spikes: LossSpikes,
-    ) -> None:
-        self.sinks, self.consensus = sinks, consensus
-        self.steps_per_epoch = steps_per_epoch
-        self.speed, self.policy, self.spikes = speed, policy, spikes
+    sinks: Sequence[Sink]
+    consensus: Consensus
+    steps_per_epoch: int
+    speed: StepSpeed
+    policy: NonFinitePolicy
+    spikes: LossSpikes
+
+    def __post_init__(self) -> None:
         self._pending: list[PendingStep] = []
         self._previous_end: Mark = 0.0
         self._validation_began = 0.0
         self._device = torch.device("cpu")
-        self._memory = consensus.poll(lambda: peak_memory_bytes(self._device))
+        self._memory = self.consensus.poll(lambda: peak_memory_bytes(self._device))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.consensus.shutdown.deferred = True

@@ -3,7 +3,7 @@
 import errno
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -54,7 +54,7 @@ class Checkpointer(L.Callback):
         store: this rank's side of the writing.
         metrics: whose lines must be on disk before a checkpoint counts; along with them ranks agree.
         file: file of those lines; None on ranks other than 0.
-        announce: receives the line of each committed checkpoint, on rank 0.
+        announce: receives the lines of committed checkpoints, on rank 0.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Checkpointer(L.Callback):
         store: CheckpointStore,
         metrics: StepMetrics,
         file: MetricsFile | None,
-        announce: Callable[[CheckpointLine], None] = lambda line: None,
+        announce: Callable[[Sequence[CheckpointLine]], None] = lambda lines: None,
     ) -> None:
         self.run, self.spec, self.store, self.metrics, self.file = run, spec, store, metrics, file
         self.folder, self.consensus, self.announce = run.folder, metrics.consensus, announce
@@ -167,7 +167,7 @@ class Checkpointer(L.Callback):
         if any(self._failed.ranks):
             self._give_up(trainer)
         while self._committed:
-            self.announce(self._committed.pop(0))
+            self.announce([self._committed.pop(0)])
         manifest = self._uncommitted
         if manifest is not None and self._written.ranks and min(self._written.ranks) >= manifest.step:
             self._uncommitted = None

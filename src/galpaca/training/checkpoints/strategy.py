@@ -41,7 +41,7 @@ class CheckpointingStrategy(Strategy):
         return {}
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
-        pass
+        """Does nothing: ``load_checkpoint`` has put the weights in place."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
         """Takes what this rank holds, and returns while it is being written.

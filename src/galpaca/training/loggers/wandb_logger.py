@@ -36,9 +36,8 @@ class WandbLogger(Logger):
         self._thread: threading.Thread | None = None
         self._elsewhere = f"galpaca sync --follow {run.folder.path} shows it from a machine with network access"
         self.follower = Follower(run, _warn, f"trying again, and {self._elsewhere}")
-        self._is_disabled = os.environ.get("WANDB_MODE") == "disabled"
-        self._system = None if self._is_disabled else SystemLog(run.folder.system)
-        if not self._is_disabled:
+        self._system = None if os.environ.get("WANDB_MODE") == "disabled" else SystemLog(run.folder.system)
+        if self._system is not None:
             self._start()
 
     @property
@@ -52,7 +51,7 @@ class WandbLogger(Logger):
     @property
     def next_command(self) -> str | None:
         """What sends the rest, if there is one, once the logger is closed."""
-        return None if self._is_disabled or self._is_sent else f"galpaca sync {self._run.folder.path}"
+        return None if self._system is None or self._is_sent else f"galpaca sync {self._run.folder.path}"
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """Does nothing: ``config.yaml`` and ``run.json`` are sent."""

@@ -129,7 +129,9 @@ def test_a_child_takes_its_own_children_with_it(tmp_path: Path) -> None:
         "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); "
     )
     log = tmp_path / "log"
-    child = Child([sys.executable, "-c", f"{grandchild} print('ready', flush=True); time.sleep(60)"], os.environ, log)
+    child = Child(
+        [sys.executable, "-c", f"{grandchild} print('ready', flush=True); time.sleep(60)"], os.environ, log, 1
+    )
     while "ready" not in log.read_text():
         assert child.poll() is None
         time.sleep(0.01)
