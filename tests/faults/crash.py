@@ -174,11 +174,11 @@ def note_modes(log: str) -> None:
 def sleep_in_step(step: int, rank: int) -> None:
     """A rank that hangs in its own code while the others wait for it."""
 
-    def act(tuner: InstructionTuner, _: StepBatch, index: int) -> None:
+    def sleep(tuner: InstructionTuner, _: StepBatch, index: int) -> None:
         if index == step and tuner.global_rank == rank:
             time.sleep(600)
 
-    _before_steps(act)
+    _before_steps(sleep)
 
 
 def wait_in_step(step: int, folder: str) -> None:
