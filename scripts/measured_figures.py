@@ -43,11 +43,11 @@ def result(benchmark: str) -> dict[str, Any]:
     return found
 
 
-def _surroundings() -> str:
-    results = [result(benchmark) for benchmark in CITED]
+def _surroundings(benchmarks: Sequence[str] = CITED) -> str:
+    results = [result(benchmark) for benchmark in benchmarks]
     dates = sorted({one["date"][:10] for one in results})
     torch = sorted({one["packages"]["torch"].partition("+")[0] for one in results})
-    processors = sorted({one["processor"] for one in results})
+    processors = sorted({re.sub(r"\(R\)| Processor", "", one["processor"]) for one in results})
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
     return f"2 CPU cores ({', '.join(processors)}), torch {', '.join(torch)}, {when}"
 
@@ -58,7 +58,7 @@ def _of_a_user() -> str:
     kills, jobs = result("endurance"), result("preemption")
     return "\n".join(
         [
-            f"On {_surroundings()}:\n",
+            f"On {_surroundings(('peers', 'endurance', 'preemption', 'startup', 'memory'))}:\n",
             *_table(
                 ("what", "figure", "command"),
                 (
