@@ -174,11 +174,11 @@ def note_modes(log: str) -> None:
 def sleep_in_step(step: int, rank: int) -> None:
     """A rank that hangs in its own code while the others wait for it."""
 
-    def sleep(tuner: InstructionTuner, _: StepBatch, index: int) -> None:
+    def sleep_before_step(tuner: InstructionTuner, _: StepBatch, index: int) -> None:
         if index == step and tuner.global_rank == rank:
             time.sleep(600)
 
-    _before_steps(sleep)
+    _before_steps(sleep_before_step)
 
 
 def wait_in_step(step: int, folder: str) -> None:

@@ -175,7 +175,7 @@ def positions_of(model: Any) -> int | None:
 
 
 def device_dtype_of(model: Any) -> str:
-    """Warns of weights that several GPUs do not hold, since each answer then waits for the host's memory or disk."""
+    """All devices that hold weights, since answers wait for those in the host's memory or on disk; and the dtype."""
     used = sorted({str(device) for device in getattr(model, "hf_device_map", {"": model.device}).values()})
     names = [f"GPU {name}" if name.isdigit() else name for name in used]
     return f"{' and '.join(names)}, {str(model.dtype).removeprefix('torch.')}"

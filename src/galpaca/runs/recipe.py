@@ -77,11 +77,11 @@ class Recipe:
         """A recipe as any version has written it.
 
         Raises:
-            ValueError: a later version has written it.
+            ValueError: a later version has written it, or none has.
         """
         written = content.get(_FORMAT_KEY, 1)
-        if written > FORMAT:
-            raise ValueError(f"recipe format {written}, but this version reads formats up to {FORMAT}")
+        if not isinstance(written, int) or written > FORMAT:
+            raise ValueError(f"recipe format {written!r}, but this version reads formats up to {FORMAT}")
         settings = {RENAMED.get(key, key): value for key, value in content.items() if key != _FORMAT_KEY}
         return cls({**ADDED, **settings}, written)
 

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -53,7 +54,9 @@ def run_state(folder: RunFolder, record: RunContent, history: History, now: floa
     if alive is False:
         return RunState("killed", f"{holder} ended without recording why, {_saved(folder, history)}")
     now = time.time() if now is None else now
-    last_line = folder.metrics.stat().st_mtime if folder.metrics.exists() else None
+    last_line: float | None = None
+    with suppress(OSError):  # there is none yet
+        last_line = folder.metrics.stat().st_mtime
     is_starting = last_line is None or last_line < holder.since
     silent = max(0.0, now - (holder.since if is_starting or last_line is None else last_line))
     if silent > (_PATIENCE_AT_START_SECONDS if is_starting else _patience(history)):

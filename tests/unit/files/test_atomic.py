@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from disk_order import disk_order
 from killed_writer import killed_while_replacing
 
 from galpaca.files.atomic import replace_file, sync_folder
@@ -39,19 +40,7 @@ class TestReplaceFile:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A rename may survive a power cut that the content behind it does not: an empty file."""
-        order: list[str] = []
-        fsync, replace = os.fsync, Path.replace
-
-        def sync(descriptor: int) -> None:
-            order.append("sync")
-            fsync(descriptor)
-
-        def name(self: Path, target: Path) -> Path:
-            order.append("name")
-            return replace(self, target)
-
-        monkeypatch.setattr(os, "fsync", sync)
-        monkeypatch.setattr(Path, "replace", name)
+        order = disk_order(monkeypatch, "replace")
         replace_file(tmp_path / "a.json", "new")
         assert order[:2] == ["sync", "name"]
 

@@ -1,9 +1,9 @@
 """A folder is built once, and what is there is replaced only where it is not whole."""
 
-import os
 from pathlib import Path
 
 import pytest
+from disk_order import disk_order
 
 from galpaca.files.build_once import build_folder_once
 
@@ -57,18 +57,6 @@ def test_another_machines_stays_where_no_lock_held_it_back(tmp_path: Path) -> No
 
 def test_the_content_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The encoded data was renamed alone: after a power cut its files could be empty under their final name."""
-    order: list[str] = []
-    fsync, rename = os.fsync, Path.rename
-
-    def sync(descriptor: int) -> None:
-        order.append("sync")
-        fsync(descriptor)
-
-    def name(self: Path, target: Path) -> Path:
-        order.append("name")
-        return rename(self, target)
-
-    monkeypatch.setattr(os, "fsync", sync)
-    monkeypatch.setattr(Path, "rename", name)
+    order = disk_order(monkeypatch, "rename")
     build(tmp_path / "one")
     assert order == ["sync", "sync", "name", "sync"], "the file, its folder, the name, the folder above"

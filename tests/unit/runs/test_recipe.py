@@ -1,6 +1,7 @@
 """Recipes of every version: read under today's names, compared setting by setting."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -82,9 +83,10 @@ class TestFormat1:
         ]
 
 
-def test_a_later_format_is_refused() -> None:
-    with pytest.raises(ValueError, match="recipe format 99"):
-        Recipe.from_json({"format": FORMAT + 97})
+@pytest.mark.parametrize("written", [FORMAT + 97, "2", None, [2]])
+def test_a_later_format_or_none_at_all_is_refused(written: object) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"recipe format {written!r}, but this version reads")):
+        Recipe.from_json({"format": written})
 
 
 @pytest.fixture(scope="module")
