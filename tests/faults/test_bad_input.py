@@ -396,6 +396,7 @@ BAD_OVERRIDES = {
     "an unknown group": (["optimizer=adamw"], Problem("optimizer", "unknown", "optim")),
     "an unknown group with a plus": (["+optimizer=adamw"], Problem("optimizer", "unknown", "optim")),
     "a number for a group": (["model=3"], Problem("model", "3", "tiny")),
+    "a mapping for a group": (["optim={lrr: 1}"], Problem("optim", "takes one of its files", "optim.KEY=VALUE")),
     "text for a number": (["optim.lr=fast"], Problem("optim.lr", "'fast'", "optim.lr=")),
     "a fraction for a whole number": (["batch.examples=1.5"], Problem("batch.examples", "1.5", "batch.examples=")),
     "text for the seed": (["seed=random"], Problem("seed", "must be an integer", "seed=42")),

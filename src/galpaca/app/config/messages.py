@@ -34,7 +34,11 @@ def config_error(error: Exception, overrides: Sequence[str]) -> InputError:
     if match := re.match(r"Ambiguous value for argument '(.+)'", lines[0]):
         return InputError("Hydra parses this value as a list of choices", where=match.group(1), fix=_QUOTE)
     if match := re.match(r"Could not override '([^']+)'", lines[0]):
-        return _unknown_keys(match.group(1), overrides)
+        key = match.group(1)
+        if key in _groups():
+            what = "a config group takes one of its files, or its keys one by one"
+            return InputError(what, where=key, fix=f"{key}=FILE or {key}.KEY=VALUE for each key")
+        return _unknown_keys(key, overrides)
     if match := re.match(r"In '([^']*)': Could not override '([^']+)'", lines[0]):
         key, group = match.groups()
         return InputError(f"no config group {group!r} to override", where=key, fix=_near(group, _groups()))
