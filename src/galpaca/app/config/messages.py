@@ -35,7 +35,7 @@ def config_error(error: Exception, overrides: Sequence[str]) -> InputError:
         return InputError("Hydra parses this value as a list of choices", where=match.group(1), fix=_QUOTE)
     if match := re.match(r"Could not override '([^']+)'", lines[0]):
         key = match.group(1)
-        if key in _groups():
+        if key in _groups() and key != "experiment":  # that has no keys, and takes a plus
             what = "a config group takes one of its files, or its keys one by one"
             return InputError(what, where=key, fix=f"{key}=FILE or {key}.KEY=VALUE for each key")
         return _unknown_keys(key, overrides)
