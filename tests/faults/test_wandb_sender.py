@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from wandb_server import Received, WandbServer, serving
@@ -18,6 +18,7 @@ from galpaca.runs.metrics import append_lines, read_metrics
 from galpaca.tracking import follower as follower_module
 from galpaca.tracking import service
 from galpaca.tracking.follower import Follower
+from galpaca.tracking.places import Places
 from galpaca.tracking.rows import METRICS, SAMPLES, SYSTEM, line_number
 from galpaca.tracking.sender import Ending, last_numbers
 from galpaca.training.loggers.wandb_logger import WandbLogger
@@ -122,15 +123,39 @@ def test_a_folder_of_the_first_version_is_completed(wandb_server: WandbServer, f
         ({}, (-1, -1, -1)),
     ],
 )
-def test_a_row_whose_summary_came_alone_is_not_there(summary: dict[str, int], last: tuple[int, int, int]) -> None:
+def test_a_row_whose_summary_came_alone_is_not_there(
+    tmp_path: Path, summary: dict[str, int], last: tuple[int, int, int]
+) -> None:
     """W&B sends a row's summary first. The server's summary had a line that it did not have, which was lost."""
 
     class Resumed:
         starting_step = 3
 
     Resumed.summary = summary  # type: ignore[attr-defined]
-    found: Any = last_numbers(Resumed())  # type: ignore[arg-type]
+    found: Any = last_numbers(Resumed(), Places(tmp_path / "places.jsonl"))  # type: ignore[arg-type]
     assert (found[METRICS], found[SAMPLES], found[SYSTEM]) == last
+
+
+@pytest.mark.parametrize(("num_there", "last"), [(1, -1), (2, 4), (3, 8), (4, 8), (5, 12)])
+def test_a_summary_may_be_several_rows_ahead(tmp_path: Path, num_there: int, last: int) -> None:
+    """A run was killed right after its first lines: W&B had the summary of both, and a row of neither. The first was
+    taken to be there, and was lost.
+    """
+
+    class Resumed:
+        starting_step = num_there
+        summary: ClassVar = {"line": 12, "row": 4, "system/line": 1, "system/row": 3}
+
+    places = Places(tmp_path / "places.jsonl")
+    places.add(1, METRICS, 400)  # of an earlier session
+    places.start({METRICS: -1, SAMPLES: -1, SYSTEM: -1})
+    for place, (stream, number) in enumerate([(SYSTEM, 0), (METRICS, 4), (METRICS, 8), (SYSTEM, 1), (METRICS, 12)]):
+        places.add(place, stream, number)
+    with (tmp_path / "places.jsonl").open("a") as file:
+        file.write("[5, ")  # a kill in the midst of a line
+    found = last_numbers(Resumed(), places)  # type: ignore[arg-type]
+    assert found[METRICS] == last
+    assert found[SYSTEM] == (1 if num_there > 3 else 0)
 
 
 def test_one_process_sends_at_a_time(wandb_server: WandbServer, folder: RunFolder) -> None:

@@ -11,12 +11,11 @@ from galpaca.files.atomic import replace_file
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.lock import locked
 from galpaca.tracking import service
+from galpaca.tracking.places import Numbers, Places
 from galpaca.tracking.rows import ALERT, COLUMNS, STEP, STREAMS, TABLE, Row, Rows, Stream
 
 if TYPE_CHECKING:
     import wandb
-
-Numbers = dict[Stream, int]
 
 _ALERT_EVERY_SECONDS = 1800
 
@@ -55,9 +54,11 @@ class Sender:
             fix = "wait until it has sent the run, or stop it"
             stack.enter_context(locked(run.folder.wandb_lock, "another process is sending this run to W&B", fix))
             self._run = service.start(run)
-            self.last, self.is_verified = last_numbers(self._run), True
+            self._places = Places(run.folder.wandb / "places.jsonl")
+            self.last, self.is_verified = last_numbers(self._run, self._places), True
             self._next_place = self._run.starting_step
             note(run.folder, self.last, verified=True)
+            self._places.start(self.last)
             self._run.config.update(configuration(run.folder), allow_val_change=True)
             self._lock = stack.pop_all()
 
@@ -101,6 +102,7 @@ class Sender:
             self._run.alert(alert.title, alert.text, level="WARN", wait_duration=_ALERT_EVERY_SECONDS)
         # Nothing else may log to the run: the place is counted here. (W&B's own step is known to its process alone.)
         counters = {STEP: row.step, row.stream.number: row.number, row.stream.place: self._next_place}
+        self._places.add(self._next_place, row.stream, row.number)
         self._run.log({**values, **counters})
         self._next_place += 1
         self.last[row.stream], self.is_verified = row.number, False
@@ -114,16 +116,19 @@ def configuration(folder: RunFolder) -> dict[str, Any]:
     return {"config": config, **json.loads(folder.record.read_text(encoding="utf-8"))}
 
 
-def last_numbers(run: wandb.Run) -> Numbers:
+def last_numbers(run: wandb.Run, places: Places) -> dict[Stream, int]:
     """Number of the last row that the server has, by stream; -1 where it has none.
 
-    W&B sends the summary of a row right before the row. Where a kill came between the two, the summary names a row
-    that is not there, though all before it are.
+    W&B sends the summary of rows right before the rows. Where a kill came between the two, the summary names a row that
+    is not there. The places of the session say which one is; without them, all rows but that one are taken to be.
     """
+    there = places.last_before(run.starting_step)
 
     def last(stream: Stream) -> int:
-        is_there = int(run.summary.get(stream.place, -1)) < run.starting_step
-        return int(run.summary.get(stream.number, -1)) - (not is_there)
+        number = int(run.summary.get(stream.number, -1))
+        if int(run.summary.get(stream.place, -1)) < run.starting_step:
+            return number
+        return min(there.get(stream, number - 1), number - 1)
 
     return {stream: last(stream) for stream in STREAMS}
 
@@ -135,7 +140,7 @@ def note(folder: RunFolder, last: Numbers, *, verified: bool) -> None:
     replace_file(folder.wandb / "sent.json", json.dumps({**numbers, "verified": verified}) + "\n")
 
 
-def noted(folder: RunFolder) -> tuple[Numbers, bool]:
+def noted(folder: RunFolder) -> tuple[dict[Stream, int], bool]:
     """What W&B is known to have, and whether the server said so; -1 where nothing is known."""
     file = folder.wandb / "sent.json"
     known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
