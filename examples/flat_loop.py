@@ -62,9 +62,10 @@ class Recipe:
 
 def encode(record: Mapping[str, str], tokenizer: Any, max_length: int) -> tuple[list[int], list[int]]:
     """Ids and labels of a record. Prompt and answer are tokenized as one text, and what is too long is truncated."""
-    prompt = (WITH_INPUT if record.get("input") else WITHOUT_INPUT).format_map(record)
-    ids = tokenizer(split_sequences(prompt + record["output"] + "</s>"))["input_ids"][:max_length]
-    num_prompt_tokens = min(len(tokenizer(split_sequences(prompt))["input_ids"]), len(ids))
+    fields = {name: split_sequences(record.get(name, "")) for name in ("instruction", "input", "output")}
+    prompt = (WITH_INPUT if fields["input"] else WITHOUT_INPUT).format_map(fields)
+    ids = tokenizer(prompt + fields["output"] + "</s>")["input_ids"][:max_length]
+    num_prompt_tokens = min(len(tokenizer(prompt)["input_ids"]), len(ids))
     return ids, [NO_TARGET] * num_prompt_tokens + ids[num_prompt_tokens:]
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from galpaca.data.prompts import Template, load_template
-from galpaca.data.sequences import SPLIT_MARKER, split_sequences
+from galpaca.data.sequences import SPLIT_MARKER, mark_sequences
 
 DEMO = Path(__file__).resolve().parents[1] / "src" / "galpaca" / "demo"
 
@@ -75,8 +75,8 @@ def training_texts(records: Iterable[dict[str, str]], template: Template) -> Ite
     """
     special = re.compile("|".join(map(re.escape, SPECIAL_TOKENS)))
     for record in records:
-        text = template.prompt(record["instruction"], record["input"]) + record["output"]
-        yield from special.split(split_sequences(text))
+        instruction, given, output = (mark_sequences(record[name]) for name in ("instruction", "input", "output"))
+        yield from special.split(template.prompt(instruction, given) + output)
 
 
 def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:

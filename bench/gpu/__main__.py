@@ -20,7 +20,7 @@ from bench.gpu.training import WARM_UP_STEPS, Case, measure
 from bench.gpu.waits import no_waits
 from bench.gpu.workload import SHAPES, make_examples
 from bench.results import RESULTS, save
-from galpaca.data.encoding import EncodedExamples
+from galpaca.data.examples import EncodedExamples
 from galpaca.model.compute_spec import ComputeSpec
 from galpaca.training.memory import prepare_memory
 from galpaca.training.optimizers.adamw import AdamW

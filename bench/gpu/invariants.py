@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from transformers import OPTConfig, OPTForCausalLM
 
 from galpaca.data.collate import collate
-from galpaca.data.encoding import EncodedExamples
+from galpaca.data.examples import EncodedExamples, spans_behind
 from galpaca.data.receipt import Receipt
 from galpaca.data.sizes import Sizes
 from galpaca.model.attention import PACKED_ATTENTION
@@ -33,7 +34,7 @@ def no_leak(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
     worst = 0
     for seed in range(20):
         examples = _examples(seed)
-        examples.num_ignored[:] = 1
+        examples = replace(examples, **spans_behind(np.ones(len(examples)), examples.lengths))
         order = generator.permutation(len(examples))
         changed = int(generator.integers(len(examples)))
         before = _logits(model, examples, order, device, dtype)
@@ -125,7 +126,7 @@ def _examples(seed: int, count: int = 12) -> EncodedExamples:
     return EncodedExamples(
         tokens=generator.integers(3, _VOCABULARY, offsets[-1]).astype(np.uint16),
         offsets=offsets,
-        num_ignored=np.array([generator.integers(0, length) for length in lengths], np.int32),
+        **spans_behind([generator.integers(0, length) for length in lengths], lengths),
         content_hashes=np.zeros(count, np.uint64),
         record_indices=np.arange(count, dtype=np.int32),
         receipt=Receipt("random tokens", 100),

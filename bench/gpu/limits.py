@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy, linear
 
 from bench.gpu.workload import MAX_LENGTH, PAD_ID, SHAPES, VOCAB_SIZE
 from galpaca.data.collate import collate
-from galpaca.data.encoding import EncodedExamples
+from galpaca.data.examples import EncodedExamples
 from galpaca.data.plan import pack
 from galpaca.data.sizes import Sizes
 from galpaca.model.attention import Boundaries, packed_attention

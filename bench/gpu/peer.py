@@ -13,7 +13,7 @@ from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerFast, Traine
 
 from bench.gpu.training import free_memory
 from bench.gpu.workload import PAD_ID, SHAPES, make_model
-from galpaca.data.encoding import EncodedExamples
+from galpaca.data.examples import EncodedExamples, labels_of
 
 _WARM_UP_STEPS, _TIMED_STEPS = 2, 4
 _EXAMPLES_PER_MICRO_BATCH = 16
@@ -77,8 +77,7 @@ def measure_trainer(shape: str, examples: EncodedExamples, device: torch.device)
 
 def _labelled(examples: EncodedExamples, index: int) -> dict[str, list[int]]:
     ids = examples.ids(index).astype(int).tolist()
-    ignored = int(examples.num_ignored[index])
-    return {"input_ids": ids, "labels": [-100] * ignored + ids[ignored:], "attention_mask": [1] * len(ids)}
+    return {"input_ids": ids, "labels": labels_of(examples, index), "attention_mask": [1] * len(ids)}
 
 
 def _padder() -> PreTrainedTokenizerFast:

@@ -14,7 +14,7 @@ import torch
 
 from bench.figures import known
 from bench.gpu.workload import MAX_LENGTH, PAD_ID, SHAPES, make_model
-from galpaca.data.encoding import EncodedExamples
+from galpaca.data.examples import EncodedExamples
 from galpaca.data.split import SplitExamples
 from galpaca.estimate.peaks import dense_peak
 from galpaca.model.attention import PACKED_ATTENTION, is_fast

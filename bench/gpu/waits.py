@@ -8,7 +8,7 @@ import lightning as L
 import torch
 
 from bench.gpu.training import WARM_UP_STEPS, Case, measure
-from galpaca.data.encoding import EncodedExamples
+from galpaca.data.examples import EncodedExamples
 from galpaca.training.specs import OptimizerSpec
 
 

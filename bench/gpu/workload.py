@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers import OPTConfig, OPTForCausalLM
 
-from galpaca.data.encoding import EncodedExamples
+from galpaca.data.examples import EncodedExamples, spans_behind
 from galpaca.data.receipt import Receipt
 
 # 512 evenly spaced ranks of 52,002 lengths that are modelled on Alpaca's.
@@ -63,7 +63,7 @@ def make_examples(path: Path | None = None, count: int = 512) -> EncodedExamples
     return EncodedExamples(
         tokens=generator.integers(_SPECIAL_IDS, VOCAB_SIZE, offsets[-1]).astype(np.uint16),
         offsets=offsets,
-        num_ignored=(num_tokens - num_targets).astype(np.int32),
+        **spans_behind(num_tokens - num_targets, num_tokens),
         content_hashes=np.zeros(len(num_tokens), np.uint64),
         record_indices=np.arange(len(num_tokens), dtype=np.int32),
         receipt=Receipt("random tokens", MAX_LENGTH),

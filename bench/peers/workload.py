@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 
 from bench.results import REPOSITORY
-from galpaca.data.encoding import EncodedExamples, EncodingPolicy, encode, encode_records
+from galpaca.data.encoded_set import encode
+from galpaca.data.encoding import RecordEncoder
+from galpaca.data.examples import EncodedExamples, labels_of
 from galpaca.data.plan import StepPlan
+from galpaca.data.policies import EncodingPolicy
 from galpaca.data.prompts import load_template
 from galpaca.data.records import Record, RecordSet, load_records
 from galpaca.data.sources import FileSource
@@ -124,7 +127,7 @@ def choose_records(data: Path, tokenizer: Tokenizer, count: int) -> list[Record]
             "there are no such records", where=data, fix="--data FILE, Alpaca's records or others of their form"
         )
     records = load_records(FileSource(data)).records
-    encodings = encode_records(records, tokenizer, load_template(TEMPLATE), LONGEST_EXAMPLE_TOKENS)
+    encodings = RecordEncoder(tokenizer, load_template(TEMPLATE)).encode(records, LONGEST_EXAMPLE_TOKENS)
     short = [r for r, e in zip(records, encodings, strict=True) if e.full_length <= LONGEST_EXAMPLE_TOKENS]
     if len(short) < count:
         raise InputError(
@@ -140,11 +143,7 @@ def in_plan_order(examples: EncodedExamples, step_examples: int, num_steps: int)
     any_budget = int(examples.lengths.sum())
     plan = StepPlan(examples.lengths, examples.num_targets, step_examples, any_budget, 1, SEED)
     order = np.concatenate([plan.step_examples(index) for index in range(num_steps)])
-    return [_labelled(examples.ids(i).tolist(), int(examples.num_ignored[i])) for i in order]
-
-
-def _labelled(ids: list[int], num_ignored: int) -> dict[str, list[int]]:
-    return {"input_ids": ids, "labels": [-100] * num_ignored + ids[num_ignored:]}
+    return [{"input_ids": examples.ids(i).tolist(), "labels": labels_of(examples, i)} for i in order]
 
 
 def _checked_head_share(shape: Shape, vocab_size: int) -> float:

@@ -13,8 +13,9 @@ import yaml
 from conftest import Train, read_jsonl
 
 from galpaca.cli import main
-from galpaca.data.encoding import content_hash
+from galpaca.data.encoded_set import content_hash
 from galpaca.data.records import Record
+from galpaca.data.sequences import SPLIT_MARKER
 from galpaca.data.split import is_validation
 from galpaca.inference.answer import answer
 from galpaca.inference.any_model import load_any
@@ -31,7 +32,7 @@ def test_the_loss_on_held_out_records_is_the_runs_own(
     assert done.returncode == 0, done.stderr
     run = tmp_path / "runs" / "test"
     [validation] = [line for line in read_jsonl(run / "metrics.jsonl") if "val_loss" in line][-1:]
-    hashes = np.array([content_hash(Record(**record)) for record in records], np.uint64)
+    hashes = np.array([content_hash(Record.of(**record)) for record in records], np.uint64)
     held_out = [record for record, is_held in zip(records, is_validation(hashes, 0.4), strict=True) if is_held]
     (tmp_path / "held.json").write_text(json.dumps(held_out), encoding="utf-8")
     assert main(["evaluate", str(run), "--records", str(tmp_path / "held.json"), "--max-length", "256"]) == 0
@@ -96,7 +97,7 @@ def tasks(tmp_path: Path) -> Path:
 def log_likelihood(loaded: Any, context: str, continuation: str) -> float:
     """Of the continuation's tokens after those of the context, token after token."""
     reader = loaded.tokenizer
-    [ids, before] = reader.encode([reader.mark(context + continuation), reader.mark(context)])
+    [ids, before] = reader.encode([context + continuation, context])
     with torch.inference_mode():
         scores = loaded.model(torch.tensor([ids])).logits[0].float().log_softmax(-1)
     return sum(float(scores[place - 1, ids[place]]) for place in range(len(before), len(ids)))
@@ -112,17 +113,75 @@ def test_multiple_choice_is_that_of_the_models_log_likelihoods(model: Path, task
     [found] = to_be_had.find()
     assert not found.generates
     results = to_be_had.run(loaded, ["local_science"], instruct=instruct, batch_size=3)
-    right = 0
+    right, mark = 0, loaded.tokenizer.mark
     for sample in results["samples"]["local_science"]:
         doc = sample["doc"]
         said = f"Question: {doc['question']}\nAnswer:"
-        context, space = (loaded.template.prompt(said), "") if instruct else (said, " ")
-        scores = [log_likelihood(loaded, context, space + choice) for choice in doc["choices"]]
+        context, space = (loaded.template.prompts(Record.of(mark(said)))[0], "") if instruct else (mark(said), " ")
+        scores = [log_likelihood(loaded, context, mark(space + choice)) for choice in doc["choices"]]
         assert [float(score) for [(score, _)] in sample["resps"]] == pytest.approx(scores, abs=1e-4)
         right += int(np.argmax(scores)) == doc["answer"]
     [row] = task_rows(results)
     assert row["value"] == pytest.approx(right / len(DOCS), abs=1e-6)
     assert (row["metric"], row["examples"]) == ("acc", len(DOCS))
+
+
+M = SPLIT_MARKER
+# Contexts and continuations that share a sequence, and as what the tokenizer is to read them, without the template.
+SHARED = [
+    (
+        "Complete: [START_AMINO]MKV",
+        "LA[END_AMINO]",
+        f"Complete: [START_AMINO]{M}M{M}K{M}V{M}",
+        f"{M}L{M}A{M}[END_AMINO]",
+    ),
+    (
+        "Complete: [START_AMINO]MKV",
+        "VVV[END_AMINO]",
+        f"Complete: [START_AMINO]{M}M{M}K{M}V{M}",
+        f"{M}V{M}V{M}V{M}[END_AMINO]",
+    ),
+    ("Is [START_DNA]AC[END_DNA]", "DNA", f"Is [START_DNA]{M}A{M}C{M}[END_DNA]", "DNA"),
+    ("Write one.", "[START_SMILES]CO[END_SMILES]", "Write one.", f"[START_SMILES]{M}C{M}O{M}[END_SMILES]"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("instruct", [False, True])
+def test_a_continuation_that_shares_a_sequence_with_its_context_is_scored_alone(model: Path, instruct: bool) -> None:
+    """The context alone was read in word pieces, and in letters with its continuation: some of it was scored, too."""
+    from lm_eval.api.instance import Instance
+
+    from galpaca.inference.harness import harness_model
+
+    loaded = load_any(str(model))
+    harness = harness_model(loaded, batch_size=2)
+    requests, expected = [], []
+    for said, continuation, marked, marked_continuation in SHARED:
+        context, head = said, marked
+        if instruct:
+            context = harness.apply_chat_template([{"role": "user", "content": said}])
+            head = loaded.template.prompts(Record.of(marked))[0]
+        requests.append(Instance("loglikelihood", {}, (context, continuation), 0))
+        expected.append(log_likelihood(loaded, head, marked_continuation))
+    assert [score for score, _ in harness.loglikelihood(requests)] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_document_begins_after_the_document_boundary(model: Path) -> None:
+    """It began after ``<s>``, which GALACTICA has never seen."""
+    from lm_eval.api.instance import Instance
+
+    from galpaca.inference.harness import harness_model
+
+    loaded = load_any(str(model))
+    reader: Any = loaded.tokenizer
+    assert reader.boundary_id == reader.hf.convert_tokens_to_ids("</s>") == 2
+    harness = harness_model(loaded, batch_size=1)
+    expected = log_likelihood(loaded, "</s>", "Water boils.")
+    [(score, _)] = harness.loglikelihood([Instance("loglikelihood", {}, ("", "Water boils."), 0)])
+    [rolling] = harness.loglikelihood_rolling([Instance("loglikelihood_rolling", {}, ("Water boils.",), 0)])
+    assert [score, rolling] == pytest.approx([expected] * 2, abs=1e-4)
 
 
 @pytest.mark.slow
@@ -133,7 +192,7 @@ def test_written_answers_are_requested_in_the_template_and_end_where_the_model_e
     to_be_had = Tasks(["local_answers"], tasks)
     assert to_be_had.find()[0].generates
     results = to_be_had.run(loaded, ["local_answers"], instruct=True, batch_size=2)
-    ours = answer(loaded, [(doc["question"], "") for doc in DOCS], Settings(max_new_tokens=12))
+    ours = answer(loaded, [Record.of(doc["question"]) for doc in DOCS], Settings(max_new_tokens=12))
     theirs = [sample["resps"][0][0] for sample in results["samples"]["local_answers"]]
     assert theirs == [one.text for one in ours]
 

@@ -11,6 +11,7 @@ from conftest import MadeOnce, run_ranks
 from invariants.gradients.toy import NUM_STEPS, SEED, STEP_EXAMPLES, make_examples, make_model
 from invariants.gradients.ways import WAYS, Way
 
+from galpaca.data.examples import labels_of
 from galpaca.data.plan import StepPlan
 
 WORKER = Path(__file__).parent / "gradients" / "worker.py"
@@ -29,8 +30,7 @@ def reference() -> list[dict[str, torch.Tensor]]:
         num_targets = sum(int(examples.num_targets[i]) for i in chosen)
         for index in chosen:
             ids = torch.from_numpy(examples.ids(index).astype("int64"))[None]
-            labels = ids.clone()
-            labels[0, : examples.num_ignored[index]] = -100
+            labels = torch.tensor([labels_of(examples, index)])
             logits = model(ids).logits[0, :-1]
             loss = torch.nn.functional.cross_entropy(logits, labels[0, 1:], ignore_index=-100, reduction="sum")
             (loss / num_targets).backward()

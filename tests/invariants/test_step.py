@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from transformers import OPTConfig, OPTForCausalLM
 
 from galpaca.data.collate import IGNORED_ID, collate
-from galpaca.data.encoding import EncodedExamples
+from galpaca.data.examples import EncodedExamples, labels_of, spans_behind
 from galpaca.data.plan import pack
 from galpaca.data.receipt import Receipt
 from galpaca.data.sizes import Sizes
@@ -63,7 +64,7 @@ def make_examples(seed: int, count: int = 12) -> EncodedExamples:
     return EncodedExamples(
         tokens=generator.integers(3, VOCABULARY, offsets[-1]).astype(np.uint16),
         offsets=offsets,
-        num_ignored=np.array([generator.integers(0, length + 1) for length in lengths], np.int32),
+        **spans_behind([generator.integers(0, length + 1) for length in lengths], lengths),
         content_hashes=np.zeros(count, np.uint64),
         record_indices=np.arange(count, dtype=np.int32),
         receipt=Receipt("test", 30),
@@ -110,8 +111,7 @@ def test_one_by_one_is_what_transformers_computes() -> None:
     reference.load_state_dict(model.state_dict())
     for index in range(len(examples)):
         ids = torch.from_numpy(examples.ids(index).astype(np.int64))[None]
-        labels = ids.clone()
-        labels[0, : examples.num_ignored[index]] = -100
+        labels = torch.tensor([labels_of(examples, index)])
         if (labels[0, 1:] != -100).any():
             logits = reference(ids).logits[0, :-1]
             torch.nn.functional.cross_entropy(logits, labels[0, 1:], ignore_index=-100, reduction="sum").backward()
@@ -151,7 +151,7 @@ def assert_no_leak(model: OPTForCausalLM, seed: int, sizes: Sizes | None = None)
     """Changes a token; returns the logits before that."""
     generator = np.random.default_rng(seed)
     examples = make_examples(seed)
-    examples.num_ignored[:] = 1
+    examples = replace(examples, **spans_behind(np.ones(len(examples)), examples.lengths))
     order = generator.permutation(len(examples))
     changed = int(generator.integers(len(examples)))
 

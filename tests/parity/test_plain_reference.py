@@ -11,7 +11,9 @@ from parity.plain_reference import reference
 from parity.test_reference_encoding import as_reference
 from transformers import AutoTokenizer
 
-from galpaca.data.encoding import EncodingPolicy, encode
+from galpaca.data.encoded_set import encode
+from galpaca.data.examples import labels_of
+from galpaca.data.policies import EncodingPolicy
 from galpaca.data.prompts import load_template
 from galpaca.data.records import load_records
 from galpaca.data.sources import FileSource
@@ -39,7 +41,9 @@ def test_encodings_of_the_demo_equal_the_reference(max_length: int) -> None:
     examples = encode(
         records, load_tokenizer(str(DEMO / "tokenizer")), load_template("alpaca"), EncodingPolicy(max_length)
     )
-    found = [as_reference(i, examples.ids(i).tolist(), int(examples.num_ignored[i])) for i in range(len(examples))]
+    found = [
+        as_reference(i, examples.ids(i).tolist(), labels_of(examples, i).count(-100)) for i in range(len(examples))
+    ]
     assert found == lines(DEMO / "records.json", DEMO / "tokenizer", max_length)
     assert len(found) == 840
 

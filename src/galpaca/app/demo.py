@@ -10,6 +10,7 @@ from rich.console import Console
 
 from galpaca.app.config.composition import compose
 from galpaca.app.console import make_console
+from galpaca.data.records import Record
 from galpaca.inference.settings import Settings
 from galpaca.runs.folder import RunFolder
 
@@ -61,7 +62,7 @@ def answer_questions(folder: RunFolder, num_questions: int = NUM_QUESTIONS) -> t
     def answered(name: str) -> list[Answered]:
         text = (resources.files("galpaca") / "demo" / name).read_text(encoding="utf-8")
         records = random.Random(0).sample(json.loads(text), num_questions)
-        questions = [(record["instruction"], record["input"]) for record in records]
+        questions = [Record.of(record["instruction"], record["input"]) for record in records]
         answers = answer(loaded, questions, settings, batch_size=20)
         return [
             Answered(record["instruction"], record["input"], record["output"], given.text.strip())

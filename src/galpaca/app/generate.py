@@ -18,6 +18,7 @@ from galpaca.app.console import counting, make_console, show_rows
 from galpaca.app.model_options import ModelOptions
 from galpaca.app.option_names import parse_field_options, with_option_names
 from galpaca.data.questions import Question, load_questions
+from galpaca.data.records import Record
 from galpaca.data.sources import FileSource
 from galpaca.errors import InputError, Problems, StoppedBySignal
 from galpaca.inference.answers_file import AnswersFile
@@ -50,7 +51,7 @@ def generate_one(options: ModelOptions, instruction: str, input: str) -> None:
     loaded, settings = options.load(console)
     from galpaca.inference.answer import answer
 
-    for one in answer(loaded, [(instruction, input)], settings):
+    for one in answer(loaded, [Record.of(instruction, input)], settings):
         if settings.num_samples > 1:
             print(f"--- {one.answer_id.sample + 1}")
         print(one.text)
@@ -102,7 +103,7 @@ def _answer_all(
     from galpaca.inference.answer import answer_batches, check_lengths, wanted
 
     console = make_console()
-    prompts = loaded.prompt_ids([(one.instruction, one.input) for one in questions])
+    prompts = loaded.prompt_ids([one.record for one in questions])
     check_lengths(prompts, loaded.positions, [one.where for one in questions])
     every = wanted(prompts, settings.num_samples)
     with answers.writing(given, _notes(loaded)):

@@ -4,13 +4,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from galpaca.app.console import counting, make_console, show_rows
 from galpaca.app.option_names import parse_field_options, with_option_names
-from galpaca.data.encoding import EncodedExamples, EncodingPolicy, encode
+from galpaca.data.encoded_set import encode
+from galpaca.data.examples import EncodedExamples
+from galpaca.data.policies import EncodingPolicy
 from galpaca.data.prompts import load_template
 from galpaca.data.records import load_records
 from galpaca.data.sources import FileSource
@@ -29,7 +32,8 @@ class InspectOptions:
         max_length: tokens that examples are truncated to.
         num_shown: number of records to show in colour.
         fields: ``FIELD=COLUMN`` for columns with other names.
-        as_json: print ``{"index", "ids", "num_ignored"}`` for every record and ``{"receipt"}`` last, nothing else.
+        as_json: print ``{"index", "ids", "targets"}`` for every record, with ``num_ignored`` where there is but one
+            prompt, and ``{"receipt"}`` last, nothing else.
     """
 
     file: str
@@ -70,23 +74,26 @@ def inspect_file(options: InspectOptions) -> None:
 
 def _print_json(examples: EncodedExamples) -> None:
     for index in range(len(examples)):
-        line = {
+        line: dict[str, Any] = {
             "index": int(examples.record_indices[index]),
             "ids": examples.ids(index).tolist(),
-            "num_ignored": int(examples.num_ignored[index]),
+            "targets": examples.targets(index).tolist(),
         }
+        if len(line["targets"]) < 2:
+            line["num_ignored"] = line["targets"][0][0] if line["targets"] else len(line["ids"])
         print(json.dumps(line))
     print(json.dumps({"receipt": asdict(examples.receipt)}, ensure_ascii=False))
 
 
 def _coloured(examples: EncodedExamples, index: int, tokenizer: Tokenizer) -> Text:
     """The example's text: tokens with loss in green, the ignored prompt dim, every second token underlined."""
-    ids, ignored = examples.ids(index).tolist(), int(examples.num_ignored[index])
+    ids = examples.ids(index).tolist()
+    targets = {place for start, stop in examples.targets(index).tolist() for place in range(start, stop)}
     text = Text()
-    for index, token in enumerate(tokenizer.pieces(ids)):
-        style = "dim" if index < ignored else "green"
-        text.append(token, style=f"{style} underline" if index % 2 else style)
-    text.append(f"\n{len(ids)} tokens, {max(0, len(ids) - max(1, ignored))} of them targets", style="italic")
+    for place, token in enumerate(tokenizer.pieces(ids)):
+        style = "green" if place in targets else "dim"
+        text.append(token, style=f"{style} underline" if place % 2 else style)
+    text.append(f"\n{len(ids)} tokens, {len(targets)} of them targets", style="italic")
     return text
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from galpaca.data.encoding import FORMAT_VERSION, EncodedExamples
+from galpaca.data.encoded_set import FORMAT_VERSION
+from galpaca.data.examples import EncodedExamples
 from galpaca.data.receipt import Receipt
 from galpaca.errors import InputError
 from galpaca.files.build_once import build_folder_once

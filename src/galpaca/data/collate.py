@@ -10,11 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from galpaca.data.encoding import EncodedExamples
+from galpaca.data.examples import EncodedExamples
 from galpaca.data.plan import PlannedStep, StepPlan
 from galpaca.data.sizes import Sizes
 
@@ -98,19 +99,16 @@ def collate(examples: EncodedExamples, indices: Sequence[int], pad_id: int, size
         sizes: sizes to pad to; None leaves the micro-batch unpadded.
     """
     parts = [np.asarray(examples.ids(i), np.int64) for i in indices]
-    ignored = [max(1, int(examples.num_ignored[i])) for i in indices]
     num_tokens = sum(map(len, parts))
     if padding := (sizes.padded(max(1, num_tokens)) if sizes else max(1, num_tokens)) - num_tokens:
         parts.append(np.full(padding, pad_id))
-        ignored.append(padding)
     lengths = [len(part) for part in parts]
     positions = [np.arange(length) for length in lengths]
     if padding:
         positions[-1][:] = 0  # there may be more padding than the model has positions
     starts = np.cumsum([0, *lengths])
-    targets = np.concatenate(
-        [np.arange(start + skip, start + length) for start, skip, length in zip(starts, ignored, lengths, strict=False)]
-    )
+    places = [_target_places(examples, i, start) for i, start in zip(indices, starts, strict=False)]
+    targets = np.concatenate([np.arange(0), *places])
     input_ids = np.concatenate(parts)
     target_rows, target_ids = targets - 1, input_ids[targets]
     if sizes:
@@ -127,6 +125,11 @@ def collate(examples: EncodedExamples, indices: Sequence[int], pad_id: int, size
         target_rows=torch.from_numpy(target_rows),
         target_ids=torch.from_numpy(target_ids),
     )
+
+
+def _target_places(examples: EncodedExamples, index: int, start: int) -> npt.NDArray[np.int64]:
+    """(K,) where the targets of an example are, in a row where it begins at ``start``."""
+    return start + np.concatenate([np.arange(0), *(np.arange(*span) for span in examples.targets(index))])
 
 
 def collate_prompts(texts: Sequence[Sequence[int]]) -> MicroBatch:

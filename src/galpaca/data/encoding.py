@@ -1,28 +1,12 @@
-"""Records to token ids: prompt + answer + ``</s>`` as one text, loss on the answer and its ``</s>`` only."""
+"""Records to token ids, in training, evaluation and generation alike: prompt + answer + ``</s>`` as one text, with loss
+on answers and their ``</s>`` only.
+"""
 
-import hashlib
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-from galpaca.data.prompts import Template
-from galpaca.data.receipt import Receipt
-from galpaca.data.records import Record, RecordSet
-from galpaca.data.sequences import SPLIT_MARKER
-from galpaca.data.tokenizer import Tokenizer
-from galpaca.errors import InputError, Problems
-
-Policy = Literal["keep", "drop", "error"]
-
-# Raised whenever the same records would give other ids, or the arrays another meaning.
-FORMAT_VERSION = 1
-
-# Records encoded at a time: enough to keep every core busy, few enough for a lively progress bar.
-_CHUNK_RECORDS = 2_000
+from galpaca.data.records import Record, Turn
 
 
 class Encoder(Protocol):
@@ -32,13 +16,13 @@ class Encoder(Protocol):
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]: ...
 
-    def mark(self, text: str, end: int | None = None) -> str: ...
+    def mark(self, field: str, before: Sequence[str] = ()) -> str: ...
 
 
 class Prompting(Protocol):
     """What encoding needs of a template; ``Template`` implements it."""
 
-    def prompt(self, instruction: str, input: str = "") -> str: ...
+    def prompts(self, record: Record) -> list[str]: ...
 
 
 class Encoding(NamedTuple):
@@ -46,195 +30,105 @@ class Encoding(NamedTuple):
 
     Attributes:
         ids: token ids, truncated to ``max_length``.
-        num_ignored: leading tokens without loss: those of the prompt.
+        spans: start and stop of each span of targets, as ``EncodedExamples`` has them.
         full_length: tokens before truncation.
-        full_prompt_length: tokens of the prompt before truncation.
+        full_targets: target tokens before truncation.
+        lost_turns: turns that were left out as a whole.
+        is_merged: the prompt alone has other ids, since an answer's first characters are in a token of its prompt.
     """
 
     ids: list[int]
-    num_ignored: int
+    spans: list[tuple[int, int]]
     full_length: int
-    full_prompt_length: int
+    full_targets: int
+    lost_turns: int = 0
+    is_merged: bool = False
+
+    @property
+    def num_targets(self) -> int:
+        return sum(stop - start for start, stop in self.spans)
 
     @property
     def lost_target_tokens(self) -> int:
-        targets = self.full_length - self.full_prompt_length
-        return targets - max(0, len(self.ids) - self.full_prompt_length)
+        return self.full_targets - self.num_targets
+
+    @property
+    def is_truncated(self) -> bool:
+        return self.full_length > len(self.ids)
 
 
 @dataclass(frozen=True)
-class EncodedExamples:
-    """All examples of a data set, end to end.
+class RecordEncoder:
+    """How records become ids: with which tokenizer and template.
 
-    Attributes:
-        tokens: ids of all examples, one after the other; memory-mapped where it comes from the cache.
-        offsets: (N + 1,) int64; example ``i`` is ``tokens[offsets[i]:offsets[i + 1]]``.
-        num_ignored: (N,) int32; leading tokens without loss.
-        content_hashes: (N,) uint64 of the record's three texts; decides the validation split.
-        record_indices: (N,) int32; the record that the example was made of.
+    Each field of a record is marked for splitting before the template goes around it, so a sequence ends where its
+    field ends. The ids of a prompt are the head of those of its record, unless the answer's first characters merge
+    with the prompt's last token.
     """
 
-    tokens: npt.NDArray[np.unsignedinteger]
-    offsets: npt.NDArray[np.int64]
-    num_ignored: npt.NDArray[np.int32]
-    content_hashes: npt.NDArray[np.uint64]
-    record_indices: npt.NDArray[np.int32]
-    receipt: Receipt
+    tokenizer: Encoder
+    template: Prompting
 
-    def __len__(self) -> int:
-        return len(self.num_ignored)
+    def prompt_ids(self, questions: Sequence[Record]) -> list[list[int]]:
+        """Ids of everything ahead of the last answer of each record, as they stand at the head of an example."""
+        return [[i for one in turns[:-1] for i in one.ids] + turns[-1].prompt_ids for turns in self._encoded(questions)]
 
-    @property
-    def lengths(self) -> npt.NDArray[np.int64]:
-        """(N,) tokens of each example."""
-        return np.diff(self.offsets)
+    def encode(self, records: Sequence[Record], max_length: int) -> Iterator[Encoding]:
+        """Encodes each record, truncated to ``max_length`` tokens, a conversation to the whole turns that fit.
 
-    @property
-    def num_targets(self) -> npt.NDArray[np.int64]:
-        """(N,) target tokens of each example. Nothing predicts a first token, so it is never one."""
-        return np.maximum(self.lengths - np.maximum(self.num_ignored, 1), 0)
+        As many leading tokens of a turn as its prompt alone has carry no loss: the reference's rule.
+        """
+        for turns in self._encoded(records):
+            yield _joined(turns, max_length)
 
-    def ids(self, index: int) -> npt.NDArray[np.unsignedinteger]:
-        return self.tokens[self.offsets[index] : self.offsets[index + 1]]
+    def _encoded(self, records: Sequence[Record]) -> Iterator[list["_EncodedTurn"]]:
+        texts = [self._texts(record) for record in records]
+        whole = self.tokenizer.encode([prompt + answer for one in texts for prompt, answer in one])
+        alone = self.tokenizer.encode([prompt for one in texts for prompt, _ in one])
+        [put_in_front] = self.tokenizer.encode([""])
+        pairs = zip(whole, alone, strict=True)
+        for one in texts:
+            turns = []
+            for number, (ids, prompt_ids) in enumerate(next(pairs) for _ in one):
+                again = len(put_in_front) if number else 0  # of a text, not of each turn
+                turns.append(_EncodedTurn([*ids[again:], self.tokenizer.eos_id], prompt_ids[again:]))
+            yield turns
 
-
-def encode_records(
-    records: Sequence[Record], tokenizer: Encoder, template: Prompting, max_length: int
-) -> Iterator[Encoding]:
-    """Encodes records as the reference does: one text, truncated; as many tokens ignored as the prompt alone has."""
-    prompts = [template.prompt(record.instruction, record.input) for record in records]
-    texts = [prompt + record.output for prompt, record in zip(prompts, records, strict=True)]
-    full = tokenizer.encode([tokenizer.mark(text) for text in texts])
-    alone = tokenizer.encode([tokenizer.mark(text, len(prompt)) for text, prompt in zip(texts, prompts, strict=True)])
-    for ids, prompt_ids in zip(full, alone, strict=True):
-        ids.append(tokenizer.eos_id)
-        truncated = ids[:max_length]
-        yield Encoding(truncated, min(len(prompt_ids), len(truncated)), len(ids), min(len(prompt_ids), len(ids)))
-
-
-@dataclass(frozen=True)
-class EncodingPolicy:
-    """What becomes of records that do not fit.
-
-    Attributes:
-        max_length: examples are truncated to this many tokens.
-        on_empty: what to do with records whose output is empty.
-        on_truncation: what to do with records longer than ``max_length``.
-    """
-
-    max_length: int
-    on_empty: Policy = "keep"
-    on_truncation: Policy = "keep"
-
-
-def encode(
-    record_set: RecordSet,
-    tokenizer: Tokenizer,
-    template: Template,
-    policy: EncodingPolicy,
-    progress: Callable[[int], None] = lambda _: None,
-) -> EncodedExamples:
-    """Encodes a whole data set and counts what happened to its records.
-
-    Args:
-        policy: what becomes of records that do not fit.
-        progress: called with the number of records done so far.
-
-    Raises:
-        InputError: a record that the policy refuses (all of them at once), or no target token at all.
-    """
-    receipt = Receipt(
-        source=record_set.source,
-        max_length=policy.max_length,
-        records=len(record_set),
-        ignored_columns=record_set.ignored_columns,
-    )
-    hashes = [content_hash(record) for record in record_set.records]
-    seen = Counter(hashes)
-    receipt.duplicates = len(hashes) - len(seen)
-    problems = Problems()
-    dropped: Counter[str] = Counter()
-    kept: list[Encoding] = []
-    kept_indices: list[int] = []
-    for start in range(0, len(record_set), _CHUNK_RECORDS):
-        chunk = record_set.records[start : start + _CHUNK_RECORDS]
-        for index, encoding in enumerate(encode_records(chunk, tokenizer, template, policy.max_length), start):
-            record = record_set.records[index]
-            _count_record(receipt, record, tokenizer)
-            refusals = _refusals(record, encoding, policy)
-            for refusal in (refusal for refusal in refusals if refusal.policy == "error"):
-                problems.add(refusal.what, where=record_set.where(index), fix=f"{refusal.option}=keep or drop")
-            if "drop" in (refusal.policy for refusal in refusals):
-                dropped[next(refusal.reason for refusal in refusals if refusal.policy == "drop")] += 1
-            else:
-                _count_example(receipt, encoding)
-                kept.append(encoding)
-                kept_indices.append(index)
-        progress(start + len(chunk))
-    problems.raise_any()
-    receipt.dropped = dict(dropped)
-    receipt.examples = len(kept)
-    if not receipt.target_tokens:
-        raise InputError(
-            "the data has no target token",
-            where=record_set.source,
-            why=_why_no_target(receipt),
-            fix="raise data.max_length, or use records with outputs",
+    def _texts(self, record: Record) -> list[tuple[str, str]]:
+        """Prompt and answer of each turn, marked."""
+        mark = self.tokenizer.mark
+        turns = tuple(
+            Turn(mark(one.instruction), mark(one.input), mark(one.output, before=(one.instruction, one.input)))
+            for one in record.turns
         )
-    dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
-    return EncodedExamples(
-        tokens=np.concatenate([np.asarray(encoding.ids, dtype) for encoding in kept]),
-        offsets=np.cumsum([0, *(len(encoding.ids) for encoding in kept)], dtype=np.int64),
-        num_ignored=np.asarray([encoding.num_ignored for encoding in kept], np.int32),
-        content_hashes=np.asarray([hashes[index] for index in kept_indices], np.uint64),
-        record_indices=np.asarray(kept_indices, np.int32),
-        receipt=receipt,
+        prompts = self.template.prompts(Record(turns, mark(record.system)))
+        return [(prompt, turn.output) for prompt, turn in zip(prompts, turns, strict=True)]
+
+
+class _EncodedTurn(NamedTuple):
+    """A turn, with its end, and its prompt alone."""
+
+    ids: list[int]
+    prompt_ids: list[int]
+
+    def span(self, offset: int, end: int) -> tuple[int, int]:
+        """Its targets in a text where it begins at ``offset``, and that ends at ``end``."""
+        return max(1, offset + min(len(self.prompt_ids), len(self.ids))), min(offset + len(self.ids), end)
+
+
+def _joined(turns: Sequence[_EncodedTurn], max_length: int) -> Encoding:
+    offsets = [0]
+    for turn in turns:
+        offsets.append(offsets[-1] + len(turn.ids))
+    num_kept = max(1, sum(offset <= max_length for offset in offsets[1:]))
+    ids = [i for turn in turns[:num_kept] for i in turn.ids][:max_length]
+    kept = [turn.span(offset, len(ids)) for turn, offset in zip(turns[:num_kept], offsets, strict=False)]
+    full = [turn.span(offset, offsets[-1]) for turn, offset in zip(turns, offsets, strict=False)]
+    return Encoding(
+        ids,
+        [(start, stop) for start, stop in kept if start < stop],
+        full_length=offsets[-1],
+        full_targets=sum(stop - start for start, stop in full),
+        lost_turns=len(turns) - num_kept,
+        is_merged=any(turn.ids[: len(turn.prompt_ids)] != turn.prompt_ids for turn in turns),
     )
-
-
-def content_hash(record: Record) -> int:
-    """64 bits of BLAKE2b over the three texts: the same on every machine, for ever."""
-    digest = hashlib.blake2b("\0".join(record).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little")
-
-
-def _why_no_target(receipt: Receipt) -> str:
-    if receipt.examples:
-        return f"the prompts of all {receipt.examples:,} examples fill the context of {receipt.max_length:,} tokens"
-    reasons = ", ".join(f"{reason} ({count:,})" for reason, count in receipt.dropped.items())
-    return f"all {receipt.records:,} records were dropped: {reasons}"
-
-
-class _Refusal(NamedTuple):
-    policy: Policy
-    option: str
-    reason: str
-    what: str
-
-
-def _refusals(record: Record, encoding: Encoding, policy: EncodingPolicy) -> list[_Refusal]:
-    found = []
-    if not record.output:
-        found.append(_Refusal(policy.on_empty, "data.on_empty", "empty output", "the output is empty"))
-    if encoding.full_length > policy.max_length:
-        what = f"{encoding.full_length:,} tokens; truncation drops {encoding.lost_target_tokens:,} of its target tokens"
-        found.append(_Refusal(policy.on_truncation, "data.on_truncation", "longer than max_length", what))
-    return found
-
-
-def _count_record(receipt: Receipt, record: Record, tokenizer: Tokenizer) -> None:
-    receipt.empty_outputs += not record.output
-    receipt.changed_by_normalization += any(tokenizer.changes(text) for text in record)
-    receipt.with_split_marker += tokenizer.splits_sequences and any(SPLIT_MARKER in text for text in record)
-
-
-def _count_example(receipt: Receipt, encoding: Encoding) -> None:
-    num_tokens = len(encoding.ids)
-    receipt.tokens += num_tokens
-    targets = max(0, num_tokens - max(1, encoding.num_ignored))
-    receipt.target_tokens += targets
-    receipt.without_target += targets == 0
-    receipt.longest_tokens = max(receipt.longest_tokens, num_tokens)
-    if encoding.full_length > num_tokens:
-        receipt.truncated_examples += 1
-        receipt.lost_target_tokens += encoding.lost_target_tokens

@@ -1,20 +1,31 @@
-"""Prompt templates: small YAML files with one text for records with an input and one for those without."""
+"""Prompt templates: small YAML files with a text for records with an input, one for those without, and two more for
+conversations.
+"""
 
 import hashlib
 import json
 import string
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
 import yaml
 
+from galpaca.data.records import Record
 from galpaca.errors import InputError, Problems
 
 # What a released folder says about how its model is prompted; ``transformers`` ignores the file.
 PROMPT_FILE = "galpaca.json"
 
-_FIELDS = {"with_input": {"instruction", "input"}, "without_input": {"instruction"}}
+_FIELDS = {
+    "with_input": {"instruction", "input"},
+    "without_input": {"instruction"},
+    "turn": {"instruction"},
+    "system": {"system"},
+}
+_OPTIONAL = ("turn", "system")
+_KEYS = " (keys with_input, without_input; turn and system for conversations)"
+_CONVERSATION = {"turn": "later questions", "system": "a system message"}
 
 
 @dataclass(frozen=True)
@@ -25,21 +36,55 @@ class Template:
         name: the shipped template's name, or the file's path.
         with_input: text with ``{instruction}`` and ``{input}``; literal braces are doubled.
         without_input: text with ``{instruction}``, for records whose input is empty.
+        turn: text with ``{instruction}`` that follows the end of an answer, for the later questions of a conversation;
+            None for templates of a single question.
+        system: text with ``{system}`` that goes ahead of the first prompt; None where nothing may stand there.
     """
 
     name: str
     with_input: str
     without_input: str
+    turn: str | None = None
+    system: str | None = None
 
     def prompt(self, instruction: str, input: str = "") -> str:
+        """The prompt of a single question."""
         if input:
             return self.with_input.format(instruction=instruction, input=input)
         return self.without_input.format(instruction=instruction)
 
+    def prompts(self, record: Record) -> list[str]:
+        """The text that the model reads before each answer of a record, from the end of the answer before.
+
+        Raises:
+            InputError: the record has several turns or a system, and the template has no text for them.
+        """
+        with Problems() as problems:
+            for key, needed in (("turn", len(record.turns) > 1), ("system", bool(record.system))):
+                if needed and getattr(self, key) is None:
+                    problems.add(
+                        f"the template has no text for {_CONVERSATION[key]}: the key {key!r} is missing",
+                        where=self.name,
+                        fix=f"add it to the file, or use another template: {' or '.join(shipped_templates())}",
+                    )
+        first, *others = record.turns
+        ahead = self.system.format(system=record.system) if self.system and record.system else ""
+        follow = self.turn or ""
+        return [
+            ahead + self.prompt(first.instruction, first.input),
+            *(follow.format(instruction=other.instruction) for other in others),
+        ]
+
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the two texts; the name does not count."""
-        return hashlib.sha256("\0".join([self.with_input, self.without_input]).encode()).hexdigest()
+        """SHA-256 of the texts; the name does not count."""
+        texts = [self.with_input, self.without_input, *filter(None, (self.turn, self.system))]
+        return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+    @property
+    def former_fingerprint(self) -> str:
+        """The fingerprint that a template had before there were conversations."""
+        return replace(self, turn=None, system=None).fingerprint
 
 
 def shipped_templates() -> list[str]:
@@ -69,8 +114,9 @@ def load_template(name_or_path: str) -> Template:
         for key in sorted(content.keys() - _FIELDS.keys(), key=str):
             problems.add(f"unknown key {key!r}", where=name_or_path, fix=_example())
         for key, fields in _FIELDS.items():
-            _check_text(problems, key, content.get(key), fields, name_or_path)
-    return Template(name_or_path, content["with_input"], content["without_input"])
+            if key in content or key not in _OPTIONAL:
+                _check_text(problems, key, content.get(key), fields, name_or_path)
+    return Template(name_or_path, **content)
 
 
 def read_prompt_file(folder: Path) -> tuple[Template, bool]:
@@ -129,4 +175,4 @@ def _check_text(problems: Problems, key: str, text: object, fields: set[str], wh
 
 
 def _example() -> str:
-    return "see the shipped templates: " + ", ".join(shipped_templates()) + " (keys with_input, without_input)"
+    return "see the shipped templates: " + ", ".join(shipped_templates()) + _KEYS

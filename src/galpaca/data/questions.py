@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from galpaca.data.records import checked_records, columns_of, place_of
+from galpaca.data.records import Record, checked_records, columns_of, place_of
 from galpaca.data.sources import Source
 from galpaca.errors import Problems
 
@@ -24,6 +24,10 @@ class Question:
     input: str
     where: str
     row: dict[str, Any]
+
+    @property
+    def record(self) -> Record:
+        return Record.of(self.instruction, self.input)
 
 
 @dataclass(frozen=True)
@@ -61,10 +65,11 @@ def load_questions(
             if not isinstance(row.value, dict):  # reported already
                 continue
             where = place_of(source.name, index, row.line)
-            if record.instruction == row.value.get(columns["instruction"]) and not record.instruction.strip():
+            turn = record.turns[0]
+            if turn.instruction == row.value.get(columns["instruction"]) and not turn.instruction.strip():
                 problems.add("the instruction is empty", where=where, fix="write an instruction, or remove the record")
             for name in [name for name in reserved if name in row.value]:
                 what = f"column name {name!r} is reserved for the output"
                 problems.add(what, where=where, fix=f"rename the column {name!r}")
-            questions.append(Question(record.instruction, record.input, where, row.value))
+            questions.append(Question(turn.instruction, turn.input, where, row.value))
     return questions

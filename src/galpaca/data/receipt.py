@@ -24,6 +24,10 @@ class Receipt:
         tokens, target_tokens: over the examples.
         longest_tokens: length of the longest example.
         changed_by_normalization: records with characters that the tokenizer rewrites (``x²`` to ``x2``).
+        open_sequences: records in which a sequence ends with its field instead of an end tag.
+        merged_prompts: examples whose prompt alone has other ids, since the answer's first characters share a token
+            with it.
+        lost_turns: turns of conversations that were left out because they are over ``max_length``.
         with_split_marker: records whose text contains the split marker, which is lost.
         ignored_columns: unused columns of the source, with the number of records that have them.
     """
@@ -43,6 +47,9 @@ class Receipt:
     longest_tokens: int = 0
     changed_by_normalization: int = 0
     with_split_marker: int = 0
+    open_sequences: int = 0
+    merged_prompts: int = 0
+    lost_turns: int = 0
     ignored_columns: dict[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -73,7 +80,12 @@ class Receipt:
             ("duplicates", f"{self.duplicates:,}"),
             ("changed by normalization", f"{self.changed_by_normalization:,}"),
         ]
-        if self.with_split_marker:
-            shown.append(("records with a literal split marker", f"{self.with_split_marker:,}"))
+        rare = {
+            "turns lost to truncation": self.lost_turns,
+            "records with a literal split marker": self.with_split_marker,
+            "records with an open sequence": self.open_sequences,
+            "answers that share a token with their prompt": self.merged_prompts,
+        }
+        shown += [(label, f"{count:,}") for label, count in rare.items() if count]
         shown += [(f"ignored column {name!r}", f"{count:,}") for name, count in self.ignored_columns.items()]
         return shown

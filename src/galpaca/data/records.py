@@ -1,8 +1,8 @@
-"""Alpaca records: an instruction, an input that may be empty, an output."""
+"""Records: turns of an instruction, an input that may be empty, and an output. Alpaca's have one."""
 
 import difflib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,10 +16,41 @@ FIELDS = ("instruction", "input", "output")
 _FORM = 'write each record as {"instruction": ..., "input": ..., "output": ...}; a list of records goes into a .json'
 
 
-class Record(NamedTuple):
+class Turn(NamedTuple):
+    """A question and its answer."""
+
     instruction: str
     input: str
     output: str
+
+
+class Record(NamedTuple):
+    """A conversation.
+
+    Attributes:
+        turns: at least one. Of a question, the output of the last is empty.
+        system: what holds for the whole conversation, ahead of its turns; empty where there is nothing.
+    """
+
+    turns: tuple[Turn, ...]
+    system: str = ""
+
+    @classmethod
+    def of(cls, instruction: str, input: str = "", output: str = "") -> "Record":
+        """A record of one turn; without an output, a question."""
+        return cls((Turn(instruction, input, output),))
+
+    @property
+    def num_answer_bytes(self) -> int:
+        """UTF-8 bytes of all its answers."""
+        return sum(len(turn.output.encode()) for turn in self.turns)
+
+    def texts(self) -> Iterator[str]:
+        """All its texts, in order."""
+        if self.system:
+            yield self.system
+        for turn in self.turns:
+            yield from turn
 
 
 @dataclass(frozen=True)
@@ -114,7 +145,7 @@ def _has_input(columns: dict[str, str], present: Counter[str]) -> bool:
 def _record(where: str, row: Row, columns: dict[str, str], checked: list[str], problems: Problems) -> Record:
     if not isinstance(row.value, dict):
         problems.add(f"expected an object, got {_kind(row.value)}", where=where, fix=_FORM)
-        return Record("", "", "")
+        return Record.of("")
     texts = dict.fromkeys(FIELDS, "")
     for field in checked:
         column = columns[field]
@@ -136,7 +167,7 @@ def _record(where: str, row: Row, columns: dict[str, str], checked: list[str], p
             problems.add(f"the field {column!r} has an unpaired surrogate", where=where, fix="fix the escape \\uD...")
         else:
             texts[field] = value
-    return Record(**texts)
+    return Record.of(**texts)
 
 
 def _kind(value: object) -> str:

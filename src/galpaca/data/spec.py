@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import get_args
 
-from galpaca.data.encoding import Policy
+from galpaca.data.policies import Policy
 from galpaca.data.records import FIELDS
 from galpaca.errors import Problems
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from galpaca.data.encoding import EncodedExamples
+from galpaca.data.examples import EncodedExamples
 
 _HASH_RANGE = 2.0**64
 

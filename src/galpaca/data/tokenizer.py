@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from galpaca.data.sequences import SEQUENCE_TAGS, SPLIT_MARKER, split_sequences
+from galpaca.data.sequences import SEQUENCE_TAGS, SPLIT_MARKER, mark_sequences, open_sequence
 from galpaca.errors import InputError, first_line
 
 # GALACTICA's tokenizer has these at ids 0 to 3 and names none of them.
@@ -21,9 +21,10 @@ class Tokenizer:
     Attributes:
         hf: the tokenizer of ``transformers``, its special tokens named.
         splits_sequences: whether DNA, AMINO, SMILES and I_SMILES sequences are one token a character.
-        eos_id: id of ``</s>``, appended to every answer.
+        eos_id: id of ``</s>``, appended to every answer; also what stands between two documents.
         pad_id: id of ``<pad>``.
         vocab_size: one more than the largest id.
+        boundary_id: id of the token that a document begins after.
         fingerprint: SHA-256 of everything that decides the ids of a text.
     """
 
@@ -36,6 +37,7 @@ class Tokenizer:
         self._backend.no_padding()
         _name_special_tokens(hf, source)
         self.eos_id: int = hf.eos_token_id
+        self.boundary_id = self.eos_id  # <s> is reserved in GALACTICA's vocabulary, and </s> in OPT's
         self.pad_id: int = hf.pad_token_id
         vocabulary = hf.get_vocab()
         self.vocab_size: int = 1 + max(vocabulary.values())
@@ -46,9 +48,17 @@ class Tokenizer:
         """Ids of each text, with whatever this tokenizer puts in front of a text; in parallel over texts."""
         return [encoding.ids for encoding in self._backend.encode_batch_fast(list(texts))]
 
-    def mark(self, text: str, end: int | None = None) -> str:
-        """The text as it goes into ``encode``: sequences marked for splitting, if this tokenizer splits them."""
-        return split_sequences(text, end) if self.splits_sequences else text[:end]
+    def mark(self, field: str, before: Sequence[str] = ()) -> str:
+        """A field of a record as it goes into ``encode``: its sequences marked, if this tokenizer splits them.
+
+        Args:
+            before: of an answer: the fields of its prompt, whose open sequences it may continue.
+        """
+        return mark_sequences(field, map(open_sequence, before)) if self.splits_sequences else field
+
+    def leaves_open(self, field: str) -> bool:
+        """Whether a sequence that is split ends with the field instead of an end tag."""
+        return self.splits_sequences and open_sequence(field) is not None
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of an answer, its citations, molecules and ``<work>`` kept, ``</s>`` and ``<pad>`` left out."""

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from transformers import GenerationConfig
 
+from galpaca.data.records import Record
 from galpaca.errors import GalpacaError, Problems
 from galpaca.inference.loading import Loaded
 from galpaca.inference.sampling import AnswerId, processors
@@ -60,13 +61,13 @@ class Batch:
 
 def answer(
     loaded: Loaded,
-    questions: Sequence[tuple[str, str]],
+    questions: Sequence[Record],
     settings: Settings,
     *,
     batch_size: int = 16,
     progress: Callable[[int], None] = lambda _: None,
 ) -> list[Answer]:
-    """Answers each (instruction, input).
+    """Answers each question.
 
     Args:
         batch_size: prompts per batch; prompts of similar length are batched together.

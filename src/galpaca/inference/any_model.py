@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from galpaca.data.prompts import load_template
+from galpaca.data.records import Record, Turn
 from galpaca.data.tokenizer import Tokenizer
 from galpaca.errors import InputError, first_line
 from galpaca.inference.loading import Loaded, PromptFormat, Reader, assembled, load
@@ -14,6 +15,18 @@ from galpaca.inference.settings import Dtype
 # Stands in no template.
 _ANSWER = "galpaca-0f3a"
 _TOKENIZER_FIX = "a folder with the model's own tokenizer files"
+
+
+def only_turn(record: Record, name: str) -> Turn:
+    """The one turn of a record.
+
+    Raises:
+        InputError: it has more, or a system.
+    """
+    if len(record.turns) > 1 or record.system:
+        what = "earlier turns and a system message cannot be kept"
+        raise InputError(what, where=name, fix="use records with one turn, or --template alpaca for all models")
+    return record.turns[0]
 
 
 class PlainText:
@@ -27,8 +40,9 @@ class PlainText:
     name = "plain text"
     fingerprint = "plain text, one newline"
 
-    def prompt(self, instruction: str, input: str = "") -> str:
-        return "\n\n".join(filter(None, (instruction, input))) + "\n"
+    def prompts(self, record: Record) -> list[str]:
+        turn = only_turn(record, self.name)
+        return ["\n\n".join(filter(None, (turn.instruction, turn.input))) + "\n"]
 
 
 class ChatTemplate:
@@ -40,9 +54,10 @@ class ChatTemplate:
         self._hf = hf
         self.fingerprint = hashlib.sha256(str(hf.chat_template).encode()).hexdigest()
 
-    def prompt(self, instruction: str, input: str = "") -> str:
-        message = {"role": "user", "content": "\n\n".join(filter(None, (instruction, input)))}
-        return str(self._hf.apply_chat_template([message], tokenize=False, add_generation_prompt=True))
+    def prompts(self, record: Record) -> list[str]:
+        turn = only_turn(record, self.name)
+        message = {"role": "user", "content": "\n\n".join(filter(None, (turn.instruction, turn.input)))}
+        return [str(self._hf.apply_chat_template([message], tokenize=False, add_generation_prompt=True))]
 
     def end_id(self) -> int | None:
         """The token that ends an answer, which need not be the one that ends a text; None where no token does."""
@@ -66,6 +81,7 @@ class OtherReader:
         hf: the tokenizer.
         eos_id: id of the token that ends an answer.
         pad_id: id of the padding token; ``eos_id`` if the tokenizer has none.
+        boundary_id: id of the token that a document begins after.
 
     Raises:
         InputError: it has no ``eos_token``.
@@ -78,6 +94,7 @@ class OtherReader:
             raise InputError("the tokenizer has no eos_token", where=source, fix=fix)
         self.eos_id: int = hf.eos_token_id if end_id is None else end_id
         self.pad_id: int = hf.eos_token_id if hf.pad_token_id is None else hf.pad_token_id
+        self.boundary_id: int = hf.eos_token_id if hf.bos_token_id is None else hf.bos_token_id
         # What the tokenizer puts behind a text would stand between prompt and answer.
         put_around = list(hf("").input_ids) if with_first else []
         self._first = [i for i in put_around[:1] if i == hf.bos_token_id]
@@ -85,8 +102,8 @@ class OtherReader:
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return [self._first + list(ids) for ids in self.hf(list(texts), add_special_tokens=False).input_ids]
 
-    def mark(self, text: str, end: int | None = None) -> str:
-        return text[:end]
+    def mark(self, field: str, before: Sequence[str] = ()) -> str:
+        return field
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self.hf.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
@@ -122,7 +139,7 @@ def _reading(path: str, template: str | None) -> tuple[Reader, PromptFormat]:
     if getattr(hf, "chat_template", None):
         chat = ChatTemplate(hf)
         try:
-            chat.prompt("instruction", "input")
+            chat.prompts(Record.of("instruction", "input"))
         except Exception as error:  # whatever the template raises
             what = f"cannot use the tokenizer's chat template: {error}"
             raise InputError(what, where=path, fix="fix or remove it") from None

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from galpaca.data.records import Record
+from galpaca.data.sequences import SPLIT_MARKER
 from galpaca.errors import InputError, Problems, first_line
 from galpaca.inference.loading import Loaded
 
@@ -159,15 +161,20 @@ def harness_model(loaded: Loaded, batch_size: int) -> Any:
 
     reader = loaded.tokenizer
     loaded.model.generation_config.max_new_tokens = None
+    contexts = _Contexts(loaded)
 
     class HarnessModel(HFLM):
         tokenizer_name = "galpaca"
 
         def tok_encode(self, string: str, *args: Any, **kwargs: Any) -> list[int]:
-            return list(super().tok_encode(reader.mark(string), *args, **kwargs))
+            return list(super().tok_encode(contexts.marked(string), *args, **kwargs))
 
         def tok_batch_encode(self, strings: Sequence[str], *args: Any, **kwargs: Any) -> Any:
-            return super().tok_batch_encode([reader.mark(string) for string in strings], *args, **kwargs)
+            return super().tok_batch_encode([contexts.marked(string) for string in strings], *args, **kwargs)
+
+        def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+            before, whole = map(super().tok_encode, contexts.pair(context, continuation))
+            return before, whole[len(before) :]
 
         def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str:
             if not skip_special_tokens:
@@ -186,14 +193,62 @@ def harness_model(loaded: Loaded, batch_size: int) -> Any:
             turns, answer_start = chat_history, ""
             if ends_with_answer:
                 turns, answer_start = chat_history[:-1], chat_history[-1]["content"]
-            return loaded.template.prompt("\n\n".join(one["content"] for one in turns)) + answer_start
+            return contexts.add("\n\n".join(one["content"] for one in turns), answer_start)
 
     return HarnessModel(
         pretrained=loaded.model,
         tokenizer=reader.hf,  # type: ignore[attr-defined]
         batch_size=batch_size,
         max_length=loaded.positions,
+        prefix_token_id=reader.boundary_id,
     )
+
+
+class _Contexts:
+    """What lm-eval's contexts are made of: an instruction in the model's template, or the plain text of a task.
+
+    lm-eval hands texts about, and a text does not say where its fields end, so those that were put into the template
+    are remembered.
+    """
+
+    def __init__(self, loaded: Loaded) -> None:
+        self._loaded = loaded
+        self._known: dict[str, tuple[str, str]] = {}
+
+    def add(self, instruction: str, answer_start: str) -> str:
+        """The context of an instruction, with what the task puts at the head of the answer."""
+        [prompt] = self._loaded.template.prompts(Record.of(instruction))
+        self._known[prompt + answer_start] = instruction, answer_start
+        return prompt + answer_start
+
+    def marked(self, context: str) -> str:
+        """The text as it goes into the tokenizer: sequences marked field by field, as in training."""
+        return self.pair(context, "")[1]
+
+    def pair(self, context: str, continuation: str) -> tuple[str, str]:
+        """The context, and the whole, as they go into the tokenizer. The continuation goes on with a sequence that is
+        open in the context, as an answer does in training. Spaces between the two belong to the continuation, since
+        they begin a word.
+        """
+        mark = self._loaded.tokenizer.mark
+        instruction, answer_start = self._known.get(context, (context, ""))
+        if context in self._known:
+            [prompt] = self._loaded.template.prompts(Record.of(mark(instruction)))
+            answer = mark(answer_start + continuation, before=(instruction,))
+            return prompt + _head(answer, len(answer_start.rstrip())), prompt + answer
+        before = context.rstrip()
+        return mark(before), mark(before) + mark(context[len(before) :] + continuation, before=(before,))
+
+
+def _head(marked: str, num_characters: int) -> str:
+    """The head of a marked text that has so many characters without the markers."""
+    parts = []
+    for part in marked.split(SPLIT_MARKER):
+        parts.append(part[:num_characters])
+        num_characters -= len(part)
+        if num_characters <= 0:
+            break
+    return SPLIT_MARKER.join(parts)
 
 
 def task_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:

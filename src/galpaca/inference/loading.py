@@ -9,8 +9,9 @@ from typing import Any, Protocol, get_args
 
 import torch
 
-from galpaca.data.encoding import Encoder, Prompting
+from galpaca.data.encoding import Encoder, Prompting, RecordEncoder
 from galpaca.data.prompts import PROMPT_FILE, Template, load_template, read_prompt_file
+from galpaca.data.records import Record
 from galpaca.data.tokenizer import load_tokenizer
 from galpaca.errors import GalpacaError, InputError, Problems, first_line
 from galpaca.inference.places import FOLDER_FIX, commit_of, find_model, prompt_folder
@@ -25,6 +26,7 @@ class Reader(Encoder, Protocol):
     """What inference needs of a tokenizer; ``galpaca.data.tokenizer.Tokenizer`` implements it."""
 
     pad_id: int
+    boundary_id: int
 
     def decode(self, ids: Sequence[int]) -> str: ...
 
@@ -60,9 +62,13 @@ class Loaded:
     device_dtype: str
     further_ends: tuple[int, ...] = ()
 
-    def prompt_ids(self, questions: Sequence[tuple[str, str]]) -> list[list[int]]:
-        """Ids of the prompts of (instruction, input), as they stand at the head of an example in training."""
-        return self.tokenizer.encode([self.tokenizer.mark(self.template.prompt(*one)) for one in questions])
+    @property
+    def encoder(self) -> RecordEncoder:
+        return RecordEncoder(self.tokenizer, self.template)
+
+    def prompt_ids(self, questions: Sequence[Record]) -> list[list[int]]:
+        """Ids of the prompts of questions, as they stand at the head of an example in training."""
+        return self.encoder.prompt_ids(questions)
 
 
 DEFAULT_MAX_NEW_TOKENS = 256

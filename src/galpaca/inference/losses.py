@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch.nn.functional import cross_entropy
 
-from galpaca.data.encoding import Encoding, encode_records
+from galpaca.data.encoding import Encoding
 from galpaca.data.records import Record
 from galpaca.errors import GalpacaError
 from galpaca.inference.loading import Loaded
@@ -50,7 +50,7 @@ def record_losses(
         GalpacaError: the GPU's memory does not hold a single record, or losses are not finite.
     """
     limit = min([limit for limit in (max_length, loaded.positions) if limit is not None], default=2**31)
-    encodings = list(encode_records(records, loaded.tokenizer, loaded.template, limit))
+    encodings = list(loaded.encoder.encode(records, limit))
     found: dict[int, float] = {}
     for indices in _batches(encodings, batch_tokens):
         found.update(zip(indices, _sums(loaded, [encodings[i] for i in indices]), strict=True))
@@ -62,12 +62,7 @@ def record_losses(
             why="values overflow in this dtype, or weights are not finite",
             fix="--dtype bfloat16, or float32",
         )
-    return [RecordLoss(found[i], num_targets(one), one.full_length > len(one.ids)) for i, one in enumerate(encodings)]
-
-
-def num_targets(encoding: Encoding) -> int:
-    """Target tokens of a record. Nothing predicts a first token, so it is never one."""
-    return max(0, len(encoding.ids) - max(encoding.num_ignored, 1))
+    return [RecordLoss(found[i], one.num_targets, one.is_truncated) for i, one in enumerate(encodings)]
 
 
 def _batches(encodings: Sequence[Encoding], batch_tokens: int) -> Iterator[list[int]]:
@@ -109,8 +104,8 @@ def _forward(loaded: Loaded, encodings: Sequence[Encoding]) -> list[float]:
     logits = loaded.model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).logits
     sums = []
     for row, one in enumerate(encodings):
-        first = max(one.num_ignored, 1)
-        targets = torch.tensor(one.ids[first:], dtype=torch.int64, device=logits.device)
-        wide = logits[row, first - 1 : len(one.ids) - 1].float()
+        places = torch.tensor([place for start, stop in one.spans for place in range(start, stop)], dtype=torch.int64)
+        targets = ids[row, places].to(logits.device)
+        wide = logits[row, (places - 1).to(logits.device)].float()
         sums.append(cross_entropy(wide, targets, reduction="sum").double() if len(targets) else logits.new_zeros(()))
     return [float(value) for value in torch.stack([value.double() for value in sums]).tolist()]

@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
 
+from galpaca.data.records import Record
 from galpaca.inference.answer import Answer, AnswerRequest, answer_batch, batches, check_lengths
 from galpaca.inference.loading import Loaded
 from galpaca.inference.sampling import AnswerId
@@ -30,7 +31,7 @@ class Stream:
     def __init__(
         self,
         loaded: Loaded,
-        question: tuple[str, str],
+        question: Record,
         settings: Settings,
         *,
         number: int = 0,

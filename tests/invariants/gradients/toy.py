@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from transformers import OPTConfig, OPTForCausalLM
 
-from galpaca.data.encoding import EncodedExamples
+from galpaca.data.examples import EncodedExamples, spans_behind
 from galpaca.data.receipt import Receipt
 
 VOCABULARY, PAD = 61, 1
@@ -42,7 +42,7 @@ def make_examples() -> EncodedExamples:
     return EncodedExamples(
         tokens=generator.integers(3, VOCABULARY, offsets[-1]).astype(np.uint16),
         offsets=offsets,
-        num_ignored=np.array([generator.integers(0, length) for length in lengths], np.int32),
+        **spans_behind([generator.integers(0, length) for length in lengths], lengths),
         content_hashes=np.zeros(NUM_EXAMPLES, np.uint64),
         record_indices=np.arange(NUM_EXAMPLES, dtype=np.int32),
         receipt=Receipt("toy", 64),

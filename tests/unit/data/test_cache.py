@@ -17,12 +17,12 @@ import pytest
 from filelock import FileLock
 
 from galpaca.data.cache import cache_key, load_or_encode
-from galpaca.data.encoding import EncodedExamples
+from galpaca.data.examples import EncodedExamples, spans_behind
 from galpaca.data.receipt import Receipt
 from galpaca.errors import InputError
 
 KEY = cache_key(data="abc")
-ARRAYS = ("tokens", "offsets", "num_ignored", "content_hashes", "record_indices")
+ARRAYS = ("tokens", "offsets", "spans", "span_offsets", "content_hashes", "record_indices")
 FILES = [f"{name}.npy" for name in ARRAYS] + ["meta.json"]
 
 
@@ -31,7 +31,7 @@ def make_examples() -> EncodedExamples:
     return EncodedExamples(
         tokens=np.arange(count * length).astype(np.uint16),
         offsets=np.arange(count + 1, dtype=np.int64) * length,
-        num_ignored=np.full(count, 3, np.int32),
+        **spans_behind(np.full(count, 3), np.full(count, length)),
         content_hashes=np.arange(count, dtype=np.uint64) * np.uint64(2**57),
         record_indices=np.arange(count, dtype=np.int32),
         receipt=Receipt(source="a.json", max_length=512, records=60, examples=50, dropped={"empty output": 10}),
@@ -351,7 +351,7 @@ save = np.save
 
 def half(path, array):
     save(path, array)
-    if Path(path).name == "num_ignored.npy":
+    if Path(path).name == "spans.npy":
         print("writing", flush=True)
         time.sleep(60)
 

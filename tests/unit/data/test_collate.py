@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from galpaca.data.collate import IGNORED_ID, MicroBatch, StepBatch, StepDataset, collate
-from galpaca.data.encoding import EncodedExamples
+from galpaca.data.examples import EncodedExamples, spans_behind
 from galpaca.data.plan import PlannedStep, StepPlan
 from galpaca.data.receipt import Receipt
 from galpaca.data.sizes import Sizes, choose_sizes
@@ -22,7 +22,7 @@ def examples_of(*given: tuple[list[int], int]) -> EncodedExamples:
     return EncodedExamples(
         tokens=np.concatenate([np.array(ids, np.uint16) for ids, _ in given]),
         offsets=np.cumsum([0, *(len(ids) for ids, _ in given)], dtype=np.int64),
-        num_ignored=np.array([ignored for _, ignored in given], np.int32),
+        **spans_behind([ignored for _, ignored in given], [len(ids) for ids, _ in given]),
         content_hashes=np.arange(count, dtype=np.uint64),
         record_indices=np.arange(count, dtype=np.int32),
         receipt=Receipt(source="a.json", max_length=512),

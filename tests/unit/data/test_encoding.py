@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from galpaca.data.encoding import EncodedExamples, EncodingPolicy, Policy, content_hash, encode
+from galpaca.data.encoded_set import content_hash, encode
+from galpaca.data.examples import EncodedExamples, labels_of, spans_behind
+from galpaca.data.policies import EncodingPolicy, Policy
 from galpaca.data.prompts import Template, load_template
 from galpaca.data.receipt import Receipt
 from galpaca.data.records import Record, RecordSet
@@ -27,8 +29,11 @@ class Characters:
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return [[ord(character) for character in text] for text in texts]
 
-    def mark(self, text: str, end: int | None = None) -> str:
-        return text[:end]
+    def mark(self, field: str, before: Sequence[str] = ()) -> str:
+        return field
+
+    def leaves_open(self, field: str) -> bool:
+        return False
 
     def changes(self, text: str) -> bool:
         return "²" in text
@@ -61,31 +66,31 @@ def text_of(examples: EncodedExamples, index: int) -> str:
 
 
 # With ``SHORT`` and at most 12 tokens, counted by hand:        tokens   prompt   targets kept   lost
-PLAIN = Record("do", "", "done")  #      do:done$            8       3         5            0
-GIVEN = Record("do", "x²", "ok")  #      do+x²:ok$           9       6         3            0
-EMPTY = Record("say", "", "")  #         say:$               5       4         1            0
-LONG = Record("tell", "", "a story")  #  tell:a story$      13       5         7            1
-FULL = Record("a" * 11, "", "no")  #     aaaaaaaaaaa:no$    15      12         0            3
-OVER = Record("b" * 20, "", "x")  #      21 b and :, x$     23      21         0            2
+PLAIN = Record.of("do", "", "done")  #      do:done$            8       3         5            0
+GIVEN = Record.of("do", "x²", "ok")  #      do+x²:ok$           9       6         3            0
+EMPTY = Record.of("say", "", "")  #         say:$               5       4         1            0
+LONG = Record.of("tell", "", "a story")  #  tell:a story$      13       5         7            1
+FULL = Record.of("a" * 11, "", "no")  #     aaaaaaaaaaa:no$    15      12         0            3
+OVER = Record.of("b" * 20, "", "x")  #      21 b and :, x$     23      21         0            2
 ALL = (PLAIN, GIVEN, PLAIN, EMPTY, LONG, FULL, OVER)
 
 
 def test_a_text_is_prompt_answer_and_end() -> None:
     examples = encoded(PLAIN, GIVEN, EMPTY)
     assert [text_of(examples, i) for i in range(3)] == ["do:done$", "do+x²:ok$", "say:$"]
-    assert examples.num_ignored.tolist() == [3, 6, 4]
+    assert [examples.targets(i).tolist() for i in range(3)] == [[[3, 8]], [[6, 9]], [[4, 5]]]
     assert examples.num_targets.tolist() == [5, 3, 1]
 
 
 def test_a_text_is_cut_at_max_length_and_so_is_its_prompt() -> None:
     examples = encoded(PLAIN, LONG, FULL, OVER)
     assert [text_of(examples, i) for i in range(4)] == ["do:done$", "tell:a story", "a" * 11 + ":", "b" * 12]
-    assert examples.num_ignored.tolist() == [3, 5, 12, 12]
+    assert [examples.targets(i).tolist() for i in range(4)] == [[[3, 8]], [[5, 12]], [], []]
     assert examples.num_targets.tolist() == [5, 7, 0, 0]
 
 
 def test_a_text_of_just_max_length_is_not_cut() -> None:
-    examples = encoded(Record("do", "", "12345678"), on_truncation="error")
+    examples = encoded(Record.of("do", "", "12345678"), on_truncation="error")
     assert text_of(examples, 0) == "do:12345678$"
     assert (examples.receipt.truncated_examples, examples.receipt.lost_target_tokens) == (0, 0)
 
@@ -135,12 +140,14 @@ def test_each_policy_decides_over_its_own_records(on_empty: Policy, on_truncatio
     examples = encoded(*ALL, on_empty=on_empty, on_truncation=on_truncation)
     assert examples.record_indices.tolist() == kept
     assert sum(examples.receipt.dropped.values()) == 7 - len(kept)
-    assert [text_of(examples, i)[:2] for i in range(len(kept))] == [ALL[index].instruction[:2] for index in kept]
+    assert [text_of(examples, i)[:2] for i in range(len(kept))] == [
+        ALL[index].turns[0].instruction[:2] for index in kept
+    ]
     assert examples.content_hashes.tolist() == [content_hash(ALL[index]) for index in kept]
 
 
 def test_a_dropped_record_is_counted_for_one_reason() -> None:
-    examples = encoded(PLAIN, Record("c" * 20, "", ""), on_empty="drop", on_truncation="drop")
+    examples = encoded(PLAIN, Record.of("c" * 20, "", ""), on_empty="drop", on_truncation="drop")
     assert examples.receipt.dropped == {"empty output": 1}
 
 
@@ -189,9 +196,11 @@ def test_arrays_and_receipt_count_the_same() -> None:
 
 def test_nothing_predicts_the_first_token() -> None:
     """A prompt of no token would have made the first token a target without a row to predict it from."""
-    one = encoded(PLAIN)
-    arrays = {**vars(one), "num_ignored": np.array([0], np.int32)}
-    assert EncodedExamples(**arrays).num_targets.tolist() == [7]
+    characters: Any = Characters()
+    bare = Template("bare", "{instruction}{input}", "{instruction}")
+    examples = encode(record_set(Record.of("", "", "answer")), characters, bare, EncodingPolicy(12))
+    assert (examples.num_targets.tolist(), examples.targets(0).tolist()) == ([6], [[1, 7]])
+    assert spans_behind([0, 3], [7, 3])["spans"].tolist() == [[1, 7]]
 
 
 @pytest.mark.parametrize(("vocab_size", "dtype"), [(50_000, np.uint16), (2**16, np.uint16), (2**16 + 1, np.uint32)])
@@ -201,7 +210,7 @@ def test_ids_are_as_small_as_the_vocabulary_allows(vocab_size: int, dtype: type)
 
 
 def test_records_keep_their_order_beyond_a_chunk() -> None:
-    records = [Record(f"{number}", "", "x") for number in range(4_321)]
+    records = [Record.of(f"{number}", "", "x") for number in range(4_321)]
     done: list[int] = []
     examples = encoded(*records, progress=done.append)
     assert examples.record_indices.tolist() == list(range(4_321))
@@ -224,7 +233,7 @@ class TestContentHash:
     def test_pinned(self) -> None:
         """Python's own ``hash`` differs from process to process, and so did the split of each rank."""
         assert (
-            content_hash(Record("Name a gas.", "", "Helium, H₂O.")) == 15_091_453_434_984_356_715
+            content_hash(Record.of("Name a gas.", "", "Helium, H₂O.")) == 15_091_453_434_984_356_715
         )  # b2sum -l 64, little-endian
 
     def test_equal_records_share_it(self) -> None:
@@ -232,7 +241,7 @@ class TestContentHash:
         assert examples.content_hashes[0] == examples.content_hashes[2] != examples.content_hashes[1]
 
     def test_moving_a_character_to_the_next_field_changes_it(self) -> None:
-        assert content_hash(Record("ab", "c", "")) != content_hash(Record("a", "bc", ""))
+        assert content_hash(Record.of("ab", "c", "")) != content_hash(Record.of("a", "bc", ""))
 
 
 class TestWithGalacticasTokenizer:
@@ -240,36 +249,36 @@ class TestWithGalacticasTokenizer:
         return encode(record_set(*records), tokenizer, load_template("alpaca"), EncodingPolicy(max_length))
 
     def targets(self, tokenizer: Tokenizer, examples: EncodedExamples, index: int = 0) -> str:
-        return str(tokenizer.hf.decode(examples.ids(index)[int(examples.num_ignored[index]) :].tolist()))
+        return str(tokenizer.hf.decode([i for i in labels_of(examples, index) if i != -100]))
 
     @pytest.mark.parametrize("answer", ["Helium.", " Helium\n", "\n", "[START_SMILES]CCO[END_SMILES]", "é", ""])
     def test_the_targets_are_the_answer_and_its_end(self, tokenizer: Tokenizer, answer: str) -> None:
-        examples = self.encoded(tokenizer, Record("Name a gas.", "", answer))
+        examples = self.encoded(tokenizer, Record.of("Name a gas.", "", answer))
         assert self.targets(tokenizer, examples) == answer + "</s>"
         assert examples.ids(0)[-1] == tokenizer.eos_id
 
     def test_a_sequence_that_begins_in_the_prompt_and_ends_in_the_answer(self, tokenizer: Tokenizer) -> None:
-        examples = self.encoded(tokenizer, Record("Go on:", "[START_AMINO]the water", " of the[END_AMINO]"))
+        examples = self.encoded(tokenizer, Record.of("Go on:", "[START_AMINO]the water", " of the[END_AMINO]"))
         assert self.targets(tokenizer, examples) == " of the[END_AMINO]</s>"
         assert examples.num_targets[0] == len(" of the") + 2
 
     def test_records_that_normalization_changes_are_counted_once_each(self, tokenizer: Tokenizer) -> None:
         examples = self.encoded(
             tokenizer,
-            Record("x² and y²", "10⁻³", "H₂O"),
-            Record("plain", "é 水 α", "text"),
-            Record("a", "", "H₂O"),
-            Record("a", "ﬁ", "b"),
+            Record.of("x² and y²", "10⁻³", "H₂O"),
+            Record.of("plain", "é 水 α", "text"),
+            Record.of("a", "", "H₂O"),
+            Record.of("a", "ﬁ", "b"),
         )
         assert examples.receipt.changed_by_normalization == 3
 
     def test_records_with_a_marker_of_their_own_are_counted(self, tokenizer: Tokenizer) -> None:
         marked = f"the marker {SPLIT_MARKER}"
-        records = [Record(marked, marked, ""), Record("a", "", marked), Record("a", "", "b")]
+        records = [Record.of(marked, marked, ""), Record.of("a", "", marked), Record.of("a", "", "b")]
         assert self.encoded(tokenizer, *records).receipt.with_split_marker == 2
 
     def test_a_marker_means_nothing_to_a_tokenizer_that_keeps_it(self) -> None:
-        assert encoded(Record(SPLIT_MARKER, "", "x"), max_length=100).receipt.with_split_marker == 0
+        assert encoded(Record.of(SPLIT_MARKER, "", "x"), max_length=100).receipt.with_split_marker == 0
 
 
 class TestReceiptRows:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from galpaca.data.encoding import EncodedExamples
+from galpaca.data.examples import EncodedExamples, spans_behind
 from galpaca.data.fingerprint import _CHUNK_TOKENS, fingerprint
 from galpaca.data.receipt import Receipt
 
@@ -22,7 +22,7 @@ def examples(ids: list[list[int]] = IDS, ignored: list[int] = IGNORED) -> Encode
     return EncodedExamples(
         tokens=np.array([token for one in ids for token in one], np.uint16),
         offsets=np.array([0, *accumulate(map(len, ids))], np.int64),
-        num_ignored=np.array(ignored, np.int32),
+        **spans_behind(ignored, list(map(len, ids))),
         content_hashes=np.arange(len(ids), dtype=np.uint64),
         record_indices=np.arange(len(ids), dtype=np.int32),
         receipt=Receipt(source="a.json", max_length=512, records=len(ids)),
@@ -62,12 +62,12 @@ def test_what_a_run_sees_counts(ids: list[list[int]], ignored: list[int], held_o
         {"tokens": examples().tokens.astype(np.uint32)},
         {"tokens": examples().tokens.astype(">u4")},
         {"offsets": examples().offsets.astype(np.uint32)},
-        {"num_ignored": np.array([2, 1, 3, 1], np.int64)},
-        {"num_ignored": np.array([2, 1, 9, 1], np.int64)},
+        {"spans": examples().spans.astype(np.int64)},
+        {"span_offsets": examples().span_offsets.astype(np.int32)},
         {"content_hashes": np.zeros(4, np.uint64), "record_indices": np.zeros(4, np.int32)},
         {"receipt": Receipt(source="b.json", max_length=256, records=5)},
     ],
-    ids=["wider ids", "another byte order", "offsets", "a first token is no target", "no target", "origin", "receipt"],
+    ids=["wider ids", "another byte order", "offsets", "wider spans", "narrower offsets of spans", "origin", "receipt"],
 )
 def test_how_it_is_kept_does_not_count(changes: dict[str, Any]) -> None:
     """A new format of the cache refused every run."""

@@ -35,7 +35,7 @@ def without(field: str) -> dict[str, Any]:
 def test_good_records_come_through_as_they_are(tmp_path: Path) -> None:
     given = [record(instruction="  x²\n", input="水"), record(output="")]
     loaded = load(tmp_path, given)
-    assert loaded.records == [Record("  x²\n", "水", "Helium."), Record("Name a gas.", "", "")]
+    assert loaded.records == [Record.of("  x²\n", "水", "Helium."), Record.of("Name a gas.", "", "")]
     assert loaded.lines == [2, 3]
     assert len(loaded) == 2
     assert loaded.where(1) == f"{tmp_path / 'records.json'}, record 2 (line 3)"
@@ -80,7 +80,7 @@ def test_half_of_a_surrogate_pair(tmp_path: Path, field: str, half: str) -> None
 def test_both_halves_of_a_surrogate_pair_are_one_character(tmp_path: Path) -> None:
     path = tmp_path / "records.json"
     path.write_text('[{"instruction": "\\ud83e\\uddea", "input": "", "output": "x"}]')
-    assert load_records(FileSource(path)).records[0].instruction == "🧪"
+    assert load_records(FileSource(path)).records[0].turns[0].instruction == "🧪"
 
 
 def test_a_field_that_one_record_lacks(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_field_that_no_record_has(tmp_path: Path) -> None:
 
 def test_data_may_have_no_input_at_all(tmp_path: Path) -> None:
     loaded = load(tmp_path, [without("input")] * 2)
-    assert loaded.records == [Record("Name a gas.", "", "Helium.")] * 2
+    assert loaded.records == [Record.of("Name a gas.", "", "Helium.")] * 2
 
 
 def test_a_misspelt_input_is_not_taken_for_none(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_an_input_that_some_records_lack(tmp_path: Path) -> None:
 def test_other_columns(tmp_path: Path) -> None:
     given = [{"question": "q", "context": "c", "answer": "a"}]
     fields: dict[str, str | None] = {"instruction": "question", "input": "context", "output": "answer"}
-    assert load(tmp_path, given, fields).records == [Record("q", "c", "a")]
+    assert load(tmp_path, given, fields).records == [Record.of("q", "c", "a")]
 
 
 def test_another_column_that_is_not_there(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_columns_that_nothing_uses_are_counted(tmp_path: Path) -> None:
 
 def test_a_column_under_another_name_hides_the_fields_own(tmp_path: Path) -> None:
     loaded = load(tmp_path, [record(answer="Neon.")], {"output": "answer"})
-    assert loaded.records[0].output == "Neon."
+    assert loaded.records[0].turns[0].output == "Neon."
     assert loaded.ignored_columns == {"output": 1}
 
 
@@ -204,4 +204,4 @@ def test_lines_of_csv_records_after_quoted_newlines(tmp_path: Path) -> None:
     path.write_bytes(b'\xef\xbb\xbfinstruction,output\r\n"a\r\nb",c\r\nd,e\r\n')
     loaded = load_records(FileSource(path))
     assert [loaded.where(index).rpartition(", ")[2] for index in (0, 1)] == ["record 1 (line 2)", "record 2 (line 4)"]
-    assert loaded.records == [Record("a\r\nb", "", "c"), Record("d", "", "e")]
+    assert loaded.records == [Record.of("a\r\nb", "", "c"), Record.of("d", "", "e")]

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from galpaca.data.encoding import content_hash
+from galpaca.data.encoded_set import content_hash
 from galpaca.data.records import Record
 from galpaca.data.split import is_validation
 
@@ -15,7 +15,7 @@ FRACTIONS = [0.01, 0.05, 0.1, 0.5, 0.9]
 
 
 def records(count: int, prefix: str = "") -> list[Record]:
-    return [Record(f"{prefix}{number}", "", "answer") for number in range(count)]
+    return [Record.of(f"{prefix}{number}", "", "answer") for number in range(count)]
 
 
 def hashes(given: list[Record]) -> npt.NDArray[np.uint64]:

@@ -43,8 +43,8 @@ def plain(plain_folder: Path) -> Tokenizer:
     return load_tokenizer(str(plain_folder))
 
 
-def ids(tokenizer: Tokenizer, text: str, end: int | None = None) -> list[int]:
-    return tokenizer.encode([tokenizer.mark(text, end)])[0]
+def ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    return tokenizer.encode([tokenizer.mark(text)])[0]
 
 
 def changed_copy(folder: Path, to: Path, **changes: object) -> str:
@@ -103,17 +103,16 @@ class TestGalactica:
         """Marked alone, a prompt whose sequence ends in the answer is read in word pieces: fewer tokens were ignored
         than the prompt has in the whole text, and some of it carried loss.
         """
-        text = prompt + answer
-        alone = ids(tokenizer, text, len(prompt))
-        assert ids(tokenizer, text)[: len(alone)] == alone
+        marked = tokenizer.mark(prompt)
+        [alone, whole] = tokenizer.encode([marked, marked + tokenizer.mark(answer, before=[prompt])])
+        assert whole[: len(alone)] == alone
         assert tokenizer.hf.decode(alone) == prompt
 
     @pytest.mark.parametrize(
-        "text", ["[START_AMINO]the water", "the water[END_AMINO]", "[START_REF]the water[END_REF]"]
+        "text", ["[START_AMINO] or [START_DNA]", "the water[END_AMINO]", "[START_REF]the water[END_REF]"]
     )
     def test_what_is_no_closed_sequence_is_read_as_any_text(self, tokenizer: Tokenizer, text: str) -> None:
         assert ids(tokenizer, text) == tokenizer.encode([text])[0]
-        assert len(ids(tokenizer, text)) < len("the water")
 
     def test_a_text_with_the_marker_loses_it(self, tokenizer: Tokenizer) -> None:
         assert tokenizer.decode(ids(tokenizer, f"a{SPLIT_MARKER}b")) == "ab"
@@ -147,7 +146,6 @@ class TestPlain:
     def test_it_splits_nothing(self, plain: Tokenizer, text: str) -> None:
         assert not plain.splits_sequences
         assert plain.mark(text) == text
-        assert plain.mark(text, 14) == text[:14]
 
     def test_the_marker_is_a_text_like_any_other(self, plain: Tokenizer) -> None:
         assert plain.decode(plain.encode([f"C{SPLIT_MARKER}C"])[0]) == f"C{SPLIT_MARKER}C"

@@ -10,6 +10,7 @@ import torch
 from conftest import Train
 
 from galpaca.data.prompts import load_template
+from galpaca.data.records import Record
 from galpaca.errors import InputError, InputErrors
 from galpaca.inference.answer import answer, answer_batches, wanted
 from galpaca.inference.loading import Loaded, load
@@ -18,11 +19,11 @@ from galpaca.inference.settings import Settings
 from galpaca.inference.stream import Stream
 
 QUESTIONS = [
-    ("Name a gas.", ""),
-    ("What is the chemical symbol of the element?", "Sodium"),
-    ("Identify the compound from its SMILES string.", "[START_SMILES]CC(=O)O[END_SMILES]"),
-    ("Explain why the sky is blue, and why the evening sky is red, in one sentence of your own.", ""),
-    ("Is water wet?", "Think of ice, of steam, of rain and of the sea, and of a single molecule."),
+    Record.of("Name a gas."),
+    Record.of("What is the chemical symbol of the element?", "Sodium"),
+    Record.of("Identify the compound from its SMILES string.", "[START_SMILES]CC(=O)O[END_SMILES]"),
+    Record.of("Explain why the sky is blue, and why the evening sky is red, in one sentence of your own."),
+    Record.of("Is water wet?", "Think of ice, of steam, of rain and of the sea, and of a single molecule."),
 ]
 GREEDY = Settings(max_new_tokens=24)
 DRAWN = Settings(max_new_tokens=24, temperature=1.0, top_p=0.95, top_k=200, repetition_penalty=1.2, seed=5)
@@ -57,14 +58,14 @@ def test_the_same_as_generate_of_transformers(loaded: Loaded, run: Path) -> None
 
     model: Any = OPTForCausalLM.from_pretrained(run / "model", dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(run / "model")
-    instruction = QUESTIONS[0][0]
+    instruction = QUESTIONS[0].turns[0].instruction
     prompt = (
         "Below is an instruction that describes a task. Write a response that appropriately completes the request."
         f"\n\n### Instruction:\n{instruction}\n\n### Response:"
     )
     ids = torch.tensor([tokenizer(prompt)["input_ids"]])
     plain = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=24)
-    [one] = answer(loaded, [(instruction, "")], GREEDY)
+    [one] = answer(loaded, [Record.of(instruction)], GREEDY)
     assert one.prompt_tokens == ids.shape[1]
     assert one.text == tokenizer.decode(plain[0, ids.shape[1] :], skip_special_tokens=True)
 
@@ -151,9 +152,9 @@ class TestEnds:
         """Beyond its positions, OPT ends in a bare IndexError; and the short neighbour was cut along with the long."""
         assert loaded.positions is not None
         words = loaded.positions
-        while len(loaded.prompt_ids([(" a" * words, "")])[0]) > loaded.positions - 3:
+        while len(loaded.prompt_ids([Record.of(" a" * words)])[0]) > loaded.positions - 3:
             words -= 1
-        long = (" a" * words, "")
+        long = Record.of(" a" * words)
         [room] = [loaded.positions - len(ids) for ids in loaded.prompt_ids([long])]
         found = answer(saying("one two three"), [QUESTIONS[0], long], replace(GREEDY, max_new_tokens=8), batch_size=2)
         assert [(one.answer_tokens, one.finish) for one in found] == [(8, "length"), (room, "positions")]
@@ -192,7 +193,7 @@ def test_prompts_without_room_are_reported_all_at_once(loaded: Loaded) -> None:
 def test_a_template_comes_from_the_folder(train: Train, tmp_path: Path) -> None:
     assert train("data.template=science").returncode == 0
     loaded = load(str(tmp_path / "runs" / "test"))
-    text = loaded.tokenizer.decode(loaded.prompt_ids([("Name a gas.", "")])[0])
+    text = loaded.tokenizer.decode(loaded.prompt_ids([Record.of("Name a gas.")])[0])
     assert text == load_template("science").prompt("Name a gas.")
     assert text.endswith("### Markdown and LaTeX Response:")
     other = load(str(tmp_path / "runs" / "test"), template="alpaca")

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from galpaca.data.encoding import encode_records
+from galpaca.data.encoding import RecordEncoder
 from galpaca.data.prompts import load_template
 from galpaca.data.records import Record
 from galpaca.data.tokenizer import Tokenizer
@@ -31,9 +31,9 @@ COMMIT = "0" * 40
 WORDS = ["name", "a", "noble", "gas", ".", "the", "helium", "is", "neon", "water", "what"]
 CHAT = "{% for m in messages %}<user>{{ m.content }}<turn>{% endfor %}{% if add_generation_prompt %}<bot>{% endif %}"
 RECORDS = [
-    Record("name a gas", "", "helium"),
-    Record("what is water", "the water", "water is a gas ."),
-    Record("name a noble gas", "", "neon"),
+    Record.of("name a gas", "", "helium"),
+    Record.of("what is water", "the water", "water is a gas ."),
+    Record.of("name a noble gas", "", "neon"),
 ]
 
 
@@ -68,7 +68,7 @@ def plain_loss(folder: Path, prompt: list[str], target: list[str]) -> float:
 def test_a_chat_template_is_used_as_it_is(tmp_path: Path) -> None:
     folder = gpt2(tmp_path / "chat", CHAT, eos_token="<eos>", bos_token="<bos>")
     loaded = load_any(str(folder))
-    assert loaded.template.prompt("name a gas", "helium") == "<user>name a gas\n\nhelium<turn><bot>"
+    assert loaded.template.prompts(Record.of("name a gas", "helium")) == ["<user>name a gas\n\nhelium<turn><bot>"]
     losses = record_losses(loaded, RECORDS[:1])
     prompt = ["<user>", "name", "a", "gas", "<turn>", "<bot>"]
     assert losses[0].num_targets == 2
@@ -86,7 +86,7 @@ def test_a_template_that_knows_no_answer_can_be_used(tmp_path: Path) -> None:
     template = "{% if messages|length > 1 %}{{ raise_exception('one turn') }}{% endif %}" + CHAT
     loaded = load_any(str(gpt2(tmp_path / "chat", template, eos_token="<eos>")))
     assert loaded.tokenizer.eos_id == 1
-    assert loaded.template.prompt("name a gas") == "<user>name a gas<turn><bot>"
+    assert loaded.template.prompts(Record.of("name a gas")) == ["<user>name a gas<turn><bot>"]
 
 
 @pytest.mark.parametrize("name", ["you/my..model", "you/-model-"])
@@ -103,7 +103,7 @@ def test_its_other_ends_end_an_answer(tmp_path: Path) -> None:
         loaded.model.lm_head = torch.nn.Linear(16, len(WORDS) + 6)
         loaded.model.lm_head.weight.zero_()
         loaded.model.lm_head.bias.copy_(torch.eye(len(WORDS) + 6)[3] * 9)
-    [given] = answer(loaded, [("name a gas", "")], Settings(max_new_tokens=5))
+    [given] = answer(loaded, [Record.of("name a gas")], Settings(max_new_tokens=5))
     assert (given.finish, given.answer_tokens) == ("end", 0)
 
 
@@ -111,7 +111,7 @@ def test_without_a_template_it_is_prompted_in_plain_text(tmp_path: Path) -> None
     folder = gpt2(tmp_path / "plain", None, eos_token="<eos>", bos_token="<bos>")
     loaded = load_any(str(folder))
     assert loaded.template.name == "plain text"
-    assert loaded.template.prompt("name a gas", "helium") == "name a gas\n\nhelium\n"
+    assert loaded.template.prompts(Record.of("name a gas", "helium")) == ["name a gas\n\nhelium\n"]
     [loss] = record_losses(loaded, RECORDS[:1])
     assert loss.nll == pytest.approx(plain_loss(folder, ["name", "a", "gas"], ["helium", "<eos>"]), abs=1e-4)
     assert load_any(str(folder), template="alpaca").template == load_template("alpaca")
@@ -166,9 +166,10 @@ def test_a_plain_prompt_is_the_head_of_its_record_in_gpt2s_tokenizer(tmp_path: P
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     hf = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>")
     reader, prompt_format = OtherReader(hf, "here", with_first=True), PlainText()
-    [encoding] = encode_records([Record("a", "", "b")], reader, prompt_format, 99)
-    assert encoding.ids[encoding.num_ignored :] == [3, 4]
-    assert list(encoding.ids[: encoding.num_ignored]) == reader.encode([prompt_format.prompt("a")])[0]
+    [encoding] = RecordEncoder(reader, prompt_format).encode([Record.of("a", "", "b")], 99)
+    [(start, _)] = encoding.spans
+    assert encoding.ids[start:] == [3, 4]
+    assert list(encoding.ids[:start]) == reader.encode(prompt_format.prompts(Record.of("a")))[0]
 
 
 def test_a_loss_that_is_not_finite_is_an_error(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from galpaca.data.prompts import Template, load_template
-from galpaca.data.sequences import split_sequences
+from galpaca.data.sequences import mark_sequences
 from galpaca.release.card import CardFacts, model_card, usage
 
 FACTS = CardFacts(
@@ -89,6 +89,8 @@ def test_a_model_of_ones_own_claims_nothing_of_them() -> None:
         "[START_DNA] named, then [START_DNA]ACGT[END_DNA], then [END_DNA]",
         "[START_I_SMILES]C[END_SMILES] is never closed",
         "[START_DNA][END_DNA]",
+        "Complete: [START_AMINO]MKV",
+        "Write one: [START_AMINO]",
     ],
 )
 def test_the_snippet_marks_sequences_as_training_did(text: str) -> None:
@@ -97,7 +99,7 @@ def test_the_snippet_marks_sequences_as_training_did(text: str) -> None:
     assert own is not None
     names: dict[str, object] = {"re": re}
     exec(own[0], names)
-    assert names["split_sequences"](text) == split_sequences(text)  # type: ignore[operator]
+    assert names["split_sequences"](text) == mark_sequences(text)  # type: ignore[operator]
 
 
 def test_the_snippet_asks_as_training_did() -> None:

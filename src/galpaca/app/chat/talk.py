@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from galpaca.app.chat.terminal import summary
+from galpaca.data.records import Record
 from galpaca.errors import GalpacaError, InputErrors
 from galpaca.inference.loading import Loaded
 from galpaca.inference.settings import Settings
@@ -64,7 +65,7 @@ class Conversations:
         prompt, text = "", ""
         conversation = [*talk, _turn("user", "\n\n".join(filter(None, question))), _turn("assistant", "")]
         try:
-            stream = Stream(self._loaded, question, self._chosen(values), number=number, stop=stop)
+            stream = Stream(self._loaded, Record.of(*question), self._chosen(values), number=number, stop=stop)
             prompt = self.prompt(question)
             yield Shown(conversation, "Reading the prompt …", prompt)
             for piece in stream:
@@ -90,7 +91,7 @@ class Conversations:
 
     def prompt(self, question: tuple[str, str]) -> str:
         """The prompt as the model sees it, after the tokenizer's normalization."""
-        return self._loaded.tokenizer.decode(self._loaded.prompt_ids([question])[0])
+        return self._loaded.tokenizer.decode(self._loaded.prompt_ids([Record.of(*question)])[0])
 
     def _chosen(self, values: dict[str, Any]) -> Settings:
         """The page's values; those of draws count only where there are draws, and an empty field is the default."""

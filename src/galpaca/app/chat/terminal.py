@@ -17,6 +17,7 @@ from rich.console import Console
 
 from galpaca.app.console import make_console
 from galpaca.app.model_options import ModelOptions
+from galpaca.data.records import Record
 from galpaca.errors import GalpacaError, InputError
 from galpaca.files.atomic import replace_file
 from galpaca.inference.settings import Settings
@@ -102,7 +103,9 @@ class Chat:
         self.stop = threading.Event()
         started = time.monotonic()
         try:
-            stream = Stream(self.loaded, (instruction, self.input), self.settings, number=self.number, stop=self.stop)
+            stream = Stream(
+                self.loaded, Record.of(instruction, self.input), self.settings, number=self.number, stop=self.stop
+            )
             self.number += 1
             for piece in stream:
                 print(piece, end="", flush=True)
@@ -121,7 +124,7 @@ class Chat:
 
     def show_template(self, _: str) -> None:
         last = self.turns[-1] if self.turns else {"instruction": "(your instruction)", "input": self.input}
-        ids = self.loaded.prompt_ids([(last["instruction"], last["input"])])[0]
+        ids = self.loaded.prompt_ids([Record.of(last["instruction"], last["input"])])[0]
         print(self.loaded.tokenizer.decode(ids))
         self._show(f"({len(ids):,} tokens; the answer follows the last character)")
 

@@ -159,14 +159,14 @@ def _of_records(options: CompareOptions, held_out: HeldOut, measured: Sequence[A
         categories=[held_out.categories[i] for i in used],
         nll=np.array([[one[i].nll for i in used] for one in losses]),
         tokens=np.array([[one[i].num_targets for i in used] for one in losses], float),
-        num_bytes=np.array([len(held_out.records[i].output.encode()) for i in used], float),
+        num_bytes=np.array([held_out.records[i].num_answer_bytes for i in used], float),
     )
     return {
         "source": held_out.source,
         "sha256": held_out.fingerprint,
         "count": len(used),
         "left_out": num_records - len(used),
-        "without_output": sum(not held_out.records[i].output for i in used),
+        "without_output": sum(not held_out.records[i].num_answer_bytes for i in used),
         "max_length": options.max_length,
         "tokens_are_comparable": len({one.facts.vocabulary for one in measured}) == 1,
         "bootstrap": {"resamples": NUM_RESAMPLES, "level": LEVEL, "seed": options.seed},

@@ -112,7 +112,7 @@ def _records_result(
         categories=held_out.categories,
         nll=np.array([[loss.nll for loss in losses]]),
         tokens=np.array([[loss.num_targets for loss in losses]], float),
-        num_bytes=np.array([len(record.output.encode()) for record in held_out.records], float),
+        num_bytes=np.array([record.num_answer_bytes for record in held_out.records], float),
     )
     num_truncated = sum(loss.is_truncated for loss in losses)
     rows = []

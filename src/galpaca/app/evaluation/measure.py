@@ -120,7 +120,7 @@ def read_records(path: Path) -> HeldOut:
     """
     source = FileSource(path)
     record_set = load_records(source)
-    if not any(record.output for record in record_set.records):
+    if not any(turn.output for record in record_set.records for turn in record.turns):
         raise InputError(
             f"none of {len(record_set):,} records has an output",
             where=path,
@@ -201,7 +201,7 @@ def _answers(
         **asdict(settings),
     }
     file = AnswersFile(cache / f"{_name(one.label, settings_by_name)}.jsonl", ("index",))
-    ids = loaded.prompt_ids([(question.instruction, question.input) for question in prompts.questions])
+    ids = loaded.prompt_ids([question.record for question in prompts.questions])
     check_lengths(ids, loaded.positions, [question.where for question in prompts.questions])
     with file.writing(settings_by_name, {"model": one.model}):
         if file.complete:

@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 
 from galpaca.app.entrypoint import run_command
+from galpaca.data.records import Record
 
-_QUESTION = ("What is the chemical symbol of water?", "")
+_QUESTION = "What is the chemical symbol of water?"
 _MAX_NEW_TOKENS = 16
 
 
@@ -29,7 +30,7 @@ def _reload(model: str, out: str) -> None:
 
     loaded = load(model)
     seconds = time.perf_counter() - started
-    given = answer(loaded, [_QUESTION], Settings(max_new_tokens=_MAX_NEW_TOKENS))[0]
+    given = answer(loaded, [Record.of(_QUESTION)], Settings(max_new_tokens=_MAX_NEW_TOKENS))[0]
     Path(out).write_text(json.dumps({"seconds": round(seconds, 2), "answer": given.text}) + "\n", encoding="utf-8")
 
 

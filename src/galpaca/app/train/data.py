@@ -14,8 +14,10 @@ from galpaca.app.config.schema import Config
 from galpaca.app.console import counting
 from galpaca.app.prepared.rows import open_source
 from galpaca.data.cache import cache_entry, cache_key, load_or_encode
-from galpaca.data.encoding import EncodedExamples, EncodingPolicy, Policy, encode
+from galpaca.data.encoded_set import encode
+from galpaca.data.examples import EncodedExamples
 from galpaca.data.fingerprint import fingerprint, former_fingerprint
+from galpaca.data.policies import EncodingPolicy, Policy
 from galpaca.data.prompts import Template, load_template
 from galpaca.data.records import RecordSet, columns_of, load_records
 from galpaca.data.sources import Source
@@ -108,7 +110,7 @@ def prepare_data(spec: DataSpec, found: FoundData, tokenizer_path: str, console:
         tokenizer,
         template,
         fingerprint(examples, held_out),
-        former_fingerprint(spec, source, template, tokenizer),
+        former_fingerprint(spec, source, template, tokenizer, examples.receipt),
         cache_entry(found.cache, key),
     )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from galpaca.app.config.schema import Config
 from galpaca.app.train.data import PreparedData
+from galpaca.data.encoding import RecordEncoder
 from galpaca.data.questions import EncodedQuestions, Question, load_questions
 from galpaca.data.sources import FileSource
 from galpaca.data.tokenizer import Tokenizer
@@ -62,8 +63,7 @@ def load_samples(config: Config, data: PreparedData, max_positions: int) -> Samp
     if config.samples.prompts is None:
         return None
     questions = load_questions(FileSource(Path(config.samples.prompts)), reserved=("answer", "step"))
-    texts = [data.tokenizer.mark(data.template.prompt(one.instruction, one.input)) for one in questions]
-    prompts = data.tokenizer.encode(texts)
+    prompts = RecordEncoder(data.tokenizer, data.template).prompt_ids([one.record for one in questions])
     with Problems() as problems:
         for question, ids in zip(questions, prompts, strict=True):
             if len(ids) >= max_positions:
