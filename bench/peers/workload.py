@@ -16,8 +16,10 @@ from galpaca.data.examples import EncodedExamples, labels_of
 from galpaca.data.plan import StepPlan
 from galpaca.data.policies import EncodingPolicy
 from galpaca.data.prompts import load_template
-from galpaca.data.records import Record, RecordSet, load_records
-from galpaca.data.sources import FileSource
+from galpaca.data.reading import load_records
+from galpaca.data.records import Record, RecordSet
+from galpaca.data.sources.files import FileSource
+from galpaca.data.sources.table import Places
 from galpaca.data.tokenizer import Tokenizer, load_tokenizer
 from galpaca.errors import InputError
 from galpaca.estimate.flops import Architecture
@@ -104,7 +106,7 @@ def make_workload(
     num_records = num_records // step_examples * step_examples
     records = choose_records(data, tokenizer, num_records)
     examples = encode(
-        RecordSet(str(data), records, [None] * len(records), {}),
+        RecordSet(str(data), records, Places.of(str(data), [None] * len(records)), {}),
         tokenizer,
         load_template(TEMPLATE),
         EncodingPolicy(LONGEST_EXAMPLE_TOKENS),

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY, Started, completed, read_jsonl
 
-from galpaca.data.prompts import PROMPT_FILE
+from galpaca.data.prompt_file import PROMPT_FILE
 
 Galpaca = Callable[..., subprocess.CompletedProcess[str]]
 NUM_PROMPTS = 24

@@ -29,7 +29,7 @@ FLOORS = [
 DOORS = {"cli", "train", "__main__"}
 FLOOR_OF = {package: number for number, packages in enumerate(FLOORS) for package in packages}
 
-# What a package may import beside the standard library. A module in brackets: only there.
+# What a package may import beside the standard library. A module or package behind it: only there.
 LIBRARIES: dict[str, dict[str, str | None]] = {
     "errors": {},
     "formatting": {},
@@ -39,7 +39,7 @@ LIBRARIES: dict[str, dict[str, str | None]] = {
         "numpy": None,
         "pyarrow": "galpaca.data.sources",
         "datasets": "galpaca.data.sources",
-        "yaml": "galpaca.data.prompts",
+        "yaml": None,
         "transformers": "galpaca.data.tokenizer",
         "torch": "galpaca.data.collate",
     },
@@ -139,7 +139,7 @@ def _reason(module: str, package: str | None, found: Import) -> str | None:
     if package is None or top not in LIBRARIES[package]:
         return "no library of this floor"
     only = LIBRARIES[package][top]
-    if only and module != only:
+    if only and module != only and not module.startswith(f"{only}."):
         return f"only {only} may"
     return "not at load time" if top in LATE and found.at_load and package != "app" else None
 

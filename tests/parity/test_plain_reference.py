@@ -15,8 +15,8 @@ from galpaca.data.encoded_set import encode
 from galpaca.data.examples import labels_of
 from galpaca.data.policies import EncodingPolicy
 from galpaca.data.prompts import load_template
-from galpaca.data.records import load_records
-from galpaca.data.sources import FileSource
+from galpaca.data.reading import load_records
+from galpaca.data.sources.files import FileSource
 from galpaca.data.tokenizer import load_tokenizer
 
 # Of the reference's lines for the 840 records of the demo at 64 tokens, where 94 are cut; 42 hold a SMILES string.

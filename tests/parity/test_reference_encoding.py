@@ -14,8 +14,8 @@ from galpaca.data.encoded_set import encode
 from galpaca.data.examples import EncodedExamples, labels_of
 from galpaca.data.policies import EncodingPolicy
 from galpaca.data.prompts import load_template
-from galpaca.data.records import load_records
-from galpaca.data.sources import FileSource
+from galpaca.data.reading import load_records
+from galpaca.data.sources.files import FileSource
 from galpaca.data.tokenizer import load_tokenizer
 
 NUM_RECORDS, NUM_TRUNCATED, MAX_LENGTH = 999, 38, 512

@@ -141,11 +141,12 @@ def _hydra() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its errors itself and exits with 1
     import hydra
 
-    from galpaca.app.config.composition import register
+    from galpaca.app.config.composition import register, with_home
     from galpaca.app.config.messages import COMPOSITION_ERRORS, config_error
     from galpaca.app.config.schema import config_folder
 
     register()
+    sys.argv[1:] = with_home(sys.argv[1:])  # where Hydra reads them, and the ranks that Lightning starts
 
     ended_by: list[BaseException] = []
 

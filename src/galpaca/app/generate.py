@@ -16,10 +16,10 @@ from rich.console import Console
 import galpaca
 from galpaca.app.console import counting, make_console, show_rows
 from galpaca.app.model_options import ModelOptions
-from galpaca.app.option_names import parse_field_options, with_option_names
+from galpaca.app.option_names import ReadingOptions, with_option_names
 from galpaca.data.questions import Question, load_questions
 from galpaca.data.records import Record
-from galpaca.data.sources import FileSource
+from galpaca.data.sources.files import open_files
 from galpaca.errors import InputError, Problems, StoppedBySignal
 from galpaca.inference.answers_file import AnswersFile
 from galpaca.inference.settings import Settings
@@ -61,12 +61,12 @@ def generate_one(options: ModelOptions, instruction: str, input: str) -> None:
 
 
 def generate_file(
-    options: ModelOptions, file: Path, out: Path, *, fields: Sequence[str], batch_size: int | None
+    options: ModelOptions, file: Path, out: Path, *, reading: ReadingOptions, batch_size: int | None
 ) -> None:
     """Answers a file of prompts, resuming where an earlier run stopped.
 
     Args:
-        fields: ``FIELD=COLUMN`` for columns with other names.
+        reading: how the file is read.
         batch_size: prompts per batch; None means 16 on a GPU and 8 on a CPU.
 
     Raises:
@@ -77,8 +77,8 @@ def generate_file(
     with Problems() as problems:
         problems.check_at_least_one("--", {"batch-size": batch_size})
     with with_option_names():
-        columns = parse_field_options(fields, ("instruction", "input"))
-        questions = load_questions(FileSource(file), columns, RESERVED)
+        wanted = reading.reading(("instruction", "input"))
+        questions = load_questions(open_files(str(file)), wanted, RESERVED)
     answers = AnswersFile(out, ("index", "sample"))
     given = _given(options, questions)
     answers.check(given)

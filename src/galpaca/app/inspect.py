@@ -3,22 +3,27 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.text import Text
 
 from galpaca.app.console import counting, make_console, show_rows
-from galpaca.app.option_names import parse_field_options, with_option_names
+from galpaca.app.option_names import ReadingOptions, option_words, with_option_names
 from galpaca.data.encoded_set import encode
 from galpaca.data.examples import EncodedExamples
 from galpaca.data.policies import EncodingPolicy
 from galpaca.data.prompts import load_template
-from galpaca.data.records import load_records
-from galpaca.data.sources import FileSource
+from galpaca.data.reading import load_records
+from galpaca.data.records import RecordSet
+from galpaca.data.scripts import Scripts
+from galpaca.data.sources.files import open_files
 from galpaca.data.tokenizer import Tokenizer, load_tokenizer
-from galpaca.errors import Problems
+from galpaca.errors import InputError, Problems
+
+_AT_FIX = "--at 89,120-125"
 
 
 @dataclass(frozen=True)
@@ -26,12 +31,14 @@ class InspectOptions:
     """Options of ``galpaca inspect``.
 
     Attributes:
-        file: file of records.
+        file: file, pattern or folder of records.
         tokenizer: folder or Hub id of the tokenizer.
         template: name or file of the prompt template.
         max_length: tokens that examples are truncated to.
         num_shown: number of records to show in colour.
-        fields: ``FIELD=COLUMN`` for columns with other names.
+        at: numbers of the records to show instead, such as ``89,120-125``.
+        reading: how the records are read.
+        scripts: how sub- and superscripts are written.
         as_json: print ``{"index", "ids", "targets"}`` for every record, with ``num_ignored`` where there is but one
             prompt, and ``{"receipt"}`` last, nothing else.
     """
@@ -41,7 +48,9 @@ class InspectOptions:
     template: str
     max_length: int
     num_shown: int
-    fields: Sequence[str]
+    at: str | None
+    reading: ReadingOptions
+    scripts: Scripts
     as_json: bool
 
 
@@ -55,21 +64,47 @@ def inspect_file(options: InspectOptions) -> None:
     with Problems() as problems:
         problems.check_number("--max-length", options.max_length, "at least 2", "--max-length 512")
         problems.check_number("--records", options.num_shown, "at least 0", "--records 0 shows none")
+        requested = None if options.at is None else problems.collect(partial(_numbers, options.at))
     with with_option_names():
         template = load_template(options.template)
-        records = load_records(FileSource(Path(options.file)), parse_field_options(options.fields))
+        records = load_records(open_files(options.file), options.reading.reading())
         tokenizer = load_tokenizer(options.tokenizer)
+        policy = EncodingPolicy(options.max_length)
         with counting(console, "encoding", len(records)) as progress:
-            examples = encode(records, tokenizer, template, EncodingPolicy(options.max_length), progress)
+            examples = encode(records, tokenizer, template, policy, progress, options.scripts)
     if options.as_json:
         _print_json(examples)
         return
-    for index in range(min(options.num_shown, len(examples))):
+    shown = range(min(options.num_shown, len(examples))) if requested is None else _found(requested, records)
+    for index in shown:
         console.rule(records.where(int(examples.record_indices[index])), align="left")
         console.print(_coloured(examples, index, tokenizer))
     console.rule(align="left")
     _legend(console)
-    show_rows(console, "receipt", examples.receipt.rows())
+    show_rows(console, "receipt", [(label, option_words(value)) for label, value in examples.receipt.rows()])
+
+
+def _numbers(text: str) -> list[int]:
+    """The numbers of records, from 1, that a text such as ``89,120-125`` names.
+
+    Raises:
+        InputError: it names none.
+    """
+    try:
+        ranges = [tuple(int(part) for part in one.split("-", 1)) for one in text.split(",")]
+    except ValueError:
+        raise InputError(f"expected numbers of records, got {text!r}", where="--at", fix=_AT_FIX) from None
+    numbers = [number for one in ranges for number in range(one[0], one[-1] + 1)]
+    if not numbers or min(numbers) < 1:
+        raise InputError("records are counted from 1, and ranges go up", where="--at", fix=_AT_FIX)
+    return numbers
+
+
+def _found(numbers: Sequence[int], records: RecordSet) -> list[int]:
+    if beyond := [number for number in numbers if number > len(records)]:
+        what = f"there is no record {beyond[0]:,}: {records.source} has {len(records):,}"
+        raise InputError(what, where="--at", fix=f"--at 1-{len(records)} names them all")
+    return [number - 1 for number in numbers]
 
 
 def _print_json(examples: EncodedExamples) -> None:
@@ -86,14 +121,16 @@ def _print_json(examples: EncodedExamples) -> None:
 
 
 def _coloured(examples: EncodedExamples, index: int, tokenizer: Tokenizer) -> Text:
-    """The example's text: tokens with loss in green, the ignored prompt dim, every second token underlined."""
+    """The example's text: tokens with loss in green, the others dim, every second token underlined."""
     ids = examples.ids(index).tolist()
-    targets = {place for start, stop in examples.targets(index).tolist() for place in range(start, stop)}
+    is_target = np.zeros(len(ids), bool)
+    for start, stop in examples.targets(index):
+        is_target[start:stop] = True
     text = Text()
     for place, token in enumerate(tokenizer.pieces(ids)):
-        style = "green" if place in targets else "dim"
+        style = "green" if is_target[place] else "dim"
         text.append(token, style=f"{style} underline" if place % 2 else style)
-    text.append(f"\n{len(ids)} tokens, {len(targets)} of them targets", style="italic")
+    text.append(f"\n{len(ids)} tokens, {is_target.sum()} of them targets", style="italic")
     return text
 
 

@@ -36,7 +36,7 @@ def prepare(overrides: Sequence[str]) -> None:
     config, _ = compose(overrides)
     root = Path(config.run.root)
     places = []
-    if not config.data.path:
+    if not config.data.paths:
         is_new = make_rows(config.data, root)
         places.append(Place("records", rows_folder(config.data, root), since(is_new=is_new)))
     found = find_data(config.data, root)  # what is wrong with them is reported before gigabytes are fetched

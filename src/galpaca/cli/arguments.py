@@ -3,6 +3,10 @@
 from argparse import ArgumentParser
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from galpaca.app.option_names import ReadingOptions
 
 # Runs a command with the values of its arguments, by their names.
 Run = Callable[..., None]
@@ -18,9 +22,22 @@ def add_overrides(command: ArgumentParser, example: str = "") -> None:
     command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=words)
 
 
-def add_fields(command: ArgumentParser, fields: str) -> None:
-    words = f"column for {fields}, if named differently"
-    command.add_argument("--field", dest="fields", action="append", default=[], metavar="FIELD=COLUMN", help=words)
+def add_reading(command: ArgumentParser, fields: str) -> None:
+    """How a file of records is read; ``take_reading`` collects it."""
+    add = command.add_argument
+    words = f"column for {fields}, if named differently; input=none for records without one"
+    add("--field", dest="fields", action="append", default=[], metavar="FIELD=COLUMN", help=words)
+    words = "column whose text is a sequence: COLUMN=SMILES, or I_SMILES, AMINO, DNA"
+    add("--tag", dest="tags", action="append", default=[], metavar="COLUMN=KIND", help=words)
+    words = "records whose input is null or absent: take it for empty (default), or refuse them"
+    add("--on-missing-input", choices=("empty", "error"), default="empty", help=words)
+
+
+def take_reading(options: dict[str, Any]) -> "ReadingOptions":
+    """Takes the values of ``add_reading`` out of a command's options."""
+    from galpaca.app.option_names import ReadingOptions
+
+    return ReadingOptions(*(options.pop(name) for name in ("fields", "tags", "on_missing_input")))
 
 
 def add_dtype(command: ArgumentParser) -> None:

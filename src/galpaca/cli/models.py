@@ -4,7 +4,7 @@ from argparse import ArgumentParser, BooleanOptionalAction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from galpaca.cli.arguments import Run, add_batch_size, add_dtype, add_fields, optional_path
+from galpaca.cli.arguments import Run, add_batch_size, add_dtype, add_reading, optional_path, take_reading
 
 if TYPE_CHECKING:
     from galpaca.app.model_options import ModelOptions
@@ -18,18 +18,18 @@ def add_generate(command: ArgumentParser) -> Run:
     add = command.add_argument
     add("--instruction", metavar="TEXT", help="instruction to answer on standard output")
     add("--input", default="", metavar="TEXT", help="optional input for the instruction")
-    file = "prompts file (.jsonl, .json, .csv, .tsv, .parquet) with columns instruction and input"
+    file = "file of prompts, with columns instruction and input, or messages"
     add("--file", type=Path, metavar="PROMPTS", help=file)
     add("--out", type=Path, metavar="ANSWERS", help="with --file: output .jsonl file, in prompt order")
     samples = "answers per prompt (default: 1)"
     add("--samples", dest="num_samples", type=int, default=1, metavar="N", help=samples)
     add_batch_size(command)
-    add_fields(command, "instruction or input")
+    add_reading(command, "instruction or input")
 
     def run(instruction: str | None, input: str, file: Path | None, out: Path | None, **options: Any) -> None:
         from galpaca.app.generate import generate_file, generate_one
 
-        of_file = {"fields": options.pop("fields"), "batch_size": options.pop("batch_size")}
+        of_file = {"reading": take_reading(options), "batch_size": options.pop("batch_size")}
         if instruction is not None and file is None and out is None:
             generate_one(_model_options(**options), instruction, input)
         elif instruction is None and file is not None and out is not None and not input:
@@ -82,12 +82,13 @@ def add_compare(command: ArgumentParser) -> Run:
     add("--max-new-tokens", type=int, default=256, metavar="N", help=length)
     add_batch_size(command)
     add("--seed", type=int, default=0, metavar="SEED", help="bootstrap seed (default: 0)")
+    add_reading(command, "instruction, input or output")
     _add_other_model_options(command)
 
     def run(**options: Any) -> None:
         from galpaca.app.evaluation.compare import CompareOptions, compare
 
-        compare(CompareOptions(**options))
+        compare(CompareOptions(reading=take_reading(options), **options))
 
     return run
 
@@ -110,19 +111,20 @@ def add_evaluate(command: ArgumentParser) -> Run:
     add("--instruct", action=BooleanOptionalAction, help=instruct)
     out = "results folder (default: evaluation/ in the model's folder)"
     add("--out", type=optional_path, metavar="FOLDER", help=out)
+    add_reading(command, "instruction, input or output")
     _add_other_model_options(command)
 
     def run(records: Path | None, tasks: str | None, **options: Any) -> None:
         if (records is None) == (tasks is None):
             command.error("give --records FILE or --tasks NAME[,NAME]")
         names = ("include_path", "limit", "batch_size", "num_fewshot", "instruct")
-        of_tasks = {name: options.pop(name) for name in names}
+        of_tasks, reading = {name: options.pop(name) for name in names}, take_reading(options)
         for name in [name for name, value in of_tasks.items() if tasks is None and value is not None]:
             command.error(f"--{name.replace('_', '-')} requires --tasks")
         from galpaca.app.evaluation.evaluate import EvaluateOptions, TaskOptions, evaluate_records, evaluate_tasks
 
         if records is not None:
-            evaluate_records(EvaluateOptions(**options), records)
+            evaluate_records(EvaluateOptions(**options), records, reading)
         elif tasks is not None:
             wanted = [name.strip() for name in tasks.split(",") if name.strip()]
             evaluate_tasks(EvaluateOptions(**options), TaskOptions(wanted, **of_tasks))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from galpaca.cli.arguments import Run, add_fields, add_overrides, optional_path
+from galpaca.cli.arguments import Run, add_overrides, add_reading, optional_path, take_reading
 
 
 def add_prepare(command: ArgumentParser) -> Run:
@@ -55,21 +55,25 @@ def add_rehearse(command: ArgumentParser) -> Run:
 def add_inspect(command: ArgumentParser) -> Run:
     """Show records as the model will see them, tokens with loss in colour, and the receipt."""
     add = command.add_argument
-    add("file", metavar="FILE", help="records: .json, .jsonl, .csv, .tsv or .parquet")
+    add("file", metavar="FILE", help="file, pattern or folder of records")
     add("--tokenizer", required=True, metavar="FOLDER_OR_ID", help="tokenizer folder or Hub id")
     template = "prompt template: alpaca, science, or a .yaml file (default: alpaca)"
     add("--template", default="alpaca", help=template)
     add("--max-length", type=int, default=512, metavar="TOKENS", help="truncate examples to TOKENS (default: 512)")
     shown = "number of records to show (default: 3)"
     add("--records", dest="num_shown", type=int, default=3, metavar="N", help=shown)
-    add_fields(command, "instruction, input or output")
+    at = "show these records instead, such as 89,120-125"
+    add("--at", metavar="NUMBERS", help=at)
+    add_reading(command, "instruction, input or output")
+    scripts = "how sub- and superscripts are written (default: keep, which loses them)"
+    add("--sub-superscripts", dest="scripts", choices=("keep", "galactica"), default="keep", help=scripts)
     json = "print one line of JSON per record, then the receipt"
     add("--json", dest="as_json", action="store_true", help=json)
 
     def run(**options: Any) -> None:
         from galpaca.app.inspect import InspectOptions, inspect_file
 
-        inspect_file(InspectOptions(**options))
+        inspect_file(InspectOptions(reading=take_reading(options), **options))
 
     return run
 

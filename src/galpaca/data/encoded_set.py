@@ -1,19 +1,30 @@
 """A whole data set, encoded, with a count of whatever happened to its records."""
 
+import copy
 import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from galpaca.data.encoding import Encoding, RecordEncoder
 from galpaca.data.examples import EncodedExamples, running_totals
+from galpaca.data.findings import Findings
 from galpaca.data.policies import EncodingPolicy, Policy
 from galpaca.data.prompts import Template
 from galpaca.data.receipt import Receipt
 from galpaca.data.records import Record, RecordSet
+from galpaca.data.scripts import HARMLESS, Scripts, changes_of
 from galpaca.data.sequences import SPLIT_MARKER
+from galpaca.data.text_findings import (
+    ADVICE,
+    CONTROL_CHARACTERS,
+    EMPTY_INSTRUCTIONS,
+    EMPTY_OUTPUTS,
+    SPECIAL_TOKENS,
+    findings_of,
+)
 from galpaca.data.tokenizer import Tokenizer
 from galpaca.errors import InputError, Problems
 
@@ -30,46 +41,56 @@ def encode(
     template: Template,
     policy: EncodingPolicy,
     progress: Callable[[int], None] = lambda _: None,
+    scripts: Scripts = "keep",
 ) -> EncodedExamples:
     """Encodes a whole data set and counts what happened to its records.
 
     Args:
-        policy: what becomes of records that do not fit.
+        scripts: as for ``RecordEncoder``.
+        policy: what becomes of records that are not as they should be.
         progress: called with the number of records done so far.
 
     Raises:
         InputError: a record that the policy refuses (all of them at once), or no target token at all.
     """
+    encoder = RecordEncoder(tokenizer, template, scripts)
     receipt = Receipt(
         source=record_set.source,
         max_length=policy.max_length,
         records=len(record_set),
+        conversations=sum(len(record.turns) > 1 for record in record_set.records),
         ignored_columns=record_set.ignored_columns,
+        hints=list(record_set.hints),
     )
     hashes = [content_hash(record) for record in record_set.records]
-    seen = Counter(hashes)
-    receipt.duplicates = len(hashes) - len(seen)
+    receipt.duplicates = len(hashes) - len(set(hashes))
+    findings = copy.deepcopy(record_set.findings)
     problems = Problems()
     dropped: Counter[str] = Counter()
-    encoder = RecordEncoder(tokenizer, template)
     kept = _Kept(np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32)
     for start in range(0, len(record_set), _CHUNK_RECORDS):
         chunk = record_set.records[start : start + _CHUNK_RECORDS]
         for index, encoding in enumerate(encoder.encode(chunk, policy.max_length), start):
             record = record_set.records[index]
-            _count_record(receipt, record, tokenizer)
-            refusals = _refusals(record, encoding, policy)
+            found = [*findings_of(record), *_rewritten(tokenizer, [encoder.written(text) for text in record.texts()])]
+            for name in found:
+                findings.note(name, index)
+            refusals = _refusals(found, encoding, policy)
             for refusal in (refusal for refusal in refusals if refusal.policy == "error"):
-                problems.add(refusal.what, where=record_set.where(index), fix=f"{refusal.option}=keep or drop")
+                fix = f"{refusal.option}=keep or drop"
+                problems.add(refusal.what, where=record_set.where(index), why=refusal.why, fix=fix)
             if "drop" in (refusal.policy for refusal in refusals):
                 dropped[next(refusal.reason for refusal in refusals if refusal.policy == "drop")] += 1
             else:
-                _count_example(receipt, encoding)
+                _count_example(receipt, findings, index, encoding)
                 kept.add(index, encoding)
         progress(start + len(chunk))
     problems.raise_any()
     receipt.dropped = dict(dropped)
     receipt.examples = len(kept.indices)
+    for name, count in findings.counts.items():
+        setattr(receipt, name, count)
+    receipt.first = {name: record_set.places.short(index) for name, index in findings.first.items()}
     if not receipt.target_tokens:
         raise InputError(
             "the data has no target token",
@@ -124,36 +145,53 @@ def _why_no_target(receipt: Receipt) -> str:
     return f"all {receipt.records:,} records were dropped: {reasons}"
 
 
+def _rewritten(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[str]:
+    """Names of what the tokenizer does to texts that a person may not want."""
+    changed = [text for text in texts if tokenizer.changes(text)]
+    if changed:
+        yield "changed_by_normalization"
+        yield from sorted(set().union(*(changes_of(text) or {HARMLESS} for text in changed)))
+    if tokenizer.splits_sequences and any(SPLIT_MARKER in text for text in texts):
+        yield "with_split_marker"
+    if any(tokenizer.leaves_open(text) for text in texts):
+        yield "open_sequences"
+
+
 class _Refusal(NamedTuple):
     policy: Policy
     option: str
     reason: str
     what: str
+    why: str = ""
 
 
-def _refusals(record: Record, encoding: Encoding, policy: EncodingPolicy) -> list[_Refusal]:
-    found = []
-    if not all(turn.output for turn in record.turns):
-        found.append(_Refusal(policy.on_empty, "data.on_empty", "empty output", "the output is empty"))
-    if encoding.full_length > policy.max_length:
+def _refusals(found: Sequence[str], encoding: Encoding, policy: EncodingPolicy) -> list[_Refusal]:
+    """What a policy may object to in a record, in the order in which a dropped record gets its reason."""
+    policies = {
+        EMPTY_OUTPUTS: (policy.on_empty, "data.on_empty", "empty output"),
+        EMPTY_INSTRUCTIONS: (policy.on_empty_instruction, "data.on_empty_instruction", "empty instruction"),
+        SPECIAL_TOKENS: (policy.on_special_tokens, "data.on_special_tokens", "special tokens"),
+        CONTROL_CHARACTERS: (policy.on_control_characters, "data.on_control_characters", "control characters"),
+    }
+    objections = [
+        _Refusal(*policies[name], f"the record has {ADVICE[name][0]}", ADVICE[name][1])
+        for name in found
+        if name in policies
+    ]
+    if encoding.is_truncated:
         what = f"{encoding.full_length:,} tokens; truncation drops {encoding.lost_target_tokens:,} of its target tokens"
-        found.append(_Refusal(policy.on_truncation, "data.on_truncation", "longer than max_length", what))
-    return found
+        objections.append(_Refusal(policy.on_truncation, "data.on_truncation", "longer than max_length", what))
+    return objections
 
 
-def _count_record(receipt: Receipt, record: Record, tokenizer: Tokenizer) -> None:
-    receipt.empty_outputs += not all(turn.output for turn in record.turns)
-    receipt.changed_by_normalization += any(tokenizer.changes(text) for text in record.texts())
-    receipt.with_split_marker += tokenizer.splits_sequences and any(SPLIT_MARKER in text for text in record.texts())
-    receipt.open_sequences += any(tokenizer.leaves_open(text) for text in record.texts())
-
-
-def _count_example(receipt: Receipt, encoding: Encoding) -> None:
+def _count_example(receipt: Receipt, findings: Findings, index: int, encoding: Encoding) -> None:
     receipt.tokens += len(encoding.ids)
     receipt.target_tokens += encoding.num_targets
-    receipt.without_target += not encoding.spans
     receipt.longest_tokens = max(receipt.longest_tokens, len(encoding.ids))
-    receipt.merged_prompts += encoding.is_merged
+    if not encoding.spans:
+        findings.note("without_target", index)
+    if encoding.is_merged:
+        findings.note("merged_prompts", index)
     if encoding.is_truncated:
         receipt.truncated_examples += 1
         receipt.lost_target_tokens += encoding.lost_target_tokens

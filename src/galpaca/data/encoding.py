@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from galpaca.data.records import Record, Turn
+from galpaca.data.scripts import Scripts, from_tags, to_tags
 
 
 class Encoder(Protocol):
@@ -17,6 +18,8 @@ class Encoder(Protocol):
     def encode(self, texts: Sequence[str]) -> list[list[int]]: ...
 
     def mark(self, field: str, before: Sequence[str] = ()) -> str: ...
+
+    def decode(self, ids: Sequence[int]) -> str: ...
 
 
 class Prompting(Protocol):
@@ -64,10 +67,14 @@ class RecordEncoder:
     Each field of a record is marked for splitting before the template goes around it, so a sequence ends where its
     field ends. The ids of a prompt are the head of those of its record, unless the answer's first characters merge
     with the prompt's last token.
+
+    Attributes:
+        scripts: ``galactica`` for sub- and superscripts between tags, ``keep`` for what the tokenizer makes of them.
     """
 
     tokenizer: Encoder
     template: Prompting
+    scripts: Scripts = "keep"
 
     def prompt_ids(self, questions: Sequence[Record]) -> list[list[int]]:
         """Ids of everything ahead of the last answer of each record, as they stand at the head of an example."""
@@ -80,6 +87,15 @@ class RecordEncoder:
         """
         for turns in self._encoded(records):
             yield _joined(turns, max_length)
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        """The text of an answer, for a reader."""
+        text = self.tokenizer.decode(ids)
+        return from_tags(text) if self.scripts == "galactica" else text
+
+    def written(self, text: str) -> str:
+        """A field as it is marked and tokenized."""
+        return to_tags(text) if self.scripts == "galactica" else text
 
     def _encoded(self, records: Sequence[Record]) -> Iterator[list["_EncodedTurn"]]:
         texts = [self._texts(record) for record in records]
@@ -96,12 +112,16 @@ class RecordEncoder:
 
     def _texts(self, record: Record) -> list[tuple[str, str]]:
         """Prompt and answer of each turn, marked."""
-        mark = self.tokenizer.mark
+        mark, written = self.tokenizer.mark, self.written
         turns = tuple(
-            Turn(mark(one.instruction), mark(one.input), mark(one.output, before=(one.instruction, one.input)))
+            Turn(
+                mark(written(one.instruction)),
+                mark(written(one.input)),
+                mark(written(one.output), before=(one.instruction, one.input)),
+            )
             for one in record.turns
         )
-        prompts = self.template.prompts(Record(turns, mark(record.system)))
+        prompts = self.template.prompts(Record(turns, mark(written(record.system))))
         return [(prompt, turn.output) for prompt, turn in zip(prompts, turns, strict=True)]
 
 

@@ -1,6 +1,6 @@
 """Encoded examples: the ids of all records end to end, and the spans of them that carry loss."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,10 @@ class EncodedExamples:
         """(N,) target tokens of each example."""
         sizes = self.spans[:, 1].astype(np.int64) - self.spans[:, 0]
         return np.diff(running_totals(sizes)[self.span_offsets])
+
+    def called(self, source: str) -> "EncodedExamples":
+        """The same examples from a source of another name."""
+        return replace(self, receipt=replace(self.receipt, source=source))
 
     def ids(self, index: int) -> npt.NDArray[np.unsignedinteger]:
         return self.tokens[self.offsets[index] : self.offsets[index + 1]]

@@ -7,9 +7,9 @@ import numpy.typing as npt
 
 from galpaca.data.examples import EncodedExamples
 from galpaca.data.prompts import Template
+from galpaca.data.reading import columns_of
 from galpaca.data.receipt import Receipt
-from galpaca.data.records import columns_of
-from galpaca.data.sources import Source
+from galpaca.data.sources.table import Source
 from galpaca.data.spec import DataSpec
 from galpaca.data.tokenizer import Tokenizer
 from galpaca.files.checksums import json_digest

@@ -3,7 +3,6 @@ conversations.
 """
 
 import hashlib
-import json
 import string
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -13,9 +12,6 @@ import yaml
 
 from galpaca.data.records import Record
 from galpaca.errors import InputError, Problems
-
-# What a released folder says about how its model is prompted; ``transformers`` ignores the file.
-PROMPT_FILE = "galpaca.json"
 
 _FIELDS = {
     "with_input": {"instruction", "input"},
@@ -117,29 +113,6 @@ def load_template(name_or_path: str) -> Template:
             if key in content or key not in _OPTIONAL:
                 _check_text(problems, key, content.get(key), fields, name_or_path)
     return Template(name_or_path, **content)
-
-
-def read_prompt_file(folder: Path) -> tuple[Template, bool]:
-    """Reads the prompt template that a released model was trained with.
-
-    Returns:
-        The template, and whether sequences are split.
-
-    Raises:
-        InputError: the folder has no such file, or it is damaged.
-    """
-    path = folder / PROMPT_FILE
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        template = Template(**content["template"])
-        # Used once, so that a text with another placeholder fails here and not at the first question.
-        template.prompt("instruction", "input"), template.prompt("instruction")
-        return template, bool(content["splits_sequences"])
-    except FileNotFoundError:
-        raise InputError(f"the folder has no {PROMPT_FILE}", where=folder, fix="use a released model folder") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        message = f"the file is damaged: {type(error).__name__}: {error}"
-        raise InputError(message, where=path, fix="copy or download the folder again") from None
 
 
 def _read(name_or_path: str) -> str:

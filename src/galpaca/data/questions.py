@@ -1,11 +1,12 @@
-"""Questions for a model: rows of a file with an instruction and an input that may be empty, whatever else they hold."""
+"""Questions for a model: rows of a file that need no answer, whatever else they hold."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from galpaca.data.records import Record, checked_records, columns_of, place_of
-from galpaca.data.sources import Source
+from galpaca.data.reading import Reading, records_of
+from galpaca.data.records import Record
+from galpaca.data.sources.table import Source
 from galpaca.errors import Problems
 
 
@@ -14,20 +15,22 @@ class Question:
     """A question to a model.
 
     Attributes:
-        instruction: what to do.
-        input: what to do it with; empty where there is none.
+        record: what to answer: the last turn, whose output is empty, after those before it.
         where: file, number and line, for messages.
         row: the complete row, unchanged.
     """
 
-    instruction: str
-    input: str
+    record: Record
     where: str
     row: dict[str, Any]
 
     @property
-    def record(self) -> Record:
-        return Record.of(self.instruction, self.input)
+    def instruction(self) -> str:
+        return self.record.turns[-1].instruction
+
+    @property
+    def input(self) -> str:
+        return self.record.turns[-1].input
 
 
 @dataclass(frozen=True)
@@ -45,31 +48,32 @@ class EncodedQuestions:
     max_positions: int
 
 
-def load_questions(
-    source: Source, fields: Mapping[str, str | None] | None = None, reserved: Sequence[str] = ()
-) -> list[Question]:
+def load_questions(source: Source, reading: Reading | None = None, reserved: Sequence[str] = ()) -> list[Question]:
     """Reads and checks all questions of a source.
 
     Args:
-        fields: the source's column for each of instruction and input, where it is not the field's name.
         reserved: columns that a row must not have, since the answer will stand there.
 
     Raises:
         InputError: anything wrong in it; all problems at once.
     """
-    rows, columns = source.rows(), columns_of(fields or {})
+    table, reading = source.table(), replace(reading or Reading(), is_questions=True)
     with Problems() as problems:
-        records = checked_records(source.name, rows, columns, ("instruction", "input"), problems)
-        questions = []
-        for index, (row, record) in enumerate(zip(rows, records, strict=True)):
-            if not isinstance(row.value, dict):  # reported already
-                continue
-            where = place_of(source.name, index, row.line)
-            turn = record.turns[0]
-            if turn.instruction == row.value.get(columns["instruction"]) and not turn.instruction.strip():
-                problems.add("the instruction is empty", where=where, fix="write an instruction, or remove the record")
-            for name in [name for name in reserved if name in row.value]:
+        found = problems.collect(lambda: records_of(table, source.name, reading))
+        for index, row in enumerate(table.values):
+            for name in [name for name in reserved if isinstance(row, dict) and name in row]:
                 what = f"column name {name!r} is reserved for the output"
-                problems.add(what, where=where, fix=f"rename the column {name!r}")
-            questions.append(Question(turn.instruction, turn.input, where, row.value))
+                problems.add(what, where=table.where(index), fix=f"rename the column {name!r}")
+        questions = [
+            Question(_without_answer(record), table.where(index), row)
+            for index, (record, row) in enumerate(zip(found.records if found else [], table.values, strict=False))
+        ]
+        for question in questions:
+            if not question.instruction.strip():
+                fix = "write an instruction, or remove the record"
+                problems.add("the instruction is empty", where=question.where, fix=fix)
     return questions
+
+
+def _without_answer(record: Record) -> Record:
+    return record._replace(turns=(*record.turns[:-1], record.turns[-1]._replace(output="")))

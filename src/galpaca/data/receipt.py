@@ -7,6 +7,33 @@ from typing import Any
 # Former names of counts, with today's.
 _RENAMED = {"cut_answers": "truncated_examples"}
 
+# Labels of what is shown only where there is any, with what can be done about it.
+_RARE: Mapping[str, tuple[str, str]] = {
+    "lost_turns": ("turns lost to truncation", "a larger data.max_length keeps them"),
+    "missing_inputs": ("inputs that are null or absent", "taken for empty; data.on_missing_input=error refuses them"),
+    "placeholder_inputs": ("inputs such as nan, none or noinput", "the model reads these words; empty them"),
+    "empty_instructions": ("empty instructions", "data.on_empty_instruction=drop or error"),
+    "special_tokens": ("records with <s>, </s>, <pad> or <unk> in a text", "data.on_special_tokens=drop or error"),
+    "double_ends": ("answers that end in </s>, which is added anyway", "remove it from the file"),
+    "control_characters": (
+        "records with control characters",
+        "LaTeX needs \\\\frac in JSON; data.on_control_characters=drop or error",
+    ),
+    "repeated_keys": ("records with a key twice, of which the last counts", "remove one from the file"),
+    "with_split_marker": ("records with a literal split marker", "the tokenizer drops it"),
+    "open_sequences": ("records with an open sequence", "it is split to the end of its field"),
+    "merged_prompts": ("answers that share a token with their prompt", "their prompts differ from generation's there"),
+    "bare_sequences": (
+        "records with molecules or residues outside of tags",
+        "data.tags.COLUMN=SMILES (or AMINO, DNA) for a column, or [START_SMILES]...[END_SMILES] in the text",
+    ),
+}
+_CHANGED: Mapping[str, tuple[str, str]] = {
+    "lost_scripts": ("lost sub- and superscripts (10⁻³ becomes 10−3)", "data.sub_superscripts=galactica keeps them"),
+    "other_meaning": ("another meaning (½, ①, ℝ)", "write them out, as 1/2 or \\mathbb{R}"),
+    "harmless_changes": ("another form only", ""),
+}
+
 
 @dataclass
 class Receipt:
@@ -18,18 +45,31 @@ class Receipt:
         dropped: reason to number of records.
         truncated_examples: examples longer than ``max_length``.
         lost_target_tokens: target tokens lost to that truncation.
+        lost_turns: turns of conversations that were left out because they are over ``max_length``.
         without_target: examples that keep no target token: the prompt fills the context.
+        conversations: records of more than one turn.
         empty_outputs: records whose output is empty (their only target is ``</s>``).
+        empty_instructions: records whose instruction is empty.
+        missing_inputs: records whose input is null or absent, and taken for empty.
+        placeholder_inputs: records whose input is a word for none, such as ``nan``.
+        special_tokens: records with ``<s>``, ``</s>``, ``<pad>`` or ``<unk>`` in a text.
+        double_ends: records with an answer that ends in ``</s>``.
+        control_characters: records with control characters, or with what JSON makes of LaTeX.
+        repeated_keys: records with a key twice.
         duplicates: records with the same content as an earlier one.
         tokens, target_tokens: over the examples.
         longest_tokens: length of the longest example.
         changed_by_normalization: records with characters that the tokenizer rewrites (``x²`` to ``x2``).
+        lost_scripts, other_meaning, harmless_changes: of these, records that lose a sub- or superscript, in which a
+            character gets another meaning, or only another form.
+        with_split_marker: records whose text contains the split marker, which is lost.
         open_sequences: records in which a sequence ends with its field instead of an end tag.
+        bare_sequences: records with what looks like a molecule or residues, outside of tags.
         merged_prompts: examples whose prompt alone has other ids, since the answer's first characters share a token
             with it.
-        lost_turns: turns of conversations that were left out because they are over ``max_length``.
-        with_split_marker: records whose text contains the split marker, which is lost.
         ignored_columns: unused columns of the source, with the number of records that have them.
+        hints: configuration keys that the names of columns suggest.
+        first: by the name of a count, where its first record is.
     """
 
     source: str
@@ -39,18 +79,32 @@ class Receipt:
     dropped: dict[str, int] = field(default_factory=dict)
     truncated_examples: int = 0
     lost_target_tokens: int = 0
+    lost_turns: int = 0
     without_target: int = 0
+    conversations: int = 0
     empty_outputs: int = 0
+    empty_instructions: int = 0
+    missing_inputs: int = 0
+    placeholder_inputs: int = 0
+    special_tokens: int = 0
+    double_ends: int = 0
+    control_characters: int = 0
+    repeated_keys: int = 0
     duplicates: int = 0
     tokens: int = 0
     target_tokens: int = 0
     longest_tokens: int = 0
     changed_by_normalization: int = 0
+    lost_scripts: int = 0
+    other_meaning: int = 0
+    harmless_changes: int = 0
     with_split_marker: int = 0
     open_sequences: int = 0
+    bare_sequences: int = 0
     merged_prompts: int = 0
-    lost_turns: int = 0
     ignored_columns: dict[str, int] = field(default_factory=dict)
+    hints: list[str] = field(default_factory=list)
+    first: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Receipt":
@@ -70,22 +124,25 @@ class Receipt:
             ("source", self.source),
             ("records", f"{self.records:,}"),
             ("examples", f"{self.examples:,}"),
+            *([("conversations of several turns", f"{self.conversations:,}")] if self.conversations else []),
             *((f"dropped: {reason}", f"{count:,}") for reason, count in sorted(self.dropped.items())),
             ("tokens", f"{self.tokens:,} (mean {mean:.0f}, longest {self.longest_tokens:,})"),
             ("target tokens", f"{self.target_tokens:,}"),
             ("truncated examples", f"{self.truncated_examples:,} (over {self.max_length:,} tokens)"),
             ("target tokens lost to truncation", f"{self.lost_target_tokens:,}"),
-            ("examples without a target", f"{self.without_target:,}"),
-            ("empty outputs", f"{self.empty_outputs:,}"),
+            ("examples without a target", self._counted("without_target")),
+            ("empty outputs", self._counted("empty_outputs")),
             ("duplicates", f"{self.duplicates:,}"),
             ("changed by normalization", f"{self.changed_by_normalization:,}"),
         ]
-        rare = {
-            "turns lost to truncation": self.lost_turns,
-            "records with a literal split marker": self.with_split_marker,
-            "records with an open sequence": self.open_sequences,
-            "answers that share a token with their prompt": self.merged_prompts,
-        }
-        shown += [(label, f"{count:,}") for label, count in rare.items() if count]
+        for names, indent in ((_CHANGED, "  "), (_RARE, "")):
+            present = {name: words for name, words in names.items() if getattr(self, name)}
+            shown += [(indent + label, self._counted(name, advice)) for name, (label, advice) in present.items()]
         shown += [(f"ignored column {name!r}", f"{count:,}") for name, count in self.ignored_columns.items()]
-        return shown
+        return [*shown, *(("perhaps meant as the input", f"{hint} reads it") for hint in self.hints)]
+
+    def _counted(self, name: str, advice: str = "") -> str:
+        """A count, with its first record and what can be done."""
+        first = f"first: {self.first[name]}" if name in self.first else ""
+        notes = "; ".join(filter(None, [first, advice]))
+        return f"{getattr(self, name):,}" + (f" ({notes})" if notes and getattr(self, name) else "")

@@ -11,12 +11,12 @@ import re
 from collections.abc import Iterable
 
 SPLIT_MARKER = "SPL1T-TH1S-Pl3A5E"
-_KINDS = ("DNA", "AMINO", "SMILES", "I_SMILES")
-SEQUENCE_TAGS = tuple(f"[{end}_{kind}]" for kind in _KINDS for end in ("START", "END"))
+KINDS = ("DNA", "AMINO", "SMILES", "I_SMILES")
+SEQUENCE_TAGS = tuple(f"[{end}_{kind}]" for kind in KINDS for end in ("START", "END"))
 
 # No sequence holds an opening tag: one that is only named in the text swallows nothing up to a later end tag.
 _INSIDE = r"((?:(?!\[START_).)*?)"
-_SEQUENCE = re.compile(rf"\[START_({'|'.join(_KINDS)})\]{_INSIDE}(?:\[END_\1\]|(\Z))", re.DOTALL)
+_SEQUENCE = re.compile(rf"\[START_({'|'.join(KINDS)})\]{_INSIDE}(?:\[END_\1\]|(\Z))", re.DOTALL)
 
 
 def open_sequence(field: str) -> str | None:

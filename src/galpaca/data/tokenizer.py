@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,10 @@ class Tokenizer:
     def leaves_open(self, field: str) -> bool:
         """Whether a sequence that is split ends with the field instead of an end tag."""
         return self.splits_sequences and open_sequence(field) is not None
+
+    def has(self, tokens: Iterable[str]) -> bool:
+        """Whether each of these is a token of the vocabulary."""
+        return set(tokens) <= self.hf.get_vocab().keys()
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of an answer, its citations, molecules and ``<work>`` kept, ``</s>`` and ``<pad>`` left out."""

@@ -194,4 +194,4 @@ def _answer(loaded: Loaded, batch: Batch, request: AnswerRequest, ids: list[int]
         finish = "stopped"
     else:
         finish = "positions" if batch.limited else "length"
-    return Answer(request.answer_id, loaded.tokenizer.decode(ids), finish, len(request.ids), len(ids))
+    return Answer(request.answer_id, loaded.encoder.text_of(ids), finish, len(request.ids), len(ids))

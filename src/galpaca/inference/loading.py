@@ -3,15 +3,17 @@
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, get_args
 
 import torch
 
 from galpaca.data.encoding import Encoder, Prompting, RecordEncoder
-from galpaca.data.prompts import PROMPT_FILE, Template, load_template, read_prompt_file
+from galpaca.data.prompt_file import PROMPT_FILE, PromptFile
+from galpaca.data.prompts import load_template
 from galpaca.data.records import Record
+from galpaca.data.scripts import Scripts
 from galpaca.data.tokenizer import load_tokenizer
 from galpaca.errors import GalpacaError, InputError, Problems, first_line
 from galpaca.inference.places import FOLDER_FIX, commit_of, find_model, prompt_folder
@@ -27,8 +29,6 @@ class Reader(Encoder, Protocol):
 
     pad_id: int
     boundary_id: int
-
-    def decode(self, ids: Sequence[int]) -> str: ...
 
 
 class PromptFormat(Prompting, Protocol):
@@ -49,6 +49,8 @@ class Loaded:
         max_new_tokens: default length of an answer.
         fingerprint: SHA-256 over configuration, tokenizer and template, sizes of the weights and samples of them.
         device_dtype: device and dtype of its weights, in words.
+        scripts: how sub- and superscripts are written.
+        keeps_turns: earlier turns go into the prompt, since the model was trained on conversations.
         further_ends: further ids that end an answer; models not trained with galpaca may have some.
     """
 
@@ -61,10 +63,12 @@ class Loaded:
     fingerprint: str
     device_dtype: str
     further_ends: tuple[int, ...] = ()
+    scripts: Scripts = "keep"
+    keeps_turns: bool = False
 
     @property
     def encoder(self) -> RecordEncoder:
-        return RecordEncoder(self.tokenizer, self.template)
+        return RecordEncoder(self.tokenizer, self.template, self.scripts)
 
     def prompt_ids(self, questions: Sequence[Record]) -> list[list[int]]:
         """Ids of the prompts of questions, as they stand at the head of an example in training."""
@@ -89,20 +93,19 @@ def load(name: str, *, dtype: Dtype | None = None, template: str | None = None) 
     path = find_model(name)
     with Problems() as problems:
         problems.check_choice("--dtype", dtype, get_args(Dtype))
-    splits_sequences = None
-    if template is not None:
-        chosen = load_template(template)
-    else:
-        chosen, splits_sequences = _own_template(path)
+    own = _own_prompts(path) if template is None or prompt_folder(path) is not None else None
     tokenizer = load_tokenizer(path)
-    if splits_sequences not in (None, tokenizer.splits_sequences):
+    if own is not None and own.splits_sequences != tokenizer.splits_sequences:
         raise InputError(
             "the folder's tokenizer splits sequences differently than in training",
             where=name,
             why="the model would see molecules and proteins in tokens that it was not trained on",
             fix="restore tokenizer.json and galpaca.json, which belong together",
         )
-    return assembled(name, path, dtype, tokenizer, chosen, (tokenizer.fingerprint, chosen.fingerprint))
+    chosen = own.template if own is not None and template is None else load_template(str(template))
+    fingerprints = tokenizer.fingerprint, chosen.fingerprint
+    loaded = assembled(name, path, dtype, tokenizer, chosen, fingerprints)
+    return loaded if own is None else replace(loaded, scripts=own.scripts, keeps_turns=own.keeps_turns)
 
 
 def assembled(
@@ -138,7 +141,7 @@ def assembled(
     )
 
 
-def _own_template(path: str) -> tuple[Template, bool]:
+def _own_prompts(path: str) -> PromptFile:
     folder = prompt_folder(path)
     if folder is None:
         raise InputError(
@@ -147,7 +150,7 @@ def _own_template(path: str) -> tuple[Template, bool]:
             why="a model answers badly when it is prompted differently than in training",
             fix="--template alpaca, or science, or a .yaml file",
         )
-    return read_prompt_file(folder)
+    return PromptFile.read(folder)
 
 
 def load_weights(path: str, name: str, dtype: Dtype | None) -> Any:

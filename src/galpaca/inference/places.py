@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from galpaca.data.prompts import PROMPT_FILE
+from galpaca.data.prompt_file import PROMPT_FILE
 from galpaca.errors import InputError
 from galpaca.runs.folder import step_of
 

@@ -3,16 +3,16 @@
 import copy
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import OPTConfig
 
-from galpaca.data.prompts import PROMPT_FILE, Template
+from galpaca.data.prompt_file import PromptFile
 from galpaca.data.tokenizer import Tokenizer, load_tokenizer
-from galpaca.errors import InputError
+from galpaca.errors import InputError, first_line
 from galpaca.files.atomic import sync_folder
 
 _FIX = "restore the folder, or rerun the training command to write it again unless the run is complete"
@@ -20,11 +20,11 @@ _FIX = "restore the folder, or rerun the training command to write it again unle
 
 @dataclass(frozen=True)
 class Base:
-    """A model without its weights: its configuration, its tokenizer, and its prompt template."""
+    """A model without its weights: its configuration, its tokenizer, and how it is prompted."""
 
     config: OPTConfig
     tokenizer: Tokenizer
-    template: Template
+    prompts: PromptFile
 
     def save(self, folder: Path, dtype: torch.dtype | None = None) -> None:
         """Writes the files into a folder that is there.
@@ -40,8 +40,7 @@ class Base:
         released.dtype = dtype
         released.save_pretrained(folder)
         _save_tokenizer(self.tokenizer, folder)
-        prompts = {"template": asdict(self.template), "splits_sequences": self.tokenizer.splits_sequences}
-        save_json(folder / PROMPT_FILE, prompts)
+        self.prompts.save(folder)
 
 
 def save_base(base: Base, folder: Path) -> None:
@@ -70,15 +69,14 @@ def load_base(folder: Path, tokenizer_fingerprint: str) -> Base:
         what = "the model's configuration and tokenizer are missing"
         raise InputError(what, where=folder, why="a run keeps them", fix=_FIX)
     try:
-        content = json.loads((folder / PROMPT_FILE).read_text(encoding="utf-8"))
-        template = Template(**content["template"])
+        prompts = PromptFile.read(folder)
         config = OPTConfig.from_json_file(folder / "config.json")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"a file is missing or damaged: {error}", where=folder, fix=_FIX) from None
+    except (InputError, OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"a file is missing or damaged: {first_line(error)}", where=folder, fix=_FIX) from None
     tokenizer = load_tokenizer(str(folder))
     if tokenizer.fingerprint != tokenizer_fingerprint:
         raise InputError("the tokenizer is not the one that the run was trained with", where=folder, fix=_FIX)
-    return Base(config, tokenizer, template)
+    return Base(config, tokenizer, prompts)
 
 
 def put_in_place(partial: Path, folder: Path) -> None:

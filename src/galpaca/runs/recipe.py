@@ -46,6 +46,13 @@ FREE: Mapping[str, tuple[str, ...]] = {
 ADDED: Mapping[str, Any] = {
     "trainer.longest_steps": None,
     "optim._target_": "galpaca.training.optimizers.adamw.AdamW",
+    "data.hub_config": None,
+    "data.on_missing_input": "empty",  # such records were refused
+    "data.tags": {},
+    "data.sub_superscripts": "keep",
+    "data.on_empty_instruction": "keep",
+    "data.on_special_tokens": "keep",
+    "data.on_control_characters": "keep",
 }
 
 # Former names of keys, with today's.

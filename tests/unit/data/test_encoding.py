@@ -14,6 +14,7 @@ from galpaca.data.prompts import Template, load_template
 from galpaca.data.receipt import Receipt
 from galpaca.data.records import Record, RecordSet
 from galpaca.data.sequences import SPLIT_MARKER
+from galpaca.data.sources.table import Places
 from galpaca.data.tokenizer import Tokenizer, load_tokenizer
 from galpaca.errors import InputError, InputErrors
 
@@ -45,8 +46,16 @@ def tokenizer(tokenizer_folder: Path) -> Tokenizer:
 
 
 def record_set(*records: Record, **facts: Any) -> RecordSet:
-    lines = list(range(2, 2 + len(records)))
-    return RecordSet(**{"source": "a.json", "records": list(records), "lines": lines, "ignored_columns": {}, **facts})
+    places = Places.of("a.json", range(2, 2 + len(records)))
+    return RecordSet(
+        **{
+            "source": "a.json",
+            "records": list(records),
+            "places": places,
+            "ignored_columns": {},
+            **facts,
+        }
+    )
 
 
 def encoded(
@@ -112,8 +121,13 @@ def test_the_receipt_counted_by_hand() -> None:
         target_tokens=5 + 3 + 5 + 1 + 7,
         longest_tokens=12,
         changed_by_normalization=1,
-        with_split_marker=0,
-        ignored_columns={},
+        lost_scripts=1,
+        first={
+            "changed_by_normalization": "record 2 (line 3)",
+            "lost_scripts": "record 2 (line 3)",
+            "empty_outputs": "record 4 (line 5)",
+            "without_target": "record 6 (line 7)",
+        },
     )
 
 
@@ -155,7 +169,7 @@ def test_the_policy_error_tells_all_records_at_once() -> None:
     with pytest.raises(InputErrors) as caught:
         encoded(*ALL, on_empty="error", on_truncation="error")
     assert [(problem.where, problem.what, problem.fix) for problem in caught.value.problems] == [
-        ("a.json, record 4 (line 5)", "the output is empty", "data.on_empty=keep or drop"),
+        ("a.json, record 4 (line 5)", "the record has an empty output", "data.on_empty=keep or drop"),
         (
             "a.json, record 5 (line 6)",
             "13 tokens; truncation drops 1 of its target tokens",
@@ -306,8 +320,8 @@ class TestReceiptRows:
 
     def test_ignored_columns_and_lost_markers_have_a_line(self) -> None:
         rows = self.rows(ignored_columns={"id": 7}, with_split_marker=2)
+        assert rows["records with a literal split marker"] == "2 (the tokenizer drops it)"
         assert rows["ignored column 'id'"] == "7"
-        assert rows["records with a literal split marker"] == "2"
 
     def test_no_examples_are_no_error(self) -> None:
         assert "mean 0" in self.rows()["tokens"]

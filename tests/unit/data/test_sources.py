@@ -7,13 +7,16 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import datasets
 import pyarrow
 import pyarrow.parquet
 import pytest
 
-from galpaca.data.sources import FileSource, HubSource, Row
+from galpaca.data.sources.files import FileSource
+from galpaca.data.sources.hub import HubSource
+from galpaca.data.sources.table import Table
 from galpaca.errors import InputError, InputErrors
 
 RECORDS = [
@@ -29,8 +32,17 @@ def file_with(folder: Path, name: str, content: str | bytes) -> Path:
     return path
 
 
+class Row(NamedTuple):
+    line: int | None
+    value: Any
+
+
 def rows_of(folder: Path, name: str, content: str | bytes) -> list[Row]:
-    return FileSource(file_with(folder, name, content)).rows()
+    return as_rows(FileSource(file_with(folder, name, content)).table())
+
+
+def as_rows(table: Table) -> list[Row]:
+    return [Row(table.places.line(index), value) for index, value in enumerate(table.values)]
 
 
 def refusal(folder: Path, name: str, content: str | bytes) -> InputError:
@@ -133,7 +145,7 @@ class TestInvalidJson:
         assert ".jsonl" in error.fix
 
     def test_one_object_is_no_list(self, tmp_path: Path) -> None:
-        error = refusal(tmp_path, "a.json", '{"data": [{"a": 1}]}')
+        error = refusal(tmp_path, "a.json", '{"a": 1}')
         assert "is not a list of records" in error.what
         assert "into a list" in error.fix
 
@@ -287,21 +299,19 @@ class TestHub:
         """The library answers with what stands under "rows", or raises it."""
         state: dict[str, Any] = {"rows": RECORDS, "requested": None}
 
-        def load_dataset(name: str, *, split: str, revision: str | None) -> list[dict[str, str]]:
-            state["requested"] = name, split, revision
+        def load_dataset(name: str, config: str | None, *, split: str, revision: str | None) -> datasets.Dataset:
+            state["requested"] = name, config, split, revision
             if isinstance(state["rows"], Exception):
                 raise state["rows"]
-            return list(state["rows"])
-
-        import datasets
+            return datasets.Dataset.from_list(state["rows"]) if state["rows"] else datasets.Dataset.from_dict({"a": []})
 
         monkeypatch.setattr(datasets, "load_dataset", load_dataset)
         return state
 
     def test_rows_and_what_was_requested(self, hub: dict[str, Any]) -> None:
-        source = HubSource("owner/name", "test", "abc")
-        assert source.rows() == [Row(None, record) for record in RECORDS]
-        assert (source.name, hub["requested"]) == ("owner/name", ("owner/name", "test", "abc"))
+        source = HubSource("owner/name", "test", "abc", "en")
+        assert as_rows(source.table()) == [Row(None, record) for record in RECORDS]
+        assert (source.name, hub["requested"]) == ("owner/name", ("owner/name", "en", "test", "abc"))
 
     def test_the_fingerprint_is_that_of_the_rows(self, hub: dict[str, Any]) -> None:
         """The same name may hold other rows tomorrow; the name alone would find yesterday's encoding."""
@@ -322,4 +332,4 @@ class TestHub:
     def test_no_rows(self, hub: dict[str, Any]) -> None:
         hub["rows"] = []
         with pytest.raises(InputError, match="no records"):
-            HubSource("owner/name").rows()
+            HubSource("owner/name").table()

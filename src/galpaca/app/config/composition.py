@@ -1,6 +1,7 @@
 """From overrides to a configuration: Hydra composes; an unknown key or a wrong type is an error at the door."""
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from importlib import resources
@@ -17,6 +18,9 @@ from galpaca.app.config.schema import Config, config_folder
 from galpaca.app.config.targets import TARGET_KEY, own_fields, target_class, target_field
 from galpaca.errors import InputError, Problems
 
+# Mappings whose keys a person makes up, such as names of columns.
+_OPEN = (("data", "tags"),)
+
 _SECTIONS: Mapping[str, Any] = {name: kind for name, kind in get_type_hints(Config).items() if is_dataclass(kind)}
 
 
@@ -24,12 +28,21 @@ def register() -> None:
     """Registers every configuration key with Hydra, with the defaults of its record, under the name ``every_key``.
 
     So each can be overridden without a plus, and the files in ``conf/`` contain only what they change.
-    ``${galpaca:FILE}`` in them is a file of the installed package.
+    ``${galpaca:FILE}`` in them is a file of the installed package, ``${of_hub:FACT}`` what holds for the data set of
+    the Hub beside it, and not for records that ``path`` puts in its place.
     """
     every_key: dict[str, Any] = {name: _defaults(section) for name, section in _SECTIONS.items()}
-    ConfigStore.instance().store("every_key", {**every_key, "callbacks": {}, "seed": Config.seed})
+    node = OmegaConf.create({**every_key, "callbacks": {}, "seed": Config.seed})
+    for group, key in _OPEN:
+        OmegaConf.set_struct(node[group][key], False)
+    ConfigStore.instance().store("every_key", node)
     package = Path(str(resources.files("galpaca")))
     OmegaConf.register_new_resolver("galpaca", lambda name: str(package / name), replace=True)
+    OmegaConf.register_new_resolver("of_hub", _of_hub, replace=True)
+
+
+def _of_hub(fact: Any, *, _parent_: DictConfig) -> Any:
+    return None if _parent_.get("path") else fact
 
 
 def _defaults(section: type) -> dict[str, Any]:
@@ -47,10 +60,18 @@ def compose(overrides: Sequence[str]) -> tuple[Config, str]:
     register()
     try:
         with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
-            node = hydra.compose("train", overrides=list(overrides))
+            node = hydra.compose("train", overrides=with_home(overrides))
     except COMPOSITION_ERRORS as error:
         raise config_error(error, overrides) from None
     return resolve(node)
+
+
+def with_home(overrides: Sequence[str]) -> list[str]:
+    """Overrides with the home folder for ``~/``: no shell puts it there behind an equals sign, and to Hydra it is no
+    value.
+    """
+    home = f"{Path.home()}/"
+    return [re.sub(r"(?<=[=\[,])~/", lambda _: home, one) if "=" in one else one for one in overrides]
 
 
 def resolve(node: DictConfig) -> tuple[Config, str]:
@@ -62,11 +83,23 @@ def resolve(node: DictConfig) -> tuple[Config, str]:
     try:
         OmegaConf.to_container(node, resolve=True)  # its errors know the key, those of resolve do not
         OmegaConf.resolve(node)
+        _expand_home(node)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None)
         fix = f"{key}=VALUE, or fix the ${{...}} in the file that sets it" if key else "fix the ${...}"
         raise InputError(str(error).splitlines()[0], where=key or "configuration", fix=fix) from None
     return parse(node), OmegaConf.to_yaml(node)
+
+
+def _expand_home(node: Any) -> None:
+    """A value that begins with ``~/`` is a path in the home folder: no shell expands it behind an equals sign."""
+    for key in node if isinstance(node, DictConfig) else range(len(node)):
+        if OmegaConf.is_missing(node, key):
+            continue
+        if OmegaConf.is_config(node[key]):
+            _expand_home(node[key])
+        elif isinstance(node[key], str) and node[key].startswith("~/"):
+            node[key] = str(Path(node[key]).expanduser())
 
 
 def parse(node: DictConfig) -> Config:

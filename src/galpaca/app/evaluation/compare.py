@@ -4,7 +4,7 @@ import gc
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,13 @@ import galpaca
 from galpaca.app.console import make_console, show_rows
 from galpaca.app.evaluation.labelled_models import LabelledModel, labelled_models
 from galpaca.app.evaluation.measure import AskedPrompts, EvaluationSettings, HeldOut, measure, read_records
-from galpaca.app.option_names import with_option_names
+from galpaca.app.option_names import ReadingOptions, with_option_names
 from galpaca.app.report import check_replaceable
+from galpaca.data.categories import COLUMN as CATEGORY
 from galpaca.data.categories import categories_of
 from galpaca.data.prompts import load_template
 from galpaca.data.questions import load_questions
-from galpaca.data.sources import FileSource
+from galpaca.data.sources.files import open_files
 from galpaca.errors import InputError, Problems
 from galpaca.estimate.bootstrap import LEVEL, NUM_RESAMPLES
 from galpaca.files.atomic import replace_file
@@ -41,6 +42,7 @@ class CompareOptions(EvaluationSettings):
         json: optional JSON file with all metrics.
         prompts: prompts file; None uses the built-in prompts.
         records: file of held-out records.
+        reading: how prompts and records are read.
         seed: seed of the bootstrap.
     """
 
@@ -49,6 +51,7 @@ class CompareOptions(EvaluationSettings):
     json: Path | None = None
     prompts: Path | None = None
     records: Path | None = None
+    reading: ReadingOptions = field(default_factory=ReadingOptions)
     seed: int = 0
 
 
@@ -84,9 +87,9 @@ def _door(options: CompareOptions) -> tuple[list[LabelledModel], AskedPrompts, H
     counts = {"max-new-tokens": options.max_new_tokens, "batch-size": options.batch_size}
     problems.check_at_least_one("--", {**counts, "max-length": options.max_length})
     with with_option_names():
-        prompts = problems.collect(lambda: _prompts(options.prompts))
+        prompts = problems.collect(lambda: _prompts(options.prompts, options.reading))
         records = options.records
-        held_out = None if records is None else problems.collect(lambda: read_records(records))
+        held_out = None if records is None else problems.collect(lambda: read_records(records, options.reading))
         if options.template:
             template = options.template
             problems.collect(lambda: load_template(template))
@@ -101,12 +104,14 @@ def _door(options: CompareOptions) -> tuple[list[LabelledModel], AskedPrompts, H
     return models, prompts, held_out
 
 
-def _prompts(path: Path | None) -> AskedPrompts:
+def _prompts(path: Path | None, options: ReadingOptions) -> AskedPrompts:
     shipped = Path(str(resources.files("galpaca"))) / "inference" / "prompts.jsonl"
-    source = FileSource(path or shipped)
-    questions = load_questions(source)
+    source = open_files(str(path or shipped))
+    reading = options.reading() if path else None
+    questions = load_questions(source, reading)
     name = path.name if path else SHIPPED_PROMPTS
-    return AskedPrompts(name, questions, categories_of(source.rows()), source.fingerprint)
+    categories = categories_of([one.row.get(CATEGORY) for one in questions])
+    return AskedPrompts(name, questions, categories, source.fingerprint)
 
 
 def _content(

@@ -17,7 +17,7 @@ from galpaca.app.console import make_console, show_rows
 from galpaca.app.evaluation.labelled_models import LabelledModel, labelled_models
 from galpaca.app.evaluation.measure import HeldOut, batch_size_of, facts_of, load_shown, losses_shown, read_records
 from galpaca.app.evaluation.results import ResultsTarget, keep_result, results_target
-from galpaca.app.option_names import with_option_names
+from galpaca.app.option_names import ReadingOptions, with_option_names
 from galpaca.data.prompts import load_template
 from galpaca.errors import InputError, Problems
 from galpaca.formatting import format_or
@@ -69,8 +69,11 @@ class TaskOptions:
     instruct: bool | None
 
 
-def evaluate_records(options: EvaluateOptions, records: Path) -> None:
+def evaluate_records(options: EvaluateOptions, records: Path, reading: ReadingOptions) -> None:
     """Loss and perplexity over records, as training counts them, for all and for each category.
+
+    Args:
+        reading: how the records are read.
 
     Raises:
         InputError: invalid model, records or paths.
@@ -79,7 +82,7 @@ def evaluate_records(options: EvaluateOptions, records: Path) -> None:
     with Problems() as problems:
         one, target = _door(options, problems)
         with with_option_names():
-            held_out = problems.collect(lambda: read_records(records))
+            held_out = problems.collect(lambda: read_records(records, reading))
     assert target is not None
     assert held_out is not None
     with with_option_names():

@@ -7,7 +7,7 @@ import json
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +15,13 @@ from rich.console import Console
 
 from galpaca.app.console import counting
 from galpaca.app.evaluation.labelled_models import LabelledModel
+from galpaca.app.option_names import ReadingOptions
+from galpaca.data.categories import COLUMN as CATEGORY
 from galpaca.data.categories import categories_of
 from galpaca.data.questions import Question
-from galpaca.data.records import Record, load_records
-from galpaca.data.sources import FileSource
+from galpaca.data.reading import load_records
+from galpaca.data.records import Record
+from galpaca.data.sources.files import open_files
 from galpaca.errors import InputError
 from galpaca.files.atomic import replace_file
 from galpaca.inference.answers_file import AnswersFile
@@ -112,14 +115,14 @@ class MeasuredModel:
     losses: list[RecordLoss]
 
 
-def read_records(path: Path) -> HeldOut:
+def read_records(path: Path, options: ReadingOptions) -> HeldOut:
     """Reads held-out records.
 
     Raises:
         InputError: an invalid file, or no record has an output.
     """
-    source = FileSource(path)
-    record_set = load_records(source)
+    source = open_files(str(path))
+    record_set = load_records(source, replace(options.reading(), kept=(CATEGORY,)))
     if not any(turn.output for record in record_set.records for turn in record.turns):
         raise InputError(
             f"none of {len(record_set):,} records has an output",
@@ -127,7 +130,7 @@ def read_records(path: Path) -> HeldOut:
             why="the loss is computed on the outputs",
             fix="use records with outputs; for prompts alone, use galpaca compare --prompts",
         )
-    return HeldOut(path.name, record_set.records, categories_of(source.rows()), source.fingerprint)
+    return HeldOut(path.name, record_set.records, categories_of(record_set.columns[CATEGORY]), source.fingerprint)
 
 
 def measure(

@@ -38,7 +38,7 @@ def card_facts(folder: RunFolder, record: RunRecord, manifest: Manifest, base: B
         recipe=_recipe_rows(manifest, record),
         receipt=_receipt_rows(manifest, record),
         results=[*result_rows(figures_of(folder, manifest.step)), *_machine_rows(folder, record, manifest.step)],
-        template=base.template,
+        template=base.prompts.template,
         splits_sequences=base.tokenizer.splits_sequences,
     )
 

@@ -15,16 +15,19 @@ from galpaca.app.console import counting
 from galpaca.app.prepared.rows import open_source
 from galpaca.data.cache import cache_entry, cache_key, load_or_encode
 from galpaca.data.encoded_set import encode
+from galpaca.data.encoding import RecordEncoder
 from galpaca.data.examples import EncodedExamples
 from galpaca.data.fingerprint import fingerprint, former_fingerprint
-from galpaca.data.policies import EncodingPolicy, Policy
+from galpaca.data.prompt_file import PromptFile
 from galpaca.data.prompts import Template, load_template
-from galpaca.data.records import RecordSet, columns_of, load_records
-from galpaca.data.sources import Source
+from galpaca.data.reading import load_records
+from galpaca.data.records import RecordSet
+from galpaca.data.scripts import SCRIPT_TAGS, Scripts
+from galpaca.data.sources.table import Source
 from galpaca.data.spec import DataSpec
 from galpaca.data.split import SplitExamples, is_validation
 from galpaca.data.tokenizer import Tokenizer, load_tokenizer
-from galpaca.errors import InputError
+from galpaca.errors import InputError, Problems
 
 if TYPE_CHECKING:
     from galpaca.training.datamodule import AlpacaDataModule
@@ -38,6 +41,7 @@ class PreparedData:
         split: the examples, for training and for validation.
         fingerprint, former_fingerprint: as ``galpaca.data.fingerprint`` has them.
         cached: folder of the encoded examples.
+        scripts: how sub- and superscripts are written.
     """
 
     split: SplitExamples
@@ -46,6 +50,17 @@ class PreparedData:
     fingerprint: str
     former_fingerprint: str
     cached: Path
+    scripts: Scripts
+
+    @property
+    def encoder(self) -> RecordEncoder:
+        return RecordEncoder(self.tokenizer, self.template, self.scripts)
+
+    @property
+    def prompts(self) -> PromptFile:
+        """How the trained model is prompted."""
+        keeps_turns = self.split.examples.receipt.conversations > 0
+        return PromptFile(self.template, self.tokenizer.splits_sequences, self.scripts, keeps_turns)
 
 
 @dataclass(frozen=True)
@@ -76,8 +91,8 @@ def find_data(spec: DataSpec, run_root: Path) -> FoundData:
     template = load_template(spec.template)
     source = open_source(spec, run_root)
     cache = Path(spec.cache_dir) if spec.cache_dir else run_root / ".cache" / "encoded"
-    checked = cache / f"{cache_key(data=source.fingerprint, columns=columns_of(spec.fields))[:32]}.checked"
-    records = None if checked.exists() else load_records(source, spec.fields)
+    checked = cache / f"{cache_key(data=source.fingerprint, reading=asdict(spec.reading))[:32]}.checked"
+    records = None if checked.exists() else load_records(source, spec.reading)
     return FoundData(template, source, records, cache, checked)
 
 
@@ -90,15 +105,17 @@ def prepare_data(spec: DataSpec, found: FoundData, tokenizer_path: str, console:
     source, template = found.source, found.template
     tokenizer = load_tokenizer(tokenizer_path)
     made_from = {"data": source.fingerprint, "tokenizer": tokenizer.fingerprint, "template": template.fingerprint}
-    policy = EncodingPolicy(spec.max_length, cast(Policy, spec.on_empty), cast(Policy, spec.on_truncation))
-    key = cache_key(**made_from, columns=columns_of(spec.fields), **asdict(policy))
+    _check_tags(spec, tokenizer)
+    scripts = cast(Scripts, spec.sub_superscripts)
+    key = cache_key(**made_from, reading=asdict(spec.reading), scripts=scripts, **asdict(spec.policy))
 
     def encode_now() -> EncodedExamples:
-        records = load_records(source, spec.fields) if found.records is None else found.records
+        records = load_records(source, spec.reading) if found.records is None else found.records
         with counting(console, "encoding", len(records)) as progress:
-            return encode(records, tokenizer, template, policy, progress)
+            return encode(records, tokenizer, template, spec.policy, progress, scripts)
 
-    examples = load_or_encode(found.cache, key, encode_now)
+    # The cache knows no names: the same bytes may lie in several files.
+    examples = load_or_encode(found.cache, key, encode_now).called(source.name)
     with suppress(OSError):  # a cache prepared by someone else may be read-only; then records are checked again
         found.checked.touch()
     _check_count(examples, spec)
@@ -112,6 +129,7 @@ def prepare_data(spec: DataSpec, found: FoundData, tokenizer_path: str, console:
         fingerprint(examples, held_out),
         former_fingerprint(spec, source, template, tokenizer, examples.receipt),
         cache_entry(found.cache, key),
+        scripts,
     )
 
 
@@ -158,6 +176,21 @@ def plan_steps(config: Config, data: PreparedData) -> Steps:
     return Steps(module, module.num_steps, per_epoch, num_ranks, config.trainer.val_every_steps or per_epoch)
 
 
+def _check_tags(spec: DataSpec, tokenizer: Tokenizer) -> None:
+    """Tags that are no tokens would be read as any text.
+
+    Raises:
+        InputError: the configuration needs tags that the tokenizer does not have.
+    """
+    with Problems() as problems:
+        if spec.tags and not tokenizer.splits_sequences:
+            what = "the tokenizer has no tokens for sequences"
+            problems.add(what, where="data.tags", fix="data.tags={}, or use GALACTICA's tokenizer")
+        if spec.sub_superscripts == "galactica" and not tokenizer.has(SCRIPT_TAGS):
+            what = "the tokenizer has no tokens for sub- and superscripts"
+            problems.add(what, where="data.sub_superscripts", fix="data.sub_superscripts=keep")
+
+
 def _check_count(examples: EncodedExamples, spec: DataSpec) -> None:
     records = examples.receipt.records
     if spec.expected_records is not None and records != spec.expected_records:
@@ -172,7 +205,7 @@ def _check_count(examples: EncodedExamples, spec: DataSpec) -> None:
 def _check_split(spec: DataSpec, split: SplitExamples) -> None:
     examples, val = split.examples, split.val
     if not examples.num_targets[split.train].sum():
-        raise InputError("no training example has a target token", where=spec.path or spec.hub_id, fix="add records")
+        raise InputError("no training example has a target token", where=examples.receipt.source, fix="add records")
     if spec.val_fraction and (not len(val) or not examples.num_targets[val].sum()):
         raise InputError(
             f"{spec.val_fraction:.1%} of {len(examples):,} examples has no target token to validate on",

@@ -55,8 +55,8 @@ def keep_for_release(run: RunContext, data: PreparedData, model_config: OPTConfi
     if global_rank() != 0:
         return
     config = run.config
-    save_base(Base(model_config, data.tokenizer, data.template), run.folder.base)
-    dataset = config.data.hub_id if config.data.path is None else _public_name(config.data.path)
+    save_base(Base(model_config, data.tokenizer, data.prompts), run.folder.base)
+    dataset = ", ".join(_public_name(path) or "" for path in config.data.paths) or config.data.hub_id
     facts = ReleaseFacts(
         dtype=config.release.dtype,
         max_new_tokens=config.release.max_new_tokens,

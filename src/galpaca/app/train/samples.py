@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from galpaca.app.config.schema import Config
 from galpaca.app.train.data import PreparedData
 from galpaca.data.encoding import RecordEncoder
 from galpaca.data.questions import EncodedQuestions, Question, load_questions
-from galpaca.data.sources import FileSource
-from galpaca.data.tokenizer import Tokenizer
+from galpaca.data.sources.files import open_files
 from galpaca.errors import Problems
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.lines import SampleLine
@@ -29,12 +27,12 @@ class Samples:
     Attributes:
         questions: the questions as in the file.
         encoded: the same as token ids.
-        tokenizer: the model's tokenizer.
+        encoder: the model's.
     """
 
     questions: Sequence[Question]
     encoded: EncodedQuestions
-    tokenizer: Tokenizer
+    encoder: RecordEncoder
 
     def write(self, folder: RunFolder, loggers: Sequence[Logger], step: int, answers: Sequence[Sequence[int]]) -> None:
         """Saves all answers of a step, and passes them to loggers with ``log_samples``."""
@@ -44,7 +42,7 @@ class Samples:
                 category=str(question.row.get("category", "")),
                 instruction=question.instruction,
                 input=question.input,
-                answer=self.tokenizer.decode(ids).strip(),
+                answer=self.encoder.text_of(ids).strip(),
             )
             for question, ids in zip(self.questions, answers, strict=True)
         ]
@@ -62,8 +60,8 @@ def load_samples(config: Config, data: PreparedData, max_positions: int) -> Samp
     """
     if config.samples.prompts is None:
         return None
-    questions = load_questions(FileSource(Path(config.samples.prompts)), reserved=("answer", "step"))
-    prompts = RecordEncoder(data.tokenizer, data.template).prompt_ids([one.record for one in questions])
+    questions = load_questions(open_files(config.samples.prompts), reserved=("answer", "step"))
+    prompts = data.encoder.prompt_ids([one.record for one in questions])
     with Problems() as problems:
         for question, ids in zip(questions, prompts, strict=True):
             if len(ids) >= max_positions:
@@ -72,4 +70,4 @@ def load_samples(config: Config, data: PreparedData, max_positions: int) -> Samp
                     where=question.where,
                     fix="shorten it, or samples.prompts=null for no samples",
                 )
-    return Samples(questions, EncodedQuestions(prompts, data.tokenizer.eos_id, max_positions), data.tokenizer)
+    return Samples(questions, EncodedQuestions(prompts, data.tokenizer.eos_id, max_positions), data.encoder)

@@ -3,15 +3,18 @@
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 
 from galpaca.app.prepared.rows import make_rows, open_source, rows_folder
-from galpaca.data.sources import FileSource, HubSource, SavedSource
+from galpaca.data.sources.files import FileSource
+from galpaca.data.sources.hub import HubSource
+from galpaca.data.sources.saved import SavedSource
 from galpaca.data.spec import DataSpec
 from galpaca.errors import InputError
 
 RECORDS: list[dict[str, Any]] = [
-    {"output": "x² — Ångström\n", "instruction": "a", "input": None},
+    {"output": "x² — Ångström\n", "instruction": "a", "input": None, "id": None, "score": None},
     {"output": "", "instruction": "b\x85c\u2028d", "input": "1", "id": 3, "score": 0.1},
 ]
 SPEC = DataSpec(hub_id="owner/name", hub_split="test", hub_revision="refs/pr/1")
@@ -22,11 +25,9 @@ def requested(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names that were requested of the library."""
     names: list[str] = []
 
-    def load_dataset(name: str, **_: object) -> list[dict[str, Any]]:
+    def load_dataset(name: str, *_: object, **__: object) -> Any:
         names.append(name)
-        return RECORDS
-
-    import datasets
+        return datasets.Dataset.from_list(RECORDS)
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     return names
@@ -40,13 +41,13 @@ def test_the_saved_rows_and_their_fingerprint_are_those_of_the_hub(requested: li
     saved = open_source(SPEC, tmp_path)
     assert isinstance(saved, SavedSource)
     assert (saved.name, saved.fingerprint) == (original.name, original.fingerprint)
-    assert saved.rows() == original.rows()
+    assert saved.table().values == original.table().values == RECORDS
 
 
 def test_what_is_saved_is_not_requested_again(requested: list[str], tmp_path: Path) -> None:
     make_rows(SPEC, tmp_path)
     assert not make_rows(SPEC, tmp_path)
-    open_source(SPEC, tmp_path).rows()
+    open_source(SPEC, tmp_path).table()
     assert requested == ["owner/name"]
 
 
@@ -65,7 +66,7 @@ def test_a_damaged_row_is_refused_and_saved_again(requested: list[str], tmp_path
     assert caught.value.where == str(path)
     assert "galpaca prepare" in caught.value.fix
     assert make_rows(SPEC, tmp_path)
-    assert open_source(SPEC, tmp_path).rows()
+    assert open_source(SPEC, tmp_path).table()
 
 
 def test_a_lost_file_is_refused(requested: list[str], tmp_path: Path) -> None:
@@ -83,9 +84,8 @@ def test_a_file_comes_first(requested: list[str], tmp_path: Path) -> None:
 
 
 def test_a_data_set_without_rows_is_not_saved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import datasets
-
-    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: [])
+    empty = datasets.Dataset.from_dict({"instruction": [], "output": []})
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: empty)
     with pytest.raises(InputError, match="no records"):
         make_rows(SPEC, tmp_path / "runs")
     assert not (tmp_path / "runs").exists()

@@ -1,0 +1,94 @@
+"""Records in CSV and TSV, as people and office programs write them."""
+
+import csv
+import io
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from galpaca.data.sources.text import decode
+from galpaca.errors import Problems
+
+# What separates cells: a semicolon where a comma is the decimal sign.
+_DELIMITERS = (",", ";", "\t", "|")
+_SAMPLE_ROWS = 20
+
+Found = Iterator[tuple[int | None, Any]]
+
+
+def read_csv(content: bytes, path: Path, problems: Problems) -> Found:
+    """Cells separated by commas, or by what the first rows say; columns without a name and a value are left out."""
+    text = decode(content, path)
+    return _rows(text, _delimiter_of(text), path, problems)
+
+
+def read_tsv(content: bytes, path: Path, problems: Problems) -> Found:
+    return _rows(decode(content, path), "\t", path, problems)
+
+
+def _delimiter_of(text: str) -> str:
+    """The delimiter with which most of the first rows have as many cells as the header; a comma in doubt."""
+
+    def fits(delimiter: str) -> tuple[float, int]:
+        try:
+            header, *rows = islice(_reader(text, delimiter), _SAMPLE_ROWS)
+        except (csv.Error, ValueError):
+            return 0.0, 0
+        if len(header) < 2:
+            return 0.0, 0
+        return sum(len(row) == len(header) for row in rows if row) / (len(rows) or 1), len(header)
+
+    return max(_DELIMITERS, key=fits)
+
+
+def _reader(text: str, delimiter: str) -> Any:
+    csv.field_size_limit(sys.maxsize)  # an answer may be longer than the default of 128 KiB
+    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+
+
+def _rows(text: str, delimiter: str, path: Path, problems: Problems) -> Found:
+    reader = _reader(text, delimiter)
+    begins = 1
+    try:
+        header = _header(next(reader, []), path, problems)
+        begins = reader.line_num + 1
+        for cells in reader:
+            whole = _without_empty_end(cells, len(header))
+            if whole and len(whole) != len(header):
+                problems.add(
+                    f"{len(cells)} cells, but the header has {len(header)}",
+                    where=f"{path}, line {begins}",
+                    fix=f'put text that holds a {_NAMES[delimiter]}, a quote or a newline into "quotes", and double '
+                    "quotes inside it",
+                )
+            elif whole:
+                named = zip(header, whole, strict=True)
+                yield begins, {name: cell for name, cell in named if name or cell}
+            begins = reader.line_num + 1
+    except csv.Error as error:
+        where = f"{path}, line {begins}"  # where the record begins: an open quote shows only at the end of the file
+        problems.add(f"invalid CSV: {error}", where=where, fix="close its quotes, and double those inside of them")
+
+
+def _header(cells: Sequence[str], path: Path, problems: Problems) -> list[str]:
+    """The columns' names; a column without one has none, and its cells stay where they are not empty."""
+    names = [name for name in cells if name]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        what = f"the header has {name!r} more than once"
+        problems.add(what, where=f"{path}, line 1", fix="rename one of the columns")
+    header = list(cells)
+    while header and not header[-1]:
+        header.pop()
+    return header
+
+
+def _without_empty_end(cells: list[str], width: int) -> list[str]:
+    """The cells without empty ones beyond the header's, which office programs write."""
+    while len(cells) > width and not cells[-1]:
+        cells = cells[:-1]
+    return cells
+
+
+_NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}

@@ -1,0 +1,68 @@
+"""What stands in a record's texts and was hardly meant to: counted, and by policy kept, dropped or refused."""
+
+import re
+from collections.abc import Iterator, Mapping
+
+from galpaca.data.records import Record
+
+# Names of findings, as the receipt has them.
+SPECIAL_TOKENS, CONTROL_CHARACTERS = "special_tokens", "control_characters"
+EMPTY_OUTPUTS, EMPTY_INSTRUCTIONS = "empty_outputs", "empty_instructions"
+PLACEHOLDER_INPUTS, DOUBLE_ENDS = "placeholder_inputs", "double_ends"
+BARE_SEQUENCES = "bare_sequences"
+
+_SPECIAL = re.compile(r"</?s>|<pad>|<unk>")
+# All but tab and newline. The others are what JSON makes of LaTeX with single backslashes: of \theta a tab and "heta".
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"
+    r"|\t(?=heta|au\b|imes|ext|an\b|ilde|riangle)|\r(?=ho\b|ight|angle|m\b)|\n(?=abla|eq\b|otin\b|exists\b|u\b[ $}^_])"
+)
+_PLACEHOLDERS = frozenset({"nan", "none", "null", "noinput", "<noinput>", "no input", "n/a", "<na>"})
+
+_ATOM = r"(?:\[[^\]\s]{1,20}\]|Br|Cl|[BCNOPSFI]|[bcnops])"
+_BOND = r"(?:[-=#$/\\:.]|\(|\)|%\d\d|\d)"
+# A word of atoms with a bond, branch or ring in it: a formula has neither.
+_SMILES = re.compile(rf"(?<![^\s,;:\"'(]){_ATOM}(?:{_BOND}*{_ATOM}){{3,}}{_BOND}*(?![^\s,;:.\"')?!])")
+_STRUCTURE = re.compile(r"[=#()\[\]]|c1|C1|n1|N1")
+_RESIDUES = re.compile(r"(?<![^\s,;:\"'(])[ACDEFGHIKLMNPQRSTVWY]{15,}(?![^\s,;:.\"')?!])")
+_BASES = re.compile(r"[ACGT]{15,}")
+
+# What a person sees of each, and what to do about it.
+ADVICE: Mapping[str, tuple[str, str]] = {
+    SPECIAL_TOKENS: ("a special token (<s>, </s>, <pad> or <unk>)", "the model would read it as a token of its own"),
+    CONTROL_CHARACTERS: (
+        "a control character",
+        r"LaTeX needs two backslashes in JSON: \\frac; and a file may have been decoded as what it is not",
+    ),
+    EMPTY_OUTPUTS: ("an empty output", ""),
+    EMPTY_INSTRUCTIONS: ("an empty instruction", ""),
+}
+
+
+def findings_of(record: Record) -> Iterator[str]:
+    """Names of what is found, each once."""
+    texts = list(record.texts())
+    if not all(turn.output for turn in record.turns):
+        yield EMPTY_OUTPUTS
+    if not all(turn.instruction.strip() for turn in record.turns):
+        yield EMPTY_INSTRUCTIONS
+    if any(turn.input and turn.input.strip().lower() in _PLACEHOLDERS for turn in record.turns):
+        yield PLACEHOLDER_INPUTS
+    if any(turn.output.rstrip().endswith("</s>") for turn in record.turns):
+        yield DOUBLE_ENDS
+    if any(_SPECIAL.search(text) for text in texts if "<" in text):
+        yield SPECIAL_TOKENS
+    if any(_CONTROL.search(text) for text in texts):
+        yield CONTROL_CHARACTERS
+    if any(bare_sequence(text) for text in texts):
+        yield BARE_SEQUENCES
+
+
+def bare_sequence(text: str) -> str | None:
+    """The kind of the first sequence in a text that has no tags around it, as far as its letters say."""
+    if "[START_" in text:
+        return None
+    if residues := _RESIDUES.search(text):
+        return "DNA" if _BASES.fullmatch(residues[0]) else "AMINO"
+    found = (match[0] for match in _SMILES.finditer(text))
+    return "SMILES" if any(_STRUCTURE.search(word) for word in found) else None
