@@ -128,6 +128,8 @@ def _examples(seed: int, count: int = 12) -> EncodedExamples:
         offsets=offsets,
         **spans_behind([generator.integers(0, length) for length in lengths], lengths),
         content_hashes=np.zeros(count, np.uint64),
+        prompt_hashes=np.arange(count, dtype=np.uint64),
+        near_hashes=np.arange(count, dtype=np.uint64),
         record_indices=np.arange(count, dtype=np.int32),
         receipt=Receipt("random tokens", 100),
     )

@@ -65,6 +65,8 @@ def make_examples(path: Path | None = None, count: int = 512) -> EncodedExamples
         offsets=offsets,
         **spans_behind(num_tokens - num_targets, num_tokens),
         content_hashes=np.zeros(len(num_tokens), np.uint64),
+        prompt_hashes=np.arange(len(num_tokens), dtype=np.uint64),
+        near_hashes=np.arange(len(num_tokens), dtype=np.uint64),
         record_indices=np.arange(len(num_tokens), dtype=np.int32),
         receipt=Receipt("random tokens", MAX_LENGTH),
     )

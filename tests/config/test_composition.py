@@ -32,9 +32,13 @@ def bind(node: dict[str, object], *given: str) -> None:
     inspect.signature(partial.func).bind(*partial.args, **partial.keywords, **dict.fromkeys(given))
 
 
+# What an experiment leaves to its user.
+REQUIRED = {"replay": ["data.mix.own.path=x"]}
+
+
 @pytest.mark.parametrize("experiment", files("experiment"))
 def test_every_experiment_composes_and_binds(experiment: str) -> None:
-    config, _ = compose([f"+experiment={experiment}"])
+    config, _ = compose([f"+experiment={experiment}", *REQUIRED.get(experiment, [])])
     assert config.run.name == experiment
     bind(config.strategy, *GIVEN["strategy"])
     bind(config.logger, *GIVEN["logger"])

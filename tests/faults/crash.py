@@ -130,9 +130,9 @@ def signal_in_validation(batch: int, number: int, rank: int) -> None:
     validate = InstructionTuner.validation_step
     requested = False
 
-    def step_and_signal(self: InstructionTuner, step: StepBatch, batch_idx: int) -> None:
+    def step_and_signal(self: InstructionTuner, step: StepBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         nonlocal requested
-        validate(self, step, batch_idx)
+        validate(self, step, batch_idx, dataloader_idx)
         if batch_idx == batch and self.global_rank == rank and not requested:
             requested = True
             os.kill(os.getpid(), number)

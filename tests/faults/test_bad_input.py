@@ -93,7 +93,7 @@ BAD_FILES = {
     "JSON that is no list": (
         "records.json",
         b'{"data": [' + GOOD + b"]}",
-        Problem("{path}, line 1", "list of records", "[{...}, {...}]"),
+        Problem("{path}, line 1", "list of records", "records-list.json"),
     ),
     "JSON Lines under the name of JSON": (
         "records.json",
@@ -102,13 +102,13 @@ BAD_FILES = {
     ),
     "a broken line of JSON Lines": (
         "records.jsonl",
-        GOOD + b"\n{'instruction': 'Name a gas.'}\n" + GOOD,
+        GOOD + b"\n{instruction: 'Name a gas.'}\n" + GOOD,
         Problem("{path}, line 2", "invalid JSON", "one JSON object on each line"),
     ),
     "a list in JSON Lines": (
         "records.jsonl",
         b"[" + GOOD + b", " + GOOD + b"]",
-        Problem("{path}, record 1 (line 1)", "expected an object, got a list", ".json"),
+        Problem("{path}, line 1", "a list, not an object", ".json"),
     ),
     "a record that is no object": (
         "records.json",
@@ -137,8 +137,8 @@ BAD_FILES = {
     ),
     "null for a string": (
         "records.json",
-        records(GOOD, record(input=None)),
-        Problem("{path}, record 2 (line 3)", "the field 'input' is null, not a string", '""'),
+        records(GOOD, record(output=None)),
+        Problem("{path}, record 2 (line 3)", "the field 'output' is null, not a string", '""'),
     ),
     "bad UTF-8": (
         "records.json",
@@ -220,13 +220,13 @@ def test_many_problems_of_a_file_are_reported_at_once_the_first_20_and_their_num
 
 def test_problems_of_several_kinds_are_reported_and_counted(refused: Callable[..., str], tmp_path: Path) -> None:
     path = tmp_path / "several.json"
-    path.write_bytes(records(GOOD, record(output=7), b'{"instruction": "Name a gas.", "output": "Neon."}', b"[]"))
+    path.write_bytes(records(GOOD, record(output=7), b'{"instruction": "Name a gas.", "input": ""}', b"[]"))
     message = refused(f"data.path={path}")
     assert "3 problems" in message
     assert_shows(
         message,
         Problem(f"{path}, record 2 (line 3)", "'output'", "in quotes"),
-        Problem(f"{path}, record 3 (line 4)", "the field 'input' is missing", '"input": ""'),
+        Problem(f"{path}, record 3 (line 4)", "the field 'output' is missing", "add 'output'"),
         Problem(f"{path}, record 4 (line 5)", "expected an object, got a list", '"instruction"'),
     )
 
@@ -406,7 +406,7 @@ BAD_OVERRIDES = {
     "a run.name that leaves the root": (["run.name=../up"], Problem("run.name", "'../up'", "run.name=")),
     "no data": (["data.path=null"], Problem("data", "no data", "data.path=FILE")),
     "no tokenizer": (["model.tokenizer=null"], Problem("model.tokenizer", "no tokenizer", "model.tokenizer=")),
-    "an override that Hydra cannot read": (["data.path=~/records.json"], Problem("data.path=~", "", "quote")),
+    "an override that Hydra cannot read": (["data.path=~records.json"], Problem("data.path=~", "", "quote")),
 }
 
 
@@ -493,9 +493,9 @@ def test_several_unknown_keys_are_reported_at_once(refused: Callable[..., str]) 
 
 
 def test_one_mistake_is_reported_once(refused: Callable[..., str]) -> None:
-    """A list for data.path once brought "no data given" along."""
-    message = refused("data.path=[a,b]")
-    assert_shows(message, Problem("data.path", "['a', 'b']", "data.path="))
+    """A mapping for data.path once brought "no data given" along."""
+    message = refused("data.path=[1,b]")
+    assert_shows(message, Problem("data.path", "[1, 'b']", "data.path="))
     assert "no data given" not in message
 
 

@@ -165,7 +165,7 @@ class TestFiles:
             ('{"instruction": "a"}\n{"instruction": ""}\n{"instruction": 3}\n', ["line 2", "line 3"]),
             ('{"instruction": "a", "answer": "b"}\n', ["column name 'answer' is reserved for the output"]),
             ('{"question": "a"}\n', ["no record has the field 'instruction'", "--field instruction="]),
-            ('[{"instruction": "a"}]\n', ["expected an object, got a list"]),
+            ('[{"instruction": "a"}]\n', ["the line is a list, not an object"]),
         ],
     )
     def test_prompts_that_cannot_be_read(

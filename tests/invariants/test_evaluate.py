@@ -13,10 +13,10 @@ import yaml
 from conftest import Train, read_jsonl
 
 from galpaca.cli import main
-from galpaca.data.encoded_set import content_hash
+from galpaca.data.hashes import content_hash
 from galpaca.data.records import Record
 from galpaca.data.sequences import SPLIT_MARKER
-from galpaca.data.split import is_validation
+from galpaca.data.split import VALIDATION, sides_of
 from galpaca.inference.answer import answer
 from galpaca.inference.any_model import load_any
 from galpaca.inference.settings import Settings
@@ -33,7 +33,8 @@ def test_the_loss_on_held_out_records_is_the_runs_own(
     run = tmp_path / "runs" / "test"
     [validation] = [line for line in read_jsonl(run / "metrics.jsonl") if "val_loss" in line][-1:]
     hashes = np.array([content_hash(Record.of(**record)) for record in records], np.uint64)
-    held_out = [record for record, is_held in zip(records, is_validation(hashes, 0.4), strict=True) if is_held]
+    is_held = sides_of(hashes, 0.4) == VALIDATION
+    held_out = [record for record, held in zip(records, is_held, strict=True) if held]
     (tmp_path / "held.json").write_text(json.dumps(held_out), encoding="utf-8")
     assert main(["evaluate", str(run), "--records", str(tmp_path / "held.json"), "--max-length", "256"]) == 0
     [result] = (run / "model" / "evaluation").glob("records-held-*.json")

@@ -66,6 +66,8 @@ def make_examples(seed: int, count: int = 12) -> EncodedExamples:
         offsets=offsets,
         **spans_behind([generator.integers(0, length + 1) for length in lengths], lengths),
         content_hashes=np.zeros(count, np.uint64),
+        prompt_hashes=np.arange(count, dtype=np.uint64),
+        near_hashes=np.arange(count, dtype=np.uint64),
         record_indices=np.arange(count, dtype=np.int32),
         receipt=Receipt("test", 30),
     )

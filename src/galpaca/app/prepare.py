@@ -17,6 +17,7 @@ from galpaca.app.prepared.places import Place, show_next, since
 from galpaca.app.prepared.rows import make_rows, rows_folder
 from galpaca.app.prepared.weights import local_model
 from galpaca.app.train.data import find_data, plan_steps, prepare_data
+from galpaca.app.train.data_facts import show_data
 from galpaca.app.train.samples import load_samples
 from galpaca.model.opt import ModelSpec, check_folder, check_model, check_weights, read_config
 
@@ -36,9 +37,9 @@ def prepare(overrides: Sequence[str]) -> None:
     config, _ = compose(overrides)
     root = Path(config.run.root)
     places = []
-    if not config.data.paths:
-        is_new = make_rows(config.data, root)
-        places.append(Place("records", rows_folder(config.data, root), since(is_new=is_new)))
+    for one in (source.spec for source in config.data.sources if not source.spec.paths):
+        is_new = make_rows(one, root)
+        places.append(Place("records", rows_folder(one, root), since(is_new=is_new)))
     found = find_data(config.data, root)  # what is wrong with them is reported before gigabytes are fetched
     places += _make_model(config.model, root, console)
     local = local_model(config, console)
@@ -48,12 +49,12 @@ def prepare(overrides: Sequence[str]) -> None:
     check_model(local.spec, config.data.max_length)
     encoded_before = set(found.cache.iterdir()) if found.cache.is_dir() else set()
     data = prepare_data(config.data, found, local.spec.tokenizer_path, console)
-    places.append(Place("encoded", data.cached, since(is_new=data.cached not in encoded_before)))
+    places += [Place("encoded", folder, since(is_new=folder not in encoded_before)) for folder in data.cached]
     steps = plan_steps(config, data)
     model_config = read_config(local.spec, data.tokenizer)
     load_samples(config, data, model_config.max_position_embeddings)
     num_parameters = check_weights(local.spec, model_config, config.seed)
-    show_rows(console, "data", data.split.examples.receipt.rows())
+    show_data(console, data.split)
     weights = config.model.path or "random weights"
     model = ("model", f"{num_parameters:,} parameters, {weights}")
     plan = ("steps", f"{steps.num_steps:,}, {config.batch.examples:,} examples each")

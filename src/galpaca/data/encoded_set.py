@@ -1,7 +1,6 @@
 """A whole data set, encoded, with a count of whatever happened to its records."""
 
 import copy
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -11,6 +10,7 @@ import numpy as np
 from galpaca.data.encoding import Encoding, RecordEncoder
 from galpaca.data.examples import EncodedExamples, running_totals
 from galpaca.data.findings import Findings
+from galpaca.data.hashes import content_hash, near_hash, prompt_hash
 from galpaca.data.policies import EncodingPolicy, Policy
 from galpaca.data.prompts import Template
 from galpaca.data.receipt import Receipt
@@ -62,8 +62,9 @@ def encode(
         ignored_columns=record_set.ignored_columns,
         hints=list(record_set.hints),
     )
-    hashes = [content_hash(record) for record in record_set.records]
-    receipt.duplicates = len(hashes) - len(set(hashes))
+    own_hashes = [content_hash(record) for record in record_set.records]
+    receipt.duplicates = len(own_hashes) - len(set(own_hashes))
+    hashes = own_hashes if record_set.groups is None else record_set.groups
     findings = copy.deepcopy(record_set.findings)
     problems = Problems()
     dropped: Counter[str] = Counter()
@@ -98,7 +99,7 @@ def encode(
             why=_why_no_target(receipt),
             fix="raise data.max_length, or use records with outputs",
         )
-    return kept.examples([hashes[index] for index in kept.indices], receipt)
+    return kept.examples(record_set.records, hashes, receipt)
 
 
 class _Kept:
@@ -117,25 +118,19 @@ class _Kept:
         self._spans += encoding.spans
         self._num_spans.append(len(encoding.spans))
 
-    def examples(self, content_hashes: list[int], receipt: Receipt) -> EncodedExamples:
+    def examples(self, records: Sequence[Record], hashes: Sequence[int], receipt: Receipt) -> EncodedExamples:
+        kept = [records[index] for index in self.indices]
         return EncodedExamples(
             tokens=np.concatenate(self._ids),
             offsets=running_totals([len(ids) for ids in self._ids]),
             spans=np.asarray(self._spans, np.int32).reshape(-1, 2),
             span_offsets=running_totals(self._num_spans),
-            content_hashes=np.asarray(content_hashes, np.uint64),
+            content_hashes=np.asarray([hashes[index] for index in self.indices], np.uint64),
+            prompt_hashes=np.asarray([prompt_hash(record) for record in kept], np.uint64),
+            near_hashes=np.asarray([near_hash(record) for record in kept], np.uint64),
             record_indices=np.asarray(self.indices, np.int32),
             receipt=receipt,
         )
-
-
-def content_hash(record: Record) -> int:
-    """64 bits of BLAKE2b over the record's texts: the same on every machine, for ever."""
-    texts = [text for turn in record.turns for text in turn]
-    if record.system:
-        texts.append(record.system)
-    digest = hashlib.blake2b("\0".join(texts).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little")
 
 
 def _why_no_target(receipt: Receipt) -> str:

@@ -112,16 +112,13 @@ class RecordEncoder:
 
     def _texts(self, record: Record) -> list[tuple[str, str]]:
         """Prompt and answer of each turn, marked."""
-        mark, written = self.tokenizer.mark, self.written
+        mark = self.tokenizer.mark
+        written = [Turn(*map(self.written, turn)) for turn in record.turns]
         turns = tuple(
-            Turn(
-                mark(written(one.instruction)),
-                mark(written(one.input)),
-                mark(written(one.output), before=(one.instruction, one.input)),
-            )
-            for one in record.turns
+            Turn(mark(one.instruction), mark(one.input), mark(one.output, before=(one.instruction, one.input)))
+            for one in written
         )
-        prompts = self.template.prompts(Record(turns, mark(written(record.system))))
+        prompts = self.template.prompts(Record(turns, mark(self.written(record.system))))
         return [(prompt, turn.output) for prompt, turn in zip(prompts, turns, strict=True)]
 
 

@@ -19,7 +19,8 @@ class EncodedExamples:
         spans: (S, 2) int32; start and stop of each span of targets, positions within its example, in order. No span
             is empty, and none begins at 0: nothing predicts a first token.
         span_offsets: (N + 1,) int64; the spans of example ``i`` are ``spans[span_offsets[i]:span_offsets[i + 1]]``.
-        content_hashes: (N,) uint64 of what decides the validation split of the record, by default its texts.
+        content_hashes: (N,) uint64 of what decides the side of the record in a split, by default its texts.
+        prompt_hashes, near_hashes: (N,) uint64, as ``galpaca.data.hashes`` has them.
         record_indices: (N,) int32; the record that the example was made of.
     """
 
@@ -28,6 +29,8 @@ class EncodedExamples:
     spans: npt.NDArray[np.int32]
     span_offsets: npt.NDArray[np.int64]
     content_hashes: npt.NDArray[np.uint64]
+    prompt_hashes: npt.NDArray[np.uint64]
+    near_hashes: npt.NDArray[np.uint64]
     record_indices: npt.NDArray[np.int32]
     receipt: Receipt
 

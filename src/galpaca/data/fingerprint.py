@@ -18,7 +18,7 @@ from galpaca.files.checksums import json_digest
 _CHUNK_TOKENS = 1 << 20
 
 
-def fingerprint(examples: EncodedExamples, held_out: npt.NDArray[np.bool_]) -> str:
+def fingerprint(examples: EncodedExamples, sides: npt.NDArray[np.integer]) -> str:
     """SHA-256 of what a run sees of its data: lengths, targets and ids of all examples in order, and the split.
 
     Targets are hashed as spans, the longest that there are, with positions within the example: how many each example
@@ -26,13 +26,13 @@ def fingerprint(examples: EncodedExamples, held_out: npt.NDArray[np.bool_]) -> s
     flags of 1. This must never change, or no run resumes.
 
     Args:
-        held_out: (N,) whether an example is for validation.
+        sides: (N,) what each example is for: 0 for training, 1 for validation, 2 for a test.
     """
     digest = hashlib.sha256()
     starts, stops = examples.spans.T
     for numbers in (np.array([len(examples)]), examples.lengths, np.diff(examples.span_offsets), starts, stops):
         digest.update(np.ascontiguousarray(numbers, "<i8").data)
-    digest.update(held_out.astype("u1").data)
+    digest.update(sides.astype("u1").data)
     for start in range(0, len(examples.tokens), _CHUNK_TOKENS):
         digest.update(examples.tokens[start : start + _CHUNK_TOKENS].astype("<u4").data)
     return digest.hexdigest()

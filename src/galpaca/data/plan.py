@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from galpaca.data.shares import Share, shuffled
 from galpaca.errors import InputError
 
 MicroBatchExamples = tuple[int, ...]
@@ -49,6 +50,7 @@ class StepPlan:
         max_tokens: budget of a micro-batch.
         num_ranks: ranks that share a step.
         seed: seed of the shuffle; None keeps the order.
+        shares: what an epoch takes of each source; none takes every example once.
         only: the steps that are taken, by their indices among all; None takes all in their order.
     """
 
@@ -59,6 +61,7 @@ class StepPlan:
     num_ranks: int
     seed: int | None
     only: tuple[int, ...] | None = None
+    shares: tuple[Share, ...] = ()
 
     def __post_init__(self) -> None:
         longest = int(self.lengths.max()) if len(self.lengths) else 0
@@ -70,19 +73,22 @@ class StepPlan:
             )
 
     @property
+    def num_epoch_examples(self) -> int:
+        """Examples of an epoch, those that come again counted again."""
+        return sum(share.num_taken for share in self.shares) if self.shares else len(self.lengths)
+
+    @property
     def steps_per_epoch(self) -> int:
-        return math.ceil(len(self.lengths) / self.examples)
+        return math.ceil(self.num_epoch_examples / self.examples)
 
     def order(self, epoch: int) -> npt.NDArray[np.int64]:
-        """(N,) the epoch's order of examples.
-
-        Sorting by the raw output of a counter-based generator (Philox, whose stream NumPy guarantees) gives the same
-        shuffle on every machine and in every version.
-        """
+        """(num_epoch_examples,) the epoch's examples in their order."""
         if self.seed is None:
             return np.arange(len(self.lengths))
-        keys = np.random.Philox(key=np.array([self.seed, epoch], np.uint64)).random_raw(len(self.lengths))
-        return np.argsort(keys, kind="stable")
+        if not self.shares:
+            return shuffled(len(self.lengths), self.seed, epoch)
+        taken = np.concatenate([share.taken(epoch, self.seed) for share in self.shares])
+        return taken[shuffled(len(taken), self.seed, epoch)]
 
     def step_examples(self, index: int) -> npt.NDArray[np.int64]:
         """The examples of step ``index``, in shuffled order."""
@@ -219,6 +225,7 @@ def summarize(plan: StepPlan, num_steps: int) -> dict[str, Any]:
         micro-batches that ranks run side by side) / (the mean rank's tokens) - 1.
     """
     micro_batches, num_tokens, num_targets, num_examples, imbalance, fullest = 0, 0, 0, 0, 0.0, 0
+    without_target = 0
     for index in range(num_steps):
         step = plan.step(index)
         loads = np.array([[sum(plan.lengths[list(m)]) for m in rank] for rank in step.micro_batches])
@@ -226,6 +233,7 @@ def summarize(plan: StepPlan, num_steps: int) -> dict[str, Any]:
         num_tokens += step.num_tokens
         num_targets += step.num_target_tokens
         num_examples += step.num_examples
+        without_target += step.num_target_tokens == 0
         fullest = max(fullest, int(loads.max()))
         imbalance += float(loads.max(axis=0).sum() / loads.sum(axis=1).mean() - 1)
     return {
@@ -238,4 +246,5 @@ def summarize(plan: StepPlan, num_steps: int) -> dict[str, Any]:
         "micro_batches_per_rank": micro_batches,
         "fullest_micro_batch_tokens": fullest,
         "mean_imbalance": round(imbalance / num_steps, 5) if num_steps else 0.0,
+        "steps_without_target": without_target,
     }

@@ -63,6 +63,9 @@ class Template:
                         where=self.name,
                         fix=f"add it to the file, or use another template: {' or '.join(shipped_templates())}",
                     )
+            if any(turn.input for turn in record.turns[1:]):
+                what = "only the first question of a conversation may have an input"
+                problems.add(what, where=self.name, fix="put it into the instruction")
         first, *others = record.turns
         ahead = self.system.format(system=record.system) if self.system and record.system else ""
         follow = self.turn or ""

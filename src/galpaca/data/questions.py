@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from galpaca.data.reading import Reading, records_of
-from galpaca.data.records import Record
+from galpaca.data.records import Record, Turn
 from galpaca.data.sources.table import Source
 from galpaca.errors import Problems
 
@@ -68,12 +68,9 @@ def load_questions(source: Source, reading: Reading | None = None, reserved: Seq
             Question(_without_answer(record), table.where(index), row)
             for index, (record, row) in enumerate(zip(found.records if found else [], table.values, strict=False))
         ]
-        for question in questions:
-            if not question.instruction.strip():
-                fix = "write an instruction, or remove the record"
-                problems.add("the instruction is empty", where=question.where, fix=fix)
     return questions
 
 
 def _without_answer(record: Record) -> Record:
-    return record._replace(turns=(*record.turns[:-1], record.turns[-1]._replace(output="")))
+    *earlier, last = record.turns
+    return Record((*earlier, Turn(last.instruction, last.input, "")), record.system)

@@ -8,6 +8,8 @@ from galpaca.data.findings import Findings
 from galpaca.data.forms.fields import FIELDS, NO_INPUT, FieldColumns, hint_of_input
 from galpaca.data.forms.form import Form, RowView, kind_of
 from galpaca.data.forms.messages import Messages
+from galpaca.data.grouping import group_hashes
+from galpaca.data.hashes import content_hash
 from galpaca.data.records import Record, RecordSet
 from galpaca.data.sources.table import Source, Table
 from galpaca.errors import Problems
@@ -28,6 +30,8 @@ class Reading:
         on_missing_input: ``empty`` or ``error`` for rows whose input is null or absent.
         tags: kind of sequence by column: all of the column's text is one.
         kept: further columns whose values are wanted.
+        split_by: column whose value keeps records on one side of a split.
+        split_kind: how its values do, as for ``group_hashes``.
         is_questions: rows need no output.
     """
 
@@ -35,12 +39,19 @@ class Reading:
     on_missing_input: str = "empty"
     tags: Mapping[str, str] = field(default_factory=dict)
     kept: Sequence[str] = ()
+    split_by: str | None = None
+    split_kind: str = "value"
     is_questions: bool = False
+
+    @property
+    def further(self) -> list[str]:
+        """Columns that no form reads, and whose values are wanted nevertheless."""
+        return [*self.kept, *([self.split_by] if self.split_by else [])]
 
     @property
     def candidates(self) -> frozenset[str]:
         """All columns that may be read."""
-        return frozenset([*columns_of(self.fields).values(), *(name for form in FORMS for name in form), *self.kept])
+        return frozenset([*columns_of(self.fields).values(), *(name for form in FORMS for name in form), *self.further])
 
     def form_of(self, columns: Mapping[str, int]) -> Form:
         """The form of rows that have these columns. Columns that are named, or Alpaca's own, come first."""
@@ -86,7 +97,11 @@ def records_of(table: Table, source: str, reading: Reading) -> RecordSet:
     """
     with Problems() as problems:
         records, form, found = _checked(table, source, reading, problems)
-    used = form.columns | set(reading.kept)
+        if reading.split_by and reading.split_by not in table.columns:
+            why = f"the columns are {', '.join(map(repr, table.columns))}"
+            fix = "data.split_by=COLUMN, or null to split by content"
+            problems.add(f"no record has the column {reading.split_by!r}", where=source, why=why, fix=fix)
+    used = form.columns | set(reading.further)
     of = form.of if isinstance(form, FieldColumns) else {}
     hint = hint_of_input(of, table.columns) if of and not reading.fields.get("input") else None
     return RecordSet(
@@ -97,7 +112,15 @@ def records_of(table: Table, source: str, reading: Reading) -> RecordSet:
         findings=found,
         hints=(hint,) if hint else (),
         columns={name: [_cell(value, name) for value in table.values] for name in reading.kept},
+        groups=_groups(table, records, reading),
     )
+
+
+def _groups(table: Table, records: Sequence[Record], reading: Reading) -> list[int] | None:
+    if not reading.split_by:
+        return None
+    values = [_cell(value, reading.split_by) for value in table.values]
+    return group_hashes(values, reading.split_kind, [content_hash(record) for record in records])
 
 
 def _checked(table: Table, source: str, reading: Reading, problems: Problems) -> tuple[list[Record], Form, Findings]:
@@ -115,8 +138,12 @@ def _checked(table: Table, source: str, reading: Reading, problems: Problems) ->
             problems.add(f"expected an object, got {kind_of(value)}", where=table.where(index), fix=_FORM)
             continue
         record = form.record(RowView(value, index, table, found, problems))
-        if record is not None:
-            records.append(record)
+        if record is None:
+            continue
+        if reading.is_questions and not record.turns[-1].instruction.strip():
+            fix = "write an instruction, or remove the record"
+            problems.add("the instruction is empty", where=table.where(index), fix=fix)
+        records.append(record)
     return records, form, found
 
 

@@ -1,6 +1,7 @@
 """Counts what happened to the records: everything dropped, truncated or changed."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -146,3 +147,17 @@ class Receipt:
         first = f"first: {self.first[name]}" if name in self.first else ""
         notes = "; ".join(filter(None, [first, advice]))
         return f"{getattr(self, name):,}" + (f" ({notes})" if notes and getattr(self, name) else "")
+
+
+def summed(receipts: Sequence[Receipt]) -> Receipt:
+    """The counts of several sources together. Places and columns are in each source's own receipt."""
+    whole = Receipt(source=" + ".join(one.source for one in receipts), max_length=receipts[0].max_length)
+    for one in fields(Receipt):
+        values = [getattr(receipt, one.name) for receipt in receipts]
+        if one.name == "longest_tokens":
+            whole.longest_tokens = max(values)
+        elif one.name == "dropped":
+            whole.dropped = dict(sum((Counter(value) for value in values), Counter()))
+        elif isinstance(values[0], int) and one.name != "max_length":
+            setattr(whole, one.name, sum(values))
+    return whole

@@ -1,6 +1,6 @@
 """Records: turns of an instruction, an input that may be empty, and an output. Alpaca's have one."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -56,6 +56,8 @@ class RecordSet:
         findings: what was found when they were read.
         hints: what a column's name suggests, as a configuration key to try.
         columns: of each record, values of further columns that were requested.
+        groups: of each record, a hash that it shares with those that must be on one side of a split; None where its
+            own content decides.
     """
 
     source: str
@@ -65,6 +67,7 @@ class RecordSet:
     findings: Findings = field(default_factory=Findings)
     hints: tuple[str, ...] = ()
     columns: Mapping[str, list[Any]] = field(default_factory=dict)
+    groups: Sequence[int] | None = None
 
     def __len__(self) -> int:
         return len(self.records)

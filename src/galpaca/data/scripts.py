@@ -44,6 +44,12 @@ def _tables() -> tuple[tuple[str, dict[str, str], re.Pattern[str]], ...]:
     return tuple(tables)
 
 
+def script_tables() -> tuple[dict[str, str], dict[str, str]]:
+    """Superscripts, and subscripts, each with the characters that they stand for."""
+    (_, superscripts, _), (_, subscripts, _) = _tables()
+    return superscripts, subscripts
+
+
 def to_tags(text: str) -> str:
     """The text with each run of superscripts or subscripts between GALACTICA's tags."""
     if text.isascii():

@@ -1,17 +1,39 @@
 """Configuration of the training data."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, cast, get_args
 
 from galpaca.data.forms.fields import FIELDS
+from galpaca.data.grouping import KINDS as GROUP_KINDS
 from galpaca.data.policies import EncodingPolicy, Policy
 from galpaca.data.reading import Reading
 from galpaca.data.scripts import Scripts
-from galpaca.data.sequences import KINDS
-from galpaca.errors import Problems
+from galpaca.data.sequences import KINDS as SEQUENCE_KINDS
+from galpaca.errors import InputError, InputErrors, Problems
 
+# Of an entry of ``mix``: what it does not take from the keys beside it, and all that it may say.
+_OWN = ("path", "hub_id", "hub_config", "hub_split", "hub_revision", "val_path", "expected_records", "license", "terms")
 _POLICIES = ("on_empty", "on_empty_instruction", "on_truncation", "on_special_tokens", "on_control_characters")
+_OF_A_SOURCE = {
+    *(*_OWN, *_POLICIES, "epochs", "fields", "tags", "on_missing_input", "template", "val_fraction", "test_fraction"),
+    *("split_by", "split_kind"),
+}
+
+
+@dataclass(frozen=True)
+class SourceSpec:
+    """One source.
+
+    Attributes:
+        name: of a source of a mix; empty where there is but one.
+        epochs: how often an epoch takes each record; 0 for records to validate on.
+    """
+
+    name: str
+    epochs: float
+    spec: "DataSpec"
 
 
 @dataclass(frozen=True)
@@ -25,16 +47,24 @@ class DataSpec:
         hub_split: split of the Hub data set, or of a folder that ``datasets`` has saved.
         hub_revision: branch, tag or commit of the Hub data set; default: the newest.
         fields: the source's column for ``instruction``, ``input`` and ``output``; default: the same names.
-            ``fields.input=none``: records have no input.
+            ``none`` as that of the input: records have none.
         on_missing_input: ``empty`` or ``error`` for records whose input is null or absent.
-        tags: kind of sequence (``SMILES``, ``I_SMILES``, ``AMINO``, ``DNA``) by column, such as
-            ``tags.smiles=SMILES``: the column's text goes between the tags of that kind.
+        tags: kind of sequence (``SMILES``, ``I_SMILES``, ``AMINO``, ``DNA``) by column:
+            ``SMILES`` for a column ``smiles``: its text goes between the tags of that kind.
         sub_superscripts: ``galactica`` writes ``x²`` as ``x[START_SUP]2[END_SUP]``, as GALACTICA does; ``keep`` leaves
             it to the tokenizer, which makes ``x2`` of it.
+        mix: several sources by name, each with ``path`` or ``hub_id`` and what differs from the keys beside:
+            ``fields``, ``tags``, ``template``, ``val_path``, ``license`` and others; ``epochs`` says how often an epoch
+            takes each record (2 twice, 0.2 another fifth each epoch).
         expected_records: required number of records; null accepts any.
         template: name of a shipped prompt template, or path of a YAML file.
         max_length: examples are truncated to this many tokens.
         val_fraction: fraction of the records held out for validation, chosen by a hash of each record.
+        val_path: files of records to validate on, instead of a fraction.
+        test_fraction: fraction of the records that no part of training reads, not even early stopping: for ``galpaca
+            evaluate --split test``.
+        split_by: column whose value keeps records on one side, such as a molecule, a paper or a protein.
+        split_kind: ``value``; or ``scaffold`` for a column of SMILES: molecules with one scaffold stay together.
         on_empty: ``keep``, ``drop`` or ``error`` for records with an empty output.
         on_empty_instruction: the same for records with an empty instruction.
         on_truncation: the same for records longer than ``max_length``.
@@ -55,10 +85,15 @@ class DataSpec:
     on_missing_input: str = "empty"
     tags: dict[str, str] = field(default_factory=dict)
     sub_superscripts: str = "keep"
+    mix: dict[str, Any] = field(default_factory=dict)
     expected_records: int | None = None
     template: str = "alpaca"
     max_length: int = 512
     val_fraction: float = 0.0
+    val_path: Any = None
+    test_fraction: float = 0.0
+    split_by: str | None = None
+    split_kind: str = "value"
     on_empty: str = "keep"
     on_empty_instruction: str = "keep"
     on_truncation: str = "keep"
@@ -70,35 +105,114 @@ class DataSpec:
 
     def __post_init__(self) -> None:
         with Problems() as problems:
-            if not self.path and self.hub_id is None:
-                problems.add("no data given", where="data", fix="data=local data.path=FILE, or data.hub_id=NAME")
-            if self.path is not None and not all(isinstance(one, str) for one in self.paths):
-                what = f"must be a path or a list of paths, got {self.path!r}"
-                problems.add(what, where="data.path", fix="data.path=FILE, or data.path=[FILE,FILE]")
+            self._check_sources(problems)
             for name in sorted(self.fields.keys() - set(FIELDS)):
                 problems.add("unknown field", where=f"data.fields.{name}", fix=f"one of {', '.join(FIELDS)}")
             for column, kind in self.tags.items():
-                problems.check_choice(f"data.tags.{column}", kind, KINDS)
+                problems.check_choice(f"data.tags.{column}", kind, SEQUENCE_KINDS)
             problems.check_choice("data.on_missing_input", self.on_missing_input, ("empty", "error"))
             problems.check_choice("data.sub_superscripts", self.sub_superscripts, get_args(Scripts))
             problems.check_number("data.max_length", self.max_length, "at least 2", "e.g. data.max_length=512")
             problems.check_at_least_one("data.", {"expected_records": self.expected_records})
-            fix = "e.g. data.val_fraction=0.05, or 0 for none"
-            problems.check_number("data.val_fraction", self.val_fraction, "in [0, 1)", fix)
             for name in _POLICIES:
                 problems.check_choice(f"data.{name}", getattr(self, name), get_args(Policy))
+            self._check_split(problems)
+
+    def _check_sources(self, problems: Problems) -> None:
+        if not self.path and self.hub_id is None and not self.mix:
+            problems.add("no data given", where="data", fix="data=local data.path=FILE, or data.hub_id=NAME")
+        for key in ("path", "val_path"):
+            value = getattr(self, key)
+            if value is not None and not all(isinstance(one, str) for one in _listed(value)):
+                what = f"must be a path or a list of paths, got {value!r}"
+                problems.add(what, where=f"data.{key}", fix=f"data.{key}=FILE, or data.{key}=[FILE,FILE]")
+        if self.mix and (self.path or self.hub_id):
+            what = "data.mix names all sources, and another is given beside it"
+            fix = f"data=local, and data.mix.NAME={{{'path' if self.path else 'hub_id'}: ...}} for that one, too"
+            problems.add(what, where="data.path" if self.path else "data.hub_id", fix=fix)
+        for name, entry in self.mix.items():
+            self._check_entry(problems, name, entry)
+
+    def _check_entry(self, problems: Problems, name: str, entry: Any) -> None:
+        where = f"data.mix.{name}"
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", str(name)):
+            problems.add("a name has letters, digits and _.- only", where=where, fix="choose another")
+        if not isinstance(entry, Mapping):
+            problems.add(f"must be a mapping, got {entry!r}", where=where, fix=f"{where}={{path: FILE, epochs: 1}}")
+            return
+        for key in sorted(map(str, entry.keys() - _OF_A_SOURCE)):
+            problems.add("unknown key", where=f"{where}.{key}", fix=f"one of {', '.join(sorted(_OF_A_SOURCE))}")
+        epochs = entry.get("epochs", 1)
+        if isinstance(epochs, bool) or not isinstance(epochs, int | float) or not 0 < epochs < 1_000:
+            problems.add(f"must be a number above 0, got {epochs!r}", where=f"{where}.epochs", fix=f"{where}.epochs=1")
+        if not entry.get("path") and not entry.get("hub_id"):
+            problems.add("no data given", where=where, fix=f"{where}.path=FILE, or {where}.hub_id=NAME")
+        elif entry.keys() <= _OF_A_SOURCE:
+            problems.extend(
+                InputError(one.what, where=one.where.replace("data.", f"{where}.", 1), why=one.why, fix=one.fix)
+                for one in _problems_of(lambda: self._entry_spec(entry))
+            )
+
+    def _check_split(self, problems: Problems) -> None:
+        fix = "e.g. data.val_fraction=0.05, or 0 for none"
+        problems.check_number("data.val_fraction", self.val_fraction, "in [0, 1)", fix)
+        problems.check_number("data.test_fraction", self.test_fraction, "in [0, 1)", fix.replace("val", "test"))
+        problems.check_choice("data.split_kind", self.split_kind, GROUP_KINDS)
+        if self.val_fraction + self.test_fraction >= 1:
+            what = f"{self.val_fraction + self.test_fraction:.0%} of the records are held out"
+            problems.add(what, where="data.test_fraction", fix="fractions that leave records to train on")
+        if self.val_path is not None and self.val_fraction:
+            what = "records to validate on are given twice: as files, and as a fraction"
+            problems.add(what, where="data.val_path", fix="data.val_fraction=0")
+        if self.split_kind != "value" and not self.split_by:
+            problems.add("a scaffold is of a column", where="data.split_kind", fix="data.split_by=COLUMN of SMILES")
 
     @property
     def paths(self) -> Sequence[str]:
         """The files, patterns and folders; none where a Hub data set is read."""
-        if not self.path:
-            return ()
-        return (self.path,) if isinstance(self.path, str) else tuple(self.path)
+        return _listed(self.path)
+
+    @property
+    def sources(self) -> Sequence["SourceSpec"]:
+        """All sources, records to validate on behind those that they belong to."""
+        parts = [("", 1.0, self)] if not self.mix else []
+        parts += [(name, float(entry.get("epochs", 1)), self._entry_spec(entry)) for name, entry in self.mix.items()]
+        found = []
+        for name, epochs, spec in parts:
+            found.append(SourceSpec(name, epochs, spec))
+            if spec.val_path is not None:
+                held_out = replace(spec, path=spec.val_path, hub_id=None, val_path=None, expected_records=None)
+                found.append(SourceSpec(name, 0.0, held_out))
+        return found
+
+    def _entry_spec(self, entry: Mapping[str, Any]) -> "DataSpec":
+        given = {key: value for key, value in entry.items() if key != "epochs"}
+        own = {item.name: item.default for item in fields(DataSpec) if item.name in _OWN}
+        given["fields"] = {**dict.fromkeys(FIELDS), **given.get("fields", {})}
+        return replace(self, mix={}, tags={}, **{**own, **given})
 
     @property
     def reading(self) -> Reading:
-        return Reading(self.fields, self.on_missing_input, self.tags)
+        return Reading(
+            self.fields, self.on_missing_input, self.tags, split_by=self.split_by, split_kind=self.split_kind
+        )
 
     @property
     def policy(self) -> EncodingPolicy:
         return EncodingPolicy(self.max_length, **{name: cast(Policy, getattr(self, name)) for name in _POLICIES})
+
+
+def _listed(value: Any) -> Sequence[str]:
+    if not value:
+        return ()
+    return (value,) if isinstance(value, str) or not isinstance(value, Iterable) else tuple(value)
+
+
+def _problems_of(make: Callable[[], Any]) -> list[InputError]:
+    try:
+        make()
+    except InputErrors as error:
+        return list(error.problems)
+    except InputError as error:
+        return [error]
+    return []

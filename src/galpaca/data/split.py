@@ -1,25 +1,57 @@
-"""A validation split that is a property of each record, not of its place in the file."""
+"""Which records are for what: a property of each record, not of its place in the file."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from galpaca.data.examples import EncodedExamples
+from galpaca.data.receipt import Receipt
+from galpaca.data.shares import Share
 
 _HASH_RANGE = 2.0**64
 
+# Sides of a split, as the fingerprint of the data has them.
+TRAIN, VALIDATION, TEST = 0, 1, 2
+SIDES = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 
-def is_validation(content_hashes: npt.NDArray[np.uint64], fraction: float) -> npt.NDArray[np.bool_]:
-    """Which examples are held out: those whose content hash lies in the first ``fraction`` of its range.
 
-    Duplicates share a hash and so never straddle the split, and adding records moves none of the others.
+def sides_of(hashes: npt.NDArray[np.uint64], val_fraction: float, test_fraction: float = 0.0) -> npt.NDArray[np.uint8]:
+    """(N,) the side of each example: validation for hashes in the first part of their range, test behind it.
+
+    What shares a hash is never on two sides, and adding records moves none of the others.
 
     Args:
-        content_hashes: (N,) 64 bits of each record's content.
-        fraction: expected share of the records, from 0 to below 1.
+        hashes: (N,) 64 bits of each record's content, or of the value that it is split by.
+        val_fraction, test_fraction: expected shares of the records, below 1 together.
     """
-    return content_hashes < np.float64(fraction * _HASH_RANGE) if fraction else np.zeros(len(content_hashes), bool)
+    sides = np.full(len(hashes), TRAIN, np.uint8)
+    if test_fraction:
+        sides[hashes < np.float64((val_fraction + test_fraction) * _HASH_RANGE)] = TEST
+    if val_fraction:
+        sides[hashes < np.float64(val_fraction * _HASH_RANGE)] = VALIDATION
+    return sides
+
+
+@dataclass(frozen=True)
+class SourceExamples:
+    """Examples of one of several sources.
+
+    Attributes:
+        first, count: its examples are those from ``first`` on, so many.
+        epochs: how often each is taken in an epoch; 0 for records that are for validation alone.
+        receipt: of its encoding.
+    """
+
+    name: str
+    first: int
+    count: int
+    epochs: float
+    receipt: Receipt
+
+    def has(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """(N,) which of these examples are its own."""
+        return (indices >= self.first) & (indices < self.first + self.count)
 
 
 @dataclass(frozen=True)
@@ -27,9 +59,45 @@ class SplitExamples:
     """All encoded examples, and which of them are for what.
 
     Attributes:
-        train, val: (N,) indices of the examples to train on, and of those held out.
+        train, val: indices of the examples to train on, and of those that are measured while training.
+        sources: the sources that they come from; none where there is but one.
+        test: indices of the examples that no part of training reads.
     """
 
     examples: EncodedExamples
     train: npt.NDArray[np.int64]
     val: npt.NDArray[np.int64]
+    sources: tuple[SourceExamples, ...] = ()
+    test: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @classmethod
+    def of(
+        cls, examples: EncodedExamples, sides: npt.NDArray[np.uint8], sources: tuple[SourceExamples, ...] = ()
+    ) -> "SplitExamples":
+        """The split that gives each example its side."""
+        train, val, test = (np.flatnonzero(sides == side) for side in (TRAIN, VALIDATION, TEST))
+        return cls(examples, train, val, sources, test)
+
+    def shares(self) -> tuple[Share, ...]:
+        """What an epoch takes of each source, as indices into ``train``."""
+        taken = [one for one in self.sources if one.epochs]
+        return tuple(Share(one.name, np.flatnonzero(one.has(self.train)), one.epochs) for one in taken)
+
+    def val_parts(self) -> list[tuple[str, npt.NDArray[np.int64]]]:
+        """Name and held-out examples of each source that has any; of one source, without a name."""
+        if not self.sources:
+            return [("", self.val)] if len(self.val) else []
+        names = dict.fromkeys(one.name for one in self.sources)
+        own = {name: np.zeros(len(self.val), bool) for name in names}
+        for one in self.sources:
+            own[one.name] |= one.has(self.val)
+        return [(name, self.val[mask]) for name, mask in own.items() if mask.any()]
+
+    def leaks(self) -> tuple[int, int]:
+        """How many held-out examples have a prompt that is trained on, and how many nearly are a record that is."""
+        held_out = np.concatenate([self.val, self.test])
+        prompts, texts = self.examples.prompt_hashes, self.examples.near_hashes
+        return (
+            int(np.isin(prompts[held_out], prompts[self.train]).sum()),
+            int(np.isin(texts[held_out], texts[self.train]).sum()),
+        )

@@ -14,6 +14,7 @@ from galpaca.data.prompt_file import PromptFile
 from galpaca.data.tokenizer import Tokenizer, load_tokenizer
 from galpaca.errors import InputError, first_line
 from galpaca.files.atomic import sync_folder
+from galpaca.release.chat_template import chat_template
 
 _FIX = "restore the folder, or rerun the training command to write it again unless the run is complete"
 
@@ -39,6 +40,7 @@ class Base:
         released.architectures = ["OPTForCausalLM"]
         released.dtype = dtype
         released.save_pretrained(folder)
+        self.tokenizer.hf.chat_template = chat_template(self.prompts, self.tokenizer)
         _save_tokenizer(self.tokenizer, folder)
         self.prompts.save(folder)
 

@@ -7,8 +7,6 @@ from typing import Any
 
 import yaml
 
-from galpaca.data.prompts import Template
-from galpaca.data.sequences import SPLIT_MARKER
 from galpaca.formatting import markdown_row
 from galpaca.runs.record_fields import ReleaseFacts
 
@@ -27,7 +25,6 @@ class CardFacts(ReleaseFacts):
         recipe: rows of setting and value.
         receipt: rows of the data's fingerprint and of what became of the records.
         results: rows of losses, hours and hardware, as measured.
-        template: prompt template of training.
         splits_sequences: whether molecules and proteins go in one token a character.
     """
 
@@ -38,7 +35,6 @@ class CardFacts(ReleaseFacts):
     recipe: Sequence[tuple[str, str]]
     receipt: Sequence[tuple[str, str]]
     results: Sequence[tuple[str, str]]
-    template: Template
     splits_sequences: bool
 
     @property
@@ -59,7 +55,7 @@ def model_card(facts: CardFacts) -> str:
         front_matter=yaml.safe_dump(_front_matter(facts), sort_keys=False),
         size=f"{facts.num_parameters:,} parameters{part}",
         origin=f"`{facts.base_model}`" if facts.base_model else "random weights",
-        usage=usage(facts.model_path, facts.template, facts.splits_sequences),
+        usage=usage(facts.model_path, splits_sequences=facts.splits_sequences),
         table=_table,
         is_galactica=_is_galactica(facts),
         is_alpaca=_is_alpaca(facts),
@@ -68,15 +64,12 @@ def model_card(facts: CardFacts) -> str:
     )
 
 
-def usage(model_path: str, template: Template, splits_sequences: bool) -> str:
+def usage(model_path: str, *, splits_sequences: bool) -> str:
     """A complete script that asks the model two questions, one of them with an input."""
     return _filled(
         "usage.py.txt",
         model_path=json.dumps(model_path),
-        template=template,
         splits_sequences=splits_sequences,
-        marker=SPLIT_MARKER,
-        literal=lambda text: text.replace("\\", "\\\\").replace('"', '\\"'),
     )
 
 

@@ -106,6 +106,8 @@ def receipt_rows(run: ReportedRun) -> list[tuple[str, str]]:
         return []
     examples = run.record.examples
     held_out = [("held out for validation", f"{examples.validation:,}")] if examples else []
+    if examples and examples.test:
+        held_out.append(("held out for a test", f"{examples.test:,}"))
     return [*Receipt.from_dict(kept).rows(), *held_out]
 
 

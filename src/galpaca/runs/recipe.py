@@ -29,7 +29,13 @@ FREE: Mapping[str, tuple[str, ...]] = {
         "precision.reduce_dtype",
         "trainer.data_workers",
     ),
-    "where files are (their contents are compared)": ("run", "model.tokenizer", "data.path", "data.cache_dir"),
+    "where files are (their contents are compared)": (
+        "run",
+        "model.tokenizer",
+        "data.path",
+        "data.val_path",
+        "data.cache_dir",
+    ),
     "what is saved, measured and shown": (
         "checkpoint",
         "logger",
@@ -50,6 +56,10 @@ ADDED: Mapping[str, Any] = {
     "data.on_missing_input": "empty",  # such records were refused
     "data.tags": {},
     "data.sub_superscripts": "keep",
+    "data.mix": {},
+    "data.test_fraction": 0.0,
+    "data.split_by": None,
+    "data.split_kind": "value",
     "data.on_empty_instruction": "keep",
     "data.on_special_tokens": "keep",
     "data.on_control_characters": "keep",

@@ -87,10 +87,38 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True)
 class ExampleCounts:
-    """Examples to train on, and held out."""
+    """Examples to train on, and held out.
+
+    Attributes:
+        test: held out from all of training.
+        shared_prompts: held-out examples whose prompt is also trained on.
+        near_duplicates: held-out examples that are trained on but for spaces, punctuation and capitals.
+    """
 
     train: int = 0
     validation: int = 0
+    test: int = 0
+    shared_prompts: int = 0
+    near_duplicates: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceFacts:
+    """One of several sources of a run.
+
+    Attributes:
+        dataset: Hub id, or the names of its files.
+        epochs: how often an epoch takes each record.
+        license, terms: of its records, if known.
+        receipt: what became of its records.
+    """
+
+    name: str
+    dataset: str = ""
+    epochs: float = 1.0
+    license: str | None = None
+    terms: str | None = None
+    receipt: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +134,7 @@ class PlanFigures:
     micro_batches_per_rank: int = 0
     fullest_micro_batch_tokens: int = 0
     mean_imbalance: float = 0.0
+    steps_without_target: int = 0
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -175,6 +204,7 @@ class RunContent:
         former_recipes: those before each accepted change.
         weights: what identifies the initial weights.
         receipt: what became of the records, as ``galpaca.data.receipt`` counts it.
+        sources: the sources of a mix; none where there is but one.
         whole_plan: plan of the run that a rehearsal stands for.
         parameters: number of the model's parameters.
         final: written when the run is complete.
@@ -186,6 +216,7 @@ class RunContent:
     former_recipes: tuple[Recipe, ...] = ()
     weights: Mapping[str, Any] = field(default_factory=dict)
     receipt: Mapping[str, Any] = field(default_factory=dict)
+    sources: tuple[SourceFacts, ...] = ()
     examples: ExampleCounts | None = None
     plan: PlanFigures | None = None
     whole_plan: PlanFigures | None = None

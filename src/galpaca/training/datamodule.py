@@ -1,7 +1,7 @@
 """The step plan as Lightning data loaders."""
 
-import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -87,7 +87,7 @@ class AlpacaDataModule(L.LightningDataModule):
     @property
     def num_whole_steps(self) -> int:
         """Training steps of the whole run, which a rehearsal takes only some of."""
-        of_epochs = self.spec.max_epochs * math.ceil(len(self.data.train) / self.batch.examples)
+        of_epochs = self.spec.max_epochs * self.whole_plan(1).steps_per_epoch
         return of_epochs if self.spec.max_steps is None else min(of_epochs, self.spec.max_steps)
 
     def train_plan(self, num_ranks: int) -> StepPlan:
@@ -96,21 +96,23 @@ class AlpacaDataModule(L.LightningDataModule):
         return whole if longest is None else longest_steps(whole, self.num_whole_steps, longest)
 
     def whole_plan(self, num_ranks: int) -> StepPlan:
-        return self._plan(self.data.train, num_ranks, self.seed)
+        return replace(self._plan(self.data.train, num_ranks, self.seed), shares=self.data.shares())
 
-    def val_plan(self, num_ranks: int) -> StepPlan:
-        return self._plan(self.data.val, num_ranks, None)
+    def val_plans(self, num_ranks: int) -> list[StepPlan]:
+        """A plan for the held-out examples of each source."""
+        return [self._plan(indices, num_ranks, None) for _, indices in self.data.val_parts()]
 
     def train_dataloader(self) -> StepLoader:
         plan = self.train_plan(self.trainer.world_size)
         start, workers = self.trainer.global_step, self.spec.data_workers
         return self._loader(plan, self.data.train, self.num_steps, start=start, workers=workers)
 
-    def val_dataloader(self) -> StepLoader | list[StepLoader]:
-        if not len(self.data.val):
-            return []
-        plan = self.val_plan(self.trainer.world_size)
-        return self._loader(plan, self.data.val, plan.steps_per_epoch, start=0)
+    def val_dataloader(self) -> list[StepLoader]:
+        plans = self.val_plans(self.trainer.world_size)
+        return [
+            self._loader(plan, indices, plan.steps_per_epoch, start=0)
+            for plan, (_, indices) in zip(plans, self.data.val_parts(), strict=True)
+        ]
 
     def transfer_batch_to_device(self, batch: StepBatch, device: torch.device, dataloader_idx: int) -> StepBatch:
         # Lightning's own way would wait for all that the GPU still has to do.

@@ -45,6 +45,19 @@ class StepOutcome:
     figures: Figures = field(default_factory=dict)
 
 
+@dataclass
+class _Validated:
+    """What a validation has computed of one source so far.
+
+    Attributes:
+        nll_sums: of this rank's micro-batches, on the device.
+        num_targets: target tokens of all ranks.
+    """
+
+    nll_sums: list[Tensor] = field(default_factory=list)
+    num_targets: int = 0
+
+
 class InstructionTuner(L.LightningModule):
     """OPT under instruction tuning.
 
@@ -83,8 +96,7 @@ class InstructionTuner(L.LightningModule):
             parameter.requires_grad_((tuning or FullTuning()).trained(plain_name(name)))
         self._nll_sum: Tensor | None = None
         self._grad_norm: Tensor | None = None
-        self._validation_nll_sums: list[Tensor] = []
-        self._validation_target_tokens = 0
+        self._validation: dict[int, _Validated] = {}
 
     def configure_model(self) -> None:
         self.strategy.materialize(self.model)
@@ -144,21 +156,31 @@ class InstructionTuner(L.LightningModule):
         """Makes this rank's dropout in a micro-batch what it is in that step, however often it is computed."""
         seed_randomness(self.seed, step, micro_batch, self.global_rank)
 
-    def validation_step(self, step: StepBatch, batch_idx: int) -> None:
-        self._validation_nll_sums += [self.strategy.run_micro_batch(one) for one in step.micro_batches]
-        self._validation_target_tokens += step.planned.num_target_tokens  # of all ranks, padding left out
+    def validation_step(self, step: StepBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        validated = self._validation.setdefault(dataloader_idx, _Validated())
+        validated.nll_sums += [self.strategy.run_micro_batch(one) for one in step.micro_batches]
+        validated.num_targets += step.planned.num_target_tokens  # of all ranks, padding left out
 
     def on_validation_epoch_start(self) -> None:
-        self._validation_nll_sums.clear()
-        self._validation_target_tokens = 0
+        self._validation.clear()
 
     def on_validation_epoch_end(self) -> None:
-        """Logs ``val_loss``: one division over all target tokens of all ranks."""
-        nll_sum = torch.stack([one.double().cpu() for one in self._validation_nll_sums]).sum().to(self.device)
-        loss = self.trainer.strategy.reduce(nll_sum, reduce_op="sum") / max(1, self._validation_target_tokens)
-        self._validation_nll_sums.clear()
-        # The same on all ranks already; sync_dist only keeps Lightning from warning that it might not be.
-        self.log("val_loss", loss.float(), logger=False, sync_dist=True)
+        """Logs ``val_loss``: one division over all target tokens of all ranks. Of several sources also that of each,
+        as ``val_loss/NAME``.
+        """
+        validated = [self._validation[index] for index in sorted(self._validation)]
+        sums = torch.stack([torch.stack([one.double().cpu() for one in each.nll_sums]).sum() for each in validated])
+        nll_sums = self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum")
+        num_targets = [each.num_targets for each in validated]
+        losses = {"val_loss": nll_sums.sum() / max(1, sum(num_targets))}
+        parts = self.trainer.datamodule.data.val_parts()  # type: ignore[attr-defined]
+        for (name, _), of_source, count in zip(parts, nll_sums, num_targets, strict=True):
+            if name:
+                losses[f"val_loss/{name}"] = of_source / max(1, count)
+        self._validation.clear()
+        for name, loss in losses.items():
+            # The same on all ranks already; sync_dist only keeps Lightning from warning that it might not be.
+            self.log(name, loss.float(), logger=False, sync_dist=True)
 
     def configure_optimizers(self) -> Optimizer:
         trained = ((name, one) for name, one in self.named_parameters() if one.requires_grad)

@@ -44,6 +44,8 @@ def make_examples() -> EncodedExamples:
         offsets=offsets,
         **spans_behind([generator.integers(0, length) for length in lengths], lengths),
         content_hashes=np.zeros(NUM_EXAMPLES, np.uint64),
+        prompt_hashes=np.arange(NUM_EXAMPLES, dtype=np.uint64),
+        near_hashes=np.arange(NUM_EXAMPLES, dtype=np.uint64),
         record_indices=np.arange(NUM_EXAMPLES, dtype=np.int32),
         receipt=Receipt("toy", 64),
     )

@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from galpaca.data.receipt import Receipt
 from galpaca.errors import InputError
 
 KEY = cache_key(data="abc")
-ARRAYS = ("tokens", "offsets", "spans", "span_offsets", "content_hashes", "record_indices")
+ARRAYS = tuple(field.name for field in fields(EncodedExamples) if field.name != "receipt")
 FILES = [f"{name}.npy" for name in ARRAYS] + ["meta.json"]
 
 
@@ -33,6 +34,8 @@ def make_examples() -> EncodedExamples:
         offsets=np.arange(count + 1, dtype=np.int64) * length,
         **spans_behind(np.full(count, 3), np.full(count, length)),
         content_hashes=np.arange(count, dtype=np.uint64) * np.uint64(2**57),
+        prompt_hashes=np.arange(count, dtype=np.uint64),
+        near_hashes=np.arange(count, dtype=np.uint64),
         record_indices=np.arange(count, dtype=np.int32),
         receipt=Receipt(source="a.json", max_length=512, records=60, examples=50, dropped={"empty output": 10}),
     )

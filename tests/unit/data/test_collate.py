@@ -24,6 +24,8 @@ def examples_of(*given: tuple[list[int], int]) -> EncodedExamples:
         offsets=np.cumsum([0, *(len(ids) for ids, _ in given)], dtype=np.int64),
         **spans_behind([ignored for _, ignored in given], [len(ids) for ids, _ in given]),
         content_hashes=np.arange(count, dtype=np.uint64),
+        prompt_hashes=np.arange(count, dtype=np.uint64),
+        near_hashes=np.arange(count, dtype=np.uint64),
         record_indices=np.arange(count, dtype=np.int32),
         receipt=Receipt(source="a.json", max_length=512),
     )

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from galpaca.data.encoded_set import content_hash, encode
+from galpaca.data.encoded_set import encode
 from galpaca.data.examples import EncodedExamples, labels_of, spans_behind
+from galpaca.data.hashes import content_hash
 from galpaca.data.policies import EncodingPolicy, Policy
 from galpaca.data.prompts import Template, load_template
 from galpaca.data.receipt import Receipt

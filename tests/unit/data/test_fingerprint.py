@@ -24,6 +24,8 @@ def examples(ids: list[list[int]] = IDS, ignored: list[int] = IGNORED) -> Encode
         offsets=np.array([0, *accumulate(map(len, ids))], np.int64),
         **spans_behind(ignored, list(map(len, ids))),
         content_hashes=np.arange(len(ids), dtype=np.uint64),
+        prompt_hashes=np.arange(len(ids), dtype=np.uint64),
+        near_hashes=np.arange(len(ids), dtype=np.uint64),
         record_indices=np.arange(len(ids), dtype=np.int32),
         receipt=Receipt(source="a.json", max_length=512, records=len(ids)),
     )

@@ -7,9 +7,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from galpaca.data.encoded_set import content_hash
+from galpaca.data.hashes import content_hash
 from galpaca.data.records import Record
-from galpaca.data.split import is_validation
+from galpaca.data.split import TEST, TRAIN, VALIDATION, sides_of
+
+
+def is_held_out(hashes: npt.NDArray[np.uint64], fraction: float) -> npt.NDArray[np.bool_]:
+    return sides_of(hashes, fraction) == VALIDATION
+
 
 FRACTIONS = [0.01, 0.05, 0.1, 0.5, 0.9]
 
@@ -23,32 +28,32 @@ def hashes(given: list[Record]) -> npt.NDArray[np.uint64]:
 
 
 def held_out(given: list[Record], fraction: float) -> dict[Record, bool]:
-    return dict(zip(given, is_validation(hashes(given), fraction).tolist(), strict=True))
+    return dict(zip(given, is_held_out(hashes(given), fraction).tolist(), strict=True))
 
 
 def test_no_share_holds_out_nothing() -> None:
-    assert not is_validation(np.array([0, 1, 2**64 - 1], np.uint64), 0.0).any()
+    assert not is_held_out(np.array([0, 1, 2**64 - 1], np.uint64), 0.0).any()
 
 
 @pytest.mark.parametrize("fraction", FRACTIONS)
 def test_the_share_is_the_requested_one_on_many_records(fraction: float) -> None:
     many = hashes(records(20_000))
     five_deviations = 5 * (fraction * (1 - fraction) / len(many)) ** 0.5
-    assert abs(is_validation(many, fraction).mean() - fraction) < five_deviations
+    assert abs(is_held_out(many, fraction).mean() - fraction) < five_deviations
 
 
 @pytest.mark.parametrize("fraction", FRACTIONS)
 def test_the_range_of_hashes_is_cut_where_it_should_be(fraction: float) -> None:
     edge = int(fraction * 2**64)
     around = np.array([0, edge - 2**20, edge + 2**20, 2**64 - 1], np.uint64)
-    assert is_validation(around, fraction).tolist() == [True, True, False, False]
+    assert is_held_out(around, fraction).tolist() == [True, True, False, False]
 
 
 def test_duplicates_never_straddle_the_split() -> None:
     """A copy of a held-out record among those trained on makes the validation loss a lie."""
     thrice = records(500) * 3
     random.Random(0).shuffle(thrice)
-    mask = is_validation(hashes(thrice), 0.3)
+    mask = is_held_out(hashes(thrice), 0.3)
     sides: dict[Record, set[bool]] = {}
     for record, side in zip(thrice, mask.tolist(), strict=True):
         sides.setdefault(record, set()).add(side)
@@ -70,14 +75,24 @@ def test_adding_records_and_another_order_move_none() -> None:
 
 def test_a_larger_share_keeps_what_a_smaller_held_out() -> None:
     many = hashes(records(2_000))
-    masks = [is_validation(many, fraction) for fraction in FRACTIONS]
+    masks = [is_held_out(many, fraction) for fraction in FRACTIONS]
     assert all((small <= large).all() for small, large in pairwise(masks))
 
 
 def test_the_same_on_every_machine() -> None:
-    assert np.flatnonzero(is_validation(hashes(records(60)), 0.1)).tolist() == [
+    assert np.flatnonzero(is_held_out(hashes(records(60)), 0.1)).tolist() == [
         19,
         20,
         28,
         34,
     ]  # b2sum -l 64 below 2**64 // 10
+
+
+def test_a_test_is_behind_the_validation_and_moves_none_of_it() -> None:
+    many = hashes(records(20_000))
+    sides = sides_of(many, 0.1, 0.2)
+    assert [
+        abs((sides == side).mean() - share) < 0.02 for side, share in ((TRAIN, 0.7), (VALIDATION, 0.1), (TEST, 0.2))
+    ]
+    assert ((sides == VALIDATION) == is_held_out(many, 0.1)).all()
+    assert not (sides_of(many, 0.0, 0.2) == VALIDATION).any()

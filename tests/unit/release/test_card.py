@@ -1,16 +1,12 @@
 """The model card says what is true of the model at hand, in a form that the Hub reads."""
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
 import hub_uploads as hub
-import pytest
 from huggingface_hub import ModelCard
 
-from galpaca.data.prompts import Template, load_template
-from galpaca.data.sequences import mark_sequences
-from galpaca.release.card import CardFacts, model_card, usage
+from galpaca.release.card import CardFacts, model_card
 
 FACTS = CardFacts(
     name="galpaca67b",
@@ -25,7 +21,6 @@ FACTS = CardFacts(
     recipe=[("learning rate", "2e-05")],
     receipt=[("fingerprint (SHA-256)", "ab" * 32)],
     results=[("steps 1 to 1,221", "4 processes, NVIDIA A100 80GB: 2.00 h")],
-    template=load_template("alpaca"),
     splits_sequences=True,
 )
 
@@ -79,38 +74,3 @@ def test_a_model_of_ones_own_claims_nothing_of_them() -> None:
     assert hub.validate(str(card))[0] == 200
     for unsaid in ("106 billion", "text-davinci-003", "OpenAI", "commercial", "English"):
         assert unsaid not in card.text
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "none at all",
-        "[START_SMILES]C(C(=O)O)N[END_SMILES] and [START_AMINO]GHM\nSRA[END_AMINO]",
-        "[START_DNA] named, then [START_DNA]ACGT[END_DNA], then [END_DNA]",
-        "[START_I_SMILES]C[END_SMILES] is never closed",
-        "[START_DNA][END_DNA]",
-        "Complete: [START_AMINO]MKV",
-        "Write one: [START_AMINO]",
-    ],
-)
-def test_the_snippet_marks_sequences_as_training_did(text: str) -> None:
-    script = usage("m", FACTS.template, splits_sequences=True)
-    own = re.search(r"sequence = .*?(?=\n\n\ndef ask)", script, re.DOTALL)
-    assert own is not None
-    names: dict[str, object] = {"re": re}
-    exec(own[0], names)
-    assert names["split_sequences"](text) == mark_sequences(text)  # type: ignore[operator]
-
-
-def test_the_snippet_asks_as_training_did() -> None:
-    """Quotes, backslashes and braces of a template come through."""
-    template = Template("mine", 'Say """{instruction}""" \\n of {{x}}: {input}"', 'Say "{instruction}"\n"')
-    script = usage("m", template, splits_sequences=False)
-    assert "split_sequences" not in script
-    templates = re.search(r"with_input = .*?(?=\n\n\ndef ask)", script, re.DOTALL)
-    assert templates is not None
-    names: dict[str, str] = {}
-    exec(templates[0], names)
-    record = {"instruction": "a", "input": "b"}
-    assert names["with_input"].format_map(record) == template.prompt("a", "b")
-    assert names["without_input"].format_map(record) == template.prompt("a")

@@ -11,16 +11,30 @@ from galpaca.app.config.composition import compose
 from galpaca.runs import recipe as module
 from galpaca.runs.recipe import ADDED, FORMAT, FREE, RENAMED, Recipe, make_recipe, settings_of
 
-SEEDED = {"seed": 1, "optim": {"lr": 2e-5, "fused": True}, "strategy": {"_target_": "galpaca.training.strategies.ddp"}}
+ADAMW = "galpaca.training.optimizers.adamw.AdamW"
+SEEDED = {
+    "seed": 1,
+    "optim": {"_target_": ADAMW, "lr": 2e-5, "fused": True},
+    "strategy": {"_target_": "galpaca.training.strategies.ddp"},
+}
 
 
 def recipe_of(former: str | None = None, data: str = "new", **changes: object) -> Recipe:
-    return make_recipe({**SEEDED, **ADDED, **changes}, data=data, tokenizer="t", former_data=former)
+    return make_recipe({**added(), **SEEDED, **changes}, data=data, tokenizer="t", former_data=former)
+
+
+def added() -> dict[str, dict[str, object]]:
+    """Keys that were added later, with their former values, by group."""
+    groups: dict[str, dict[str, object]] = {}
+    for key, value in ADDED.items():
+        group, _, name = key.partition(".")
+        groups.setdefault(group, {})[name] = value
+    return groups
 
 
 def test_what_is_written_is_read() -> None:
     """Through JSON, in which tuples come back as lists."""
-    recipe = recipe_of(optim={"betas": (0.9, 0.999)})
+    recipe = recipe_of(optim={"_target_": ADAMW, "betas": (0.9, 0.999)})
     again = Recipe.from_json(json.loads(json.dumps(recipe.to_json())))
     assert again == recipe
     assert again.changes_since(recipe) == recipe.changes_since(again) == []
@@ -28,13 +42,13 @@ def test_what_is_written_is_read() -> None:
 
 def test_free_keys_are_no_part_of_it() -> None:
     """A key, or a whole group."""
-    assert settings_of(SEEDED) == {"seed": 1, "optim.lr": 2e-5}
+    assert settings_of(SEEDED) == {"seed": 1, "optim._target_": ADAMW, "optim.lr": 2e-5}
 
 
 def test_every_difference_is_shown() -> None:
     """Resumed with another seed, a run sees some examples twice and others never."""
     then = recipe_of(data="a" * 64)
-    now = recipe_of(data="b" * 64, seed=2, optim={"lr": 2e-5, "eps": 1e-8})
+    now = recipe_of(data="b" * 64, seed=2, optim={"_target_": ADAMW, "lr": 2e-5, "eps": 1e-8})
     assert now.changes_since(then) == [
         f"data.fingerprint: {'a' * 12} -> {'b' * 12}",
         "optim.eps: absent -> 1e-08",

@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio
 
-from galpaca.app.chat.talk import Conversations, Shown, Turn
+from galpaca.app.chat.talk import Conversations, Message, Shown
 from galpaca.inference.loading import Loaded
 from galpaca.inference.settings import Settings
 
@@ -56,7 +56,7 @@ def build_page(loaded: Loaded, settings: Settings) -> gradio.Blocks:
             )
 
         def answer(
-            request: gradio.Request, instruction: str, input: str, talk: list[Turn], *given: Any
+            request: gradio.Request, instruction: str, input: str, talk: list[Message], *given: Any
         ) -> Iterator[Shown]:
             question = (instruction.strip(), input.strip())
             yield from talks.ask(str(request.session_hash), question, talk, dict(zip(values, given, strict=True)))
@@ -83,9 +83,14 @@ def build_page(loaded: Loaded, settings: Settings) -> gradio.Blocks:
     return page
 
 
+_TURNS = {
+    False: "Each instruction is answered on its own, as in training: the model sees no earlier turns.",
+    True: "The model sees earlier questions and answers; Clear starts another conversation.",
+}
+
+
 def _head(loaded: Loaded) -> str:
-    alone = "Each instruction is answered on its own, as in training: the model sees no earlier turns."
-    return f"### {loaded.name.rstrip('/')}\n{loaded.device_dtype}. {alone}"
+    return f"### {loaded.name.rstrip('/')}\n{loaded.device_dtype}. {_TURNS[loaded.keeps_turns]}"
 
 
 def _talk() -> tuple[Any, ...]:

@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from galpaca.app.chat.terminal import summary
-from galpaca.data.records import Record
+from galpaca.data.records import Record, Turn
 from galpaca.errors import GalpacaError, InputErrors
+from galpaca.inference.conversation import next_question
 from galpaca.inference.loading import Loaded
 from galpaca.inference.settings import Settings
 from galpaca.inference.stream import Stream
@@ -23,7 +24,7 @@ _TAG = re.compile(r"<(?=[A-Za-z/!?])")
 # The page would fetch an image from wherever the model says.
 _IMAGE = re.compile(r"!(?=\[)")
 
-Turn = dict[str, Any]
+Message = dict[str, Any]
 
 
 class Shown(NamedTuple):
@@ -35,7 +36,7 @@ class Shown(NamedTuple):
         prompt: the prompt as the model sees it, followed by the answer as generated.
     """
 
-    talk: list[Turn]
+    talk: list[Message]
     note: str
     prompt: str
 
@@ -47,8 +48,9 @@ class Conversations:
         self._loaded, self._settings = loaded, settings
         self._stops: dict[str, threading.Event] = {}
         self._numbers: dict[str, int] = {}
+        self._histories: dict[str, list[Turn]] = {}
 
-    def ask(self, page: str, question: tuple[str, str], talk: list[Turn], values: dict[str, Any]) -> Iterator[Shown]:
+    def ask(self, page: str, question: tuple[str, str], talk: list[Message], values: dict[str, Any]) -> Iterator[Shown]:
         """Yields what the page shows while the answer is generated.
 
         Args:
@@ -63,21 +65,24 @@ class Conversations:
         number = self._numbers[page] = self._numbers.get(page, -1) + 1
         started = time.monotonic()
         prompt, text = "", ""
-        conversation = [*talk, _turn("user", "\n\n".join(filter(None, question))), _turn("assistant", "")]
+        history = self._histories[page] = self._histories.get(page, []) if talk else []
+        conversation = [*talk, _message("user", "\n\n".join(filter(None, question))), _message("assistant", "")]
         try:
-            stream = Stream(self._loaded, Record.of(*question), self._chosen(values), number=number, stop=stop)
-            prompt = self.prompt(question)
+            asked, _ = next_question(self._loaded, history, *question)
+            stream = Stream(self._loaded, asked, self._chosen(values), number=number, stop=stop)
+            prompt = self.prompt(asked)
             yield Shown(conversation, "Reading the prompt …", prompt)
             for piece in stream:
                 text += piece
-                yield Shown([*conversation[:-1], _turn("assistant", text)], "Generating …", prompt + text)
+                yield Shown([*conversation[:-1], _message("assistant", text)], "Generating …", prompt + text)
         except GalpacaError as error:
             yield Shown(conversation[:-1] if text else talk, _sentence(error), prompt + text)
             return
         answer = stream.answer
         assert answer is not None
+        history.append(Turn(*question, answer.text))
         note = summary(answer, time.monotonic() - started).strip("()")
-        yield Shown([*conversation[:-1], _turn("assistant", answer.text)], note, prompt + answer.text)
+        yield Shown([*conversation[:-1], _message("assistant", answer.text)], note, prompt + answer.text)
 
     def stop(self, page: str) -> None:
         if stop := self._stops.get(page):
@@ -88,10 +93,11 @@ class Conversations:
         self.stop(page)
         self._stops.pop(page, None)
         self._numbers.pop(page, None)
+        self._histories.pop(page, None)
 
-    def prompt(self, question: tuple[str, str]) -> str:
+    def prompt(self, question: Record) -> str:
         """The prompt as the model sees it, after the tokenizer's normalization."""
-        return self._loaded.tokenizer.decode(self._loaded.prompt_ids([Record.of(*question)])[0])
+        return self._loaded.tokenizer.decode(self._loaded.prompt_ids([question])[0])
 
     def _chosen(self, values: dict[str, Any]) -> Settings:
         """The page's values; those of draws count only where there are draws, and an empty field is the default."""
@@ -106,7 +112,7 @@ class Conversations:
         return chosen
 
 
-def _turn(role: str, text: str) -> Turn:
+def _message(role: str, text: str) -> Message:
     return {"role": role, "content": page_text(text)}
 
 

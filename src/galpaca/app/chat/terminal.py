@@ -17,7 +17,7 @@ from rich.console import Console
 
 from galpaca.app.console import make_console
 from galpaca.app.model_options import ModelOptions
-from galpaca.data.records import Record
+from galpaca.data.records import Record, Turn
 from galpaca.errors import GalpacaError, InputError
 from galpaca.files.atomic import replace_file
 from galpaca.inference.settings import Settings
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 HELP = """\
 Type an instruction; end a line with \\ to continue on the next one.
-Each instruction is answered on its own: the model was trained on single turns and sees no earlier ones.
+{turns}
 
   /input TEXT   add this input to every instruction from now on; /input alone clears it
   /template     show the last prompt, or the next one, as the model sees it
@@ -38,6 +38,10 @@ Each instruction is answered on its own: the model was trained on single turns a
   /quit         quit; so does Ctrl-D
 
 Ctrl-C stops an answer; the arrow keys recall earlier lines."""
+TURNS = {
+    False: "Each instruction is answered on its own: the model was trained on single turns and sees no earlier ones.",
+    True: "The model sees earlier questions and answers; /reset starts another conversation.",
+}
 
 
 @dataclass
@@ -47,6 +51,7 @@ class Chat:
     Attributes:
         input: added to every instruction.
         turns: the history of questions and answers.
+        asked: the last question, as the model saw it.
         number: how many questions were asked, including those cleared by ``/reset``.
         stop: stops the answer being generated; None when there is none.
     """
@@ -56,6 +61,7 @@ class Chat:
     console: Console
     input: str = ""
     turns: list[dict[str, Any]] = field(default_factory=list)
+    asked: Record | None = None
     number: int = 0
     stop: threading.Event | None = None
 
@@ -103,10 +109,12 @@ class Chat:
         self.stop = threading.Event()
         started = time.monotonic()
         try:
-            stream = Stream(
-                self.loaded, Record.of(instruction, self.input), self.settings, number=self.number, stop=self.stop
-            )
+            question, num_left_out = self._question(instruction)
+            if num_left_out:
+                self._show(f"(the first {num_left_out} questions and answers no longer fit into the context)")
+            stream = Stream(self.loaded, question, self.settings, number=self.number, stop=self.stop)
             self.number += 1
+            self.asked = question
             for piece in stream:
                 print(piece, end="", flush=True)
         finally:
@@ -118,18 +126,24 @@ class Chat:
         turn = {"instruction": instruction, "input": self.input, "answer": answer.text, "finish": answer.finish}
         self.turns.append({**turn, "model": self.loaded.name, "settings": asdict(self.settings)})
 
+    def _question(self, instruction: str) -> tuple[Record, int]:
+        """The question with what the model may see of earlier ones, and how many of these it may not."""
+        from galpaca.inference.conversation import next_question
+
+        history = [Turn(turn["instruction"], turn["input"], turn["answer"]) for turn in self.turns]
+        return next_question(self.loaded, history, instruction, self.input)
+
     def set_input(self, text: str) -> None:
         self.input = text
         self._show(f"Input for every instruction: {text}" if text else "Input cleared.")
 
     def show_template(self, _: str) -> None:
-        last = self.turns[-1] if self.turns else {"instruction": "(your instruction)", "input": self.input}
-        ids = self.loaded.prompt_ids([Record.of(last["instruction"], last["input"])])[0]
+        [ids] = self.loaded.prompt_ids([self.asked or self._question("(your instruction)")[0]])
         print(self.loaded.tokenizer.decode(ids))
         self._show(f"({len(ids):,} tokens; the answer follows the last character)")
 
     def reset(self, _: str) -> None:
-        self.turns, self.input = [], ""
+        self.turns, self.input, self.asked = [], "", None
         self._show("Input and history cleared.")
 
     def save(self, name: str) -> None:
@@ -144,7 +158,7 @@ class Chat:
         self._show(f"Saved {len(self.turns):,} questions and answers to {path}")
 
     def help(self, _: str) -> None:
-        self._show(HELP)
+        self._show(HELP.format(turns=TURNS[self.loaded.keeps_turns]))
 
     def _show(self, text: str) -> None:
         self.console.print(text, style="dim", markup=False)

@@ -19,7 +19,7 @@ from galpaca.app.config.targets import TARGET_KEY, own_fields, target_class, tar
 from galpaca.errors import InputError, Problems
 
 # Mappings whose keys a person makes up, such as names of columns.
-_OPEN = (("data", "tags"),)
+OPEN_MAPPINGS = (("data", "tags"), ("data", "mix"))
 
 _SECTIONS: Mapping[str, Any] = {name: kind for name, kind in get_type_hints(Config).items() if is_dataclass(kind)}
 
@@ -33,7 +33,7 @@ def register() -> None:
     """
     every_key: dict[str, Any] = {name: _defaults(section) for name, section in _SECTIONS.items()}
     node = OmegaConf.create({**every_key, "callbacks": {}, "seed": Config.seed})
-    for group, key in _OPEN:
+    for group, key in OPEN_MAPPINGS:
         OmegaConf.set_struct(node[group][key], False)
     ConfigStore.instance().store("every_key", node)
     package = Path(str(resources.files("galpaca")))

@@ -9,6 +9,7 @@ from galpaca.data.spec import DataSpec
 from galpaca.errors import Problems
 from galpaca.model.compute_spec import ComputeSpec
 from galpaca.model.opt import ModelSpec
+from galpaca.runs.recipe import FREE
 from galpaca.training import specs
 
 
@@ -101,8 +102,13 @@ class Config:
         return {**asdict(self), "optim": self.optim.values()}
 
     def recipe_values(self) -> dict[str, Any]:
-        """The same, but of the optimizer only what it says decides the trained weights."""
-        return {**self.values(), "optim": self.optim.recipe()}
+        """The same, but of the optimizer only what it says decides the trained weights, and of the sources of a mix
+        nothing that is free to change.
+        """
+        values = self.values()
+        free = {key.removeprefix("data.") for keys in FREE.values() for key in keys}
+        mix = {name: {k: v for k, v in entry.items() if k not in free} for name, entry in self.data.mix.items()}
+        return {**values, "optim": self.optim.recipe(), "data": {**values["data"], "mix": mix}}
 
 
 def config_folder() -> Path:

@@ -7,6 +7,7 @@ from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING
 
+from galpaca.app.train.data_facts import split_rows
 from galpaca.data.receipt import Receipt
 from galpaca.formatting import format_bytes, format_duration, format_or
 from galpaca.release.card import CardFacts
@@ -17,7 +18,7 @@ from galpaca.runs.lines import StepLine, ValidationLine
 from galpaca.runs.metrics import read_metrics
 from galpaca.runs.recipe import DATA
 from galpaca.runs.record import RunRecord
-from galpaca.runs.record_fields import ExampleCounts, FinalFigures, Machine, ReleaseFacts
+from galpaca.runs.record_fields import ExampleCounts, FinalFigures, Machine, ReleaseFacts, SourceFacts
 from galpaca.training.optimizers.adamw import AdamW
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ def card_facts(folder: RunFolder, record: RunRecord, manifest: Manifest, base: B
         recipe=_recipe_rows(manifest, record),
         receipt=_receipt_rows(manifest, record),
         results=[*result_rows(figures_of(folder, manifest.step)), *_machine_rows(folder, record, manifest.step)],
-        template=base.prompts.template,
         splits_sequences=base.tokenizer.splits_sequences,
     )
 
@@ -115,8 +115,14 @@ def _receipt_rows(manifest: Manifest, record: RunRecord) -> Rows:
     return [
         ("fingerprint (SHA-256)", str(manifest.recipe.settings[DATA])),
         *rows,
-        ("held out for validation", f"{examples.validation:,}"),
+        *((f"source {one.name}", _source(one)) for one in record.content.sources),
+        *(split_rows(examples) or [("held out", "0")]),
     ]
+
+
+def _source(one: SourceFacts) -> str:
+    license = f"license {one.license}" if one.license else "no license stated"
+    return f"{one.dataset}: {one.receipt.get('records', 0):,} records, {one.epochs:g} per epoch, {license}"
 
 
 def _machine_rows(folder: RunFolder, record: RunRecord, last_step: int) -> Rows:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 
 from galpaca.app.config.schema import Config
@@ -16,16 +19,17 @@ from galpaca.app.prepared.rows import open_source
 from galpaca.data.cache import cache_entry, cache_key, load_or_encode
 from galpaca.data.encoded_set import encode
 from galpaca.data.encoding import RecordEncoder
-from galpaca.data.examples import EncodedExamples
+from galpaca.data.examples import EncodedExamples, running_totals
 from galpaca.data.fingerprint import fingerprint, former_fingerprint
+from galpaca.data.join import join
 from galpaca.data.prompt_file import PromptFile
 from galpaca.data.prompts import Template, load_template
 from galpaca.data.reading import load_records
 from galpaca.data.records import RecordSet
 from galpaca.data.scripts import SCRIPT_TAGS, Scripts
 from galpaca.data.sources.table import Source
-from galpaca.data.spec import DataSpec
-from galpaca.data.split import SplitExamples, is_validation
+from galpaca.data.spec import DataSpec, SourceSpec
+from galpaca.data.split import TEST, VALIDATION, SourceExamples, SplitExamples, sides_of
 from galpaca.data.tokenizer import Tokenizer, load_tokenizer
 from galpaca.errors import InputError, Problems
 
@@ -38,9 +42,9 @@ class PreparedData:
     """Encoded examples, and what they were made with.
 
     Attributes:
-        split: the examples, for training and for validation.
-        fingerprint, former_fingerprint: as ``galpaca.data.fingerprint`` has them.
-        cached: folder of the encoded examples.
+        split: the examples, for training, validation and a test.
+        fingerprint, former_fingerprint: as ``galpaca.data.fingerprint`` has them; the latter of a single source.
+        cached: folders of the encoded examples.
         scripts: how sub- and superscripts are written.
     """
 
@@ -48,8 +52,8 @@ class PreparedData:
     tokenizer: Tokenizer
     template: Template
     fingerprint: str
-    former_fingerprint: str
-    cached: Path
+    former_fingerprint: str | None
+    cached: tuple[Path, ...]
     scripts: Scripts
 
     @property
@@ -64,73 +68,138 @@ class PreparedData:
 
 
 @dataclass(frozen=True)
+class FoundSource:
+    """A source that was found and checked.
+
+    Attributes:
+        records: the checked records; None if the same content has been encoded before.
+        checked: marker file: these records have been encoded before, so they are valid.
+    """
+
+    spec: SourceSpec
+    template: Template
+    source: Source
+    records: RecordSet | None
+    checked: Path
+
+
+@dataclass(frozen=True)
 class FoundData:
     """Data that was found and checked before anything heavy is imported.
 
     Attributes:
-        records: the checked records; None if the same file has been encoded before.
-        checked: marker file: these records have been encoded before, so they are valid.
+        template: of the released model's prompts.
+        cache: folder of encoded examples.
     """
 
     template: Template
-    source: Source
-    records: RecordSet | None
+    sources: Sequence[FoundSource]
     cache: Path
-    checked: Path
 
 
 def find_data(spec: DataSpec, run_root: Path) -> FoundData:
-    """Finds template and records, and checks records that have never been encoded.
+    """Finds templates and records, and checks records that have never been encoded.
 
     Args:
         run_root: parent folder of the encoding cache, unless ``spec`` sets one.
 
     Raises:
-        InputError: invalid template or records.
+        InputError: invalid templates or records, of all sources at once.
     """
-    template = load_template(spec.template)
-    source = open_source(spec, run_root)
     cache = Path(spec.cache_dir) if spec.cache_dir else run_root / ".cache" / "encoded"
-    checked = cache / f"{cache_key(data=source.fingerprint, reading=asdict(spec.reading))[:32]}.checked"
-    records = None if checked.exists() else load_records(source, spec.reading)
-    return FoundData(template, source, records, cache, checked)
+    with Problems() as problems:
+        template = problems.collect(partial(load_template, spec.template))
+        found = [problems.collect(partial(_find, one, run_root, cache)) for one in spec.sources]
+    assert template is not None
+    return FoundData(template, [one for one in found if one is not None], cache)
+
+
+def _find(one: SourceSpec, run_root: Path, cache: Path) -> FoundSource:
+    template = load_template(one.spec.template)
+    source = open_source(one.spec, run_root)
+    checked = cache / f"{cache_key(data=source.fingerprint, reading=asdict(one.spec.reading))[:32]}.checked"
+    records = None if checked.exists() else load_records(source, one.spec.reading)
+    return FoundSource(one, template, source, records, checked)
 
 
 def prepare_data(spec: DataSpec, found: FoundData, tokenizer_path: str, console: Console) -> PreparedData:
-    """Encodes the records, or finds them encoded already.
+    """Encodes the records, or finds them encoded already, and splits them.
 
     Raises:
         InputError: invalid tokenizer, lengths or split.
     """
-    source, template = found.source, found.template
     tokenizer = load_tokenizer(tokenizer_path)
-    made_from = {"data": source.fingerprint, "tokenizer": tokenizer.fingerprint, "template": template.fingerprint}
-    _check_tags(spec, tokenizer)
-    scripts = cast(Scripts, spec.sub_superscripts)
-    key = cache_key(**made_from, reading=asdict(spec.reading), scripts=scripts, **asdict(spec.policy))
-
-    def encode_now() -> EncodedExamples:
-        records = load_records(source, spec.reading) if found.records is None else found.records
-        with counting(console, "encoding", len(records)) as progress:
-            return encode(records, tokenizer, template, spec.policy, progress, scripts)
-
-    # The cache knows no names: the same bytes may lie in several files.
-    examples = load_or_encode(found.cache, key, encode_now).called(source.name)
-    with suppress(OSError):  # a cache prepared by someone else may be read-only; then records are checked again
-        found.checked.touch()
-    _check_count(examples, spec)
-    held_out = is_validation(examples.content_hashes, spec.val_fraction)
-    split = SplitExamples(examples, np.flatnonzero(~held_out), np.flatnonzero(held_out))
+    encoded = [_encoded(one, found.cache, tokenizer, console) for one in found.sources]
+    examples = join([part for part, _ in encoded])
+    sides = np.concatenate([_sides(one.spec, part) for one, (part, _) in zip(found.sources, encoded, strict=True)])
+    split = SplitExamples.of(examples, sides, _named(found.sources, [part for part, _ in encoded]))
     _check_split(spec, split)
     return PreparedData(
         split,
         tokenizer,
-        template,
-        fingerprint(examples, held_out),
-        former_fingerprint(spec, source, template, tokenizer, examples.receipt),
-        cache_entry(found.cache, key),
-        scripts,
+        found.template,
+        fingerprint(examples, sides),
+        _former_fingerprint(found.sources, tokenizer, examples),
+        tuple(folder for _, folder in encoded),
+        cast(Scripts, spec.sub_superscripts),
     )
+
+
+def _encoded(one: FoundSource, cache: Path, tokenizer: Tokenizer, console: Console) -> tuple[EncodedExamples, Path]:
+    """The examples of a source, and the folder that they are cached in."""
+    spec = one.spec.spec
+    _check_tags(spec, tokenizer)
+    made_from = {"data": one.source.fingerprint, "tokenizer": tokenizer.fingerprint}
+    scripts = cast(Scripts, spec.sub_superscripts)
+    how = {"template": one.template.fingerprint, "reading": asdict(spec.reading), "scripts": scripts}
+    key = cache_key(**made_from, **how, **asdict(spec.policy))
+
+    def encode_now() -> EncodedExamples:
+        records = load_records(one.source, spec.reading) if one.records is None else one.records
+        words = f"encoding {one.spec.name}".rstrip()
+        with counting(console, words, len(records)) as progress:
+            return encode(records, tokenizer, one.template, spec.policy, progress, scripts)
+
+    # The cache knows no names: the same bytes may lie in several files.
+    examples = load_or_encode(cache, key, encode_now).called(one.source.name)
+    with suppress(OSError):  # a cache prepared by someone else may be read-only; then records are checked again
+        one.checked.touch()
+    _check_count(examples, spec)
+    return examples, cache_entry(cache, key)
+
+
+def _sides(one: SourceSpec, examples: EncodedExamples) -> npt.NDArray[np.uint8]:
+    if not one.epochs:
+        return np.full(len(examples), VALIDATION, np.uint8)
+    sides = sides_of(examples.content_hashes, one.spec.val_fraction, one.spec.test_fraction)
+    for key, side in (("val_fraction", VALIDATION), ("test_fraction", TEST)):
+        fraction = getattr(one.spec, key)
+        if fraction and not examples.num_targets[sides == side].sum():
+            raise InputError(
+                f"{fraction:.1%} of {len(examples):,} examples has no target token to measure on",
+                where=f"data.mix.{one.name}.{key}" if one.name else f"data.{key}",
+                fix=f"use a larger fraction, or data.{key}=0",
+            )
+    return sides
+
+
+def _named(sources: Sequence[FoundSource], parts: Sequence[EncodedExamples]) -> tuple[SourceExamples, ...]:
+    """Which examples are whose, where there are several sources."""
+    if all(not one.spec.name for one in sources):
+        return ()
+    firsts = running_totals([len(part) for part in parts]).tolist()
+    return tuple(
+        SourceExamples(one.spec.name, first, len(part), one.spec.epochs, part.receipt)
+        for one, part, first in zip(sources, parts, firsts, strict=False)
+    )
+
+
+def _former_fingerprint(sources: Sequence[FoundSource], tokenizer: Tokenizer, examples: EncodedExamples) -> str | None:
+    """Runs that had it had one source, and no other side than by a fraction."""
+    if len(sources) > 1 or sources[0].spec.spec.test_fraction or sources[0].spec.spec.split_by:
+        return None
+    [one] = sources
+    return former_fingerprint(one.spec.spec, one.source, one.template, tokenizer, examples.receipt)
 
 
 @dataclass(frozen=True)
@@ -170,8 +239,7 @@ def plan_steps(config: Config, data: PreparedData) -> Steps:
     )
     num_ranks = config.trainer.num_ranks
     plan = module.train_plan(num_ranks)
-    if len(data.split.val):
-        module.val_plan(num_ranks)
+    module.val_plans(num_ranks)
     per_epoch = plan.steps_per_epoch
     return Steps(module, module.num_steps, per_epoch, num_ranks, config.trainer.val_every_steps or per_epoch)
 
@@ -203,12 +271,6 @@ def _check_count(examples: EncodedExamples, spec: DataSpec) -> None:
 
 
 def _check_split(spec: DataSpec, split: SplitExamples) -> None:
-    examples, val = split.examples, split.val
-    if not examples.num_targets[split.train].sum():
-        raise InputError("no training example has a target token", where=examples.receipt.source, fix="add records")
-    if spec.val_fraction and (not len(val) or not examples.num_targets[val].sum()):
-        raise InputError(
-            f"{spec.val_fraction:.1%} of {len(examples):,} examples has no target token to validate on",
-            where="data.val_fraction",
-            fix="use a larger fraction, or data.val_fraction=0",
-        )
+    if not split.examples.num_targets[split.train].sum():
+        where = split.examples.receipt.source
+        raise InputError("no training example has a target token", where=where, fix="add records")

@@ -14,6 +14,8 @@ from galpaca.app.console import counting
 from galpaca.app.train.card import card_facts, figures_of
 from galpaca.app.train.context import RunContext
 from galpaca.app.train.data import PreparedData
+from galpaca.app.train.data_facts import joint_license, joint_terms, source_facts
+from galpaca.data.spec import DataSpec
 from galpaca.errors import GalpacaError
 from galpaca.model.checkpoint_tensors import WEIGHT, CheckpointTensors
 from galpaca.model.opt import build_model, parameter_shapes
@@ -56,16 +58,17 @@ def keep_for_release(run: RunContext, data: PreparedData, model_config: OPTConfi
         return
     config = run.config
     save_base(Base(model_config, data.tokenizer, data.prompts), run.folder.base)
-    dataset = ", ".join(_public_name(path) or "" for path in config.data.paths) or config.data.hub_id
+    names = {one.name: _public_names(one.spec) for one in config.data.sources if one.epochs}
     facts = ReleaseFacts(
         dtype=config.release.dtype,
         max_new_tokens=config.release.max_new_tokens,
         base_model=_public_name(config.model.path),
         model_license=config.model.license,
-        dataset=dataset or "",
-        data_license=config.data.license,
-        terms=config.data.terms,
+        dataset=", ".join(names.values()),
+        data_license=joint_license(config.data),
+        terms=joint_terms(config.data),
     )
+    run.record.set(sources=source_facts(config.data, data.split, names))
     run.record.set(release=facts)
     run.record.update_start(machine=_machine(config.trainer))
 
@@ -124,6 +127,10 @@ def _machine(trainer: TrainerSpec) -> Machine:
     if trainer.accelerator == "gpu":
         device, memory = torch.cuda.get_device_name(), int(torch.cuda.get_device_properties(0).total_memory)
     return Machine(device=device, processes=trainer.num_ranks, nodes=trainer.num_nodes, memory_bytes=memory)
+
+
+def _public_names(spec: DataSpec) -> str:
+    return ", ".join(_public_name(path) or "" for path in spec.paths) or spec.hub_id or ""
 
 
 def _public_name(path: str | None) -> str | None:

@@ -8,6 +8,7 @@ from galpaca.app.console import make_console, show_rows
 from galpaca.app.prepared.weights import local_model
 from galpaca.app.train.context import OpenedRun, RunContext
 from galpaca.app.train.data import find_data, plan_steps, prepare_data
+from galpaca.app.train.data_facts import show_data
 from galpaca.app.train.disk_space import check_disk_and_memory
 from galpaca.app.train.finish import finish
 from galpaca.app.train.instantiate import check_machine, make_engine
@@ -56,7 +57,7 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
         model_config = read_config(local.spec, data.tokenizer)
         samples = load_samples(config, data, model_config.max_position_embeddings)
         record, changes = open_record(folder, config, data)
-        show_rows(console, "data", data.split.examples.receipt.rows())
+        show_data(console, data.split)
         if finished(folder, steps.num_steps):
             console.print(f"\n[green]{folder.path} is complete[/green]; its model is {folder.model}")
             return folder

@@ -15,6 +15,7 @@ from galpaca.app.config.schema import Config
 from galpaca.app.prepared.weights import LocalModel
 from galpaca.app.train.context import OpenedRun, RunContext, StartingPoint
 from galpaca.app.train.data import PreparedData
+from galpaca.app.train.data_facts import example_counts
 from galpaca.data.histograms import histograms
 from galpaca.data.plan import summarize
 from galpaca.errors import Problems, StoppedBySignal
@@ -30,7 +31,7 @@ from galpaca.runs.metrics import truncate_metrics
 from galpaca.runs.provenance import command_line, git_state, utc_now, versions
 from galpaca.runs.recipe import make_recipe
 from galpaca.runs.record import RunRecord
-from galpaca.runs.record_fields import ExampleCounts, Histograms, Outcome, PlanFigures, Start
+from galpaca.runs.record_fields import Histograms, Outcome, PlanFigures, Start
 from galpaca.training.optimizers.saved import check_saved_state
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def write_start(run: RunContext, resolved_yaml: str, local: LocalModel, changes:
     lengths, num_targets = data.examples.lengths[data.train], data.examples.num_targets[data.train]
     record.update(
         receipt=asdict(data.examples.receipt),
-        examples=ExampleCounts(train=len(data.train), validation=len(data.val)),
+        examples=example_counts(data),
         plan=PlanFigures(**summarize(steps.module.train_plan(steps.num_ranks), steps.num_steps)),
         whole_plan=_whole_plan(run),
         parameters=run.start.num_parameters,

@@ -84,7 +84,7 @@ class FieldColumns:
 
     def _fix_of_missing(self, column: str, columns: Mapping[str, int]) -> str:
         # Other rows have it, so another column for all of them is no way out.
-        rare = {name: count for name, count in columns.items() if count < columns[column]}
+        rare = {name: count for name, count in columns.items() if count <= columns[column]}
         near = _nearest(column, rare)
         return f"rename {near!r} to {column!r} in that record" if near else f"add {column!r} to the record"
 

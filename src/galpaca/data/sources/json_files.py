@@ -1,5 +1,6 @@
 """Records in JSON: a list of objects (``.json``), or an object a line (``.jsonl``, ``.ndjson``)."""
 
+import ast
 import codecs
 import io
 import json
@@ -122,7 +123,7 @@ def _fix_of_line(line: str, error: json.JSONDecodeError, path: Path) -> str:
     source = shlex.quote(str(path))
     if line.lstrip().startswith("["):
         return _rename_to_list(path)
-    if line.lstrip().startswith("{'"):
+    if _is_python(line):
         target = beside(path, "json")
         command = f'`python -c "{_LITERALS}" {source} {shlex.quote(str(target))}`'
         return f"the quotes are Python's: {command}; then use {target}"
@@ -199,6 +200,14 @@ def _is_object(line: str) -> bool:
     try:
         return isinstance(json.loads(line), dict)
     except (ValueError, RecursionError):
+        return False
+
+
+def _is_python(line: str) -> bool:
+    """Whether a line is an object as Python prints it."""
+    try:
+        return isinstance(ast.literal_eval(line.strip()), dict)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
         return False
 
 

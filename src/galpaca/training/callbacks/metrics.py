@@ -80,9 +80,10 @@ class StepMetrics(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:
-            loss = float(trainer.callback_metrics["val_loss"])  # waits for the device
+            losses = {name: float(value) for name, value in trainer.callback_metrics.items() if "val_loss" in name}
+            loss = losses.pop("val_loss")  # waits for the device
             seconds = round(time.perf_counter() - self._validation_began, 3)
-            self._emit([ValidationLine(step=trainer.global_step, val_loss=loss, val_seconds=seconds)])
+            self._emit([ValidationLine(step=trainer.global_step, val_loss=loss, val_seconds=seconds, extra=losses)])
         self.restart_clock(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
