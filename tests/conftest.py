@@ -319,12 +319,13 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in lines]
 
 
-# By pytest itself, and by torch, Lightning and lm-eval when they are imported.
+# By pytest itself, and by torch, Lightning, lm-eval and RDKit when they are imported.
 _SET_BY_LIBRARIES = {
     "HF_XET_HIGH_PERFORMANCE",
     "KMP_DUPLICATE_LIB_OK",
     "PYTEST_CURRENT_TEST",
     "PYTORCH_NVML_BASED_CUDA_CHECK",
+    "RDBASE",
     "TORCHINDUCTOR_CACHE_DIR",
     "_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR",
 }

@@ -132,6 +132,7 @@ class Problems:
             return find()
         except InputErrors as error:
             self.extend(error.problems)
+            self.count += error.count - len(error.problems)  # it may have kept only the first of them
         except InputError as error:
             self.extend([error])
         return None

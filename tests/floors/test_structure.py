@@ -21,7 +21,6 @@ OTHER_FILES = {
     "galpaca.report.comparison": "results of galpaca evaluate",
     "galpaca.data.cache": "the receipt of a cache of encoded examples",
     "galpaca.tracking.rows": "names of W&B's figures",
-    "galpaca.training.callbacks.metrics": "metrics that Lightning's modules have logged",
 }
 
 

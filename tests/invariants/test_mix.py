@@ -89,12 +89,9 @@ def test_a_run_of_a_mix_is_killed_and_resumed_in_its_bits(
     """With a validation loss, a receipt, a licence and a line on the card for each source."""
     straight = train(*mixed(tmp_path, "run.name=straight"))
     assert straight.returncode == 0, straight.stderr
-    stopped = train(
-        *mixed(tmp_path, "run.name=again", "trainer.max_steps=12"),
-        hook="faults.crash:kill_at_step",
-        hook_arguments=(8,),
-    )
-    assert stopped.returncode != 0
+    kill = {"hook": "faults.crash:signal_rank_at_step", "hook_arguments": (8, 9, 0)}
+    killed = train(*mixed(tmp_path, "run.name=again"), **kill)
+    assert killed.returncode == -9
     resumed = train(*mixed(tmp_path, "run.name=again"))
     assert resumed.returncode == 0, resumed.stderr
     lines = {name: figures(tmp_path / "runs" / name) for name in ("straight", "again")}

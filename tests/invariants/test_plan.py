@@ -155,6 +155,7 @@ class TestFigures:
             "target_tokens": plan.num_targets.sum(),
             "micro_batches_per_rank": sum(len(step.micro_batches[0]) for step in steps),
             "fullest_micro_batch_tokens": max(chain.from_iterable(chain.from_iterable(loads))),
+            "steps_without_target": sum(not step.num_target_tokens for step in steps),
         }
 
 

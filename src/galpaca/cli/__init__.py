@@ -14,6 +14,7 @@ _COMMANDS: Sequence[tuple[str, Callable[[argparse.ArgumentParser], Run], str]] =
     ("prepare", setup.add_prepare, "download, convert and encode everything a run needs"),
     ("rehearse", setup.add_rehearse, "test a run on its own machine: memory, speed, run time, and whether it fits"),
     ("inspect", setup.add_inspect, "show records as the model will see them"),
+    ("split", runs.add_split, "write a run's records for training, validation and a test"),
     ("watch", runs.add_watch, "follow a run from another terminal or a login node"),
     ("report", runs.add_report, "write one or several runs as one page with plots"),
     ("runs", runs.add_runs, "compare runs: state, losses, speed and configuration differences"),

@@ -63,7 +63,7 @@ def add_chat(command: ArgumentParser) -> Run:
 
 
 def add_compare(command: ArgumentParser) -> Run:
-    """Run several models on the same prompts, one model at a time, measure their loss on held-out records, and write
+    """Run several models on the same prompts, one model at a time, measure their loss on records, and write
     one self-contained HTML file. Rerun the command to resume after an interruption.
     """
     add = command.add_argument
@@ -76,8 +76,9 @@ def add_compare(command: ArgumentParser) -> Run:
     add("--json", type=optional_path, metavar="FILE", help="also write all metrics and answers as JSON")
     prompts = "prompts file with columns instruction, input, category (default: 64 built-in prompts)"
     add("--prompts", type=optional_path, metavar="FILE", help=prompts)
-    records = "held-out records with columns instruction, input, output, category"
+    records = "records with columns instruction, input, output, category; best held out from training"
     add("--records", type=optional_path, metavar="FILE", help=records)
+    _add_split(command)
     length = "maximum length of an answer (default: 256)"
     add("--max-new-tokens", type=int, default=256, metavar="N", help=length)
     add_batch_size(command)
@@ -88,6 +89,8 @@ def add_compare(command: ArgumentParser) -> Run:
     def run(**options: Any) -> None:
         from galpaca.app.evaluation.compare import CompareOptions, compare
 
+        if options["records"] and options["split"]:
+            command.error("give --records FILE or --split SIDE")
         compare(CompareOptions(reading=take_reading(options), **options))
 
     return run
@@ -100,6 +103,7 @@ def add_evaluate(command: ArgumentParser) -> Run:
     add = command.add_argument
     add("model", metavar="MODEL", help="released folder, run folder, folder of any causal model, or Hub id")
     add("--records", type=Path, metavar="FILE", help="records with columns instruction, input, output, category")
+    _add_split(command)
     add("--tasks", metavar="NAME[,NAME]", help="lm-eval tasks or groups")
     folder = "with --tasks: folder with your own task files"
     add("--include-path", type=optional_path, metavar="FOLDER", help=folder)
@@ -114,22 +118,27 @@ def add_evaluate(command: ArgumentParser) -> Run:
     add_reading(command, "instruction, input or output")
     _add_other_model_options(command)
 
-    def run(records: Path | None, tasks: str | None, **options: Any) -> None:
-        if (records is None) == (tasks is None):
-            command.error("give --records FILE or --tasks NAME[,NAME]")
+    def run(records: Path | None, split: str | None, tasks: str | None, **options: Any) -> None:
+        if sum(one is not None for one in (records, split, tasks)) != 1:
+            command.error("give --records FILE, --split SIDE or --tasks NAME[,NAME]")
         names = ("include_path", "limit", "batch_size", "num_fewshot", "instruct")
         of_tasks, reading = {name: options.pop(name) for name in names}, take_reading(options)
         for name in [name for name, value in of_tasks.items() if tasks is None and value is not None]:
             command.error(f"--{name.replace('_', '-')} requires --tasks")
         from galpaca.app.evaluation.evaluate import EvaluateOptions, TaskOptions, evaluate_records, evaluate_tasks
 
-        if records is not None:
-            evaluate_records(EvaluateOptions(**options), records, reading)
-        elif tasks is not None:
+        if tasks is None:
+            evaluate_records(EvaluateOptions(**options), records, reading, split)
+        else:
             wanted = [name.strip() for name in tasks.split(",") if name.strip()]
             evaluate_tasks(EvaluateOptions(**options), TaskOptions(wanted, **of_tasks))
 
     return run
+
+
+def _add_split(command: ArgumentParser) -> None:
+    words = "instead of a file: records of the model's run that it was not trained on (val, test), or was (train)"
+    command.add_argument("--split", choices=("val", "test", "train"), help=words)
 
 
 def _add_other_model_options(command: ArgumentParser) -> None:

@@ -116,3 +116,18 @@ def add_sync(command: ArgumentParser) -> Run:
         sync(**options)
 
     return run
+
+
+def add_split(command: ArgumentParser) -> Run:
+    """Write a run's records as they were in their files, by what they were for: train.jsonl, validation.jsonl and
+    test.jsonl; of several sources, files for each.
+    """
+    command.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    command.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="output folder")
+
+    def run(run: Path, out: Path) -> None:
+        from galpaca.app.split import split
+
+        split(run, out)
+
+    return run

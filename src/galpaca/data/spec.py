@@ -61,8 +61,8 @@ class DataSpec:
         max_length: examples are truncated to this many tokens.
         val_fraction: fraction of the records held out for validation, chosen by a hash of each record.
         val_path: files of records to validate on, instead of a fraction.
-        test_fraction: fraction of the records that no part of training reads, not even early stopping: for ``galpaca
-            evaluate --split test``.
+        test_fraction: fraction of the records that no part of training reads, not even early stopping, for
+            ``--split test`` of other commands.
         split_by: column whose value keeps records on one side, such as a molecule, a paper or a protein.
         split_kind: ``value``; or ``scaffold`` for a column of SMILES: molecules with one scaffold stay together.
         on_empty: ``keep``, ``drop`` or ``error`` for records with an empty output.

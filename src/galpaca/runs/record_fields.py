@@ -97,9 +97,9 @@ class ExampleCounts:
 
     train: int = 0
     validation: int = 0
-    test: int = 0
-    shared_prompts: int = 0
-    near_duplicates: int = 0
+    test: int | None = None
+    shared_prompts: int | None = None
+    near_duplicates: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +134,7 @@ class PlanFigures:
     micro_batches_per_rank: int = 0
     fullest_micro_batch_tokens: int = 0
     mean_imbalance: float = 0.0
-    steps_without_target: int = 0
+    steps_without_target: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 

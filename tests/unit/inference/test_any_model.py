@@ -144,7 +144,8 @@ def test_a_released_folder_is_prompted_as_by_generate(run: Path) -> None:
 def test_an_untuned_model_splits_sequences_and_has_the_vocabulary_of_the_tuned_one(run: Path, tmp_path: Path) -> None:
     base = tmp_path / "base"
     shutil.copytree(run / "model", base)
-    (base / "galpaca.json").unlink()
+    for name in ("galpaca.json", "chat_template.jinja"):  # GALACTICA has neither
+        (base / name).unlink()
     loaded = load_any(str(base))
     assert isinstance(loaded.tokenizer, Tokenizer)
     assert loaded.tokenizer.splits_sequences
@@ -218,7 +219,8 @@ def test_a_model_of_the_hub_is_prompted_in_its_own_template(run: Path, tmp_path:
     assert folder is not None
     assert load_any("you/mine").template == load_any(str(run)).template == load("you/mine").template
 
-    (folder / "galpaca.json").unlink()
+    for name in ("galpaca.json", "chat_template.jinja"):
+        (folder / name).unlink()
     with pytest.raises(InputError, match="cannot find out whether the model has its own prompt template"):
         load_any("you/mine")
     (cache / ".no_exist" / COMMIT).mkdir(parents=True)

@@ -15,9 +15,17 @@ from rich.console import Console
 import galpaca
 from galpaca.app.console import make_console, show_rows
 from galpaca.app.evaluation.labelled_models import LabelledModel, labelled_models
-from galpaca.app.evaluation.measure import AskedPrompts, EvaluationSettings, HeldOut, measure, read_records
+from galpaca.app.evaluation.measure import (
+    AskedPrompts,
+    EvaluationSettings,
+    HeldOut,
+    measure,
+    read_records,
+    records_of_split,
+)
 from galpaca.app.option_names import ReadingOptions, with_option_names
 from galpaca.app.report import check_replaceable
+from galpaca.app.run_data import trained_on
 from galpaca.data.categories import COLUMN as CATEGORY
 from galpaca.data.categories import categories_of
 from galpaca.data.prompts import load_template
@@ -43,6 +51,7 @@ class CompareOptions(EvaluationSettings):
         prompts: prompts file; None uses the built-in prompts.
         records: file of held-out records.
         reading: how prompts and records are read.
+        split: instead of a file, records of the run that a model is of: ``val``, ``test`` or ``train``.
         seed: seed of the bootstrap.
     """
 
@@ -52,6 +61,7 @@ class CompareOptions(EvaluationSettings):
     prompts: Path | None = None
     records: Path | None = None
     reading: ReadingOptions = field(default_factory=ReadingOptions)
+    split: str | None = None
     seed: int = 0
 
 
@@ -62,7 +72,7 @@ def compare(options: CompareOptions) -> None:
         InputError: invalid models, prompts, records or paths, all reported before a model is loaded.
     """
     console = make_console()
-    models, prompts, held_out = _door(options)
+    models, prompts, held_out = _door(options, console)
     cache = options.out.with_name(f"{options.out.stem}.answers")
     cache.mkdir(exist_ok=True)
     measured = []
@@ -72,10 +82,14 @@ def compare(options: CompareOptions) -> None:
             measured.append(measure(one, prompts, held_out, options, cache, console))
         gc.collect()  # before the next one needs the memory
     content = _content(options, prompts, held_out, measured)
+    if held_out is not None:
+        content["records"]["trained_on"] = {
+            one.label: trained_on(one.model, held_out.records, console).count for one in models
+        }
     _write(options, content, console)
 
 
-def _door(options: CompareOptions) -> tuple[list[LabelledModel], AskedPrompts, HeldOut | None]:
+def _door(options: CompareOptions, console: Console) -> tuple[list[LabelledModel], AskedPrompts, HeldOut | None]:
     problems = Problems()
     if len(options.models) < 2:
         problems.add(
@@ -88,8 +102,7 @@ def _door(options: CompareOptions) -> tuple[list[LabelledModel], AskedPrompts, H
     problems.check_at_least_one("--", {**counts, "max-length": options.max_length})
     with with_option_names():
         prompts = problems.collect(lambda: _prompts(options.prompts, options.reading))
-        records = options.records
-        held_out = None if records is None else problems.collect(lambda: read_records(records, options.reading))
+        held_out = problems.collect(lambda: _records(options, models, console))
         if options.template:
             template = options.template
             problems.collect(lambda: load_template(template))
@@ -102,6 +115,12 @@ def _door(options: CompareOptions) -> tuple[list[LabelledModel], AskedPrompts, H
     problems.raise_any()
     assert prompts is not None
     return models, prompts, held_out
+
+
+def _records(options: CompareOptions, models: Sequence[LabelledModel], console: Console) -> HeldOut | None:
+    if options.split is not None:
+        return records_of_split([one.model for one in models], options.split, console)
+    return None if options.records is None else read_records(options.records, options.reading)
 
 
 def _prompts(path: Path | None, options: ReadingOptions) -> AskedPrompts:

@@ -15,9 +15,18 @@ from rich.console import Console
 import galpaca
 from galpaca.app.console import make_console, show_rows
 from galpaca.app.evaluation.labelled_models import LabelledModel, labelled_models
-from galpaca.app.evaluation.measure import HeldOut, batch_size_of, facts_of, load_shown, losses_shown, read_records
+from galpaca.app.evaluation.measure import (
+    HeldOut,
+    batch_size_of,
+    facts_of,
+    load_shown,
+    losses_shown,
+    read_records,
+    records_of_split,
+)
 from galpaca.app.evaluation.results import ResultsTarget, keep_result, results_target
 from galpaca.app.option_names import ReadingOptions, with_option_names
+from galpaca.app.run_data import trained_on
 from galpaca.data.prompts import load_template
 from galpaca.errors import InputError, Problems
 from galpaca.formatting import format_or
@@ -69,11 +78,15 @@ class TaskOptions:
     instruct: bool | None
 
 
-def evaluate_records(options: EvaluateOptions, records: Path, reading: ReadingOptions) -> None:
+def evaluate_records(
+    options: EvaluateOptions, records: Path | None, reading: ReadingOptions, split: str | None = None
+) -> None:
     """Loss and perplexity over records, as training counts them, for all and for each category.
 
     Args:
-        reading: how the records are read.
+        records: file of them; None takes those of the model's run.
+        reading: how the file is read.
+        split: which of the run's records: ``val``, ``test`` or ``train``.
 
     Raises:
         InputError: invalid model, records or paths.
@@ -82,16 +95,24 @@ def evaluate_records(options: EvaluateOptions, records: Path, reading: ReadingOp
     with Problems() as problems:
         one, target = _door(options, problems)
         with with_option_names():
-            held_out = problems.collect(lambda: read_records(records, reading))
+            held_out = problems.collect(lambda: _records(options, records, reading, split, console))
     assert target is not None
     assert held_out is not None
     with with_option_names():
         loaded = load_shown(options.model, options.dtype, options.template, console)
     result = _records_result(options, one, loaded, held_out, console)
-    stem = re.sub(r"[^\w.-]+", "-", records.stem)
+    stem = re.sub(r"[^\w.-]+", "-", records.stem if records else str(split))
     name = "-".join(["records", stem, held_out.fingerprint[:8], *_of_settings(options)])
     keep_result(target, f"{name}.json", result, one.label, console)
     _show_losses(console, result)
+
+
+def _records(
+    options: EvaluateOptions, records: Path | None, reading: ReadingOptions, split: str | None, console: Console
+) -> HeldOut:
+    if records is not None:
+        return read_records(records, reading)
+    return records_of_split([options.model], str(split), console)
 
 
 def _of_settings(options: EvaluateOptions) -> list[str]:
@@ -104,6 +125,7 @@ def _records_result(
     options: EvaluateOptions, one: LabelledModel, loaded: Loaded, held_out: HeldOut, console: Console
 ) -> dict[str, Any]:
     losses = losses_shown(loaded, held_out, options.max_length, console)
+    trained = trained_on(options.model, held_out.records, console)
     if not any(loss.num_targets for loss in losses):
         raise InputError(
             "no record has a target token",
@@ -136,6 +158,7 @@ def _records_result(
             "sha256": held_out.fingerprint,
             "count": len(losses),
             "truncated": num_truncated,
+            "trained_on": trained.count,
             "without_target": sum(not loss.num_targets for loss in losses),
         },
         "settings": {"max_length": options.max_length, "dtype": str(loaded.model.dtype).removeprefix("torch.")},
@@ -146,6 +169,10 @@ def _records_result(
 def _show_losses(console: Console, result: Mapping[str, Any]) -> None:
     records = result["records"]
     rows = [(row["category"], _told_loss(row)) for row in result["rows"]]
+    if records["trained_on"] is None:
+        rows.append(("trained on", "not checked: the model is of no run whose records are at hand"))
+    elif records["trained_on"]:
+        rows.append(("trained on", f"{records['trained_on']:,} of {records['count']:,} records"))
     if records["truncated"]:
         rows.append(("truncated", f"{records['truncated']:,} of {records['count']:,} records, as in training"))
     show_rows(console, "loss per target token, perplexity, 95 % confidence interval of the loss", rows)

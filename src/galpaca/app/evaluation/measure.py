@@ -16,6 +16,7 @@ from rich.console import Console
 from galpaca.app.console import counting
 from galpaca.app.evaluation.labelled_models import LabelledModel
 from galpaca.app.option_names import ReadingOptions
+from galpaca.app.run_data import SPLITS, fingerprint_of, load_run_data, run_of
 from galpaca.data.categories import COLUMN as CATEGORY
 from galpaca.data.categories import categories_of
 from galpaca.data.questions import Question
@@ -131,6 +132,27 @@ def read_records(path: Path, options: ReadingOptions) -> HeldOut:
             fix="use records with outputs; for prompts alone, use galpaca compare --prompts",
         )
     return HeldOut(path.name, record_set.records, categories_of(record_set.columns[CATEGORY]), source.fingerprint)
+
+
+def records_of_split(models: Sequence[str], split: str, console: Console) -> HeldOut:
+    """The validation or test records of the run that a model is of; of several runs, if these have the same data.
+
+    Raises:
+        InputError: no model is of a run, or they have different data; or the run has no such records.
+    """
+    folders = [folder for folder in map(run_of, models) if folder is not None]
+    if not folders:
+        why = "--split takes the records of a run"
+        raise InputError("no model is of a run", where="--split", why=why, fix="name a run folder, or --records FILE")
+    runs = [load_run_data(folder, console) for folder in folders]
+    if len({run.data.fingerprint for run in runs}) > 1:
+        names = " and ".join(str(folder.path) for folder in folders)
+        fix = "galpaca split RUN --out FOLDER, and --records one of its files"
+        raise InputError("the runs have different data", where="--split", why=names, fix=fix)
+    found = runs[0].records(SPLITS[split])
+    categories = categories_of([one.category for one in found])
+    name = f"{folders[0].name} ({SPLITS[split]})"
+    return HeldOut(name, [one.record for one in found], categories, fingerprint_of(found))
 
 
 def measure(

@@ -222,6 +222,7 @@ def describe(run: RunContext) -> list[tuple[str, str]]:
         ("model", f"{start.num_parameters:,} parameters, {weights}"),
         *([("trained", f"{start.num_trained:,}")] if start.num_trained < start.num_parameters else []),
         ("steps", f"{steps.num_steps:,}, {config.batch.examples:,} examples each, {steps.per_epoch:,} per epoch"),
+        *_notes(run),
         *([("resuming", f"after step {start.step:,}")] if start.step else []),
         ("machine", f"{machine}, {strategy}, {config.precision.name}"),
         ("optimizer", config.optim.factory.describe()),
@@ -229,6 +230,22 @@ def describe(run: RunContext) -> list[tuple[str, str]]:
         ("attention", "all examples in one kernel" if config.fast_attention else "one example at a time"),
         ("layers", _layers(config)),
     ]
+
+
+# A learning rate such as Alpaca's moves a model little in fewer.
+_FEW_STEPS = 100
+
+
+def _notes(run: RunContext) -> list[tuple[str, str]]:
+    """What a person may not have meant of the steps."""
+    config, steps, plan = run.config, run.steps, run.record.content.plan
+    rows = []
+    if steps.num_steps < _FEW_STEPS and config.trainer.max_steps is None and config.trainer.longest_steps is None:
+        how = "a smaller batch.examples, or a larger trainer.max_epochs or optim.lr"
+        rows.append(("few steps", f"{steps.num_steps:,} may be too few to learn from; {how}"))
+    if plan is not None and plan.steps_without_target:
+        rows.append(("without a target", f"{plan.steps_without_target:,} steps, which change nothing"))
+    return rows
 
 
 def _layers(config: Config) -> str:
