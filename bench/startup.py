@@ -97,7 +97,7 @@ def _data_figures(folder: Path, count: int) -> dict[str, float]:
     from galpaca.data.plan import StepPlan
     from galpaca.data.spec import DataSpec
 
-    records, tokenizer = _write_records(folder, count)
+    records, tokenizer = write_records(folder, count)
     spec = DataSpec(path=str(records), cache_dir=str(folder / "cache"))
     console = make_console(quiet=True)
     seconds = []
@@ -118,7 +118,7 @@ def _data_figures(folder: Path, count: int) -> dict[str, float]:
     }
 
 
-def _write_records(folder: Path, count: int) -> tuple[Path, str]:
+def write_records(folder: Path, count: int) -> tuple[Path, str]:
     """Records of Alpaca's mean length, cut from real ones where those are at hand; no two alike."""
     source = _SHARED / "alpaca_999.json"
     tokenizer = _SHARED / "galactica_tokenizer"

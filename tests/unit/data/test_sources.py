@@ -5,16 +5,20 @@ import hashlib
 import io
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import datasets
+import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+from conftest import REPOSITORY
 
-from galpaca.data.sources.files import FileSource
+from galpaca.data.sources.files import FileSource, open_files
 from galpaca.data.sources.hub import HubSource
 from galpaca.data.sources.table import Table
 from galpaca.errors import InputError, InputErrors
@@ -333,3 +337,96 @@ class TestHub:
         hub["rows"] = []
         with pytest.raises(InputError, match="no records"):
             HubSource("owner/name").table()
+
+
+class TestConfigurations:
+    FOLDER = REPOSITORY / "tests" / "cases" / "files" / "configs"
+
+    def test_one_is_chosen_and_the_error_lists_them(self) -> None:
+        """Only the first line of the library's message was shown, and the names stand below."""
+        with pytest.raises(InputError) as caught:
+            HubSource(str(self.FOLDER))
+        assert "several configurations" in caught.value.what
+        assert caught.value.fix == "data.hub_config=molecules or proteins"
+        with pytest.raises(InputError) as caught:
+            HubSource(str(self.FOLDER), config="moleculs")
+        assert "no such configuration" in caught.value.what
+        assert caught.value.fix == "data.hub_config=molecules or proteins"
+        assert len(HubSource(str(self.FOLDER), config="proteins").table().values) == 12
+
+
+class TestFiles:
+    def test_a_list_a_pattern_and_a_folder_are_the_same(self, tmp_path: Path) -> None:
+        for number in range(3):
+            file_with(tmp_path, f"part{number}.jsonl", f'{{"instruction": "{number}", "output": "x"}}\n' * 2)
+        file_with(tmp_path, "README.txt", "no records")
+        (tmp_path / ".hidden").mkdir()
+        file_with(tmp_path / ".hidden", "part9.jsonl", "{}")
+        parts = [str(tmp_path / f"part{number}.jsonl") for number in range(3)]
+        sources = [open_files(parts), open_files(f"{tmp_path}/part*.jsonl"), open_files(str(tmp_path))]
+        assert len({source.fingerprint for source in sources}) == 1
+        for source in sources:
+            table = source.table()
+            assert [value["instruction"] for value in table.values] == ["0", "0", "1", "1", "2", "2"]
+            assert table.where(3) == f"{parts[1]}, record 2 (line 2)"
+            assert table.places.short(3) == "file 2, record 2 (line 2)"
+        file_with(tmp_path, "part1.jsonl", '{"instruction": "other", "output": "x"}\n')
+        assert open_files(str(tmp_path)).fingerprint != sources[0].fingerprint
+
+    def test_problems_of_all_files_at_once(self, tmp_path: Path) -> None:
+        paths = [str(file_with(tmp_path, f"{number}.jsonl", "{bad}\n")) for number in range(2)]
+        with pytest.raises(InputErrors) as caught:
+            open_files([*(str(tmp_path / name) for name in ("missing.jsonl", "lost.jsonl"))])
+        assert caught.value.count == 2
+        with pytest.raises(InputErrors) as caught:
+            open_files(paths).table()
+        assert [problem.where for problem in caught.value.problems] == [f"{path}, line 1" for path in paths]
+
+    @pytest.mark.parametrize(
+        ("given", "what"),
+        [
+            ([], "the list of files is empty"),
+            (["{folder}/*.csv"], "nothing fits"),
+            (["{folder}"], "no files of records"),
+        ],
+    )
+    def test_nothing_is_there(self, given: list[str], what: str, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=what):
+            open_files([one.format(folder=tmp_path) for one in given])
+
+    def test_a_file_named_twice(self, tmp_path: Path) -> None:
+        path = str(file_with(tmp_path, "a.jsonl", "{}\n"))
+        with pytest.raises(InputError, match="more than once"):
+            open_files([path, f"{tmp_path}/*.jsonl"])
+
+    @pytest.mark.parametrize("name", ["book.xlsx", "book.ods"])
+    def test_a_workbook_is_refused_with_what_to_do(self, name: str, tmp_path: Path) -> None:
+        fix = refusal(tmp_path, name, b"PK").fix
+        assert "CSV UTF-8" in fix
+        assert "book-sheet.csv" in fix
+
+    def test_a_file_that_changes_under_a_reader(self, tmp_path: Path) -> None:
+        source = FileSource(file_with(tmp_path, "a.jsonl", '{"a": 1}\n'))
+        file_with(tmp_path, "a.jsonl", '{"a": 2}\n')
+        with pytest.raises(InputError, match="changed while it was being read"):
+            source.table()
+
+
+def test_columns_that_nobody_wants_take_no_memory(tmp_path: Path) -> None:
+    """A file of 24 MiB with a column of embeddings took 420 MiB."""
+    path = tmp_path / "wide.parquet"
+    embedding = pyarrow.array(np.random.default_rng(0).random(3_000_000, np.float64)).cast("float64")
+    lists = pyarrow.ListArray.from_arrays(pyarrow.array(range(0, 3_000_001, 1_000), "int32"), embedding)
+    texts = pyarrow.array([f"text {number}" for number in range(3_000)])
+    pyarrow.parquet.write_table(pyarrow.table({"instruction": texts, "output": texts, "embedding": lists}), path)
+    assert path.stat().st_size > 20 * 2**20
+    script = (
+        "import resource, sys; from galpaca.data.reading import load_records; "
+        "from galpaca.data.sources.files import open_files; import pyarrow.parquet, numpy; "
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; "
+        "records = load_records(open_files(sys.argv[1])); assert len(records) == 3_000; "
+        "assert records.ignored_columns == {'embedding': 3_000}; "
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 100, "MiB beyond the file itself and what a reader needs"

@@ -49,6 +49,7 @@ def content(*, comparable: bool = True, **changes: Any) -> dict[str, Any]:
             "source": "records.jsonl",
             "sha256": "0",
             "count": 36,
+            "trained_on": {"base": None, "tuned": 3},
             "left_out": 0,
             "without_output": 0,
             "max_length": None,

@@ -1,0 +1,98 @@
+"""``python -m bench.data_size``: seconds and memory of encoding, a warm start and planning, at few and many records.
+
+Each size is measured in a process of its own, whose peak of memory is the figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.results import REPOSITORY, RESULTS, save
+from bench.startup import write_records
+
+SIZES = (52_002, 1_000_000)
+# A record may take as long among many as among few, but for what differs from one time to the next.
+TOLERANCE = 1.15
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.data_size", description=__doc__)
+    parser.add_argument("--records", type=int, nargs="+", default=SIZES, metavar="N", help="sizes (%(default)s)")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of results (%(default)s)")
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.measure:
+        print(json.dumps(_measured(given.measure)))
+        return 0
+    figures = {str(count): _in_a_process(count) for count in given.records}
+    for count, one in figures.items():
+        print(
+            f"{int(count):>9,} records: encoded in {one['encode_seconds']:.1f} s "
+            f"({one['encode_seconds_per_record'] * 1e6:.0f} µs each), warm {one['warm_seconds']:.2f} s, "
+            f"planned 3 epochs in {one['plan_seconds']:.1f} s; peak {one['encode_peak_bytes'] / 2**30:.2f} GiB, "
+            f"warm {one['warm_peak_bytes'] / 2**30:.2f} GiB"
+        )
+    print(f"written: {save('data-size', {'figures': figures}, given.out)}")
+    few, *others = [one["encode_seconds_per_record"] for one in figures.values()]
+    return 0 if all(one <= TOLERANCE * few for one in others) else 1
+
+
+def _in_a_process(count: int) -> dict[str, Any]:
+    """Encodes in one process, and finds it encoded in another."""
+    with tempfile.TemporaryDirectory(prefix="galpaca-data-") as name:
+        folder = Path(name)
+        records, tokenizer = write_records(folder, count)
+        (folder / "given.json").write_text(json.dumps([str(records), tokenizer]), encoding="utf-8")
+        cold, warm = (_run(folder) for _ in range(2))
+    return {
+        "records": count,
+        "encode_seconds": cold["prepare_seconds"],
+        "encode_seconds_per_record": cold["prepare_seconds"] / count,
+        "encode_peak_bytes": cold["peak_bytes"],
+        "warm_seconds": warm["prepare_seconds"],
+        "warm_peak_bytes": warm["peak_bytes"],
+        "plan_seconds": warm["plan_seconds"],
+        "mean_tokens": warm["mean_tokens"],
+    }
+
+
+def _run(folder: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "bench.data_size", "--measure", str(folder)]
+    done = subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _measured(folder: Path) -> dict[str, Any]:
+    """What a run does before its model is made, and the plan of three epochs."""
+    from galpaca.app.console import make_console
+    from galpaca.app.train.data import find_data, prepare_data
+    from galpaca.data.plan import StepPlan
+    from galpaca.data.spec import DataSpec
+
+    records, tokenizer = json.loads((folder / "given.json").read_text(encoding="utf-8"))
+    spec = DataSpec(path=records, cache_dir=str(folder / "cache"))
+    begin = time.perf_counter()
+    data = prepare_data(spec, find_data(spec, folder), tokenizer, make_console(quiet=True))
+    prepared = time.perf_counter()
+    examples = data.split.examples
+    plan = StepPlan(examples.lengths, examples.num_targets, examples=128, max_tokens=4_096, num_ranks=4, seed=0)
+    for index in range(3 * plan.steps_per_epoch):
+        plan.step(index)
+    return {
+        "prepare_seconds": prepared - begin,
+        "plan_seconds": time.perf_counter() - prepared,
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "mean_tokens": float(examples.lengths.mean()),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
