@@ -116,7 +116,8 @@ def test_every_override_is_one(one: Code) -> None:
     """Its key is there, and it composes where its value is no placeholder."""
     given = [word.replace("$GALPACA_RUNS", "runs") for word in words(one.text)]
     whole = [word for word in given if not PLACEHOLDER.search(word.partition("=")[2])]
-    base = [f"{key}={value}" for key, value in BASE.items() if not any(word.startswith(key) for word in whole)]
+    named = [*whole, *(["data.path"] if any(word.startswith("data.mix.") for word in whole) else [])]
+    base = [f"{key}={value}" for key, value in BASE.items() if not any(word.startswith(key) for word in named)]
     run = [] if any(word.startswith(("+experiment", "+recipe")) for word in whole) else ["+experiment=galpaca67b"]
     _, resolved = compose([*run, *whole, *base])
     known = {*GROUPS, *keys_of(OmegaConf.create(resolved))}
