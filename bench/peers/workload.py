@@ -111,7 +111,7 @@ def make_workload(
         load_template(TEMPLATE),
         EncodingPolicy(LONGEST_EXAMPLE_TOKENS),
     )
-    _write_json(folder / "records.json", [record._asdict() for record in records])
+    _write_json(folder / "records.json", [record.turns[0]._asdict() for record in records])
     _write_json(folder / "examples.json", in_plan_order(examples, step_examples, num_steps))
     _save_model(folder / "model", shape, tokenizer)
     mean_tokens = float(examples.lengths.mean())
