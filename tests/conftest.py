@@ -148,10 +148,17 @@ def records_file(tmp_path: Path, demo_records: list[dict[str, str]]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(of_all_workers: Path) -> Iterator[str]:
+def home(of_all_workers: Path) -> Path:
+    """Where what ``server`` forks has its caches of the Hub (``HF_HOME``), which libraries read at import."""
+    return of_all_workers / "huggingface"
+
+
+@pytest.fixture(scope="session")
+def server(of_all_workers: Path, home: Path) -> Iterator[str]:
     """Forks processes that have imported everything, for all workers; see ``forked``."""
     tests, running = REPOSITORY / "tests", of_all_workers / "server"
-    with FileLock(f"{running}.lock"):
+    with FileLock(f"{running}.lock"), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HOME", str(home))
         try:
             server = Server(tests, running.read_text(encoding="utf-8"))
         except OSError:  # there is none yet, or whoever held it has ended

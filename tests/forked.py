@@ -53,7 +53,7 @@ class Forked:
 
     Args:
         server: its socket.
-        arguments: of the script, whose path comes first.
+        arguments: of the script, whose path comes first; or ``-m`` and a module.
         group: process group to join; by default one of its own.
         hook: ``module:function`` to call with ``hook_arguments`` before the script runs.
     """
@@ -161,6 +161,15 @@ class Server:
         self._held.close()
 
 
+def fork_for_spawn() -> None:
+    """A hook: a pool that would start Python anew for its processes forks them."""
+    import multiprocessing
+
+    get_context: Any = multiprocessing.get_context
+    patched: Any = multiprocessing
+    patched.get_context = lambda _: get_context("fork")
+
+
 def _holders(address: str) -> str:
     return f"{address}.holders"
 
@@ -234,8 +243,9 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> None:
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
-    sys.argv[:] = request["arguments"]
-    sys.path[0] = str(Path(sys.argv[0]).parent)
+    is_module = request["arguments"][0] == "-m"
+    sys.argv[:] = request["arguments"][is_module:]
+    sys.path[0] = request["cwd"] if is_module else str(Path(sys.argv[0]).parent)
     sys.modules["__main__"].__spec__ = None
     group, server = os.getpgid(0), request["server"]
 
@@ -250,7 +260,10 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> None:
         getattr(import_module(module), function)(*request["hook_arguments"])
     code = 0
     try:
-        runpy.run_path(sys.argv[0], run_name="__main__")
+        if is_module:
+            runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(sys.argv[0], run_name="__main__")
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:

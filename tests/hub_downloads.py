@@ -46,18 +46,19 @@ def etag(path: Path) -> str:
 
 
 @contextmanager
-def hub(repositories: dict[str, Path]) -> Iterator[tuple[str, list[str]]]:
+def hub(repositories: dict[str, Path], port: int = 0) -> Iterator[tuple[str, list[str]]]:
     """A server on this machine.
 
     Args:
         repositories: folders by Hub id.
+        port: for those who must know its address before there is one; by default a free one.
 
     Yields:
         Its address, for ``HF_ENDPOINT``, and the requests so far.
     """
     requests: list[str] = []
     handler = type("Handler", (_Handler,), {"repositories": repositories, "requests": requests})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

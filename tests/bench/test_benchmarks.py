@@ -1,25 +1,38 @@
 """Benchmarks run, and write what they promise; their figures mean nothing here."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from conftest import DEMO, REPOSITORY
+from conftest import DEMO, REPOSITORY, Started, completed
+from forked import Forked
 from old_runs.small_run import COMMIT, HALF
 from safetensors.torch import load_file, save_file
 
+from bench import old_runs
 from bench.gpu.training import Case, measure
 from bench.gpu.workload import SHAPES, Shape, make_examples
-from bench.old_runs import differences
+from bench.old_runs import Checkout, differences
+from bench.peers import __main__ as peers
+from bench.peers import turns
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", *command], cwd=REPOSITORY, capture_output=True, text=True, timeout=200)
+
+
+def type_words(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
+    """For a benchmark that is run in this process, and starts its own."""
+    monkeypatch.setattr(sys, "argv", ["benchmark", *words])
+    monkeypatch.setattr(sys, "path", [*sys.path])
 
 
 def saved(folder: Path) -> dict[str, Any]:
@@ -28,10 +41,15 @@ def saved(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_peers(tmp_path: Path) -> None:
-    """Without TRL, an extra: losses equal galpaca's, and the figures are there by name."""
-    done = run(
-        "bench.peers",
+def test_peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str) -> None:
+    """Without TRL, an extra: losses equal galpaca's, and the figures are there by name. Contenders are forked."""
+
+    def fork(command: list[str], *, cwd: Path, env: Mapping[str, str], **_: Any) -> subprocess.CompletedProcess[str]:
+        return completed(Started(server, command, cwd, env))
+
+    monkeypatch.setattr(turns, "subprocess", SimpleNamespace(run=fork, PIPE=None, STDOUT=None))
+    type_words(
+        monkeypatch,
         f"--data={DEMO / 'records.json'}",
         "--records=10",
         "--repeats=1",
@@ -43,7 +61,7 @@ def test_peers(tmp_path: Path) -> None:
         "--ffn-size=256",
         f"--out={tmp_path}",
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert peers.main() == 0
     found = saved(tmp_path)
     assert found["examples_per_second"].keys() == {"galpaca", "trainer"}
     assert found["ratio"].keys() == {"trainer"}
@@ -68,12 +86,13 @@ def test_packing(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_memory(tmp_path: Path) -> None:
-    """The export of a small model; its load on two ranks takes half a minute."""
-    done = run(
-        "bench.memory", "--parts=export", "--layers=1", "--hidden-size=32", "--ffn-size=64", "--heads=2",
-        "--vocabulary=2000", f"--folder={tmp_path}", f"--out={tmp_path}",
-    )  # fmt: skip
+def test_memory(tmp_path: Path, server: str) -> None:
+    """The export of a small model; its load on two ranks takes half a minute. Only what is measured is not forked."""
+    line = [
+        sys.executable, "-m", "bench.memory", "--parts=export", "--layers=1", "--hidden-size=32", "--ffn-size=64",
+        "--heads=2", "--vocabulary=2000", f"--folder={tmp_path}", f"--out={tmp_path}",
+    ]  # fmt: skip
+    done = completed(Started(server, line, REPOSITORY, hook="forked:fork_for_spawn"))
     assert done.returncode == 0, done.stdout + done.stderr
     (row,) = saved(tmp_path)["rows"]
     assert row["what"] == "galpaca export, float16"
@@ -82,13 +101,22 @@ def test_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_old_runs(tmp_path: Path) -> None:
-    """One process; two take longer."""
+def test_old_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str) -> None:
+    """One process; two take longer. The present code's is forked."""
     known = ["git", "-C", str(REPOSITORY), "cat-file", "-e", f"{COMMIT}^{{commit}}"]
     if subprocess.run(known, capture_output=True).returncode:
         pytest.skip(f"commit {COMMIT} is not in this clone: git fetch --unshallow")
-    done = run("bench.old_runs", "--only=single", f"--out={tmp_path}")
-    assert done.returncode == 0, done.stdout + done.stderr
+    start_process = Checkout.start
+
+    def start(checkout: Checkout, *arguments: str, folder: Path) -> Forked | subprocess.Popen[bytes]:
+        if checkout.root != REPOSITORY:
+            return start_process(checkout, *arguments, folder=folder)
+        with (folder / "log").open("wb") as log:
+            return Forked(server, arguments, cwd=folder, env=os.environ, stdout=log.fileno(), stderr=log.fileno())
+
+    monkeypatch.setattr(Checkout, "start", start)
+    type_words(monkeypatch, "--only=single", f"--out={tmp_path}")
+    assert old_runs.main() == 0
     (row,) = saved(tmp_path)["rows"]
     assert row["result"] == "equal"
     assert row["resumed_after_step"] == HALF < row["killed_after_step"]

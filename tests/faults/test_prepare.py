@@ -5,24 +5,32 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import command
+from conftest import REPOSITORY, Started, command, completed
+from forked import Server
 from hub_downloads import COMMIT, hub, lay_out, lay_out_data_set
 from safetensors.torch import load_file
 
 Done = subprocess.CompletedProcess[str]
 Run = Callable[..., Done]
 
-# Loaded by every Python process of a run: whoever asks for a name or a host beyond this machine is written down.
+GALPACA = str(REPOSITORY / "src" / "galpaca" / "__main__.py")
+
+# Loaded as Python starts, and handed down to what is forked: whoever asks for a name or a host beyond this machine is
+# written down. Then the file of this name that comes next on the path, which it hides.
 GUARD = """
 import os, sys
+
+log = os.environ["GUARD_LOG"]
 
 def guard(event, arguments):
     if event == "socket.connect":
@@ -33,12 +41,63 @@ def guard(event, arguments):
             None, "", "127.0.0.1", "::1", "localhost", os.uname().nodename
         )
     if outside:
-        with open(os.environ["GUARD_LOG"], "a") as file:
+        with open(log, "a") as file:
             file.write(f"{event} {arguments}\\n")
         raise OSError(f"no network: {event} {arguments}")
 
 sys.addaudithook(guard)
+sys.path.remove(os.path.dirname(__file__))
+del sys.modules["sitecustomize"]
+import sitecustomize
 """
+
+
+@dataclass(frozen=True)
+class Online:
+    """A server of processes to which nothing says that there is no network, not even when they import.
+
+    Attributes:
+        server: its address.
+        environment: that it imports with.
+        hub_port: where they look for the Hub.
+        asked: file of what they asked of anybody else.
+    """
+
+    server: str
+    environment: Mapping[str, str]
+    hub_port: int
+    asked: Path
+
+
+@pytest.fixture
+def online(_online: Online) -> Iterator[Online]:
+    yield _online
+    shutil.rmtree(_online.environment["HF_HOME"], ignore_errors=True)  # what one test has downloaded, the next has not
+
+
+@pytest.fixture(scope="module")
+def _online(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Online]:
+    """Its Hub's cache is its own: what ``prepare`` of the other server found in a cache is not in it."""
+    folder = tmp_path_factory.mktemp("online")
+    (folder / "sitecustomize.py").write_text(GUARD)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    asked = folder / "guard.log"
+    asked.touch()
+    environment = {
+        "HF_HOME": str(folder / "huggingface"),
+        "HF_HUB_OFFLINE": "0",
+        "HF_ENDPOINT": f"http://127.0.0.1:{port}",
+        "GUARD_LOG": str(asked),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        server = Server(REPOSITORY / "tests")
+    yield Online(server.address, environment, port, asked)
+    server.close()
 
 
 @pytest.fixture(scope="module")
@@ -76,24 +135,25 @@ def pickled(model: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "hf"
+def laid_out(home: Path) -> Iterator[Path]:
+    """The caches of the Hub, for a model and records that a test lays out there."""
+    yield home
+    take_away(home)
+
+
+def take_away(home: Path) -> None:
+    for name in ("hub/models--acme--tiny", "datasets/acme___facts"):
+        shutil.rmtree(home / name, ignore_errors=True)
 
 
 @pytest.fixture
-def galpaca(tmp_path: Path, home: Path) -> Run:
-    """Runs a command line in ``tmp_path``, its Hub's cache below it."""
+def galpaca(tmp_path: Path, server: str, home: Path) -> Run:
+    """Runs a script in ``tmp_path``."""
 
-    def run(*words: str, **env: str) -> Done:
-        return subprocess.run(
-            [sys.executable, *words],
-            capture_output=True,
-            text=True,
-            timeout=240,
-            cwd=tmp_path,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, "HF_HOME": str(home), **env},
-        )
+    def run(script: str, *words: str, of: Online | None = None, **how: Any) -> Done:
+        # What is imported by and by reads the environment when it is.
+        address, env = (of.server, of.environment) if of else (server, {"HF_HOME": str(home)})
+        return completed(Started(address, [sys.executable, script, *words], tmp_path, env, **how), 240)
 
     return run
 
@@ -112,26 +172,12 @@ def overrides(tmp_path: Path, tokenizer_folder: Path, records_file: Path) -> lis
 
 @pytest.fixture
 def prepare(galpaca: Run, overrides: list[str]) -> Run:
-    return lambda *more, **env: galpaca("-m", "galpaca", "prepare", *overrides, *more, **env)
+    return lambda *more, **how: galpaca(GALPACA, "prepare", *overrides, *more, **how)
 
 
 @pytest.fixture
-def train(galpaca: Run, overrides: list[str], tmp_path: Path) -> Run:
-    """Under the guard."""
-    (tmp_path / "guard").mkdir()
-    (tmp_path / "guard" / "sitecustomize.py").write_text(GUARD)
-
-    def run(*more: str, **env: str) -> Done:
-        paths = os.pathsep.join(filter(None, [str(tmp_path / "guard"), os.environ.get("PYTHONPATH")]))
-        run_command = {"PYTHONPATH": paths, "GUARD_LOG": str(tmp_path / "guard.log"), "HF_HUB_OFFLINE": "0"}
-        return galpaca(command(tmp_path, tmp_path, tmp_path)[1], *overrides, *more, **{**run_command, **env})
-
-    return run
-
-
-def requested_outside(tmp_path: Path) -> str:
-    log = tmp_path / "guard.log"
-    return log.read_text() if log.exists() else ""
+def train(galpaca: Run, overrides: list[str]) -> Run:
+    return lambda *more, **how: galpaca(str(REPOSITORY / "train.py"), *overrides, *more, **how)
 
 
 def succeeded(done: Done) -> str:
@@ -164,26 +210,28 @@ def weights_record(tmp_path: Path) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_a_run_of_prepared_hub_ids_asks_nobody(
-    prepare: Run, train: Run, model: Path, home: Path, records_file: Path, tmp_path: Path
+    prepare: Run, train: Run, online: Online, model: Path, laid_out: Path, records_file: Path, tmp_path: Path
 ) -> None:
     """With model, tokenizer and records by Hub id, and nothing that says there is no network.
 
     The caches of the Hub are gone by then: what is prepared stands alone.
     """
-    lay_out(home / "hub", "acme/tiny", model)
-    lay_out_data_set(home / "datasets", "acme/facts", records_file)
+    lay_out(laid_out / "hub", "acme/tiny", model)
+    lay_out_data_set(laid_out / "datasets", "acme/facts", records_file)
     data = ["data.path=null", "data.hub_id=acme/facts"]
     shown = succeeded(prepare(*data))
     assert shown.count("created") == 3
     assert shown.rstrip().splitlines()[-1].split()[:2] == ["python", "train.py"]
     again = succeeded(prepare(*data))
     assert again.count("already there, verified") == 3
-    shutil.rmtree(home)
+    take_away(laid_out)
 
     typed = shlex.split(shown.rstrip().splitlines()[-1])
     assert typed[-2:] == data
-    succeeded(train(*data))
-    assert requested_outside(tmp_path) == ""
+    with hub({}, online.hub_port) as (_, requests):
+        succeeded(train(*data, of=online))
+    assert requests == []
+    assert online.asked.read_text() == ""
     weights = weights_record(tmp_path)
     assert (weights["path"], weights["commit"]) == ("acme/tiny", COMMIT)
     assert weights["files"]["model.safetensors"]["sha256"]
@@ -193,7 +241,7 @@ def test_a_run_of_prepared_hub_ids_asks_nobody(
 
 
 def test_without_a_network_the_command_that_prepares_is_shown(train: Run, overrides: list[str], tmp_path: Path) -> None:
-    message = refused(train(HF_HUB_OFFLINE="1"))
+    message = refused(train())
     assert "acme/tiny: the model is not on this machine" in message
     assert shlex.join(["galpaca", "prepare", *overrides]) in message
     assert not (tmp_path / "runs" / "test").exists()
@@ -204,11 +252,11 @@ def test_without_a_network_the_command_that_prepares_is_shown(train: Run, overri
 
 @pytest.mark.slow
 def test_pytorch_weights_of_the_hub_are_converted_and_trained_from_where_there_is_no_network_at_all(
-    prepare: Run, pickled: Path, model: Path, home: Path, tmp_path: Path, overrides: list[str]
+    prepare: Run, train: Run, online: Online, pickled: Path, model: Path, tmp_path: Path
 ) -> None:
     (pickled / "flax_model.msgpack").write_bytes(b"not wanted")
-    with hub({"acme/tiny": pickled}) as (address, requests):
-        succeeded(prepare(HF_ENDPOINT=address, HF_HUB_OFFLINE="0"))
+    with hub({"acme/tiny": pickled}, online.hub_port) as (_, requests):
+        succeeded(prepare(of=online))
     assert not [request for request in requests if "msgpack" in request]
     names = sorted(path.name for path in prepared_model(tmp_path).glob("*.safetensors"))
     assert names == ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
@@ -219,10 +267,7 @@ def test_pytorch_weights_of_the_hub_are_converted_and_trained_from_where_there_i
 
     if shutil.which("unshare") is None or subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode:
         pytest.skip("no network namespaces here")
-    line = shlex.join([sys.executable, command(tmp_path, tmp_path, tmp_path)[1], *overrides])
-    env = {**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0"}
-    words = ["unshare", "-rn", "sh", "-c", line]
-    succeeded(subprocess.run(words, capture_output=True, text=True, timeout=240, cwd=tmp_path, env=env))
+    succeeded(train(of=online, hook="faults.crash:leave_the_network"))
 
 
 FIND = """
@@ -236,13 +281,16 @@ local_model(compose(sys.argv[1:])[0], make_console()).verify()
 
 
 @pytest.mark.slow
-def test_ranks_that_start_together_download_once(overrides: list[str], model: Path, home: Path, tmp_path: Path) -> None:
+def test_ranks_that_start_together_download_once(
+    online: Online, overrides: list[str], model: Path, tmp_path: Path
+) -> None:
     """Those that srun starts at the same moment."""
-    with hub({"acme/tiny": model}) as (address, requests):
-        env = {**os.environ, "HF_HOME": str(home), "HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0"}
-        line = [sys.executable, "-c", FIND, *overrides]
-        ranks = [subprocess.Popen(line, cwd=tmp_path, env=env) for _ in range(3)]
-        assert [rank.wait(timeout=240) for rank in ranks] == [0, 0, 0]
+    find = tmp_path / "find.py"
+    find.write_text(FIND)
+    with hub({"acme/tiny": model}, online.hub_port) as (_, requests):
+        line = [sys.executable, str(find), *overrides]
+        ranks = [Started(online.server, line, tmp_path, online.environment) for _ in range(3)]
+        assert [completed(rank, 240).returncode for rank in ranks] == [0, 0, 0]
     assert sum(request.startswith("GET") and "model.safetensors" in request for request in requests) == 1
     assert [path.name for path in prepared_model(tmp_path).parent.glob(".*")] == []
 
@@ -278,12 +326,14 @@ def test_a_conversion_that_was_killed_leaves_nothing_half_written_and_starts_aga
     target = tmp_path / out if out else pickled
     arguments = ["prepare", "--weights", str(pickled), *(["--out", str(target)] if out else [])]
     before = names(pickled)
-    done = galpaca("-c", KILLED_AT_THE_SECOND, *arguments)
+    killed = tmp_path / "killed.py"
+    killed.write_text(KILLED_AT_THE_SECOND)
+    done = galpaca(str(killed), *arguments)
     assert done.returncode == -signal.SIGKILL
     assert {name for name in names(pickled) if not name.startswith(".")} == before
     assert out is None or not target.exists()
 
-    succeeded(galpaca("-m", "galpaca", *arguments))
+    succeeded(galpaca(GALPACA, *arguments))
     made = {"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json"}
     assert made | {"checksums.json"} <= names(target)
     assert not [name for place in (pickled, tmp_path) for name in names(place) if "partial" in name]
@@ -291,7 +341,7 @@ def test_a_conversion_that_was_killed_leaves_nothing_half_written_and_starts_aga
 
 class TestRefused:
     def refusal(self, galpaca: Run, *words: str) -> str:
-        return refused(galpaca("-m", "galpaca", "prepare", *words))
+        return refused(galpaca(GALPACA, "prepare", *words))
 
     def test_weights_and_overrides_together(self, galpaca: Run, pickled: Path) -> None:
         assert "give either --weights FOLDER" in self.refusal(galpaca, "+experiment=demo", "--weights", str(pickled))
