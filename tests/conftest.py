@@ -57,6 +57,7 @@ LONGEST = (
     "cluster/test_requeue.py",
     "faults/test_wandb.py",
     "cluster/test_scripts.py",
+    "cluster/test_end.py",
     "faults/test_bad_input.py",
     "faults/test_prepare.py",
     "invariants/test_compile.py",

@@ -166,6 +166,14 @@ class Job:
         """Until it has come back so many times, and its first process runs."""
         self.wait_until(lambda: len(self.pids(number)) > 0, f"restart {number}", seconds)
 
+    def wait_until_away(self, restarts: int, seconds: float = 300) -> None:
+        """Until it is requeued for the so manieth time, and all its processes of before have ended.
+
+        SLURM keeps it waiting for some seconds then, in which its folder stays as it is.
+        """
+        gone = f"the end before restart {restarts}"
+        self.wait_until(lambda: not self.pids(restarts - 1) and self.restarts() == restarts, gone, seconds)
+
     def wait_for_handlers(self, restarts: int, ranks: int = 2, seconds: float = 300) -> None:
         """Until all ranks of its so manieth coming back take signals; before, Python itself is starting."""
 
@@ -182,7 +190,7 @@ class Job:
             if time.monotonic() > next_look:  # now and then: scontrol costs more than a step of the run
                 assert self.state() not in ENDED or holds(), f"ended before {what}: {self.output()}"
                 next_look = time.monotonic() + 1.0
-            time.sleep(0.05)
+            time.sleep(0.1)  # a look at all processes takes milliseconds
 
     def finish(self, state: str = "COMPLETED", seconds: float = 300) -> dict[str, str]:
         """Waits until it is done and returns what SLURM tells of it."""
@@ -199,6 +207,14 @@ class Job:
     def output(self) -> str:
         """Its log."""
         return self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
+
+    def error(self, exit_code: int) -> str:
+        """The one line in which it says what is wrong."""
+        assert self.slurm.facts(self.id)["ExitCode"] == f"{exit_code}:0", self.output()
+        errors = [line for line in self.output().splitlines() if line.startswith("error")]
+        assert len(errors) == 1, self.output()
+        assert "Traceback" not in self.output()
+        return errors[0]
 
     def signal(self, number: Signals) -> None:
         """To the job's tasks, by SLURM."""

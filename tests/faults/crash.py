@@ -171,6 +171,11 @@ def note_modes(log: str) -> None:
     _before_steps(lambda tuner, *_: _append(log, str(sum(not module.training for module in tuner.modules()))))
 
 
+def slow_steps(seconds: float) -> None:
+    """Each takes a while, and nothing of the processor."""
+    _before_steps(lambda *_: time.sleep(seconds))
+
+
 def sleep_in_step(step: int, rank: int) -> None:
     """A rank that hangs in its own code while the others wait for it."""
 

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from cluster.forking import make_environment
 from conftest import command, read_jsonl
 
 # Of itself it dies of SIGUSR1, and its processes with it.
@@ -14,9 +15,15 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 HANDLES = "--signals-to-handle=SIGTERM,SIGINT,SIGUSR1"
 
 
-def earlier(line: list[str], tmp_path: Path) -> "subprocess.Popen[str]":
+def earlier(line: list[str], tmp_path: Path, server: str | None = None) -> "subprocess.Popen[str]":
+    """torchrun with a run's script.
+
+    Args:
+        server: forks what torchrun starts, which is then spared the imports.
+    """
+    python = ["--no-python", str(make_environment(tmp_path / "forking", server) / "bin" / "python")] if server else []
     return subprocess.Popen(
-        [*TORCHRUN, HANDLES, *line[1:]],
+        [*TORCHRUN, HANDLES, *python, *line[1:]],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -25,13 +32,13 @@ def earlier(line: list[str], tmp_path: Path) -> "subprocess.Popen[str]":
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize(("number", "are_forked"), [(signal.SIGTERM, True), (signal.SIGUSR1, False)])
 def test_a_signal_to_torchrun_saves(
-    tmp_path: Path, tokenizer_folder: Path, records_file: Path, number: signal.Signals
+    tmp_path: Path, tokenizer_folder: Path, records_file: Path, server: str, number: signal.Signals, are_forked: bool
 ) -> None:
     how = ("strategy=fsdp", "trainer.devices=2", "trainer.max_steps=3000", "trainer.max_epochs=9999")
     line = command(tmp_path, tokenizer_folder, records_file, *how, "checkpoint.every_steps=5000")
-    process = earlier(line, tmp_path)
+    process = earlier(line, tmp_path, server if are_forked else None)
     metrics = tmp_path / "runs/test/metrics.jsonl"
     deadline = time.monotonic() + 120
     while not (metrics.is_file() and metrics.stat().st_size) and process.poll() is None and time.monotonic() < deadline:
@@ -44,9 +51,11 @@ def test_a_signal_to_torchrun_saves(
 
 
 @pytest.mark.slow
-def test_another_number_of_processes_is_reported(tmp_path: Path, tokenizer_folder: Path, records_file: Path) -> None:
+def test_another_number_of_processes_is_reported(
+    tmp_path: Path, tokenizer_folder: Path, records_file: Path, server: str
+) -> None:
     line = command(tmp_path, tokenizer_folder, records_file, "strategy=fsdp", "trainer.devices=3")
-    message = earlier(line, tmp_path).communicate(timeout=200)[0]
+    message = earlier(line, tmp_path, server).communicate(timeout=200)[0]
     assert "torchrun started 2 processes, 2 per node, but the run needs 3 processes on 1 node" in message
     assert "torchrun --nnodes=1 --nproc-per-node=3" in message
 
