@@ -56,6 +56,7 @@ def _announces_nothing_new(announcements: deprecations.Log) -> Iterator[None]:
 LONGEST = (
     "cluster/test_requeue.py",
     "faults/test_wandb.py",
+    "faults/test_wandb_network.py",
     "cluster/test_scripts.py",
     "cluster/test_end.py",
     "faults/test_bad_input.py",

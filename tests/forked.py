@@ -34,6 +34,7 @@ import galpaca
 IMPORTED = (
     "lightning.pytorch",
     "lightning.pytorch.strategies.launchers.subprocess_script",
+    "torch._dynamo.backends.debugging",
     "torch.distributed.fsdp",
     "torch.profiler._cupti_monitor",
     "transformers.conversion_mapping",
