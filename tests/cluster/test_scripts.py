@@ -53,7 +53,7 @@ def site(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def forking(site: dict[str, str], tmp_path: Path, server: str) -> dict[str, str]:
-    """A site whose python forks what it starts; one test has the real one."""
+    """A site whose python forks what it starts."""
     return {**site, "GALPACA_ENVIRONMENT": f"GALPACA_ENVIRONMENT={make_environment(tmp_path / 'forking', server)}"}
 
 
@@ -141,8 +141,11 @@ def test_a_script_comes_back_and_keeps_its_log(script: Path) -> None:
 
 
 def test_one_node_with_a_process_for_each_gpu(
-    slurm: Slurm, submit: Submit, site: dict[str, str], overrides: list[str], tmp_path: Path
+    slurm: Slurm, submit: Submit, site: dict[str, str], overrides: list[str], tmp_path: Path, server: str
 ) -> None:
+    """One of the two is a process that imports for itself."""
+    environment = make_environment(tmp_path / "forking", server, real="[[ $SLURM_PROCID == 1 ]]")
+    site["GALPACA_ENVIRONMENT"] = f"GALPACA_ENVIRONMENT={environment}"
     options = ("--ntasks-per-node=2", "--gres=gpu:2")
     job = submit("galpaca67b.sbatch", *overrides, "trainer.devices=2", site=site, options=options)
     said = completed(slurm, job)
