@@ -50,7 +50,7 @@ def _train(server: str, folder: Path, tokenizer_folder: Path) -> None:
         for instruction, output in (("Integrate.", LATEX), ("Add with work.", TAGGED), ("Count for long.", LONG))
     ]
     path = folder / "records.json"
-    path.write_text(json.dumps(records * 4), encoding="utf-8")
+    path.write_text(json.dumps(records), encoding="utf-8")
     line = [
         sys.executable,
         str(REPOSITORY / "train.py"),
@@ -62,10 +62,11 @@ def _train(server: str, folder: Path, tokenizer_folder: Path) -> None:
         "data=local",
         f"data.path={path}",
         "data.max_length=512",
-        "batch.examples=12",
+        "batch.examples=3",
+        "model.dropout=0",
         "trainer=cpu",
-        "trainer.max_steps=150",
-        "trainer.max_epochs=150",
+        "trainer.max_steps=120",
+        "trainer.max_epochs=120",
         "optim.lr=5e-3",
         "release.max_new_tokens=400",
         f"run.root={folder / 'runs'}",
