@@ -79,8 +79,8 @@ class Starts:
         if self._server is None:
             return subprocess.Popen(line, cwd=self._folder, stdout=subprocess.DEVNULL, stderr=errors)
         with Path(os.devnull).open("w") as nothing:
-            output = {"stdout": nothing.fileno(), "stderr": errors.fileno()}
-            return Forked(self._server, line[1:], cwd=self._folder, env=os.environ, **output)
+            out, err = nothing.fileno(), errors.fileno()
+            return Forked(self._server, line[1:], cwd=self._folder, env=os.environ, stdout=out, stderr=err)
 
 
 def _cpu_seconds(pid: int) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Train, completed, read_jsonl
+from conftest import MadeOnce, Train, completed, read_jsonl
 from faults.kills import Bench, assert_equal_runs
 
 TERM, USR1 = int(signal.SIGTERM), int(signal.SIGUSR1)
@@ -54,18 +54,29 @@ def bench(tmp_path: Path, server: str, tokenizer_folder: Path, records_file: Pat
     return bench
 
 
+@pytest.fixture
+def straight(bench: Bench, made_once: MadeOnce) -> Path:
+    """The run that gets no signal, one for all cases that differ in the signal alone."""
+
+    def make(folder: Path) -> None:
+        bench.straight()
+        bench.path("straight").rename(folder / "straight")
+
+    name = "-".join(["signals", *(word.replace("=", "-") for word in bench.chosen)])
+    return made_once(name, make) / "straight"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("bench", "case"), [(name, name) for name in CASES], indirect=["bench"], ids=list(CASES))
-def test_a_signal_saves_and_the_run_goes_on(bench: Bench, case: str) -> None:
+def test_a_signal_saves_and_the_run_goes_on(bench: Bench, straight: Path, case: str) -> None:
     """Ranks that saw a signal at different steps waited for each other; one in a validation was seen minutes later."""
     *_, hook, arguments, message = CASES[case]
-    bench.straight()
     done = completed(bench.run("stopped", hook=hook, hook_arguments=arguments))
     assert done.returncode == 143, done.stderr
     assert message in done.stderr
     again = completed(bench.run("stopped"))
     assert again.returncode == 0, again.stderr
-    assert_equal_runs(bench.path("straight"), bench.path("stopped"))
+    assert_equal_runs(straight, bench.path("stopped"))
 
 
 def processes_in(folder: Path) -> list[str]:
