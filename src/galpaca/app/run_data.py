@@ -49,6 +49,12 @@ class RunData:
     found: FoundData
     data: PreparedData
 
+    def sides(self) -> list[str]:
+        """The sides that have records."""
+        split = self.data.split
+        found = {"train": split.train, "validation": split.val, "test": split.test}
+        return [side for side, indices in found.items() if len(indices)]
+
     def records(self, side: str) -> list[SplitRecord]:
         """The records on a side of the split: ``train``, ``validation`` or ``test``.
 

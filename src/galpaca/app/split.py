@@ -7,7 +7,6 @@ from typing import Any
 
 from galpaca.app.console import make_console, show_rows
 from galpaca.app.run_data import RunData, load_run_data, run_of
-from galpaca.data.split import SIDES
 from galpaca.errors import InputError
 from galpaca.files.atomic import replace_file
 
@@ -41,12 +40,8 @@ def _files(run: RunData) -> dict[str, list[str]]:
     tables = {one.spec.name: one.source.table() for one in reversed(run.found.sources)}
     held_out = {one.spec.name: one.source.table() for one in run.found.sources if not one.spec.epochs}
     files: dict[str, list[str]] = {}
-    for side in SIDES:
-        try:
-            found = run.records(side)
-        except InputError:
-            continue  # a run may have no test, or no validation
-        for one in found:
+    for side in run.sides():
+        for one in run.records(side):
             table = held_out.get(one.source, tables[one.source]) if side == "validation" else tables[one.source]
             name = f"{one.source}-{side}.jsonl" if one.source else f"{side}.jsonl"
             files.setdefault(name, []).append(_line(table.values[one.index], table.where(one.index)))

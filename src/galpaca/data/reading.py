@@ -57,7 +57,7 @@ class Reading:
         """The form of rows that have these columns. Columns that are named, or Alpaca's own, come first."""
         of = columns_of(self.fields)
         needed = [name for name in ("instruction", "output") if name != "output" or not self.is_questions]
-        is_named = any(self.fields.get(name) for name in FIELDS)
+        is_named = any(self.fields.get(name) not in (None, NO_INPUT) for name in FIELDS)
         if not is_named and not all(of[name] in columns for name in needed):
             for names in FORMS:
                 if all(name in columns for name in names):

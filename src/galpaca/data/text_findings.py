@@ -24,6 +24,7 @@ _BOND = r"(?:[-=#$/\\:.]|\(|\)|%\d\d|\d)"
 # A word of atoms with a bond, branch or ring in it: a formula has neither.
 _SMILES = re.compile(rf"(?<![^\s,;:\"'(]){_ATOM}(?:{_BOND}*{_ATOM}){{3,}}{_BOND}*(?![^\s,;:.\"')?!])")
 _STRUCTURE = re.compile(r"[=#()\[\]]|c1|C1|n1|N1")
+_AROMATIC, _BRACKETS = re.compile(r"[bcnops]"), re.compile(r"\[[^\]]*\]")
 _RESIDUES = re.compile(r"(?<![^\s,;:\"'(])[ACDEFGHIKLMNPQRSTVWY]{15,}(?![^\s,;:.\"')?!])")
 _BASES = re.compile(r"[ACGT]{15,}")
 
@@ -65,4 +66,9 @@ def bare_sequence(text: str) -> str | None:
     if residues := _RESIDUES.search(text):
         return "DNA" if _BASES.fullmatch(residues[0]) else "AMINO"
     found = (match[0] for match in _SMILES.finditer(text))
-    return "SMILES" if any(_STRUCTURE.search(word) for word in found) else None
+    return "SMILES" if any(_STRUCTURE.search(word) and _is_closed(word) for word in found) else None
+
+
+def _is_closed(word: str) -> bool:
+    """Whether a word with aromatic atoms has a ring, unlike ``cos(C)``."""
+    return not _AROMATIC.search(_BRACKETS.sub("", word)) or any(one.isdigit() for one in word)

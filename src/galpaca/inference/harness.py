@@ -180,7 +180,7 @@ def harness_model(loaded: Loaded, batch_size: int) -> Any:
             if not skip_special_tokens:
                 return str(super().tok_decode(tokens, skip_special_tokens=False))
             ends = [index for index, token in enumerate(tokens) if token == reader.eos_id]
-            return reader.decode(list(tokens)[: ends[0] if ends else None])
+            return loaded.encoder.text_of(list(tokens)[: ends[0] if ends else None])
 
         def chat_template(self, chat_template: bool | str = False) -> str:
             return loaded.template.name
@@ -230,14 +230,15 @@ class _Contexts:
         open in the context, as an answer does in training. Spaces between the two belong to the continuation, since
         they begin a word.
         """
-        mark = self._loaded.tokenizer.mark
-        instruction, answer_start = self._known.get(context, (context, ""))
+        mark, written = self._loaded.tokenizer.mark, self._loaded.encoder.written
         if context in self._known:
+            instruction, answer_start = map(written, self._known[context])
             [prompt] = self._loaded.template.prompts(Record.of(mark(instruction)))
-            answer = mark(answer_start + continuation, before=(instruction,))
+            answer = mark(answer_start + written(continuation), before=(instruction,))
             return prompt + _head(answer, len(answer_start.rstrip())), prompt + answer
-        before = context.rstrip()
-        return mark(before), mark(before) + mark(context[len(before) :] + continuation, before=(before,))
+        before = written(context.rstrip())
+        rest = written(context[len(context.rstrip()) :] + continuation)
+        return mark(before), mark(before) + mark(rest, before=(before,))
 
 
 def _head(marked: str, num_characters: int) -> str:

@@ -1,13 +1,14 @@
 """One answer, piece by piece, while the model still writes."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
 
 from galpaca.data.records import Record
+from galpaca.data.scripts import from_tags
 from galpaca.inference.answer import Answer, AnswerRequest, answer_batch, batches, check_lengths
 from galpaca.inference.loading import Loaded
 from galpaca.inference.sampling import AnswerId
@@ -48,17 +49,30 @@ class Stream:
 
     def __iter__(self) -> Iterator[str]:
         # Not the tokenizer itself: the streamer would have it drop citations, or show the end.
-        decoder = SimpleNamespace(decode=lambda ids, **_: self._loaded.tokenizer.decode(ids))
+        decoder = SimpleNamespace(decode=lambda ids, **_: self._shown(ids))
         streamer = TextIteratorStreamer(decoder, skip_prompt=True)  # type: ignore[arg-type]
         thread = threading.Thread(target=self._generate, args=(streamer,), daemon=True)
         thread.start()
+        shown = 0
         try:
-            yield from (piece for piece in streamer if piece)
+            for piece in streamer:
+                shown += len(piece)
+                if piece:
+                    yield piece
         finally:
             self._stop.set()  # whoever leaves early needs no more of it
             thread.join()
         if self._error is not None:
             raise self._error
+        if self.answer is not None and (rest := self.answer.text[shown:]):
+            yield rest
+
+    def _shown(self, ids: Sequence[int]) -> str:
+        """The text so far, without a script whose end tag may still come: with it, the text would change."""
+        text = self._loaded.tokenizer.decode(ids)
+        if self._loaded.scripts == "galactica" and (opened := text.rfind("[START_SU")) > text.rfind("[END_SU"):
+            text = text[:opened]
+        return from_tags(text) if self._loaded.scripts == "galactica" else text
 
     def _generate(self, streamer: TextIteratorStreamer) -> None:
         further = {"streamer": streamer, "stopping_criteria": StoppingCriteriaList([_Stopped(self._stop)])}

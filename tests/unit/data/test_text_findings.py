@@ -50,6 +50,7 @@ def test_what_is_found(record: Record, found: set[str]) -> None:
         ("[START_SMILES]CC(=O)O[END_SMILES]", None),
         ("CO2, CH3COOH and H2SO4", None),
         ("Is it (on) or off? COSINUS", None),
+        ("the slope is cos(C)", None),
         ("f(x) = 2, N/A, I/O, C++, #NoFilter", None),
         ("ABSTRACT AND INTRODUCTION", None),
     ],

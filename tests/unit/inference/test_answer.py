@@ -144,6 +144,21 @@ class TestEnds:
         stream = Stream(saying(text, loaded.tokenizer.eos_id), QUESTIONS[0], settings)
         assert "".join(stream) == text
 
+    @pytest.mark.parametrize(
+        ("text", "shown"),
+        [
+            ("10[START_SUP]-3[END_SUP] mol of H[START_SUB]2[END_SUB]O", "10⁻³ mol of H₂O"),
+            ("x[START_SUP]2", "x[START_SUP]2"),
+        ],
+    )
+    def test_scripts_are_shown_as_unicode(self, text: str, shown: str, saying: Any, loaded: Loaded) -> None:
+        """Piece by piece, too: what stands before an end tag is not shown before it."""
+        settings = replace(GREEDY, max_new_tokens=200)
+        model = replace(saying(text, loaded.tokenizer.eos_id), scripts="galactica")
+        assert answer(model, QUESTIONS[:1], settings)[0].text == shown
+        model = replace(saying(text, loaded.tokenizer.eos_id), scripts="galactica")
+        assert "".join(Stream(model, QUESTIONS[0], settings)) == shown
+
     def test_cut_by_length(self, saying: Any) -> None:
         [one] = answer(saying("one two three"), QUESTIONS[:1], replace(GREEDY, max_new_tokens=2))
         assert (one.answer_tokens, one.finish) == (2, "length")

@@ -1,6 +1,7 @@
 """Records in Parquet, Arrow and Feather: only the columns that are wanted are read."""
 
 from collections.abc import Collection, Iterator
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 _BATCH_ROWS = 10_000
 
 
-def read_columns(content: bytes, path: Path, problems: Problems, table: Table, wanted: Collection[str] | None) -> None:
+def read_columns(content: bytes, path: Path, problems: Problems, table: Table, wanted: AbstractSet[str] | None) -> None:
     """Adds the rows of a file to a table.
 
     Args:
@@ -33,7 +34,7 @@ def read_columns(content: bytes, path: Path, problems: Problems, table: Table, w
         problems.add(f"not a readable {kind} file: {first_line(error)}", where=path, fix="write the file again")
 
 
-def _open(file: Any, suffix: str, wanted: Collection[str] | None) -> tuple[list[str], "Iterator[pyarrow.RecordBatch]"]:
+def _open(file: Any, suffix: str, wanted: AbstractSet[str] | None) -> tuple[list[str], "Iterator[pyarrow.RecordBatch]"]:
     """All column names, and the rows of those that are wanted."""
     if suffix == ".parquet":
         import pyarrow.parquet
@@ -57,5 +58,5 @@ def _arrow_table(file: Any) -> "pyarrow.Table":
         return pyarrow.ipc.open_stream(file).read_all()
 
 
-def _chosen(names: Collection[str], wanted: Collection[str] | None) -> list[str]:
+def _chosen(names: Collection[str], wanted: AbstractSet[str] | None) -> list[str]:
     return [name for name in names if wanted is None or name in wanted]

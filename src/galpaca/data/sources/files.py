@@ -5,7 +5,8 @@ import glob
 import hashlib
 import shlex
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ class FileSource:
             raise InputError(what, where=path, fix=_fix_of_kind(path))
         self.fingerprint = hashlib.sha256(self._content()).hexdigest()
 
-    def table(self, wanted: Collection[str] | None = None) -> Table:
+    def table(self, wanted: AbstractSet[str] | None = None) -> Table:
         table = Table()
         with Problems() as problems:
             self.add_to(table, wanted, problems)
@@ -66,7 +67,7 @@ class FileSource:
             raise InputError("the file has no records", where=self.path, fix="use a file with at least one record")
         return table
 
-    def add_to(self, table: Table, wanted: Collection[str] | None, problems: Problems) -> None:
+    def add_to(self, table: Table, wanted: AbstractSet[str] | None, problems: Problems) -> None:
         """Adds the file's rows to a table, and what is wrong to the problems."""
         content = self._content()
         if hashlib.sha256(content).hexdigest() != self.fingerprint:
@@ -110,7 +111,7 @@ class FilesSource:
         digests = "".join(f"{file.fingerprint}\n" for file in self._files)
         self.fingerprint = hashlib.sha256(digests.encode()).hexdigest()
 
-    def table(self, wanted: Collection[str] | None = None) -> Table:
+    def table(self, wanted: AbstractSet[str] | None = None) -> Table:
         table = Table()
         with Problems() as problems:
             for file in self._files:

@@ -1,7 +1,8 @@
 """Data sets of the Hugging Face Hub, from its cache where there is no network."""
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from functools import cached_property
 from typing import Any
 
@@ -48,7 +49,7 @@ class HubSource:
         """SHA-256 of all rows."""
         return digest_of(self.lines())
 
-    def table(self, wanted: Collection[str] | None = None) -> Table:
+    def table(self, wanted: AbstractSet[str] | None = None) -> Table:
         return table_of(self._data, self.name, wanted)
 
     def lines(self) -> Iterator[str]:

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,11 @@ class SavedToDisk:
         digests = "".join(f"{file_facts(file).sha256}\n" for file in files)
         self.fingerprint = hashlib.sha256(digests.encode()).hexdigest()
 
-    def table(self, wanted: Collection[str] | None = None) -> Table:
+    def table(self, wanted: AbstractSet[str] | None = None) -> Table:
         return table_of(self._data, self.name, wanted)
 
 
-def table_of(data: Any, name: str, wanted: Collection[str] | None) -> Table:
+def table_of(data: Any, name: str, wanted: AbstractSet[str] | None) -> Table:
     """The rows of a data set of ``datasets``, of the columns that are wanted.
 
     Raises:
@@ -90,7 +91,7 @@ class SavedSource:
         if found != fingerprint:
             raise InputError("the saved data set is damaged: checksum mismatch", where=path, fix=fix)
 
-    def table(self, wanted: Collection[str] | None = None) -> Table:
+    def table(self, wanted: AbstractSet[str] | None = None) -> Table:
         table = Table()
         table.places.begin(self.name)
         with self._path.open(encoding="ascii") as lines:

@@ -3,7 +3,8 @@
 from array import array
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -74,14 +75,14 @@ class Table:
     repeated_keys: int = 0
     first_repeated: int | None = None
 
-    def add(self, line: int | None, value: Any, wanted: Collection[str] | None) -> None:
+    def add(self, line: int | None, value: Any, wanted: AbstractSet[str] | None) -> None:
         """Adds a row, and of its columns those that are wanted; None takes all."""
         if isinstance(value, dict):
             self.columns.update(value.keys())
             if isinstance(value, RepeatedKeys):
                 self.repeated_keys += 1
                 self.first_repeated = len(self.values) if self.first_repeated is None else self.first_repeated
-            if wanted is not None and not value.keys() <= set(wanted):
+            if wanted is not None and not value.keys() <= wanted:
                 value = {name: one for name, one in value.items() if name in wanted}
         self.places.add(line)
         self.values.append(value)
@@ -105,7 +106,7 @@ class Source(Protocol):
     def fingerprint(self) -> str:
         """SHA-256 of the files' bytes, or of the data set's rows: never of a name."""
 
-    def table(self, wanted: Collection[str] | None = None) -> Table:
+    def table(self, wanted: AbstractSet[str] | None = None) -> Table:
         """All rows in order.
 
         Args:
