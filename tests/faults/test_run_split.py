@@ -149,3 +149,22 @@ def test_records_that_have_changed_since_are_refused(train: Train, table: Path, 
     table.write_text(table.read_text(encoding="utf-8").replace("the", "teh"), encoding="utf-8")
     assert main(["split", str(tmp_path / "runs" / "test"), "--out", str(tmp_path / "out")]) == 2
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "compare", "generate", "inspect"])
+def test_a_command_names_its_own_options_among_all_problems(
+    command: str, tmp_path: Path, tokenizer_folder: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of several problems, those of the records kept the configuration's keys, which the command does not take."""
+    records = tmp_path / "records.csv"
+    records.write_text("question,reply\nName a gas.,Neon.\n", encoding="utf-8")
+    given = {
+        "evaluate": ["evaluate", str(tmp_path / "nothing"), "--records", str(records)],
+        "compare": ["compare", str(run), str(tmp_path / "nothing"), "--records", str(records), "--out", "x.html"],
+        "generate": ["generate", str(run), "--file", str(records), "--out", str(tmp_path / "out.jsonl")],
+        "inspect": ["inspect", str(records), "--tokenizer", str(tokenizer_folder)],
+    }[command]
+    assert main(given) == 2
+    message = capsys.readouterr().err
+    assert "--field instruction=question" in message
+    assert "data." not in message

@@ -38,6 +38,7 @@ _FINISHES = {
 }
 
 
+@with_option_names()
 def generate_one(options: ModelOptions, instruction: str, input: str) -> None:
     """Prints the answer to one instruction, or its samples with a separator line before each.
 
@@ -60,6 +61,7 @@ def generate_one(options: ModelOptions, instruction: str, input: str) -> None:
             console.print(f"({_FINISHES[one.finish]})", style="yellow")
 
 
+@with_option_names()
 def generate_file(
     options: ModelOptions, file: Path, out: Path, *, reading: ReadingOptions, batch_size: int | None
 ) -> None:
@@ -76,9 +78,8 @@ def generate_file(
     options.check()
     with Problems() as problems:
         problems.check_at_least_one("--", {"batch-size": batch_size})
-    with with_option_names():
-        wanted = reading.reading(("instruction", "input"))
-        questions = load_questions(open_files(str(file)), wanted, RESERVED)
+    wanted = reading.reading(("instruction", "input"))
+    questions = load_questions(open_files(str(file)), wanted, RESERVED)
     answers = AnswersFile(out, ("index", "sample"))
     given = _given(options, questions)
     answers.check(given)

@@ -54,6 +54,7 @@ class InspectOptions:
     as_json: bool
 
 
+@with_option_names()
 def inspect_file(options: InspectOptions) -> None:
     """Encodes a file as training would and shows the result.
 
@@ -65,13 +66,12 @@ def inspect_file(options: InspectOptions) -> None:
         problems.check_number("--max-length", options.max_length, "at least 2", "--max-length 512")
         problems.check_number("--records", options.num_shown, "at least 0", "--records 0 shows none")
         requested = None if options.at is None else problems.collect(partial(_numbers, options.at))
-    with with_option_names():
-        template = load_template(options.template)
-        records = load_records(open_files(options.file), options.reading.reading())
-        tokenizer = load_tokenizer(options.tokenizer)
-        policy = EncodingPolicy(options.max_length)
-        with counting(console, "encoding", len(records)) as progress:
-            examples = encode(records, tokenizer, template, policy, progress, options.scripts)
+    template = load_template(options.template)
+    records = load_records(open_files(options.file), options.reading.reading())
+    tokenizer = load_tokenizer(options.tokenizer)
+    policy = EncodingPolicy(options.max_length)
+    with counting(console, "encoding", len(records)) as progress:
+        examples = encode(records, tokenizer, template, policy, progress, options.scripts)
     if options.as_json:
         _print_json(examples)
         return

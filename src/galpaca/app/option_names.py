@@ -56,7 +56,10 @@ class ReadingOptions:
 
 @contextmanager
 def with_option_names() -> Iterator[None]:
-    """Errors raised in the context name this command's options instead of configuration keys."""
+    """Errors that leave the context name this command's options instead of configuration keys.
+
+    For a command as a whole, as its decorator: what is collected on the way is raised in the end.
+    """
     try:
         yield
     except InputErrors as error:

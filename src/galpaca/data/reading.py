@@ -108,7 +108,7 @@ def records_of(table: Table, source: str, reading: Reading) -> RecordSet:
         source=source,
         records=records,
         places=table.places,
-        ignored_columns={str(name): count for name, count in table.columns.items() if name not in used and name},
+        ignored_columns={str(name): count for name, count in table.columns.items() if name not in used},
         findings=found,
         hints=(hint,) if hint else (),
         columns={name: [_cell(value, name) for value in table.values] for name in reading.kept},
@@ -130,8 +130,9 @@ def _checked(table: Table, source: str, reading: Reading, problems: Problems) ->
         found.first["repeated_keys"] = table.first_repeated
     form = reading.form_of(table.columns).checked(table.columns, source, problems)
     for column in (name for name in reading.tags if name not in form.columns):
-        what = "no field is read from this column"
-        problems.add(what, where=f"data.tags.{column}", fix=f"one of {', '.join(sorted(form.columns))}")
+        read = f"one of {', '.join(sorted(form.columns))}"
+        fix = f"data.fields.input={column} reads it as the input; or tag {read}" if column in table.columns else read
+        problems.add("no field is read from this column", where=f"data.tags.{column}", fix=fix)
     records = []
     for index, value in enumerate(table.values):
         if not isinstance(value, dict):

@@ -65,6 +65,7 @@ class CompareOptions(EvaluationSettings):
     seed: int = 0
 
 
+@with_option_names()
 def compare(options: CompareOptions) -> None:
     """Runs each model in turn and writes the page. Answers are cached beside it, so a rerun resumes.
 
@@ -78,8 +79,7 @@ def compare(options: CompareOptions) -> None:
     measured = []
     for number, one in enumerate(models, start=1):
         console.print(f"{number} of {len(models)}: {one.label}", style="bold", markup=False)
-        with with_option_names():
-            measured.append(measure(one, prompts, held_out, options, cache, console))
+        measured.append(measure(one, prompts, held_out, options, cache, console))
         gc.collect()  # before the next one needs the memory
     content = _content(options, prompts, held_out, measured)
     if held_out is not None:
@@ -100,12 +100,11 @@ def _door(options: CompareOptions, console: Console) -> tuple[list[LabelledModel
     models = labelled_models(options.models, problems)
     counts = {"max-new-tokens": options.max_new_tokens, "batch-size": options.batch_size}
     problems.check_at_least_one("--", {**counts, "max-length": options.max_length})
-    with with_option_names():
-        prompts = problems.collect(lambda: _prompts(options.prompts, options.reading))
-        held_out = problems.collect(lambda: _records(options, models, console))
-        if options.template:
-            template = options.template
-            problems.collect(lambda: load_template(template))
+    prompts = problems.collect(lambda: _prompts(options.prompts, options.reading))
+    held_out = problems.collect(lambda: _records(options, models, console))
+    if options.template:
+        template = options.template
+        problems.collect(lambda: load_template(template))
     problems.collect(lambda: check_replaceable(options.out, "galpaca compare"))
     for path in [options.out, *([options.json] if options.json else [])]:
         if path.is_dir() and path != options.out:

@@ -78,6 +78,7 @@ class TaskOptions:
     instruct: bool | None
 
 
+@with_option_names()
 def evaluate_records(
     options: EvaluateOptions, records: Path | None, reading: ReadingOptions, split: str | None = None
 ) -> None:
@@ -94,12 +95,10 @@ def evaluate_records(
     console = make_console()
     with Problems() as problems:
         one, target = _door(options, problems)
-        with with_option_names():
-            held_out = problems.collect(lambda: _records(options, records, reading, split, console))
+        held_out = problems.collect(lambda: _records(options, records, reading, split, console))
     assert target is not None
     assert held_out is not None
-    with with_option_names():
-        loaded = load_shown(options.model, options.dtype, options.template, console)
+    loaded = load_shown(options.model, options.dtype, options.template, console)
     result = _records_result(options, one, loaded, held_out, console)
     stem = re.sub(r"[^\w.-]+", "-", records.stem if records else str(split))
     name = "-".join(["records", stem, held_out.fingerprint[:8], *_of_settings(options)])
@@ -185,6 +184,7 @@ def _told_loss(row: Mapping[str, Any]) -> str:
     return f"{loss['value']:.4f}  {format_or(row['perplexity'], '.4g', '–')}{interval}{size}"
 
 
+@with_option_names()
 def evaluate_tasks(options: EvaluateOptions, tasks: TaskOptions) -> None:
     """Runs lm-eval tasks.
 
@@ -204,8 +204,7 @@ def evaluate_tasks(options: EvaluateOptions, tasks: TaskOptions) -> None:
     with console.status("loading the tasks"):
         to_be_had = Tasks(tasks.names, tasks.include_path)
         found = to_be_had.find()
-    with with_option_names():
-        loaded = load_shown(options.model, options.dtype, options.template, console)
+    loaded = load_shown(options.model, options.dtype, options.template, console)
     for task in found:
         instruct = task.generates if tasks.instruct is None else tasks.instruct
         how = "with the prompt template" if instruct else "as plain text"
@@ -252,8 +251,7 @@ def _door(options: EvaluateOptions, problems: Problems) -> tuple[LabelledModel, 
     problems.check_number("--max-length", options.max_length, "at least 1", "--max-length 512")
     if options.template:
         template = options.template
-        with with_option_names():
-            problems.collect(lambda: load_template(template))
+        problems.collect(lambda: load_template(template))
     [one] = labelled_models([options.model], problems)
     if problems.count:
         return one, None

@@ -28,7 +28,8 @@ def read_columns(content: bytes, path: Path, problems: Problems, table: Table, w
         for batch in batches:
             for value in batch.to_pylist():
                 table.add(None, value, None)
-            table.columns.update(dict.fromkeys(set(names) - set(batch.schema.names), batch.num_rows))
+            unread = [name for name in names if name not in batch.schema.names]
+            table.columns.update(dict.fromkeys(unread, batch.num_rows))
     except Exception as error:  # the library raises a dozen unrelated kinds, of its own and of Python
         kind = "Parquet" if path.suffix.lower() == ".parquet" else "Arrow"
         problems.add(f"not a readable {kind} file: {first_line(error)}", where=path, fix="write the file again")

@@ -57,12 +57,8 @@ def _rows(text: str, delimiter: str, path: Path, problems: Problems) -> Found:
         for cells in reader:
             whole = _without_empty_end(cells, len(header))
             if whole and len(whole) != len(header):
-                problems.add(
-                    f"{len(cells)} cells, but the header has {len(header)}",
-                    where=f"{path}, line {begins}",
-                    fix=f'put text that holds a {_NAMES[delimiter]}, a quote or a newline into "quotes", and double '
-                    "quotes inside it",
-                )
+                what = f"{len(cells)} cells, but the header has {len(header)}"
+                problems.add(what, where=f"{path}, line {begins}", fix=_fix_of_width(whole, header, delimiter))
             elif whole:
                 named = zip(header, whole, strict=True)
                 yield begins, {name: cell for name, cell in named if name or cell}
@@ -70,6 +66,13 @@ def _rows(text: str, delimiter: str, path: Path, problems: Problems) -> Found:
     except csv.Error as error:
         where = f"{path}, line {begins}"  # where the record begins: an open quote shows only at the end of the file
         problems.add(f"invalid CSV: {error}", where=where, fix="close its quotes, and double those inside of them")
+
+
+def _fix_of_width(cells: Sequence[str], header: Sequence[str], delimiter: str) -> str:
+    name = _NAMES[delimiter]
+    if len(cells) < len(header):
+        return f"write a {name} for each cell that is empty"
+    return f'put text that holds a {name}, a quote or a newline into "quotes", and double quotes inside it'
 
 
 def _header(cells: Sequence[str], path: Path, problems: Problems) -> list[str]:

@@ -141,7 +141,7 @@ def _rename_to_list(path: Path) -> str:
 
 def _report(error: json.JSONDecodeError, path: Path, problems: Problems) -> None:
     source, target = shlex.quote(str(path)), beside(path, "joined")
-    if error.msg.startswith("Invalid control character"):
+    if error.msg.startswith("Invalid control character") and _is_json(error.doc):
         fix = f'`python -c "{_LENIENT}" {source} {shlex.quote(str(target))}`; then use {target}'
     else:
         fix = _fix_of(error) or f"fix the file there; `python -m json.tool {source}` checks it"
@@ -160,7 +160,7 @@ def _fix_of(error: json.JSONDecodeError) -> str:
     if error.msg.startswith("Invalid \\escape"):
         return r"double each backslash: \\alpha for \alpha"
     if error.msg.startswith("Invalid control character"):
-        return r"write \n for a line break inside a text, and \t for a tab"
+        return r"close the text's quotes there, or write \n for a line break inside of it and \t for a tab"
     if (before.endswith(",") and rest[:1] in ("]", "}")) or error.msg.startswith("Illegal trailing comma"):
         return "remove the comma before the closing bracket"
     if rest.startswith(("//", "/*", "#")):
@@ -201,6 +201,15 @@ def _is_object(line: str) -> bool:
         return isinstance(json.loads(line), dict)
     except (ValueError, RecursionError):
         return False
+
+
+def _is_json(text: str) -> bool:
+    """Whether line breaks and tabs inside of texts are all that is wrong."""
+    try:
+        json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _is_python(line: str) -> bool:

@@ -64,7 +64,7 @@ def table_of(data: Any, name: str, wanted: AbstractSet[str] | None) -> Table:
     table.places.begin(name)
     for value in chosen:
         table.add(None, value, None)
-    table.columns.update(dict.fromkeys(set(names) - set(chosen.column_names), len(data)))
+    table.columns.update(dict.fromkeys((one for one in names if one not in chosen.column_names), len(data)))
     return table
 
 
