@@ -12,11 +12,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.results import REPOSITORY, RESULTS, save
-from bench.startup import write_records
 
 SIZES = (52_002, 1_000_000)
 # A record may take as long among many as among few, but for what differs from one time to the next.
@@ -32,7 +32,12 @@ def main() -> int:
     if given.measure:
         print(json.dumps(_measured(given.measure)))
         return 0
-    figures = {str(count): _in_a_process(count) for count in given.records}
+    return measure_sizes(given.records, given.out)
+
+
+def measure_sizes(sizes: Sequence[int], out: Path) -> int:
+    """Measures and saves; the exit code says whether a record takes as long among many as among few."""
+    figures = {str(count): _in_a_process(count) for count in sizes}
     for count, one in figures.items():
         print(
             f"{int(count):>9,} records: encoded in {one['encode_seconds']:.1f} s "
@@ -40,13 +45,15 @@ def main() -> int:
             f"planned 3 epochs in {one['plan_seconds']:.1f} s; peak {one['encode_peak_bytes'] / 2**30:.2f} GiB, "
             f"warm {one['warm_peak_bytes'] / 2**30:.2f} GiB"
         )
-    print(f"written: {save('data-size', {'figures': figures}, given.out)}")
+    print(f"written: {save('data-size', {'figures': figures}, out)}")
     few, *others = [one["encode_seconds_per_record"] for one in figures.values()]
     return 0 if all(one <= TOLERANCE * few for one in others) else 1
 
 
 def _in_a_process(count: int) -> dict[str, Any]:
     """Encodes in one process, and finds it encoded in another."""
+    from bench.startup import write_records
+
     with tempfile.TemporaryDirectory(prefix="galpaca-data-") as name:
         folder = Path(name)
         records, tokenizer = write_records(folder, count)
@@ -76,8 +83,10 @@ def _measured(folder: Path) -> dict[str, Any]:
     from galpaca.app.train.data import find_data, prepare_data
     from galpaca.data.plan import StepPlan
     from galpaca.data.spec import DataSpec
+    from galpaca.data.tokenizer import load_tokenizer
 
     records, tokenizer = json.loads((folder / "given.json").read_text(encoding="utf-8"))
+    load_tokenizer(tokenizer)  # imports take seconds, whatever the size
     spec = DataSpec(path=records, cache_dir=str(folder / "cache"))
     begin = time.perf_counter()
     data = prepare_data(spec, find_data(spec, folder), tokenizer, make_console(quiet=True))

@@ -14,6 +14,7 @@ from statistics import median
 
 import numpy as np
 
+from bench.data_size import measure_sizes
 from bench.results import REPOSITORY, RESULTS, save
 
 _SHARED = REPOSITORY.parent / "shared" / "data"
@@ -31,6 +32,8 @@ BARS = {
 
 def main() -> int:
     given = _arguments()
+    if given.only_data:
+        return measure_sizes(given.only_data, given.out)
     with tempfile.TemporaryDirectory(prefix="galpaca-startup-") as name:
         folder = Path(name)
         figures = {
@@ -52,6 +55,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.startup", description=__doc__)
     parser.add_argument("--repeats", type=int, default=3, help="of what is short; medians are shown (%(default)s)")
     parser.add_argument("--records", type=int, default=52_002, help="to encode and plan (%(default)s)")
+    sizes = "only encode and plan so many records, with memory: --only-data 52002 1000000"
+    parser.add_argument("--only-data", type=int, nargs="+", metavar="N", help=sizes)
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of results (%(default)s)")
     return parser.parse_args()
 

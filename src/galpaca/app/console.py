@@ -79,7 +79,10 @@ class TrainingProgress:
         for line in lines:
             if isinstance(line, ValidationLine):
                 self._val_loss = line.val_loss
-                self._log(f"step {line.step}: validation loss {format_or(line.val_loss, '.4f', 'none')}")
+                parts = [f"{name.removeprefix('val_loss/')} {value:.4f}" for name, value in line.extra.items()]
+                of_sources = f" ({', '.join(parts)})" if parts else ""
+                loss = format_or(line.val_loss, ".4f", "none")
+                self._log(f"step {line.step}: validation loss {loss}{of_sources}")
             elif isinstance(line, StepLine):
                 self._show(line)
 
