@@ -151,7 +151,7 @@ BAD_FILES = {
     "a short row of CSV": (
         "records.csv",
         b"instruction,input,output\nName a metal.,,Iron.\nName a gas.,Neon.\n",
-        Problem("{path}, line 3", "2 cells, but the header has 3", "quotes"),
+        Problem("{path}, line 3", "2 cells, but the header has 3", "write a comma for each cell that is empty"),
     ),
     "no Parquet": (
         "records.parquet",

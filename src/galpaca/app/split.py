@@ -50,7 +50,9 @@ def _files(run: RunData) -> dict[str, list[str]]:
 
 def _line(row: Mapping[str, Any], where: str) -> str:
     try:
-        return json.dumps(row, ensure_ascii=False) + "\n"
+        text = json.dumps(row, ensure_ascii=False)
+        is_text = text.encode(errors="replace").decode() == text  # half of a surrogate pair is none
+        return (text if is_text else json.dumps(row)) + "\n"
     except TypeError as error:
         why = "JSON has no such values"
         fix = "train on a file without that column, or with its text"

@@ -61,14 +61,17 @@ class Reading:
         if not is_named and not all(of[name] in columns for name in needed):
             for names in FORMS:
                 if all(name in columns for name in names):
-                    return Messages(names, allows_question=self.is_questions)
+                    return Messages(names, self.is_questions, self.tags)
         required = list(needed)
         if of["input"] == NO_INPUT:
             del of["input"]
         elif self.fields.get("input"):
             required.insert(1, "input")
         elif of["input"] not in columns:
-            del of["input"]
+            if self.on_missing_input == "error":
+                required.insert(1, "input")
+            else:
+                del of["input"]
         if self.is_questions:
             of.pop("output", None)
         return FieldColumns(of, required, self.on_missing_input, self.tags)
@@ -141,7 +144,8 @@ def _checked(table: Table, source: str, reading: Reading, problems: Problems) ->
         record = form.record(RowView(value, index, table, found, problems))
         if record is None:
             continue
-        if reading.is_questions and not record.turns[-1].instruction.strip():
+        is_read = not isinstance(form, FieldColumns) or "instruction" in form.of
+        if reading.is_questions and is_read and not record.turns[-1].instruction.strip():
             fix = "write an instruction, or remove the record"
             problems.add("the instruction is empty", where=table.where(index), fix=fix)
         records.append(record)

@@ -20,6 +20,7 @@ _RARE: Mapping[str, tuple[str, str]] = {
         "records with control characters",
         "LaTeX needs \\\\frac in JSON; data.on_control_characters=drop or error",
     ),
+    "broken_latex": ("records in which LaTeX may have lost its backslashes", "JSON needs two: \\\\theta"),
     "repeated_keys": ("records with a key twice, of which the last counts", "remove one from the file"),
     "with_split_marker": ("records with a literal split marker", "the tokenizer drops it"),
     "open_sequences": ("records with an open sequence", "it is split to the end of its field"),
@@ -55,7 +56,8 @@ class Receipt:
         placeholder_inputs: records whose input is a word for none, such as ``nan``.
         special_tokens: records with ``<s>``, ``</s>``, ``<pad>`` or ``<unk>`` in a text.
         double_ends: records with an answer that ends in ``</s>``.
-        control_characters: records with control characters, or with what JSON makes of LaTeX.
+        control_characters: records with control characters.
+        broken_latex: records with what JSON makes of LaTeX whose backslashes are single, such as a tab and ``heta``.
         repeated_keys: records with a key twice.
         duplicates: records with the same content as an earlier one.
         tokens, target_tokens: over the examples.
@@ -90,6 +92,7 @@ class Receipt:
     special_tokens: int = 0
     double_ends: int = 0
     control_characters: int = 0
+    broken_latex: int = 0
     repeated_keys: int = 0
     duplicates: int = 0
     tokens: int = 0

@@ -1,7 +1,8 @@
 """Configuration of the training data."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, cast, get_args
 
@@ -19,6 +20,18 @@ _POLICIES = ("on_empty", "on_empty_instruction", "on_truncation", "on_special_to
 _OF_A_SOURCE = {
     *(*_OWN, *_POLICIES, "epochs", "fields", "tags", "on_missing_input", "template", "val_fraction", "test_fraction"),
     *("split_by", "split_kind"),
+}
+
+_FRACTION = ((int, float), "a number")
+_MAPPING = ((Mapping,), "a mapping of names")
+# Kinds of values that are no texts, and what they are called.
+_KINDS_OF: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "fields": _MAPPING,
+    "tags": _MAPPING,
+    "val_fraction": _FRACTION,
+    "test_fraction": _FRACTION,
+    "expected_records": ((int, type(None)), "an integer"),
+    **dict.fromkeys((*_POLICIES, "template", "hub_split", "on_missing_input", "split_kind"), ((str,), "a string")),
 }
 
 
@@ -130,8 +143,20 @@ class DataSpec:
             what = "data.mix names all sources, and another is given beside it"
             fix = f"data=local, and data.mix.NAME={{{'path' if self.path else 'hub_id'}: ...}} for that one, too"
             problems.add(what, where="data.path" if self.path else "data.hub_id", fix=fix)
+        if self.path is not None and not self.paths:
+            problems.add(
+                "the list of files is empty", where="data.path", fix="data.path=FILE, or data.path=[FILE,FILE]"
+            )
         for name, entry in self.mix.items():
             self._check_entry(problems, name, entry)
+        if self.mix:
+            defaults = {item.name: item.default for item in fields(DataSpec)}
+            given = {key for key in _OWN if key not in ("path", "hub_id") and getattr(self, key) != defaults[key]}
+            given |= {"tags"} if self.tags else set()
+            given |= {"fields"} if any(self.fields.values()) else set()
+            for key in sorted(given):
+                what = "with a mix, this belongs to one of its sources"
+                problems.add(what, where=f"data.{key}", fix=f"data.mix.{next(iter(self.mix))}.{key}=VALUE")
 
     def _check_entry(self, problems: Problems, name: str, entry: Any) -> None:
         where = f"data.mix.{name}"
@@ -147,11 +172,20 @@ class DataSpec:
             problems.add(f"must be a number above 0, got {epochs!r}", where=f"{where}.epochs", fix=f"{where}.epochs=1")
         if not entry.get("path") and not entry.get("hub_id"):
             problems.add("no data given", where=where, fix=f"{where}.path=FILE, or {where}.hub_id=NAME")
-        elif entry.keys() <= _OF_A_SOURCE:
-            problems.extend(
-                InputError(one.what, where=one.where.replace("data.", f"{where}.", 1), why=one.why, fix=one.fix)
-                for one in _problems_of(lambda: self._entry_spec(entry))
-            )
+        elif entry.keys() <= _OF_A_SOURCE and self._check_types(problems, where, entry):
+            problems.extend(of_source(name, one) for one in _problems_of(lambda: self._entry_spec(entry)))
+
+    def _check_types(self, problems: Problems, where: str, entry: Mapping[str, Any]) -> bool:
+        """Whether every value of an entry is of a kind that its key can have."""
+        before = problems.count
+        for key, value in entry.items():
+            if key in ("path", "val_path", "epochs"):
+                continue
+            kinds, words = _KINDS_OF.get(key, ((str, type(None)), "a string"))
+            is_text = not isinstance(value, Mapping) or all(isinstance(one, str | None) for one in value.values())
+            if not isinstance(value, kinds) or isinstance(value, bool) or not is_text:
+                problems.add(f"must be {words}, got {value!r}", where=f"{where}.{key}", fix=f"{where}.{key}=VALUE")
+        return problems.count == before
 
     def _check_split(self, problems: Problems) -> None:
         fix = "e.g. data.val_fraction=0.05, or 0 for none"
@@ -181,15 +215,16 @@ class DataSpec:
         for name, epochs, spec in parts:
             found.append(SourceSpec(name, epochs, spec))
             if spec.val_path is not None:
-                held_out = replace(spec, path=spec.val_path, hub_id=None, val_path=None, expected_records=None)
+                own: dict[str, Any] = {"path": spec.val_path, "hub_id": None, "val_path": None}
+                held_out = replace(spec, **own, expected_records=None, split_by=None, split_kind="value")
                 found.append(SourceSpec(name, 0.0, held_out))
         return found
 
     def _entry_spec(self, entry: Mapping[str, Any]) -> "DataSpec":
         given = {key: value for key, value in entry.items() if key != "epochs"}
         own = {item.name: item.default for item in fields(DataSpec) if item.name in _OWN}
-        given["fields"] = {**dict.fromkeys(FIELDS), **given.get("fields", {})}
-        return replace(self, mix={}, tags={}, **{**own, **given})
+        given["fields"] = {**dict.fromkeys(FIELDS), **(given.get("fields") or {})}
+        return replace(self, **{**own, "mix": {}, "tags": {}, **given})
 
     @property
     def reading(self) -> Reading:
@@ -200,6 +235,26 @@ class DataSpec:
     @property
     def policy(self) -> EncodingPolicy:
         return EncodingPolicy(self.max_length, **{name: cast(Policy, getattr(self, name)) for name in _POLICIES})
+
+
+def of_source(name: str, problem: InputError) -> InputError:
+    """A problem of one source of a mix: its keys are those of the source."""
+    if not name:
+        return problem
+    keys = re.compile(rf"\bdata\.({'|'.join(sorted(_OF_A_SOURCE, key=len, reverse=True))})\b")
+    where, fix = (keys.sub(rf"data.mix.{name}.\1", text) for text in (problem.where, problem.fix))
+    return InputError(problem.what, where=where, why=problem.why, fix=fix)
+
+
+@contextmanager
+def naming_source(name: str) -> Iterator[None]:
+    """Errors that leave the context name the keys of one source of a mix."""
+    try:
+        yield
+    except InputErrors as error:
+        raise InputErrors([of_source(name, problem) for problem in error.problems], error.count) from None
+    except InputError as error:
+        raise of_source(name, error) from None
 
 
 def _listed(value: Any) -> Sequence[str]:

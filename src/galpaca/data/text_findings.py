@@ -9,14 +9,13 @@ from galpaca.data.records import Record
 SPECIAL_TOKENS, CONTROL_CHARACTERS = "special_tokens", "control_characters"
 EMPTY_OUTPUTS, EMPTY_INSTRUCTIONS = "empty_outputs", "empty_instructions"
 PLACEHOLDER_INPUTS, DOUBLE_ENDS = "placeholder_inputs", "double_ends"
-BARE_SEQUENCES = "bare_sequences"
+BARE_SEQUENCES, BROKEN_LATEX = "bare_sequences", "broken_latex"
 
 _SPECIAL = re.compile(r"</?s>|<pad>|<unk>")
-# All but tab and newline. The others are what JSON makes of LaTeX with single backslashes: of \theta a tab and "heta".
-_CONTROL = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"
-    r"|\t(?=heta|au\b|imes|ext|an\b|ilde|riangle)|\r(?=ho\b|ight|angle|m\b)|\n(?=abla|eq\b|otin\b|exists\b|u\b[ $}^_])"
-)
+# All but tab, newline and carriage return.
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+# What JSON makes of LaTeX with single backslashes: of \theta a tab and "heta". Such a text may be meant, so no policy.
+_LATEX = re.compile(r"\t(?=heta|au\b|imes\b|ext\{|ilde\{|riangle)|\r(?=ho\b|ightarrow|angle)|\n(?=abla|eq\b|otin\b)")
 _PLACEHOLDERS = frozenset({"nan", "none", "null", "noinput", "<noinput>", "no input", "n/a", "<na>"})
 
 _ATOM = r"(?:\[[^\]\s]{1,20}\]|Br|Cl|[BCNOPSFI]|[bcnops])"
@@ -55,6 +54,8 @@ def findings_of(record: Record) -> Iterator[str]:
         yield SPECIAL_TOKENS
     if any(_CONTROL.search(text) for text in texts):
         yield CONTROL_CHARACTERS
+    if any(_LATEX.search(text) for text in texts):
+        yield BROKEN_LATEX
     if any(bare_sequence(text) for text in texts):
         yield BARE_SEQUENCES
 

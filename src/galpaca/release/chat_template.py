@@ -43,4 +43,4 @@ def _pieces(text: str | None) -> list[list[str]] | None:
 
 
 def _literal(value: Any) -> str:
-    return "none" if value is None else json.dumps(value, ensure_ascii=True)
+    return "none" if value is None else json.dumps(value, ensure_ascii=False)

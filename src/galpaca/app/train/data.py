@@ -28,7 +28,7 @@ from galpaca.data.reading import load_records
 from galpaca.data.records import RecordSet
 from galpaca.data.scripts import SCRIPT_TAGS, Scripts
 from galpaca.data.sources.table import Source
-from galpaca.data.spec import DataSpec, SourceSpec
+from galpaca.data.spec import DataSpec, SourceSpec, naming_source
 from galpaca.data.split import TEST, VALIDATION, SourceExamples, SplitExamples, sides_of
 from galpaca.data.tokenizer import Tokenizer, load_tokenizer
 from galpaca.errors import InputError, Problems
@@ -115,6 +115,11 @@ def find_data(spec: DataSpec, run_root: Path) -> FoundData:
 
 
 def _find(one: SourceSpec, run_root: Path, cache: Path) -> FoundSource:
+    with naming_source(one.name):
+        return _found(one, run_root, cache)
+
+
+def _found(one: SourceSpec, run_root: Path, cache: Path) -> FoundSource:
     template = load_template(one.spec.template)
     source = open_source(one.spec, run_root)
     checked = cache / f"{cache_key(data=source.fingerprint, reading=asdict(one.spec.reading))[:32]}.checked"
@@ -129,9 +134,13 @@ def prepare_data(spec: DataSpec, found: FoundData, tokenizer_path: str, console:
         InputError: invalid tokenizer, lengths or split.
     """
     tokenizer = load_tokenizer(tokenizer_path)
-    encoded = [_encoded(one, found.cache, tokenizer, console) for one in found.sources]
+    encoded, sides_of_each = [], []
+    for one in found.sources:
+        with naming_source(one.spec.name):
+            encoded.append(_encoded(one, found.cache, tokenizer, console))
+            sides_of_each.append(_sides(one.spec, encoded[-1][0]))
     examples = join([part for part, _ in encoded])
-    sides = np.concatenate([_sides(one.spec, part) for one, (part, _) in zip(found.sources, encoded, strict=True)])
+    sides = np.concatenate(sides_of_each)
     split = SplitExamples.of(examples, sides, _named(found.sources, [part for part, _ in encoded]))
     _check_split(spec, split)
     return PreparedData(
@@ -177,7 +186,7 @@ def _sides(one: SourceSpec, examples: EncodedExamples) -> npt.NDArray[np.uint8]:
         if fraction and not examples.num_targets[sides == side].sum():
             raise InputError(
                 f"{fraction:.1%} of {len(examples):,} examples has no target token to measure on",
-                where=f"data.mix.{one.name}.{key}" if one.name else f"data.{key}",
+                where=f"data.{key}",
                 fix=f"use a larger fraction, or data.{key}=0",
             )
     return sides

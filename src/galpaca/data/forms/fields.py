@@ -5,7 +5,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from galpaca.data.forms.form import RowView, is_missing
+from galpaca.data.forms.form import RowView, is_missing, tagged
 from galpaca.data.records import Record
 from galpaca.errors import Problems
 
@@ -67,12 +67,8 @@ class FieldColumns:
                 continue
             text = row.text(row.value[column], f"the field {column!r}", self.columns)
             is_whole &= text is not None
-            texts[field] = self._tagged(column, text or "")
+            texts[field] = tagged(text or "", self.tags.get(column))
         return Record.of(**texts) if is_whole else None
-
-    def _tagged(self, column: str, text: str) -> str:
-        kind = self.tags.get(column)
-        return f"[START_{kind}]{text}[END_{kind}]" if kind and text and "[START_" not in text else text
 
     def _suggestion(self, field: str, columns: Mapping[str, int]) -> str:
         """Keys that name a column of the source, for this field and for an input that nobody named."""

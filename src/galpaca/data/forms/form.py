@@ -84,6 +84,11 @@ class RowView:
         return 'write it as text in quotes ("" where there is none)'
 
 
+def tagged(text: str, kind: str | None) -> str:
+    """A text between the tags of a kind of sequence, unless it is empty or has tags."""
+    return f"[START_{kind}]{text}[END_{kind}]" if kind and text and "[START_" not in text else text
+
+
 def kind_of(value: object) -> str:
     return "null" if value is None else _KINDS.get(type(value), f"a {type(value).__name__}")
 

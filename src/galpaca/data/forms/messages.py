@@ -1,10 +1,11 @@
 """Rows that are conversations: ``messages``, ShareGPT's ``conversations``, or ``prompt`` and ``completion``."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from galpaca.data.forms.form import RowView, is_missing, kind_of
+from galpaca.data.forms.form import RowView, is_missing, kind_of, tagged
 from galpaca.data.records import Record, Turn
 from galpaca.errors import Problems
 
@@ -30,10 +31,12 @@ class Messages:
     Attributes:
         of: the columns.
         allows_question: the last message may be a question, without an answer.
+        tags: kind of sequence by column, for columns of plain text.
     """
 
     of: Sequence[str]
     allows_question: bool = False
+    tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def columns(self) -> frozenset[str]:
@@ -47,7 +50,11 @@ class Messages:
         for column, role in zip(self.of, ("user", "assistant"), strict=False):
             value = row.value.get(column)
             if isinstance(value, str) and len(self.of) > 1:  # a prompt and its completion, in plain text
-                value = [{"role": role, "content": value}]
+                value = [{"role": role, "content": tagged(value, self.tags.get(column))}]
+            elif column in self.tags:
+                fix = f"data.tags.{column} is for a column of texts"
+                row.refuse(f"the field {column!r} has tags and is no text", fix)
+                return None
             if not isinstance(value, list):
                 row.refuse(f"the field {column!r} is {kind_of(value)}, not a list of messages", _FORM)
                 return None
@@ -71,9 +78,10 @@ class Messages:
         messages = [one for one in said if one is not None]
         if len(messages) < len(said):
             return None
-        system = messages.pop(0)[1] if messages and messages[0][0] == "system" else ""
+        has_system = bool(messages) and messages[0][0] == "system"
+        system = messages.pop(0)[1] if has_system else ""
         expected = ["user", "assistant"] * (len(messages) // 2 + 1)
-        for number, ((role, _), wanted) in enumerate(zip(messages, expected, strict=False), start=1 + bool(system)):
+        for number, ((role, _), wanted) in enumerate(zip(messages, expected, strict=False), start=1 + has_system):
             if role != wanted:
                 why = "after an optional system message, user and assistant speak in turns"
                 row.refuse(f"message {number} is of {role} where {wanted} has to speak", "fix the order", why)

@@ -42,6 +42,8 @@ def _open(file: Any, suffix: str, wanted: AbstractSet[str] | None) -> tuple[list
 
         parquet = pyarrow.parquet.ParquetFile(file)
         names = list(parquet.schema_arrow.names)
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"the column {min(twice)!r} is there more than once")
         return names, parquet.iter_batches(_BATCH_ROWS, columns=_chosen(names, wanted))
     table = _arrow_table(file)
     return list(table.schema.names), iter(table.select(_chosen(table.schema.names, wanted)).to_batches(_BATCH_ROWS))

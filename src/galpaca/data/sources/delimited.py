@@ -2,8 +2,10 @@
 
 import csv
 import io
+import re
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,9 @@ from galpaca.errors import Problems
 
 # What separates cells: a semicolon where a comma is the decimal sign.
 _DELIMITERS = (",", ";", "\t", "|")
-_SAMPLE_ROWS, _SAMPLE_CHARACTERS = 20, 1 << 20
+_SAMPLE_ROWS = 20
+# The first line of a file in which a spreadsheet program says what separates its cells.
+_SEPARATOR_LINE = re.compile(r"\ufeff?\"?sep=([,;|\t])\"?\r?\n", re.IGNORECASE)
 
 Found = Iterator[tuple[int | None, Any]]
 
@@ -21,6 +25,8 @@ Found = Iterator[tuple[int | None, Any]]
 def read_csv(content: bytes, path: Path, problems: Problems) -> Found:
     """Cells separated by commas, or by what the first rows say; columns without a name and a value are left out."""
     text = decode(content, path)
+    if said := _SEPARATOR_LINE.match(text):
+        return _rows("\n" + text[said.end() :], said[1], path, problems)  # an empty line in its place
     return _rows(text, _delimiter_of(text), path, problems)
 
 
@@ -31,28 +37,32 @@ def read_tsv(content: bytes, path: Path, problems: Problems) -> Found:
 def _delimiter_of(text: str) -> str:
     """The delimiter with which most of the first rows have as many cells as the header; a comma in doubt."""
 
+    file = io.StringIO(text, newline="")
+
     def fits(delimiter: str) -> tuple[float, int]:
-        try:
-            header, *rows = islice(_reader(text[:_SAMPLE_CHARACTERS], delimiter), _SAMPLE_ROWS)
-        except (csv.Error, ValueError):
-            return 0.0, 0
+        file.seek(0)
+        rows: list[list[str]] = []
+        with suppress(csv.Error):  # the rows before a mistake say enough
+            rows.extend(islice((row for row in _reader(file, delimiter) if any(row)), _SAMPLE_ROWS))
+        header, others = (rows[0], rows[1:]) if rows else ([], [])
         if len(header) < 2:
             return 0.0, 0
-        return sum(len(row) == len(header) for row in rows if row) / (len(rows) or 1), len(header)
+        return sum(len(row) == len(header) for row in others) / (len(others) or 1), len(header)
 
     return max(_DELIMITERS, key=fits)
 
 
-def _reader(text: str, delimiter: str) -> Any:
+def _reader(file: io.StringIO, delimiter: str) -> Any:
     csv.field_size_limit(sys.maxsize)  # an answer may be longer than the default of 128 KiB
-    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    return csv.reader(file, delimiter=delimiter, strict=True)
 
 
 def _rows(text: str, delimiter: str, path: Path, problems: Problems) -> Found:
-    reader = _reader(text, delimiter)
+    reader = _reader(io.StringIO(text, newline=""), delimiter)
     begins = 1
     try:
-        header = _header(next(reader, []), path, problems)
+        first = next((cells for cells in reader if any(cells)), [])
+        header = _header(first, f"{path}, line {max(reader.line_num, 1)}", problems)
         begins = reader.line_num + 1
         for cells in reader:
             whole = _without_empty_end(cells, len(header))
@@ -75,12 +85,12 @@ def _fix_of_width(cells: Sequence[str], header: Sequence[str], delimiter: str) -
     return f'put text that holds a {name}, a quote or a newline into "quotes", and double quotes inside it'
 
 
-def _header(cells: Sequence[str], path: Path, problems: Problems) -> list[str]:
+def _header(cells: Sequence[str], where: str, problems: Problems) -> list[str]:
     """The columns' names; a column without one has none, and its cells stay where they are not empty."""
     names = [name for name in cells if name]
     for name in sorted({name for name in names if names.count(name) > 1}):
         what = f"the header has {name!r} more than once"
-        problems.add(what, where=f"{path}, line 1", fix="rename one of the columns")
+        problems.add(what, where=where, fix="rename one of the columns")
     header = list(cells)
     while header and not header[-1]:
         header.pop()

@@ -45,7 +45,7 @@ def read_list(content: bytes, path: Path, problems: Problems) -> Found:
         _refuse_what_is_no_list(text, path, problems)
         return
     at = _skip(text, at + 1)
-    more = text[at : at + 1] != "]"
+    more, is_broken = text[at : at + 1] != "]", False
     while more:
         try:
             value, end = _DECODER.raw_decode(text, at)
@@ -61,12 +61,12 @@ def read_list(content: bytes, path: Path, problems: Problems) -> Found:
             following = _NEXT_ELEMENT.search(text, error.pos)
             if following is None:
                 return
-            at = following.end()
+            at, more, is_broken = following.end(), True, True
         except (RecursionError, ValueError) as error:  # a hundred thousand brackets; a number of thousands of digits
             problems.add(f"invalid record: {error}", where=f"{path}, line {lines.at(at)}", fix="fix the file there")
             return
     at = _skip(text, at + 1)
-    if at < len(text):
+    if at < len(text) and not is_broken:
         _report(json.JSONDecodeError("Extra data after the list", text, at), path, problems)
 
 
