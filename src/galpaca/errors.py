@@ -1,7 +1,8 @@
 """Errors that a person can act on: what is wrong, where, why, and how to fix it."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from signal import SIGTERM
 from typing import TypeVar
 
@@ -95,6 +96,17 @@ class StoppedBySignal(BaseException):
         super().__init__(message)
         self.number = number
         self.agreed = agreed
+
+
+@contextmanager
+def restated(change: Callable[[InputError], InputError]) -> Iterator[None]:
+    """Input errors that leave the context are said in other words, each of several by itself; also as a decorator."""
+    try:
+        yield
+    except InputErrors as error:
+        raise InputErrors([change(problem) for problem in error.problems], error.count) from None
+    except InputError as error:
+        raise change(error) from None
 
 
 def first_line(error: BaseException) -> str:

@@ -1,19 +1,26 @@
 """Files in the shapes in which people bring their records: each is read, or refused with a fix that works."""
 
+import bz2
+import gzip
+import json
+import lzma
 import random
 import re
+import shlex
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
 
 from galpaca.app.config.composition import compose
 from galpaca.app.prepared.rows import open_source
 from galpaca.data.encoded_set import encode
+from galpaca.data.forms.fields import key_of as hint_key
 from galpaca.data.policies import EncodingPolicy
 from galpaca.data.prompts import load_template
 from galpaca.data.reading import Reading, load_records
@@ -89,7 +96,7 @@ CASES: Mapping[str, Read | Refused] = {
     "index.parquet": Read(12),
     "latex.json": Read(1),
     "latex_bad_escape.json": Refused("Invalid \\escape", 1, None),
-    "latex_silent.json": Read(3, {"control_characters": 3}),
+    "latex_silent.json": Read(3, {"control_characters": 3, "broken_latex": 2}),
     "lines_in.json": Refused("not a list of records", 1, 12),
     "list_in.jsonl": Refused("invalid JSON", 1, 12),
     "lone_surrogate.json": Refused("unpaired surrogate", 1, None),
@@ -130,6 +137,7 @@ FINDINGS = [
     "special_tokens",
     "double_ends",
     "control_characters",
+    "broken_latex",
     "repeated_keys",
     "empty_instructions",
     "empty_outputs",
@@ -251,6 +259,74 @@ def test_utf_16_is_read_with_a_mark_and_named_without(order: str, tmp_path: Path
         read(bare)
     problems = caught.value.problems if isinstance(caught.value, InputErrors) else (caught.value,)
     assert f"UTF-16{order.upper()}" in problems[0].fix
+
+
+@pytest.mark.parametrize("packed", ["gz", "bz2", "xz", "zst", "utf-16", "utf-16.gz"])
+def test_a_command_of_a_fix_reads_packed_and_wide_files(packed: str, tmp_path: Path) -> None:
+    """They are read, so what is wrong in them is found; but no other program takes them as they are."""
+    suffix = packed.removeprefix("utf-16.")
+    content = (
+        '{"a": {"instruction": "Name a gas.", "output": "Néon."}, "b": {"instruction": "x", "output": "µ"}}'
+    ).encode("utf-16" if packed.startswith("utf-16") else "utf-8-sig")
+    path = tmp_path / ("records.json" if packed == "utf-16" else f"records.json.{suffix}")
+    path.write_bytes(PACKERS[suffix](content))
+    with pytest.raises(InputError) as caught:
+        read(f'"{path}"')
+    fixed, _ = followed([caught.value.fix], path)
+    assert [record.turns[0].output for record in read(f'"{fixed}"').records] == ["Néon.", "µ"]
+
+
+PACKERS: Mapping[str, Callable[[bytes], bytes]] = {
+    "utf-16": bytes,
+    "gz": gzip.compress,
+    "bz2": bz2.compress,
+    "xz": lzma.compress,
+    "zst": lambda content: bytes(pyarrow.compress(content, "zstd", asbytes=True)),
+}
+
+
+@pytest.mark.parametrize(
+    ("columns", "typed"),
+    [
+        ({"Instruction": "x", "Output": "y"}, ["data.fields.instruction=Instruction", "data.fields.output=Output"]),
+        (
+            {"instruction": "x", 'the "Response" (text), long': "y"},
+            ['data.fields.output="the \\"Response\\" (text), long"'],
+        ),
+    ],
+)
+def test_a_columns_name_is_quoted_for_shell_and_configuration(
+    columns: dict[str, str], typed: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "records.json"
+    path.write_text(json.dumps([columns]), encoding="utf-8")
+    if len(typed) == 1:
+        key = hint_key("output", 'the "Response" (text), long')
+        assert shlex.split(key) == typed
+        assert read(path, typed).records[0].turns[0].output == "y"
+        return
+    with pytest.raises(InputErrors) as caught:
+        read(path)
+    _, keys = followed([problem.fix for problem in caught.value.problems], path)
+    assert keys == typed
+    assert read(path, keys).records[0].turns[0].output == "y"
+
+
+def test_a_separator_line_and_empty_rows_ahead_of_the_header(tmp_path: Path) -> None:
+    path = tmp_path / "records.csv"
+    path.write_bytes("\ufeffsep=;\r\n;;\r\ninstruction;output\r\nName a gas.;1,5\r\n;x;y\r\n".encode())
+    with pytest.raises(InputError, match="3 cells") as caught:
+        read(path)
+    assert caught.value.where.endswith("line 5")
+    path.write_bytes(path.read_bytes().replace(b";x;y\r\n", b""))
+    assert read(path).records[0].turns[0].output == "1,5"
+
+
+def test_a_key_that_is_twice_in_a_message_is_counted(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    path = tmp_path / "talks.jsonl"
+    talk = '{"messages": [{"role": "user", "content": "a", "content": "b"}, {"role": "assistant", "content": "c"}]}'
+    path.write_text(talk + "\n", encoding="utf-8")
+    assert receipt_of(read(path), tokenizer).repeated_keys == 1
 
 
 MUTATED = 2_000

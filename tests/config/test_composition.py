@@ -13,7 +13,7 @@ from conftest import REPOSITORY
 from hydra.utils import get_class, get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from galpaca.app.config.composition import compose, parse, register
+from galpaca.app.config.composition import compose, parse, register, with_home
 from galpaca.app.config.schema import Config
 from galpaca.errors import InputError
 from galpaca.runs.recipe import RENAMED
@@ -219,3 +219,24 @@ def test_config_is_frozen() -> None:
     assert isinstance(config, Config)
     with pytest.raises(AttributeError):
         config.seed = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("data", [name for name in files("data") if name != "local"])
+def test_what_holds_for_a_data_set_is_not_said_of_others(data: str) -> None:
+    """``data.path`` in place of the demo's records kept their license."""
+    shipped, _ = compose([f"data={data}", "run.name=t", "model.tokenizer=t"])
+    own, _ = compose([f"data={data}", "data.path=own.json", "run.name=t", "model.tokenizer=t"])
+    assert any((shipped.data.license, shipped.data.terms))
+    assert (own.data.license, own.data.terms, own.data.expected_records) == (None, None, None)
+
+
+def test_a_home_folder_stands_anywhere_in_a_value() -> None:
+    home = f"{Path.home()}/"
+    typed = ["data.path=~/a", "data.path=[~/a, ~/b]", "data.mix.own={path: ~/a}", "+x=a~/b", "~data"]
+    assert with_home(typed) == [
+        f"data.path={home}a",
+        f"data.path=[{home}a, {home}b]",
+        f"data.mix.own={{path: {home}a}}",
+        "+x=a~/b",
+        "~data",
+    ]

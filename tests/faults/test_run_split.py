@@ -62,6 +62,18 @@ def test_a_run_is_written_as_its_records_were(train: Train, table: Path, tmp_pat
     assert "exists already" in again.stderr
 
 
+def test_a_run_with_relative_paths_is_split_from_anywhere(
+    train: Train, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = train(*short(Path(table.name)), "run.root=runs")
+    assert done.returncode == 0, done.stderr
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert main(["split", "../runs/test", "--out", "out"]) == 0
+    assert files(elsewhere / "out").keys() == {"train", "validation", "test"}
+
+
 @pytest.mark.parametrize("kind", ["value", "scaffold"])
 def test_no_value_is_on_two_sides(kind: str, train: Train, table: Path, tmp_path: Path) -> None:
     """In any order of records; and further records move none."""

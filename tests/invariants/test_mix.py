@@ -12,6 +12,7 @@ from conftest import Train, read_jsonl
 
 from galpaca.data.plan import StepPlan
 from galpaca.data.shares import Share
+from galpaca.data.spec import _OF_A_SOURCE
 
 OWN, OTHER = Share("own", np.arange(0, 30), 2.0), Share("other", np.arange(30, 130), 0.25)
 EPOCHS = 8
@@ -143,6 +144,50 @@ def test_each_sources_validation_loss_is_that_of_its_records(
         losses = record_losses(prompted, held_out)
         mean = sum(one.nll for one in losses) / sum(one.num_targets for one in losses)
         assert last[f"val_loss/{name}"] == pytest.approx(mean, rel=1e-4)
+
+
+def test_every_key_of_a_source_works_in_a_mix(
+    train: Train, tmp_path: Path, sources: dict[str, list[dict[str, str]]]
+) -> None:
+    """Tags of a source were refused, since the other sources have no such column."""
+    rows = [{"q": one["instruction"], "mol": f"C{i}", "a": one["output"]} for i, one in enumerate(sources["own"])]
+    (tmp_path / "own.json").write_text(json.dumps(rows), encoding="utf-8")
+    own = {
+        "path": f"{tmp_path}/own.json",
+        "epochs": 1,
+        "fields": "{instruction: q, input: mol, output: a}",
+        "tags": "{mol: SMILES}",
+        "template": "science",
+        "on_missing_input": "error",
+        "on_empty": "drop",
+        "on_empty_instruction": "drop",
+        "on_truncation": "drop",
+        "on_special_tokens": "error",
+        "on_control_characters": "error",
+        "val_path": f"{tmp_path}/other.json",
+        "test_fraction": 0.1,
+        "split_by": "mol",
+        "split_kind": "value",
+        "expected_records": 48,
+        "license": "mit",
+        "terms": "none",
+    }
+    held_out = [{"q": one["instruction"], "mol": "", "a": one["output"]} for one in sources["other"][:20]]
+    (tmp_path / "other.json").write_text(json.dumps(held_out), encoding="utf-8")
+    given = own | {
+        "val_fraction": 0.0,
+        "hub_id": "null",
+        "hub_config": "null",
+        "hub_revision": "null",
+        "hub_split": "train",
+    }
+    assert given.keys() - {"epochs"} == _OF_A_SOURCE - {"epochs"}
+    texts = ", ".join(f"{key}: {value}" for key, value in given.items())
+    done = train("data.path=null", f"data.mix.own={{{texts}}}", "trainer.max_steps=1")
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "runs" / "test" / "run.json").read_text(encoding="utf-8"))
+    assert record["examples"]["validation"] == 20
+    assert record["examples"]["test"] > 0
 
 
 def test_a_source_that_moved_is_the_same_and_another_share_is_not(

@@ -104,7 +104,10 @@ def _answer_all(
     from galpaca.inference.answer import answer_batches, check_lengths, wanted
 
     console = make_console()
-    prompts = loaded.prompt_ids([one.record for one in questions])
+    records = [one.record for one in questions]
+    if note := loaded.note_on_turns(records):
+        console.print(note, style="yellow", markup=False)
+    prompts = loaded.prompt_ids(records)
     check_lengths(prompts, loaded.positions, [one.where for one in questions])
     every = wanted(prompts, settings.num_samples)
     with answers.writing(given, _notes(loaded)):

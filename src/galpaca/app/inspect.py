@@ -39,8 +39,8 @@ class InspectOptions:
         at: numbers of the records to show instead, such as ``89,120-125``.
         reading: how the records are read.
         scripts: how sub- and superscripts are written.
-        as_json: print ``{"index", "ids", "targets"}`` for every record, with ``num_ignored`` where there is but one
-            prompt, and ``{"receipt"}`` last, nothing else.
+        as_json: print ``{"index", "ids", "targets"}`` for every record, or for those of ``at``, with ``num_ignored``
+            where there is but one prompt, and ``{"receipt"}`` last, nothing else.
     """
 
     file: str
@@ -72,10 +72,11 @@ def inspect_file(options: InspectOptions) -> None:
     policy = EncodingPolicy(options.max_length)
     with counting(console, "encoding", len(records)) as progress:
         examples = encode(records, tokenizer, template, policy, progress, options.scripts)
+    found = None if requested is None else _found(requested, records)
     if options.as_json:
-        _print_json(examples)
+        _print_json(examples, range(len(examples)) if found is None else found)
         return
-    shown = range(min(options.num_shown, len(examples))) if requested is None else _found(requested, records)
+    shown = range(min(options.num_shown, len(examples))) if found is None else found
     for index in shown:
         console.rule(records.where(int(examples.record_indices[index])), align="left")
         console.print(_coloured(examples, index, tokenizer))
@@ -107,8 +108,8 @@ def _found(numbers: Sequence[int], records: RecordSet) -> list[int]:
     return [number - 1 for number in numbers]
 
 
-def _print_json(examples: EncodedExamples) -> None:
-    for index in range(len(examples)):
+def _print_json(examples: EncodedExamples, shown: Sequence[int]) -> None:
+    for index in shown:
         line: dict[str, Any] = {
             "index": int(examples.record_indices[index]),
             "ids": examples.ids(index).tolist(),

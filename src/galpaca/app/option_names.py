@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from galpaca.data.forms.fields import FIELDS
 from galpaca.data.reading import Reading
 from galpaca.data.sequences import KINDS
-from galpaca.errors import InputError, InputErrors, Problems
+from galpaca.errors import InputError, Problems, restated
 
 _OWN_OPTIONS = (
+    (re.compile(r"'data\.fields\.(\w+)=\"(.*?)\"'"), r"--field '\1=\2'"),
     (re.compile(r"data\.fields\.(\w+)="), r"--field \1="),
     (re.compile(r"data\.tags\.(\S+?)="), r"--tag \1="),
     (re.compile(r"data\.tags\.(\S+)"), r"--tag \1"),
@@ -18,6 +19,8 @@ _OWN_OPTIONS = (
     (re.compile(r"data\.sub_superscripts="), "--sub-superscripts "),
     (re.compile(r"model\.tokenizer=(\w+).*"), r"--tokenizer \1"),
     (re.compile(r"data\.template\b"), "--template"),
+    (re.compile(r"data\.hub_split=\S+, or "), ""),
+    (re.compile(r"(?<!when training, )data\.(on_\w+)="), r"when training, data.\1="),
     (re.compile(r"data\.max_length\b"), "--max-length"),
 )
 
@@ -60,12 +63,8 @@ def with_option_names() -> Iterator[None]:
 
     For a command as a whole, as its decorator: what is collected on the way is raised in the end.
     """
-    try:
+    with restated(_translated):
         yield
-    except InputErrors as error:
-        raise InputErrors([_translated(problem) for problem in error.problems], error.count) from None
-    except InputError as error:
-        raise _translated(error) from None
 
 
 def option_words(text: str) -> str:

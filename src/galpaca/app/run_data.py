@@ -117,8 +117,9 @@ def load_run_data(folder: RunFolder, console: Console) -> RunData:
     """
     register()
     config = parse(OmegaConf.load(folder.config))  # type: ignore[arg-type]
-    found = find_data(config.data, folder.path.parent)
-    data = prepare_data(config.data, found, str(folder.base), console)
+    spec = config.data.below(_started_in(folder, config.run.root))
+    found = find_data(spec, folder.path.parent)
+    data = prepare_data(spec, found, str(folder.base), console)
     content = read_content(folder.record)
     recorded = content.recipe.settings.get(DATA) if content and content.recipe else None
     if recorded not in (data.fingerprint, data.former_fingerprint):
@@ -129,6 +130,14 @@ def load_run_data(folder: RunFolder, console: Console) -> RunData:
             fix="restore the records",
         )
     return RunData(folder, found, data)
+
+
+def _started_in(folder: RunFolder, root: str) -> Path:
+    """The folder that relative paths of the run begin at, as far as the folder of all runs tells."""
+    parts, place = Path(root).parts, folder.path.parent.absolute()
+    if parts and not Path(root).is_absolute() and place.parts[-len(parts) :] == parts:
+        return place.parents[len(parts) - 1]
+    return Path()
 
 
 @dataclass(frozen=True)

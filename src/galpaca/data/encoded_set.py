@@ -29,7 +29,7 @@ from galpaca.data.tokenizer import Tokenizer
 from galpaca.errors import InputError, Problems
 
 # Raised whenever the same records would give other ids, or the arrays another meaning.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 # Records encoded at a time: enough to keep every core busy, few enough for a lively progress bar.
 _CHUNK_RECORDS = 2_000

@@ -21,9 +21,9 @@ def group_hashes(values: Sequence[Any], kind: str, alone: Sequence[int]) -> list
     Raises:
         InputError: scaffolds are requested, and RDKit is not installed.
     """
-    name = scaffold_of() if kind == "scaffold" else str
+    name = scaffold_of() if kind == "scaffold" else None
     return [
-        own if is_missing(value) or not str(value).strip() else value_hash(name(value))
+        own if is_missing(value) or not str(value).strip() else value_hash(name(value) if name else value)
         for value, own in zip(values, alone, strict=True)
     ]
 

@@ -2,11 +2,13 @@
 
 import hashlib
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from galpaca.data.records import Record
 
-_NO_WORD = re.compile(r"[\W_]+")
+_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+_TAG = re.compile(r"\[(?:START|END)_[A-Z0-9_]+\]")
 
 
 def content_hash(record: Record) -> int:
@@ -18,18 +20,32 @@ def content_hash(record: Record) -> int:
 
 
 def prompt_hash(record: Record) -> int:
-    """Of everything ahead of the last answer."""
+    """Of everything ahead of the last answer, tags of sequences left out."""
     *earlier, last = record.turns
-    return _hash("\0".join([record.system, *(text for turn in earlier for text in turn), last.instruction, last.input]))
+    texts = [record.system, *(text for turn in earlier for text in turn), last.instruction, last.input]
+    return _hash(_TAG.sub("", "\0".join(texts)))
 
 
 def near_hash(record: Record) -> int:
-    """Of letters and digits alone, without case: equal for records that differ in spaces, punctuation or capitals."""
-    return _hash("\0".join(_NO_WORD.sub("", text.casefold()) for text in record.texts()))
+    """Equal for records that differ in spaces, in tags of sequences, in the punctuation behind words or in the case of
+    words. What has other characters than letters is no word but a formula, and counts as it is: ``C1CCCCC1`` is not
+    ``c1ccccc1``, and -1 is not 1.
+    """
+    return _hash("\0".join(" ".join(_folded_words(_TAG.sub("", text))) for text in record.texts()))
+
+
+def _folded_words(text: str) -> Iterator[str]:
+    for word in text.split():
+        if bare := word.strip(".,;:!?\"'"):
+            yield bare.casefold() if _WORD.fullmatch(bare) else bare
 
 
 def value_hash(value: Any) -> int:
-    """Of a column's value, by which records are split: surrounding space does not count."""
+    """Of a column's value, by which records are split. Surrounding space does not count, and a whole number is one
+    number in every kind of file: tables with gaps have 2 as 2.0.
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return _hash(f"value\0{str(value).strip()}")
 
 

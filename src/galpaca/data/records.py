@@ -32,6 +32,10 @@ class Record(NamedTuple):
         """A record of one turn; without an output, a question."""
         return cls((Turn(instruction, input, output),))
 
+    def alone(self) -> "Record":
+        """The last turn, without what is ahead of it."""
+        return Record(self.turns[-1:])
+
     @property
     def num_answer_bytes(self) -> int:
         """UTF-8 bytes of all its answers."""

@@ -1,9 +1,11 @@
 """Configuration of the training data."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from pathlib import Path
 from typing import Any, cast, get_args
 
 from galpaca.data.forms.fields import FIELDS
@@ -12,7 +14,7 @@ from galpaca.data.policies import EncodingPolicy, Policy
 from galpaca.data.reading import Reading
 from galpaca.data.scripts import Scripts
 from galpaca.data.sequences import KINDS as SEQUENCE_KINDS
-from galpaca.errors import InputError, InputErrors, Problems
+from galpaca.errors import InputError, InputErrors, Problems, restated
 
 # Of an entry of ``mix``: what it does not take from the keys beside it, and all that it may say.
 _OWN = ("path", "hub_id", "hub_config", "hub_split", "hub_revision", "val_path", "expected_records", "license", "terms")
@@ -220,6 +222,24 @@ class DataSpec:
                 found.append(SourceSpec(name, 0.0, held_out))
         return found
 
+    def below(self, folder: Path) -> "DataSpec":
+        """The same with relative paths that begin at a folder."""
+
+        def moved(value: Any) -> Any:
+            return [str(folder / one) for one in _listed(value)] or None
+
+        def changed(given: Mapping[str, Any]) -> dict[str, Any]:
+            paths = {key: moved(given[key]) for key in ("path", "val_path") if given.get(key)}
+            template = {
+                key: str(folder / name) for key in ("template",) if (name := str(given.get(key))).endswith(".yaml")
+            }
+            return {**given, **paths, **template}
+
+        own = changed({key: getattr(self, key) for key in ("path", "val_path", "template")})
+        cache = None if self.cache_dir is None else str(folder / self.cache_dir)
+        mix = {name: changed(entry) for name, entry in self.mix.items()}
+        return replace(self, **own, cache_dir=cache, mix=mix)
+
     def _entry_spec(self, entry: Mapping[str, Any]) -> "DataSpec":
         given = {key: value for key, value in entry.items() if key != "epochs"}
         own = {item.name: item.default for item in fields(DataSpec) if item.name in _OWN}
@@ -246,15 +266,9 @@ def of_source(name: str, problem: InputError) -> InputError:
     return InputError(problem.what, where=where, why=problem.why, fix=fix)
 
 
-@contextmanager
-def naming_source(name: str) -> Iterator[None]:
+def naming_source(name: str) -> AbstractContextManager[None]:
     """Errors that leave the context name the keys of one source of a mix."""
-    try:
-        yield
-    except InputErrors as error:
-        raise InputErrors([of_source(name, problem) for problem in error.problems], error.count) from None
-    except InputError as error:
-        raise of_source(name, error) from None
+    return restated(partial(of_source, name))
 
 
 def _listed(value: Any) -> Sequence[str]:

@@ -1,6 +1,7 @@
 """What stands in a record's texts and was hardly meant to: counted, and by policy kept, dropped or refused."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from galpaca.data.records import Record
@@ -18,14 +19,15 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _LATEX = re.compile(r"\t(?=heta|au\b|imes\b|ext\{|ilde\{|riangle)|\r(?=ho\b|ightarrow|angle)|\n(?=abla|eq\b|otin\b)")
 _PLACEHOLDERS = frozenset({"nan", "none", "null", "noinput", "<noinput>", "no input", "n/a", "<na>"})
 
-_ATOM = r"(?:\[[^\]\s]{1,20}\]|Br|Cl|[BCNOPSFI]|[bcnops])"
+_ATOM = r"(?:\[\d*[A-Za-z][^\]\s]{0,20}\]|Br|Cl|[BCNOPSFI]|[bcnops])"
 _BOND = r"(?:[-=#$/\\:.]|\(|\)|%\d\d|\d)"
 # A word of atoms with a bond, branch or ring in it: a formula has neither.
 _SMILES = re.compile(rf"(?<![^\s,;:\"'(]){_ATOM}(?:{_BOND}*{_ATOM}){{3,}}{_BOND}*(?![^\s,;:.\"')?!])")
 _STRUCTURE = re.compile(r"[=#()\[\]]|c1|C1|n1|N1")
-_AROMATIC, _BRACKETS = re.compile(r"[bcnops]"), re.compile(r"\[[^\]]*\]")
-_RESIDUES = re.compile(r"(?<![^\s,;:\"'(])[ACDEFGHIKLMNPQRSTVWY]{15,}(?![^\s,;:.\"')?!])")
-_BASES = re.compile(r"[ACGT]{15,}")
+_AROMATIC, _BRACKETS, _RING = re.compile(r"[bcnops]"), re.compile(r"\[[^\]]*\]"), re.compile(r"%\d\d|\d")
+# Longer than words in capitals, such as CHARACTERISTICS.
+_RESIDUES = re.compile(r"(?<![^\s,;:\"'(])[ACDEFGHIKLMNPQRSTVWY]{16,}(?![^\s,;:.\"')?!])")
+_BASES = re.compile(r"[ACGT]+")
 
 # What a person sees of each, and what to do about it.
 ADVICE: Mapping[str, tuple[str, str]] = {
@@ -71,5 +73,8 @@ def bare_sequence(text: str) -> str | None:
 
 
 def _is_closed(word: str) -> bool:
-    """Whether a word with aromatic atoms has a ring, unlike ``cos(C)``."""
-    return not _AROMATIC.search(_BRACKETS.sub("", word)) or any(one.isdigit() for one in word)
+    """Whether rings and branches are closed, and aromatic atoms are in rings, unlike in ``cos(C)`` and ``p.pop(0)``."""
+    bare = _BRACKETS.sub("", word)
+    rings = Counter(_RING.findall(bare))
+    is_even = all(count % 2 == 0 for count in rings.values()) and bare.count("(") == bare.count(")")
+    return is_even and (bool(rings) or not _AROMATIC.search(bare))

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from galpaca.data.prompts import load_template
@@ -126,7 +127,8 @@ def load_any(name: str, *, dtype: Dtype | None = None, template: str | None = No
         return load(name, dtype=dtype)
     reader, prompt_format = _reading(path, template)
     fingerprints = vocabulary_fingerprint(reader), getattr(prompt_format, "fingerprint", "")
-    return assembled(name, path, dtype, reader, prompt_format, fingerprints)
+    # Whether it takes earlier turns is its format's matter, which refuses what it cannot write.
+    return replace(assembled(name, path, dtype, reader, prompt_format, fingerprints), keeps_turns=True)
 
 
 def _reading(path: str, template: str | None) -> tuple[Reader, PromptFormat]:

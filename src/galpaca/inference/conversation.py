@@ -10,7 +10,7 @@ def next_question(loaded: Loaded, history: Sequence[Turn], instruction: str, inp
     """The question that the model is to answer.
 
     Args:
-        history: earlier turns, with their answers. A model that was trained on single questions sees none of them.
+        history: earlier turns, with their answers. They are kept, and left out, only for models that see them.
 
     Returns:
         The question, and how many of the first turns are left out, since the context has no room for them.

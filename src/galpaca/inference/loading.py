@@ -71,8 +71,17 @@ class Loaded:
         return RecordEncoder(self.tokenizer, self.template, self.scripts)
 
     def prompt_ids(self, questions: Sequence[Record]) -> list[list[int]]:
-        """Ids of the prompts of questions, as they stand at the head of an example in training."""
-        return self.encoder.prompt_ids(questions)
+        """Ids of the prompts of questions, as they stand at the head of an example in training: of a model that was
+        trained on single questions, of the last turn alone.
+        """
+        return self.encoder.prompt_ids(questions if self.keeps_turns else [one.alone() for one in questions])
+
+    def note_on_turns(self, questions: Sequence[Record]) -> str:
+        """What is to be said of earlier turns that the model does not see; empty where there are none."""
+        count = 0 if self.keeps_turns else sum(one != one.alone() for one in questions)
+        if not count:
+            return ""
+        return f"{self.name} was trained on single questions: of {count:,} conversations it sees the last alone"
 
 
 DEFAULT_MAX_NEW_TOKENS = 256

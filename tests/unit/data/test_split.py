@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from galpaca.data.hashes import content_hash
+from galpaca.data.hashes import content_hash, near_hash, value_hash
 from galpaca.data.records import Record
 from galpaca.data.split import TEST, TRAIN, VALIDATION, sides_of
 
@@ -86,6 +86,30 @@ def test_the_same_on_every_machine() -> None:
         28,
         34,
     ]  # b2sum -l 64 below 2**64 // 10
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_near"),
+    [
+        ("Benzene  is a ring.", "benzene is a RING", True),
+        ("It doesn't dissolve !", "It doesn't dissolve", True),
+        ("[START_SMILES]CCO[END_SMILES] is ethanol", "CCO is ethanol", True),
+        ("C1CCCCC1", "c1ccccc1", False),
+        ("x = -1", "x = 1", False),
+        ("C(C)O", "CCO", False),
+        ("10.5 g", "105 g", False),
+    ],
+)
+def test_formulas_are_near_to_nothing_but_themselves(one: str, other: str, is_near: bool) -> None:
+    """Without punctuation and case, cyclohexane was benzene."""
+    near = near_hash(Record.of("What is it?", "", one)) == near_hash(Record.of("What is it?", "", other))
+    assert near is is_near
+
+
+def test_a_value_is_the_same_in_every_kind_of_file() -> None:
+    """A table with a gap has whole numbers as fractions, and a CSV has all as texts."""
+    assert value_hash(2.0) == value_hash(2) == value_hash("2 ")
+    assert value_hash(2.5) != value_hash(2)
 
 
 def test_a_test_is_behind_the_validation_and_moves_none_of_it() -> None:

@@ -43,6 +43,11 @@ def test_what_the_model_sees(model: Path, tmp_path: Path) -> None:
     assert next_question(replace(loaded, keeps_turns=False), HISTORY, "One more?", "a")[0] == Record.of(
         "One more?", "a"
     )
+    single = replace(loaded, keeps_turns=False)
+    assert single.prompt_ids([question]) == loaded.prompt_ids([question.alone()])
+    assert "of 1 conversations it sees the last alone" in single.note_on_turns([question, Record.of("One?")])
+    assert not single.note_on_turns([Record.of("One?")])
+    assert not loaded.note_on_turns([question])
     leaves_out_what_does_not_fit(loaded)
     file_with_turns(model, tmp_path)
 

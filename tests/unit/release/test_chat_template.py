@@ -20,7 +20,7 @@ from galpaca.release.chat_template import chat_template
 QUOTES = Template(
     "quotes",
     '"{instruction}" \\n {{% {input} %}} {{{{ x }}}}\n',
-    "{instruction}\t'é水'\n",
+    "{instruction}\t'é水🧪'\n",
     turn="\n{instruction}?",
     system="<<{system}>>",
 )

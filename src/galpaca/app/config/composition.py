@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -29,7 +30,8 @@ def register() -> None:
 
     So each can be overridden without a plus, and the files in ``conf/`` contain only what they change.
     ``${galpaca:FILE}`` in them is a file of the installed package, ``${of_hub:FACT}`` what holds for the data set of
-    the Hub beside it, and not for records that ``path`` puts in its place.
+    the Hub beside it, and not for records that ``path`` puts in its place; ``${of_file:FILE,FACT}`` what holds while
+    ``path`` is a file of the package.
     """
     every_key: dict[str, Any] = {name: _defaults(section) for name, section in _SECTIONS.items()}
     node = OmegaConf.create({**every_key, "callbacks": {}, "seed": Config.seed})
@@ -39,6 +41,11 @@ def register() -> None:
     package = Path(str(resources.files("galpaca")))
     OmegaConf.register_new_resolver("galpaca", lambda name: str(package / name), replace=True)
     OmegaConf.register_new_resolver("of_hub", _of_hub, replace=True)
+    OmegaConf.register_new_resolver("of_file", partial(_of_file, package), replace=True)
+
+
+def _of_file(package: Path, file: str, fact: Any, *, _parent_: DictConfig) -> Any:
+    return fact if _parent_.get("path") == str(package / file) else None
 
 
 def _of_hub(fact: Any, *, _parent_: DictConfig) -> Any:
@@ -71,7 +78,9 @@ def with_home(overrides: Sequence[str]) -> list[str]:
     value.
     """
     home = f"{Path.home()}/"
-    return [re.sub(r"(?<=[=\[,])~/", lambda _: home, one) if "=" in one else one for one in overrides]
+    return [
+        re.sub(r"(?<=[=\[,{:])( *)~/", lambda found: found[1] + home, one) if "=" in one else one for one in overrides
+    ]
 
 
 def resolve(node: DictConfig) -> tuple[Config, str]:

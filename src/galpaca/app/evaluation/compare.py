@@ -19,6 +19,7 @@ from galpaca.app.evaluation.measure import (
     AskedPrompts,
     EvaluationSettings,
     HeldOut,
+    fingerprint_as_read,
     measure,
     read_records,
     records_of_split,
@@ -129,7 +130,7 @@ def _prompts(path: Path | None, options: ReadingOptions) -> AskedPrompts:
     questions = load_questions(source, reading)
     name = path.name if path else SHIPPED_PROMPTS
     categories = categories_of([one.row.get(CATEGORY) for one in questions])
-    return AskedPrompts(name, questions, categories, source.fingerprint)
+    return AskedPrompts(name, questions, categories, fingerprint_as_read(source, options if path else ReadingOptions()))
 
 
 def _content(

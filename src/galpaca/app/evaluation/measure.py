@@ -23,8 +23,10 @@ from galpaca.data.questions import Question
 from galpaca.data.reading import load_records
 from galpaca.data.records import Record
 from galpaca.data.sources.files import open_files
+from galpaca.data.sources.table import Source
 from galpaca.errors import InputError
 from galpaca.files.atomic import replace_file
+from galpaca.files.checksums import json_digest
 from galpaca.inference.answers_file import AnswersFile
 from galpaca.inference.settings import Dtype, Settings
 
@@ -131,7 +133,13 @@ def read_records(path: Path, options: ReadingOptions) -> HeldOut:
             why="the loss is computed on the outputs",
             fix="use records with outputs; for prompts alone, use galpaca compare --prompts",
         )
-    return HeldOut(path.name, record_set.records, categories_of(record_set.columns[CATEGORY]), source.fingerprint)
+    categories = categories_of(record_set.columns[CATEGORY])
+    return HeldOut(path.name, record_set.records, categories, fingerprint_as_read(source, options))
+
+
+def fingerprint_as_read(source: Source, options: ReadingOptions) -> str:
+    """SHA-256 of a file; with options that read other texts from it, of these, too."""
+    return source.fingerprint if options == ReadingOptions() else json_digest([source.fingerprint, asdict(options)])
 
 
 def records_of_split(models: Sequence[str], split: str, console: Console) -> HeldOut:
@@ -226,7 +234,10 @@ def _answers(
         **asdict(settings),
     }
     file = AnswersFile(cache / f"{_name(one.label, settings_by_name)}.jsonl", ("index",))
-    ids = loaded.prompt_ids([question.record for question in prompts.questions])
+    records = [question.record for question in prompts.questions]
+    if note := loaded.note_on_turns(records):
+        console.print(f"  {note}", style="yellow", markup=False)
+    ids = loaded.prompt_ids(records)
     check_lengths(ids, loaded.positions, [question.where for question in prompts.questions])
     with file.writing(settings_by_name, {"model": one.model}):
         if file.complete:

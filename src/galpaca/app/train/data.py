@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -122,9 +122,14 @@ def _find(one: SourceSpec, run_root: Path, cache: Path) -> FoundSource:
 def _found(one: SourceSpec, run_root: Path, cache: Path) -> FoundSource:
     template = load_template(one.spec.template)
     source = open_source(one.spec, run_root)
-    checked = cache / f"{cache_key(data=source.fingerprint, reading=asdict(one.spec.reading))[:32]}.checked"
+    checked = cache / f"{cache_key(**_read_as(source, one.spec))[:32]}.checked"
     records = None if checked.exists() else load_records(source, one.spec.reading)
     return FoundSource(one, template, source, records, checked)
+
+
+def _read_as(source: Source, spec: DataSpec) -> dict[str, Any]:
+    """What determines the records: names of files do not."""
+    return {"data": source.fingerprint, "kind": source.kind, "reading": asdict(spec.reading)}
 
 
 def prepare_data(spec: DataSpec, found: FoundData, tokenizer_path: str, console: Console) -> PreparedData:
@@ -158,10 +163,9 @@ def _encoded(one: FoundSource, cache: Path, tokenizer: Tokenizer, console: Conso
     """The examples of a source, and the folder that they are cached in."""
     spec = one.spec.spec
     _check_tags(spec, tokenizer)
-    made_from = {"data": one.source.fingerprint, "tokenizer": tokenizer.fingerprint}
     scripts = cast(Scripts, spec.sub_superscripts)
-    how = {"template": one.template.fingerprint, "reading": asdict(spec.reading), "scripts": scripts}
-    key = cache_key(**made_from, **how, **asdict(spec.policy))
+    how = {"tokenizer": tokenizer.fingerprint, "template": one.template.fingerprint, "scripts": scripts}
+    key = cache_key(**_read_as(one.source, spec), **how, **asdict(spec.policy))
 
     def encode_now() -> EncodedExamples:
         records = load_records(one.source, spec.reading) if one.records is None else one.records

@@ -2,6 +2,8 @@
 
 import dataclasses
 import difflib
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -76,13 +78,13 @@ class FieldColumns:
         if near is None:
             return f"data.fields.{field}=COLUMN names the column that holds it"
         also = hint_of_input(self.of, columns) if field == "output" else None
-        return f"data.fields.{field}={near}" + (f" {also}" if also else "") + " (or rename the column)"
+        return key_of(field, near) + (f" {also}" if also else "") + " (or rename the column)"
 
     def _fix_of_missing(self, column: str, columns: Mapping[str, int]) -> str:
         # Other rows have it, so another column for all of them is no way out.
         rare = {name: count for name, count in columns.items() if count <= columns[column]}
         near = _nearest(column, rare)
-        return f"rename {near!r} to {column!r} in that record" if near else f"add {column!r} to the record"
+        return f"add {column!r} to the record" + (f", or rename {near!r} if it has that" if near else "")
 
 
 _MISSING_INPUT_FIX = "data.on_missing_input=empty takes it for an empty one; or write the input"
@@ -90,8 +92,10 @@ _MISSING_INPUT_FIX = "data.on_missing_input=empty takes it for an empty one; or 
 
 def suggested_column(field: str, column: str, columns: Mapping[str, object]) -> str | None:
     """The column of a source that may hold a field under another name."""
-    named = next((name for name in _SYNONYMS[field] if name in columns), None)
-    return named or _nearest(column, columns)
+    folded = {str(name).strip().casefold(): str(name) for name in columns}
+    return next((folded[name] for name in (column.casefold(), *_SYNONYMS[field]) if name in folded), None) or _nearest(
+        column, columns
+    )
 
 
 def hint_of_input(of: Mapping[str, str], columns: Mapping[str, object]) -> str | None:
@@ -100,7 +104,15 @@ def hint_of_input(of: Mapping[str, str], columns: Mapping[str, object]) -> str |
         return None
     free = {name: None for name in columns if name not in of.values()}
     found = suggested_column("input", "input", free)
-    return f"data.fields.input={found}" if found else None
+    return key_of("input", found) if found else None
+
+
+def key_of(field: str, column: str) -> str:
+    """What to type so that a field is read from a column, quoted for a shell and for the configuration."""
+    if re.fullmatch(r"[\w./:+%@-]+", column):
+        return f"data.fields.{field}={column}"
+    escaped = column.replace('"', '\\"')
+    return shlex.quote(f'data.fields.{field}="{escaped}"')
 
 
 def _nearest(column: str, names: Mapping[str, object]) -> str | None:

@@ -1,5 +1,6 @@
 """What a form of rows has to offer, and how it says that a value is no text."""
 
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
@@ -81,6 +82,9 @@ class RowView:
             target = f"{path.removesuffix('.parquet')}-text.parquet"
             names = " ".join(shlex.quote(name) for name in (path, target, *sorted(columns)))
             return f'`python -c "{_CAST}" {names}`; then use {target}'
+        if not re.search(r"\.(json|jsonl|ndjson)(\.(gz|zst|bz2|xz))?$", path.lower()):
+            missing = "fill or leave out these rows" if value is None else "make the column one of texts"
+            return f"{missing} where the data are written"
         return 'write it as text in quotes ("" where there is none)'
 
 

@@ -61,7 +61,7 @@ def _rows(text: str, delimiter: str, path: Path, problems: Problems) -> Found:
     reader = _reader(io.StringIO(text, newline=""), delimiter)
     begins = 1
     try:
-        first = next((cells for cells in reader if any(cells)), [])
+        first: list[str] = next((cells for cells in reader if any(cells)), [])
         header = _header(first, f"{path}, line {max(reader.line_num, 1)}", problems)
         begins = reader.line_num + 1
         for cells in reader:

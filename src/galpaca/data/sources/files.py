@@ -18,8 +18,8 @@ from galpaca.data.sources.delimited import read_csv, read_tsv
 from galpaca.data.sources.json_files import read_lines, read_list
 from galpaca.data.sources.saved import SavedToDisk, is_saved
 from galpaca.data.sources.table import Source, Table
-from galpaca.data.sources.text import COMPRESSED, beside, decompressed
-from galpaca.errors import InputError, Problems
+from galpaca.data.sources.text import COMPRESSED, beside, decompressed, plain_copy
+from galpaca.errors import InputError, Problems, restated
 
 Reader = Callable[[bytes, Path, Problems], Iterator[tuple[int | None, Any]]]
 
@@ -53,33 +53,39 @@ class FileSource:
             raise InputError("expected a file, found a folder", where=path, fix="name a file of records in it")
         if not path.exists():
             raise InputError("no such file", where=path, why=f"looked in {path.parent.resolve()}", fix=_near(path))
-        self._suffix = suffix_of(path)
-        if self._suffix not in READERS and self._suffix not in COLUMNAR:
+        self.kind = suffix_of(path)
+        if self.kind not in READERS and self.kind not in COLUMNAR:
             what = f"unsupported file type: {path.suffix or 'no suffix'}"
             raise InputError(what, where=path, fix=_fix_of_kind(path))
         self.fingerprint = hashlib.sha256(self._content()).hexdigest()
 
     def table(self, wanted: AbstractSet[str] | None = None) -> Table:
         table = Table()
-        with Problems() as problems:
-            self.add_to(table, wanted, problems)
+        self.add_to(table, wanted)
         if not table.values:
             raise InputError("the file has no records", where=self.path, fix="use a file with at least one record")
         return table
 
-    def add_to(self, table: Table, wanted: AbstractSet[str] | None, problems: Problems) -> None:
-        """Adds the file's rows to a table, and what is wrong to the problems."""
+    def add_to(self, table: Table, wanted: AbstractSet[str] | None) -> None:
+        """Adds the file's rows to a table.
+
+        Raises:
+            InputError: all that is wrong. Commands in fixes are for a copy that other programs can read, if need be.
+        """
         content = self._content()
         if hashlib.sha256(content).hexdigest() != self.fingerprint:
             raise InputError("the file changed while it was being read", where=self.path, fix="run the command again")
         table.places.begin(self.name)
-        content = decompressed(content, self.path)
+        with restated(partial(_of_a_plain_copy, content, self.path)), Problems() as problems:
+            problems.collect(partial(self._read, decompressed(content, self.path), table, wanted, problems))
+
+    def _read(self, content: bytes, table: Table, wanted: AbstractSet[str] | None, problems: Problems) -> None:
         if not content.strip():
             raise InputError("the file is empty", where=self.path, fix="use a file with at least one record")
-        if self._suffix in COLUMNAR:
-            read_columns(content, self.path.with_suffix(self._suffix), problems, table, wanted)
+        if self.kind in COLUMNAR:
+            read_columns(content, self.path.with_suffix(self.kind), problems, table, wanted)
             return
-        for line, value in READERS[self._suffix](content, self.path, problems):
+        for line, value in READERS[self.kind](content, self.path, problems):
             table.add(line, value, wanted)
 
     def _content(self) -> bytes:
@@ -108,6 +114,7 @@ class FilesSource:
         with Problems() as problems:
             found = [problems.collect(partial(FileSource, path)) for path in paths]
         self._files = [file for file in found if file is not None]
+        self.kind = " ".join(file.kind for file in self._files)
         digests = "".join(f"{file.fingerprint}\n" for file in self._files)
         self.fingerprint = hashlib.sha256(digests.encode()).hexdigest()
 
@@ -115,7 +122,7 @@ class FilesSource:
         table = Table()
         with Problems() as problems:
             for file in self._files:
-                problems.collect(partial(file.add_to, table, wanted, problems))
+                problems.collect(partial(file.add_to, table, wanted))
         if not table.values:
             raise InputError("the files have no records", where=self.name, fix="use files with at least one record")
         return table
@@ -211,13 +218,29 @@ def suffix_of(path: Path) -> str:
 def _fix_of_kind(path: Path) -> str:
     if suffix_of(path) in (".xlsx", ".xls", ".ods"):
         target = beside(path, "sheet", ".csv")
-        convert = "import sys, pandas; pandas.read_excel(sys.argv[1], dtype=str).to_csv(sys.argv[2], index=False)"
+        convert = (
+            "import sys, pandas; pandas.read_excel(sys.argv[1], dtype=str, keep_default_na=False)"
+            ".to_csv(sys.argv[2], index=False)"
+        )
+        package = {".xlsx": "openpyxl", ".xls": "xlrd", ".ods": "odfpy"}[suffix_of(path)]
         return (
             "save the sheet as 'CSV UTF-8' in the program that made it; or "
-            f'`pip install openpyxl && python -c "{convert}" {shlex.quote(str(path))} {shlex.quote(str(target))}`'
+            f'`pip install {package} && python -c "{convert}" {shlex.quote(str(path))} {shlex.quote(str(target))}`'
             f"; then use {target}"
         )
     return _KINDS_FIX
+
+
+def _of_a_plain_copy(content: bytes, path: Path, problem: InputError) -> InputError:
+    """A problem whose fix is a command, for a file that such a command cannot read: it takes a plain copy."""
+    source = shlex.quote(str(path))
+    copy = plain_copy(content, path) if f" {source}" in problem.fix and "`" in problem.fix else None
+    if copy is None:
+        return problem
+    command, target = copy
+    head, tick, rest = problem.fix.partition("`")
+    fix = f"{head}{tick}{command} && {rest.replace(f' {source}', f' {shlex.quote(str(target))}')}"
+    return InputError(problem.what, where=problem.where, why=problem.why, fix=fix)
 
 
 def _near(path: Path) -> str:

@@ -21,6 +21,8 @@ class HubSource:
         InputError: the data set, its configuration, split or revision cannot be had.
     """
 
+    kind = "rows"
+
     def __init__(self, name: str, split: str = "train", revision: str | None = None, config: str | None = None) -> None:
         import datasets  # a second to import, and only these doors need it
 

@@ -6,7 +6,7 @@ import io
 import json
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,27 @@ from galpaca.errors import Problems
 _NEXT_ELEMENT = re.compile(r"\}\s*,\s*(?=\{)")
 
 _TO_LIST = (
-    "import json, sys; table = json.load(open(sys.argv[1])); "
+    "import json, sys; table = json.load(open(sys.argv[1], encoding='utf-8-sig')); "
     "json.dump([dict(zip(table, row)) for row in zip(*(one.values() for one in table.values()))], "
     "open(sys.argv[2], 'w'))"
 )
-_TAKE = "import json, sys; json.dump(json.load(open(sys.argv[1]))[sys.argv[3]], open(sys.argv[2], 'w'))"
+_TO_VALUES = (
+    "import json, sys; table = json.load(open(sys.argv[1], encoding='utf-8-sig')); "
+    "json.dump(list(table.values()), open(sys.argv[2], 'w'))"
+)
+_TAKE = (
+    "import json, sys; "
+    "json.dump(json.load(open(sys.argv[1], encoding='utf-8-sig'))[sys.argv[3]], open(sys.argv[2], 'w'))"
+)
 # Takes line breaks and tabs as they stand in a text.
-_LENIENT = "import json, sys; json.dump(json.load(open(sys.argv[1]), strict=False), open(sys.argv[2], 'w'))"
+_LENIENT = (
+    "import json, sys; "
+    "json.dump(json.load(open(sys.argv[1], encoding='utf-8-sig'), strict=False), open(sys.argv[2], 'w'))"
+)
 _LITERALS = (
     "import ast, json, sys; "
-    "print(*(json.dumps(ast.literal_eval(line)) for line in open(sys.argv[1]) if line.strip()), sep='\\n', "
+    "lines = open(sys.argv[1], encoding='utf-8-sig').read().split('\\n'); "
+    "print(*(json.dumps(ast.literal_eval(line)) for line in lines if line.strip()), sep='\\n', "
     "file=open(sys.argv[2], 'w'))"
 )
 
@@ -185,11 +196,19 @@ def _fix_of_no_list(found: Any, text: str, path: Path) -> str:
     if lists:
         return f'`python -c "{_TAKE}" {source} {shlex.quote(str(target))} {shlex.quote(lists[0])}`; then use {target}'
     if isinstance(found, dict) and found and all(isinstance(one, dict) for one in found.values()):
-        return f'it holds columns: `python -c "{_TO_LIST}" {source} {then}'
+        if _is_of_columns(found):
+            return f'it holds columns: `python -c "{_TO_LIST}" {source} {then}'
+        return f'it holds records by name: `python -c "{_TO_VALUES}" {source} {then}'
     if found is None and text.lstrip().startswith("{") and _is_object(text.lstrip().partition("\n")[0]):
         target = path.with_suffix(".jsonl")
         return f"it is one object a line: `mv {source} {shlex.quote(str(target))}`; then use {target}"
     return "put the records into a list: [{...}, {...}]; one object a line needs the suffix .jsonl"
+
+
+def _is_of_columns(found: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether an object of objects has columns of many rows, as pandas writes tables, not records of few fields."""
+    rows = {name for one in found.values() for name in one}
+    return all(map(str.isdecimal, rows)) or len(found) < len(rows)
 
 
 def _has_records(value: Any) -> bool:
@@ -226,7 +245,9 @@ def _is_list(content: bytes) -> bool:
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
-    return made if len(made) == len(pairs) else RepeatedKeys(made)
+    inner = (one for value in made.values() for one in (value if isinstance(value, list) else (value,)))
+    is_whole = len(made) == len(pairs) and not any(isinstance(one, RepeatedKeys) for one in inner)
+    return made if is_whole else RepeatedKeys(made)
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object)

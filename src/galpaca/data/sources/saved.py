@@ -27,6 +27,8 @@ class SavedToDisk:
         InputError: the folder is not whole, or has no such split.
     """
 
+    kind = "saved"
+
     def __init__(self, folder: Path, split: str) -> None:
         import datasets  # a second to import, and only these doors need it
 
@@ -38,7 +40,8 @@ class SavedToDisk:
             raise InputError(what, where=folder, fix="save it again with save_to_disk") from None
         if isinstance(loaded, dict):
             if split not in loaded:
-                fix = f"data.hub_split={' or '.join(loaded)}"
+                first = next(iter(loaded), "SPLIT")
+                fix = f"data.hub_split={first}, or the path {folder / first}"
                 raise InputError(f"the saved data set has no split {split!r}", where=folder, fix=fix)
             loaded = loaded[split]
         self._data = loaded
@@ -57,7 +60,7 @@ def table_of(data: Any, name: str, wanted: AbstractSet[str] | None) -> Table:
         InputError: it has no rows.
     """
     if not len(data):
-        raise InputError("the data set has no records", where=name, fix="choose another split with data.hub_split")
+        raise InputError("the data set has no records", where=name, fix="choose another split")
     names = list(data.column_names)
     chosen = data if wanted is None else data.select_columns([one for one in names if one in wanted])
     table = Table()
@@ -80,6 +83,8 @@ class SavedSource:
     Raises:
         InputError: the file is not there, or not as it was saved.
     """
+
+    kind = "rows"
 
     def __init__(self, path: Path, name: str, fingerprint: str, fix: str) -> None:
         self.name, self.fingerprint, self._path, self._fix = name, fingerprint, path, fix

@@ -106,6 +106,10 @@ class Source(Protocol):
     def fingerprint(self) -> str:
         """SHA-256 of the files' bytes, or of the data set's rows: never of a name."""
 
+    @property
+    def kind(self) -> str:
+        """How the bytes are read, such as ``.json``: the same bytes may be other rows, or none, as another kind."""
+
     def table(self, wanted: AbstractSet[str] | None = None) -> Table:
         """All rows in order.
 

@@ -47,6 +47,10 @@ def decompressed(content: bytes, path: Path) -> bytes:
     return content
 
 
+# Programs that unpack what begins so.
+_UNPACK = {b"\x1f\x8b": "gzip -dc", b"\x28\xb5\x2f\xfd": "zstd -dc", b"BZh": "bzip2 -dc", b"\xfd7zXZ\x00": "xz -dc"}
+
+
 def _zstd(content: bytes) -> bytes:
     import pyarrow
 
@@ -136,6 +140,22 @@ def _advice(content: bytes, first: int, path: Path) -> tuple[str, str]:
         why = "it looks like Windows-1252, as office programs write it in the west"
         return why, f"`iconv -f CP1252 -t UTF-8 {source} > {target}{then}, and check a few of its letters"
     return "", "write the file again as UTF-8, in the program that made it"
+
+
+def plain_copy(content: bytes, path: Path) -> tuple[str, Path] | None:
+    """A command that writes a file's text without compression and as UTF-8, and the path of that copy; None for a file
+    that other programs can read as it is.
+
+    Args:
+        content: as it stands in the file.
+    """
+    steps = [step for start, step in _UNPACK.items() if content.startswith(start)]
+    if any(decompressed(content, path).startswith(mark) for mark, _ in _WIDE):
+        steps.append("iconv -f UTF-16 -t UTF-8")
+    if not steps:
+        return None
+    target = beside(path, "plain")
+    return f"cat {shlex.quote(str(path))} | {' | '.join(steps)} > {shlex.quote(str(target))}", target
 
 
 def beside(path: Path, word: str, suffix: str | None = None) -> Path:
