@@ -83,12 +83,12 @@ BAD_FILES = {
     "JSON without a comma": (
         "records.json",
         records(GOOD, b'{"instruction": "Name a gas." "input": "", "output": "Neon."}'),
-        Problem("{path}, line 3", "invalid JSON", "python -m json.tool {path}"),
+        Problem("{path}, line 3", "invalid JSON", "-m json.tool {path}"),
     ),
     "JSON cut off": (
         "records.json",
         records(GOOD, GOOD)[:-30],
-        Problem("{path}, line 3", "the file ends", "python -m json.tool {path}"),
+        Problem("{path}, line 3", "the file ends", "-m json.tool {path}"),
     ),
     "JSON that is no list": (
         "records.json",

@@ -19,7 +19,7 @@ SOURCES = Path(galpaca.__file__).parent
 
 # The packages of each floor, lowest first. The doors may know each other: they are one package in three files.
 FLOORS = [
-    {"errors", "files", "formatting"},
+    {"errors", "files", "formatting", "shell"},
     {"data", "runs", "estimate"},
     {"model", "tracking"},
     {"training", "release", "inference", "report"},
@@ -33,6 +33,7 @@ FLOOR_OF = {package: number for number, packages in enumerate(FLOORS) for packag
 LIBRARIES: dict[str, dict[str, str | None]] = {
     "errors": {},
     "formatting": {},
+    "shell": {},
     # Reading and replacing files must be quick to load.
     "files": {"filelock": "galpaca.files.build_once"},
     "data": {

@@ -1,7 +1,6 @@
 """What a form of rows has to offer, and how it says that a value is no text."""
 
 import re
-import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
@@ -9,6 +8,7 @@ from galpaca.data.findings import Findings
 from galpaca.data.records import Record
 from galpaca.data.sources.table import Table
 from galpaca.errors import Problems
+from galpaca.shell import python_line
 
 _KINDS = {
     bool: "true or false",
@@ -80,8 +80,7 @@ class RowView:
         path = self._where(self.index).partition(", record ")[0]
         if columns and path.endswith(".parquet") and not isinstance(value, list | dict | None):
             target = f"{path.removesuffix('.parquet')}-text.parquet"
-            names = " ".join(shlex.quote(name) for name in (path, target, *sorted(columns)))
-            return f'`python -c "{_CAST}" {names}`; then use {target}'
+            return f"`{python_line(_CAST, path, target, *sorted(columns))}`; then use {target}"
         if not re.search(r"\.(json|jsonl|ndjson)(\.(gz|zst|bz2|xz))?$", path.lower()):
             missing = "fill or leave out these rows" if value is None else "make the column one of texts"
             return f"{missing} where the data are written"

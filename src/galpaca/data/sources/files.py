@@ -20,6 +20,7 @@ from galpaca.data.sources.saved import SavedToDisk, is_saved
 from galpaca.data.sources.table import Source, Table
 from galpaca.data.sources.text import COMPRESSED, beside, decompressed, plain_copy
 from galpaca.errors import InputError, Problems, restated
+from galpaca.shell import module_line, python_line
 
 Reader = Callable[[bytes, Path, Problems], Iterator[tuple[int | None, Any]]]
 
@@ -225,7 +226,7 @@ def _fix_of_kind(path: Path) -> str:
         package = {".xlsx": "openpyxl", ".xls": "xlrd", ".ods": "odfpy"}[suffix_of(path)]
         return (
             "save the sheet as 'CSV UTF-8' in the program that made it; or "
-            f'`pip install {package} && python -c "{convert}" {shlex.quote(str(path))} {shlex.quote(str(target))}`'
+            f"`{module_line('pip', 'install', package)} && {python_line(convert, path, target)}`"
             f"; then use {target}"
         )
     return _KINDS_FIX

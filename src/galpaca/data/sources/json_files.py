@@ -13,6 +13,7 @@ from typing import Any
 from galpaca.data.sources.table import RepeatedKeys
 from galpaca.data.sources.text import beside, decode, refuse_bytes
 from galpaca.errors import Problems
+from galpaca.shell import module_line, python_line
 
 # Where the next element may begin after one that is not JSON.
 _NEXT_ELEMENT = re.compile(r"\}\s*,\s*(?=\{)")
@@ -136,7 +137,7 @@ def _fix_of_line(line: str, error: json.JSONDecodeError, path: Path) -> str:
         return _rename_to_list(path)
     if _is_python(line):
         target = beside(path, "json")
-        command = f'`python -c "{_LITERALS}" {source} {shlex.quote(str(target))}`'
+        command = f"`{python_line(_LITERALS, path, target)}`"
         return f"the quotes are Python's: {command}; then use {target}"
     if line.startswith("\ufeff"):
         target = beside(path, "joined")
@@ -151,11 +152,11 @@ def _rename_to_list(path: Path) -> str:
 
 
 def _report(error: json.JSONDecodeError, path: Path, problems: Problems) -> None:
-    source, target = shlex.quote(str(path)), beside(path, "joined")
+    target = beside(path, "joined")
     if error.msg.startswith("Invalid control character") and _is_json(error.doc):
-        fix = f'`python -c "{_LENIENT}" {source} {shlex.quote(str(target))}`; then use {target}'
+        fix = f"`{python_line(_LENIENT, path, target)}`; then use {target}"
     else:
-        fix = _fix_of(error) or f"fix the file there; `python -m json.tool {source}` checks it"
+        fix = _fix_of(error) or f"fix the file there; `{module_line('json.tool', path)}` checks it"
     cut_off = error.msg.startswith("Unterminated string") or not error.doc[error.pos :].strip()
     ends = "; the file ends inside the list" if cut_off else ""
     problems.add(
@@ -190,18 +191,17 @@ def _refuse_what_is_no_list(text: str, path: Path, problems: Problems) -> None:
 
 
 def _fix_of_no_list(found: Any, text: str, path: Path) -> str:
-    source, target = shlex.quote(str(path)), beside(path, "list", ".json")
-    then = f"{shlex.quote(str(target))}`; then use {target}"
+    target = beside(path, "list", ".json")
     lists = [name for name, value in found.items() if _has_records(value)] if isinstance(found, dict) else []
     if lists:
-        return f'`python -c "{_TAKE}" {source} {shlex.quote(str(target))} {shlex.quote(lists[0])}`; then use {target}'
+        return f"`{python_line(_TAKE, path, target, lists[0])}`; then use {target}"
     if isinstance(found, dict) and found and all(isinstance(one, dict) for one in found.values()):
         if _is_of_columns(found):
-            return f'it holds columns: `python -c "{_TO_LIST}" {source} {then}'
-        return f'it holds records by name: `python -c "{_TO_VALUES}" {source} {then}'
+            return f"it holds columns: `{python_line(_TO_LIST, path, target)}`; then use {target}"
+        return f"it holds records by name: `{python_line(_TO_VALUES, path, target)}`; then use {target}"
     if found is None and text.lstrip().startswith("{") and _is_object(text.lstrip().partition("\n")[0]):
         target = path.with_suffix(".jsonl")
-        return f"it is one object a line: `mv {source} {shlex.quote(str(target))}`; then use {target}"
+        return f"it is one object a line: `{shlex.join(['mv', str(path), str(target)])}`; then use {target}"
     return "put the records into a list: [{...}, {...}]; one object a line needs the suffix .jsonl"
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from galpaca.errors import SHOWN_PROBLEMS, InputError, Problems, first_line
+from galpaca.shell import python_line
 
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 
@@ -133,7 +134,7 @@ def _advice(content: bytes, first: int, path: Path) -> tuple[str, str]:
         is_western = True
     if _SEVERAL_BYTES.search(content):
         if is_western or content[first : first + 1].decode("cp1252", "ignore"):
-            fix = f'`python -c "{_MIXED}" {source} {target}{then}, and check these places'
+            fix = f"`{python_line(_MIXED, path, beside(path, 'utf8'))}{then}, and check these places"
             return "the rest of the file is UTF-8, and these bytes may be Windows-1252", fix
         return "the rest of the file is UTF-8", "replace these bytes, which are no characters"
     if is_western:
