@@ -20,6 +20,7 @@ from galpaca.data.reading import load_records
 from galpaca.data.records import Record
 from galpaca.data.split import SIDES
 from galpaca.errors import GalpacaError, InputError
+from galpaca.inference.places import run_of_name
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.recipe import DATA
 from galpaca.runs.record import read_content
@@ -95,14 +96,14 @@ class RunData:
         return [len(self.data.split.train) + len(self.data.split.test), len(self.data.split.val)]
 
     def num_trained_on(self, records: Sequence[Record]) -> int:
-        """How many of these records the run was trained on, but for spaces, punctuation and capitals."""
+        """How many of these records the run was trained on, as ``near_hash`` compares them."""
         hashes = np.array([near_hash(record) for record in records], np.uint64)
         return int(np.isin(hashes, self.data.split.examples.near_hashes[self.data.split.train]).sum())
 
 
 def run_of(model: str) -> RunFolder | None:
-    """The run that a model is of: its folder, or the folder of its model; None for any other."""
-    path = Path(model).resolve()
+    """The run that a model is of: its folder, a step of it, or the folder of its model; None for any other."""
+    path = run_of_name(model).resolve()
     for folder in (path, path.parent):
         if (folder / "run.json").is_file() and (folder / "config.yaml").is_file():
             return RunFolder(folder.parent, folder.name)
