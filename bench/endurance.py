@@ -43,6 +43,7 @@ class Plan:
     ranks: tuple[int, ...]
     every: int
     moments: int
+    tuning: str = "full"
 
 
 PLANS = (
@@ -51,13 +52,15 @@ PLANS = (
     Plan("ddp", asynchronous=True, ranks=(0, 1), every=5, moments=3),
     Plan("fsdp", asynchronous=False, ranks=(0, 1), every=5, moments=3),
     Plan("fsdp", asynchronous=True, ranks=(0, 1), every=5, moments=3),
+    Plan("single", asynchronous=True, ranks=(0,), every=8, moments=3, tuning="lora"),
+    Plan("ddp", asynchronous=False, ranks=(0, 1), every=16, moments=3, tuning="qlora"),
 )
 NUM_STARTS = 100
 
 
 def main() -> int:
     given = _arguments()
-    sys.path.insert(0, str(_TESTS))
+    sys.path[:0] = [str(_TESTS), str(REPOSITORY)]
     os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="true")
     from forked import Server
 
@@ -66,25 +69,30 @@ def main() -> int:
     rows: list[dict[str, object]] = []
     starts: list[dict[str, object]] = []
     try:
-        for plan in PLANS:
+        for plan in (plan for plan in PLANS if plan.tuning in given.tuning):
             with tempfile.TemporaryDirectory(prefix="galpaca-endurance-") as name:
                 for row in _kill(plan, Path(name), server.address, given.share):
                     rows.append(row)
                     print(f"{len(rows):>4}  " + "  ".join(str(value) for value in row.values()), flush=True)
-        starts += _stop_starts(NUM_STARTS // given.share)
+        if "full" in given.tuning:
+            starts += _stop_starts(NUM_STARTS // given.share)
     finally:
         server.close()
         failed = [row for row in rows if row["result"] != "equal"]
         minutes = (time.perf_counter() - started) / 60
         print(f"{len(rows)} kills, {len(rows) - len(failed)} runs ended equal to the bit, in {minutes:.1f} min")
         figures = {"kills": len(rows), "failed": failed, "minutes": round(minutes, 1), "rows": rows, "starts": starts}
-        print(f"written: {save('endurance', figures, given.out)}")
+        name = "endurance" if "full" in given.tuning else "endurance-adapters"
+        print(f"written: {save(name, figures, given.out)}")
     return 1 if failed or any(start["result"] != "stopped" for start in starts) else 0
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.endurance", description=__doc__)
     parser.add_argument("--share", type=int, default=1, help="take one of so many of the planned writes (%(default)s)")
+    parser.add_argument(
+        "--tuning", nargs="+", default=["full", "lora", "qlora"], help="which of the plans (%(default)s)"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of results (%(default)s)")
     return parser.parse_args()
 
@@ -92,9 +100,11 @@ def _arguments() -> argparse.Namespace:
 def _kill(plan: Plan, folder: Path, server: str, share: int) -> Iterator[dict[str, object]]:
     from faults.kills import Bench, moments
 
-    bench = Bench(folder, server, _TOKENIZER, _records(folder), plan.strategy, asynchronous=plan.asynchronous)
+    bench = Bench(
+        folder, server, _TOKENIZER, _records(folder), plan.strategy, asynchronous=plan.asynchronous, tuning=plan.tuning
+    )
     bench.straight()
-    way = {"strategy": plan.strategy, "asynchronous": plan.asynchronous}
+    way = {"strategy": plan.strategy, "asynchronous": plan.asynchronous, "tuning": plan.tuning}
     for rank in plan.ranks:
         for number, write in list(enumerate(bench.writes(rank), start=1))[:: plan.every * share]:
             what = f"rank {rank}, before {write}"

@@ -207,6 +207,7 @@ def _make_run(shape: Shape, folder: Path) -> Path:
     """A run folder with the checkpoint of a run that has made no update: weights alone, in two ranks' files."""
     from galpaca.app.config.composition import compose
     from galpaca.app.console import make_console
+    from galpaca.app.prepared.weights import LocalModel
     from galpaca.app.train.context import RunContext, StartingPoint
     from galpaca.app.train.data import find_data, plan_steps, prepare_data
     from galpaca.app.train.release import keep_for_release
@@ -222,13 +223,13 @@ def _make_run(shape: Shape, folder: Path) -> Path:
     run.create()
     console = make_console(quiet=True)
     data = prepare_data(config.data, find_data(config.data, folder), config.model.tokenizer_path, console)
-    record, _ = open_record(run, config, data)
+    record, _ = open_record(run, config, data, LocalModel(config.model, config.model))
     record.set(receipt=asdict(data.split.examples.receipt), examples=ExampleCounts(train=len(data.split.train)))
     record.set(plan=PlanFigures(steps=1, steps_per_epoch=1))
     record.add_start(Start(step=0))
     model_config = _config(shape)
     source = _source(model_config)
-    start = StartingPoint(1, None, source.shapes, FullTuning())
+    start = StartingPoint(1, None, source.shapes, source.shapes, FullTuning())
     keep_for_release(RunContext(config, run, record, console, plan_steps(config, data), start), data, model_config)
     checkpoint = run.checkpoint(1)
     partial = partial_of(checkpoint)

@@ -1,4 +1,5 @@
-"""Writes what is generated of the documentation: the configuration reference, and the figures of benchmarks.
+"""Writes what is generated of the documentation: the configuration reference, the figures of benchmarks, the
+table of cards.
 
     python scripts/make_reference.py
 
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import configuration_reference
 import measured_figures
+import memory_table
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -23,7 +25,9 @@ def main() -> None:
 def pages() -> dict[Path, str]:
     """Every page that is generated, in whole or in parts, with its text."""
     measured = (REPOSITORY / name for name in ("README.md", "bench/README.md"))
+    one_gpu = REPOSITORY / "docs" / "one-gpu.md"
     return {
+        one_gpu: memory_table.filled(one_gpu.read_text(encoding="utf-8")),
         REPOSITORY / "docs" / "configuration-reference.md": configuration_reference.page(),
         **{path: measured_figures.filled(path.read_text(encoding="utf-8")) for path in measured},
     }

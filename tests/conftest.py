@@ -326,6 +326,42 @@ def run(made_once: MadeOnce, server: str, tokenizer_folder: Path, demo_records: 
     return made_once("run", make) / "runs" / "test"
 
 
+@pytest.fixture(scope="session")
+def base_model(made_once: MadeOnce, tokenizer_folder: Path) -> Path:
+    """A small model with its tokenizer, which adapters are trained beside; tests leave it as it is."""
+
+    def make(folder: Path) -> None:
+        from parity.flat_run import save_model
+
+        save_model(folder, tokenizer_folder)
+        for file in tokenizer_folder.iterdir():
+            shutil.copy(file, folder)
+
+    return made_once("base_model", make)
+
+
+@pytest.fixture(scope="session")
+def adapted_run(made_once: MadeOnce, server: str, base_model: Path, demo_records: list[dict[str, str]]) -> Path:
+    """Finished runs of QLoRA and LoRA, ``qlora`` and ``lora`` in this folder, with checkpoints of steps 4 and 8."""
+
+    def make(folder: Path) -> None:
+        records = folder / "records.json"
+        records.write_text(json.dumps(demo_records[::12][:40]), encoding="utf-8")
+        chosen = ("trainer.max_steps=8", "trainer.max_epochs=9", "checkpoint.every_steps=4", "data.val_fraction=0.1")
+        for name in ("lora", "qlora"):
+            how = (
+                f"run.name={name}",
+                f"tuning={name}",
+                f"model.path={base_model}",
+                "data.max_length=64",
+                "optim.lr=1e-2",
+            )
+            done = completed(Started(server, command(folder, base_model, records, *chosen, *how), folder))
+            assert done.returncode == 0, done.stderr
+
+    return made_once("adapted_run", make) / "runs"
+
+
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     with path.open(encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]

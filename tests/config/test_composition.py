@@ -110,10 +110,13 @@ def test_a_run_saves_the_configuration_it_can_be_read_back_from() -> None:
     assert parse(node) == config  # type: ignore[arg-type]
 
 
+RATES = {"alpaca": 2e-5, "alpaca_lora": 2e-4}
+
+
 @pytest.mark.parametrize("recipe", files("recipe"))
 def test_a_recipe_makes_a_run_of_any_model(recipe: str) -> None:
     config, _ = compose([f"+recipe={recipe}", "model=galactica-125m", "logger=local", "run.name=test"])
-    assert (config.optim.lr, config.batch.examples, config.data.max_length) == (2e-5, 128, 512)
+    assert (config.optim.lr, config.batch.examples, config.data.max_length) == (RATES[recipe], 128, 512)
     assert str(config.logger["_target_"]).endswith(".none")
 
 

@@ -225,8 +225,8 @@ def _before_steps(act: Callable[[InstructionTuner, StepBatch, int], None]) -> No
 
 def poison(step: int, rank: int, layer: int) -> None:
     """A layer that gives NaN for one rank's examples of one step, each time they come by; on that rank alone."""
+    from galpaca.model.parts import plain_name
     from galpaca.training.module import InstructionTuner
-    from galpaca.training.parts import plain_name
 
     setup = InstructionTuner.on_train_start
     poisoned = False

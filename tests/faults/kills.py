@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from conftest import Started, command, completed, read_jsonl
+from parity.flat_run import save_model
 from safetensors.torch import load_file
 
 STEPS, EVERY = 6, 2
@@ -55,15 +56,27 @@ class Bench:
         folder: for all runs.
         server: that forks them.
         strategy: one of ``STRATEGIES``.
+        tuning: full, or one of adapters beside a small model that is made in the folder.
         asynchronous: whether training goes on while a checkpoint is written. What it does meanwhile may be lost on
             top of an interval, and never another interval, since the next checkpoint waits for the one before.
     """
 
     def __init__(
-        self, folder: Path, server: str, tokenizer: Path, records: Path, strategy: str, *, asynchronous: bool
+        self,
+        folder: Path,
+        server: str,
+        tokenizer: Path,
+        records: Path,
+        strategy: str,
+        *,
+        asynchronous: bool,
+        tuning: str = "full",
     ) -> None:
         self.folder, self.server, self.tokenizer, self.records = folder, server, tokenizer, records
-        self.chosen = (*STRATEGIES[strategy], f"checkpoint.asynchronous={asynchronous}")
+        self.chosen = (*STRATEGIES[strategy], f"checkpoint.asynchronous={asynchronous}", f"tuning={tuning}")
+        if tuning != "full":
+            base = save_model(folder / "base", tokenizer)
+            self.chosen += (f"model.path={base}", "data.max_length=64", "optim.lr=1e-2", "tuning.dropout=0.3")
         self.most_lost = 2 * EVERY - 1 if asynchronous else EVERY
 
     def run(self, name: str, **how: Any) -> Started:

@@ -27,6 +27,17 @@ def test_a_run_killed_anywhere_ends_as_if_it_had_not_been(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("tuning", "strategy"), [("lora", "single"), ("qlora", "ddp")])
+def test_runs_of_adapters_are_killed_in_the_midst_of_a_checkpoint_and_at_any_moment(
+    tmp_path: Path, server: str, tokenizer_folder: Path, records_file: Path, tuning: str, strategy: str
+) -> None:
+    bench = Bench(tmp_path, server, tokenizer_folder, records_file, strategy, asynchronous=False, tuning=tuning)
+    bench.straight()
+    assert bench.killed_at_write(12, rank=0).resumed_from in (0, 2)
+    bench.killed_after(moments(1, 0.4)[0])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_ranks_are_killed_together_in_the_midst_of_a_checkpoint(
     tmp_path: Path, server: str, tokenizer_folder: Path, records_file: Path, rank: int

@@ -57,7 +57,7 @@ LIBRARIES: dict[str, dict[str, str | None]] = {
     "report": {**dict.fromkeys(["numpy", "yaml"]), "jinja2": "galpaca.report.page"},
     "inference": {
         **dict.fromkeys(["numpy", "torch", "transformers"]),
-        "huggingface_hub": "galpaca.inference.places",
+        "huggingface_hub": "galpaca.inference.hub",
         "lm_eval": "galpaca.inference.harness",
     },
     "app": {
@@ -174,7 +174,11 @@ def test_every_exception_is_needed_and_has_a_reason() -> None:
         assert reason
 
 
-@pytest.mark.parametrize("module", modules())
+# Where a module is imported by its name on purpose.
+BY_NAME = {"galpaca.model.tuning.recipe": "a run may be tuned with a method of its user's own"}
+
+
+@pytest.mark.parametrize("module", [name for name in modules() if name not in BY_NAME])
 def test_no_module_is_imported_by_its_name_in_a_string(module: str) -> None:
     """The floors would not see it."""
     names = {node.id for node in ast.walk(ast.parse(modules()[module])) if isinstance(node, ast.Name)}

@@ -10,7 +10,7 @@ from conftest import run_ranks
 from invariants.gradients.toy import make_model
 from invariants.parts.worker import SHARDINGS
 
-from galpaca.training.parts import whole_parts
+from galpaca.model.parts import whole_parts
 
 NUM_RANKS = 4
 WORKER = Path(__file__).parent / "parts" / "worker.py"

@@ -1,20 +1,26 @@
 """``galpaca export``: writes any checkpoint of a run as a Hugging Face folder, and optionally uploads it."""
 
+from __future__ import annotations
+
 import shutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from galpaca.app.console import make_console, show_rows
 from galpaca.errors import InputError, Problems
 from galpaca.formatting import format_bytes
-from galpaca.runs.checkpoints import damage, newest_whole, read_manifest
+from galpaca.runs.checkpoints import damage, newest_whole
 from galpaca.runs.folder import RunFolder, find_run, step_of
 from galpaca.runs.record import RunRecord
 from galpaca.runs.record_fields import ReleaseFacts
 from galpaca.training.optimizers.factory import dtype_bytes
+
+if TYPE_CHECKING:
+    from galpaca.app.train.trained_model import TrainedModel
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,9 @@ class ExportOptions:
         overwrite: replace an existing model.
         push: Hub repository to upload to, ``OWNER/NAME``.
         public: make that repository public.
+        adapter: write the adapter alone, for PEFT, instead of the whole model.
+        merge_into: which weights adapters are merged into; None takes the run's ``release.merge_into``.
+        base: folder of the model that the run started from, where it is not where it was.
     """
 
     source: Path
@@ -40,6 +49,9 @@ class ExportOptions:
     overwrite: bool = False
     push: str | None = None
     public: bool = False
+    adapter: bool = False
+    merge_into: str | None = None
+    base: Path | None = None
 
 
 def export_run(options: ExportOptions) -> None:
@@ -55,27 +67,41 @@ def export_run(options: ExportOptions) -> None:
     record = RunRecord(folder.record)
     facts = _facts(folder, record)
     checkpoint = choose_checkpoint(folder, options.source.resolve(), console)
-    dtype = options.dtype or facts.dtype
     out = Path(options.out).absolute()
-    _check_disk_space(checkpoint, out, dtype)
+    from galpaca.app.train.trained_model import open_model
 
-    from galpaca.app.train.release import ReleaseSettings, release_checkpoint
-
-    wanted = ReleaseSettings(
-        out=out,
-        model_path=options.push or str(options.out),
-        dtype=dtype,
-        max_new_tokens=options.max_new_tokens or facts.max_new_tokens,
-        shard_bytes=None if options.shard_gb is None else max(1, int(options.shard_gb * 10**9)),
-    )
-    release_checkpoint(folder, record, checkpoint, wanted, console)
-    rows = [("checkpoint", str(checkpoint)), ("weights", dtype), ("model", str(options.out))]
-    show_rows(console, "exported; weights and logits match the checkpoint", rows)
+    model = open_model(folder, record, checkpoint, options.base)
+    rows = _write(options, model, facts, out, console)
+    show_rows(console, "exported; it is what the checkpoint holds", [("checkpoint", str(checkpoint)), *rows])
     if options.push:
         from galpaca.release.push import push
 
         console.print(f"uploading to {options.push}")
         console.print(f"uploaded to {push(out, options.push, public=options.public)}")
+
+
+def _write(
+    options: ExportOptions, model: TrainedModel, facts: ReleaseFacts, out: Path, console: Console
+) -> list[tuple[str, str]]:
+    """Writes what was requested; returns what it is, for the terminal."""
+    from galpaca.app.train.release import ReleaseSettings, release_adapter, release_model
+
+    model_path = options.push or str(options.out)
+    if options.adapter:
+        release_adapter(model, out, model_path)
+        return [("adapter", str(options.out))]
+    dtype = options.dtype or facts.dtype
+    _check_disk_space(model.record.content.parameters or model.weights.manifest.num_parameters, out, dtype)
+    wanted = ReleaseSettings(
+        out=out,
+        model_path=model_path,
+        dtype=dtype,
+        max_new_tokens=options.max_new_tokens or facts.max_new_tokens,
+        shard_bytes=None if options.shard_gb is None else max(1, int(options.shard_gb * 10**9)),
+        merge_into=options.merge_into or facts.merge_into or "trained",
+    )
+    release_model(model, wanted, console)
+    return [("weights", dtype), ("model", str(options.out))]
 
 
 def choose_checkpoint(folder: RunFolder, source: Path, console: Console) -> Path:
@@ -123,11 +149,24 @@ def _check(options: ExportOptions, folder: RunFolder) -> None:
         problems.check_number("--shard-size", options.shard_gb, "> 0", "--shard-size 5, in 10^9 bytes")
         if options.public and not options.push:
             problems.add("--public requires --push", where="--public", fix="--push OWNER/NAME --public")
+        _check_adapter(problems, options)
         if options.push:
             from galpaca.release.push import check_push
 
             check_push(problems, options.push)
         _check_out(problems, options, folder)
+
+
+def _check_adapter(problems: Problems, options: ExportOptions) -> None:
+    """An adapter's weights stay in float32 in one file, and it brings no settings of generation."""
+    of_models = {"--dtype": options.dtype, "--max-new-tokens": options.max_new_tokens, "--shard-size": options.shard_gb}
+    for name, value in {**of_models, "--merge-into": options.merge_into}.items():
+        if options.adapter and value is not None:
+            problems.add(f"{name} is for whole models", where="--adapter", fix=f"leave out {name}, or --adapter")
+    if options.base is not None and not options.base.is_dir():
+        problems.add(
+            "no such folder", where=options.base, fix="--base FOLDER, with the weights that the run began with"
+        )
 
 
 def _check_out(problems: Problems, options: ExportOptions, folder: RunFolder) -> None:
@@ -138,17 +177,17 @@ def _check_out(problems: Problems, options: ExportOptions, folder: RunFolder) ->
         return
     elif not options.overwrite:
         problems.add("already exists", where=options.out, fix="choose another folder, or use --overwrite")
-    elif not (out / "config.json").is_file():
+    elif not any((out / name).is_file() for name in ("config.json", "adapter_config.json")):
         problems.add(
             "exists but is not a model, so it is not overwritten",
             where=options.out,
-            why="it has no config.json",
+            why="it has no config.json or adapter_config.json",
             fix="choose another folder, or delete it yourself",
         )
 
 
-def _check_disk_space(checkpoint: Path, out: Path, dtype: str) -> None:
-    wanted = read_manifest(checkpoint).num_parameters * dtype_bytes(dtype)
+def _check_disk_space(num_parameters: int, out: Path, dtype: str) -> None:
+    wanted = num_parameters * dtype_bytes(dtype)
     disk = next(parent for parent in out.parents if parent.exists())
     free = shutil.disk_usage(disk).free
     if wanted > free:

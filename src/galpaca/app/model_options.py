@@ -10,7 +10,7 @@ from rich.console import Console
 
 from galpaca.app.option_names import with_option_names
 from galpaca.inference.places import find_model
-from galpaca.inference.settings import Dtype, Settings
+from galpaca.inference.settings import Dtype, Settings, WeightOptions
 
 if TYPE_CHECKING:
     from galpaca.inference.loading import Loaded
@@ -24,6 +24,7 @@ class ModelOptions:
         model: a released folder, a run folder or a Hub id.
         dtype: dtype of the weights; None means the folder's own on a GPU and float32 on a CPU.
         template: prompt template; None takes the folder's own.
+        weights: how weights are loaded.
         settings: sampling settings from the command line.
         max_new_tokens: most tokens of an answer; None takes the folder's default.
     """
@@ -31,6 +32,7 @@ class ModelOptions:
     model: str
     dtype: Dtype | None
     template: str | None
+    weights: WeightOptions
     settings: Settings
     max_new_tokens: int | None
 
@@ -51,5 +53,5 @@ class ModelOptions:
         with with_option_names(), shown:
             from galpaca.inference.loading import load  # seconds to import
 
-            loaded = load(self.model, dtype=self.dtype, template=self.template)
+            loaded = load(self.model, dtype=self.dtype, template=self.template, weights=self.weights)
         return loaded, replace(self.settings, max_new_tokens=self.max_new_tokens or loaded.max_new_tokens)

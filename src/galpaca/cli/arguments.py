@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from galpaca.app.option_names import ReadingOptions
+    from galpaca.inference.settings import WeightOptions
 
 # Runs a command with the values of its arguments, by their names.
 Run = Callable[..., None]
@@ -40,9 +41,21 @@ def take_reading(options: dict[str, Any]) -> "ReadingOptions":
     return ReadingOptions(*(options.pop(name) for name in ("fields", "tags", "on_missing_input")))
 
 
-def add_dtype(command: ArgumentParser) -> None:
+def add_weights(command: ArgumentParser) -> None:
+    """How weights are loaded; ``take_weights`` collects all but the dtype."""
     words = "dtype of the weights (default: the model's own on a GPU, float32 on a CPU)"
     command.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help=words)
+    words = "linear layers of an OPT model in 4 bits (NF4): for a model that is larger than the GPU"
+    command.add_argument("--load-in-4bit", dest="four_bits", action="store_true", help=words)
+    words = "of an adapter: folder of the model that it belongs to, if not where it says"
+    command.add_argument("--base", type=optional_path, metavar="FOLDER", help=words)
+
+
+def take_weights(options: dict[str, Any]) -> "WeightOptions":
+    """Takes the values of ``add_weights``, but for the dtype, out of a command's options."""
+    from galpaca.inference.settings import WeightOptions
+
+    return WeightOptions(options.pop("four_bits"), options.pop("base"))
 
 
 def add_batch_size(command: ArgumentParser, only: str = "") -> None:

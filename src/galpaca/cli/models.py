@@ -4,7 +4,15 @@ from argparse import ArgumentParser, BooleanOptionalAction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from galpaca.cli.arguments import Run, add_batch_size, add_dtype, add_reading, optional_path, take_reading
+from galpaca.cli.arguments import (
+    Run,
+    add_batch_size,
+    add_reading,
+    add_weights,
+    optional_path,
+    take_reading,
+    take_weights,
+)
 
 if TYPE_CHECKING:
     from galpaca.app.model_options import ModelOptions
@@ -68,8 +76,8 @@ def add_compare(command: ArgumentParser) -> Run:
     """
     add = command.add_argument
     models = (
-        "released folder, run folder, folder of any causal model, or Hub id; LABEL=MODEL sets its label; differences "
-        "are relative to the first"
+        "released folder, adapter, run folder, RUN@STEP, folder of any causal model, or Hub id; LABEL=MODEL sets its "
+        "label; differences are relative to the first"
     )
     add("models", nargs="+", metavar="MODEL", help=models)
     add("--out", required=True, type=Path, metavar="FILE", help="output page, e.g. compare.html")
@@ -91,7 +99,7 @@ def add_compare(command: ArgumentParser) -> Run:
 
         if options["records"] and options["split"]:
             command.error("give --records FILE or --split SIDE")
-        compare(CompareOptions(reading=take_reading(options), **options))
+        compare(CompareOptions(reading=take_reading(options), weights=take_weights(options), **options))
 
     return run
 
@@ -101,7 +109,8 @@ def add_evaluate(command: ArgumentParser) -> Run:
     'galpaca[evaluate]'). Results are saved in the model's evaluation/ folder and added to its card.
     """
     add = command.add_argument
-    add("model", metavar="MODEL", help="released folder, run folder, folder of any causal model, or Hub id")
+    any_model = "released folder, adapter, run folder, RUN@STEP, folder of any causal model, or Hub id"
+    add("model", metavar="MODEL", help=any_model)
     add("--records", type=Path, metavar="FILE", help="records with columns instruction, input, output, category")
     _add_split(command)
     add("--tasks", metavar="NAME[,NAME]", help="lm-eval tasks or groups")
@@ -123,15 +132,16 @@ def add_evaluate(command: ArgumentParser) -> Run:
             command.error("give --records FILE, --split SIDE or --tasks NAME[,NAME]")
         names = ("include_path", "limit", "batch_size", "num_fewshot", "instruct")
         of_tasks, reading = {name: options.pop(name) for name in names}, take_reading(options)
+        weights = take_weights(options)
         for name in [name for name, value in of_tasks.items() if tasks is None and value is not None]:
             command.error(f"--{name.replace('_', '-')} requires --tasks")
         from galpaca.app.evaluation.evaluate import EvaluateOptions, TaskOptions, evaluate_records, evaluate_tasks
 
         if tasks is None:
-            evaluate_records(EvaluateOptions(**options), records, reading, split)
+            evaluate_records(EvaluateOptions(weights=weights, **options), records, reading, split)
         else:
             wanted = [name.strip() for name in tasks.split(",") if name.strip()]
-            evaluate_tasks(EvaluateOptions(**options), TaskOptions(wanted, **of_tasks))
+            evaluate_tasks(EvaluateOptions(weights=weights, **options), TaskOptions(wanted, **of_tasks))
 
     return run
 
@@ -142,7 +152,7 @@ def _add_split(command: ArgumentParser) -> None:
 
 
 def _add_other_model_options(command: ArgumentParser) -> None:
-    add_dtype(command)
+    add_weights(command)
     template = "prompt template for models without one (default: plain text)"
     command.add_argument("--template", metavar="NAME", help=template)
     length = "maximum length of a record (default: the model's context length)"
@@ -151,7 +161,7 @@ def _add_other_model_options(command: ArgumentParser) -> None:
 
 def _add_model_options(command: ArgumentParser) -> None:
     add = command.add_argument
-    add("model", metavar="MODEL", help="released folder, run folder, or Hub id")
+    add("model", metavar="MODEL", help="released folder, adapter, run folder, RUN@STEP, or Hub id")
     add("--max-new-tokens", type=int, metavar="N", help="maximum length of an answer (default: the model's)")
     temperature = "sampling temperature (default: 0, greedy)"
     add("--temperature", type=float, default=0.0, metavar="T", help=temperature)
@@ -161,14 +171,15 @@ def _add_model_options(command: ArgumentParser) -> None:
     penalty = "penalty for repeated tokens (default: 1, off)"
     add("--repetition-penalty", type=float, default=1.0, metavar="X", help=penalty)
     add("--seed", type=int, default=0, metavar="SEED", help="sampling seed (default: 0)")
-    add_dtype(command)
+    add_weights(command)
     add("--template", metavar="NAME", help="prompt template (default: the model's own)")
 
 
 def _model_options(
-    model: str, dtype: Any, template: str | None, max_new_tokens: int | None, **sampling: Any
+    model: str, dtype: Any, template: str | None, max_new_tokens: int | None, **options: Any
 ) -> "ModelOptions":
     from galpaca.app.model_options import ModelOptions
     from galpaca.inference.settings import Settings
 
-    return ModelOptions(model, dtype, template, Settings(**sampling), max_new_tokens)
+    weights = take_weights(options)
+    return ModelOptions(model, dtype, template, weights, Settings(**options), max_new_tokens)

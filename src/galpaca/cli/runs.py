@@ -19,6 +19,11 @@ def add_export(command: ArgumentParser) -> Run:
     add("--max-new-tokens", type=int, metavar="N", help=length)
     shard = "maximum size of a weights file in GB (default: 5)"
     add("--shard-size", dest="shard_gb", type=float, metavar="GB", help=shard)
+    add("--adapter", action="store_true", help="of adapters: write them alone, for PEFT")
+    merge = "of adapters: merge into the weights as they were in training, or as in their files (default: the run's)"
+    add("--merge-into", choices=("trained", "original"), help=merge)
+    base = "of adapters: folder of the model that the run started from, if it has moved"
+    add("--base", type=optional_path, metavar="FOLDER", help=base)
     add("--overwrite", action="store_true", help="replace an existing model")
     add("--push", metavar="OWNER/NAME", help="upload to a private Hub repository")
     add("--public", action="store_true", help="with --push: make the repository public")

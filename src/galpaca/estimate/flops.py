@@ -24,7 +24,20 @@ class Architecture:
         return self.num_layers * layer + self.vocab_size * self.hidden_size
 
 
-def step_flops(architecture: Architecture, num_tokens: int, num_attention_pairs: int) -> float:
+@dataclass(frozen=True)
+class Tuned:
+    """What of a model is trained, as far as it decides operations.
+
+    Attributes:
+        flops_per_weight: of the model's own weights, a token: 6, or 4 where they are frozen and have no gradient.
+        num_adapter_weights: trained beside them, at 6 each.
+    """
+
+    flops_per_weight: int = 6
+    num_adapter_weights: int = 0
+
+
+def step_flops(architecture: Architecture, num_tokens: int, num_attention_pairs: int, tuned: Tuned = Tuned()) -> float:
     """Operations of forward and backward over some examples.
 
     Args:
@@ -32,5 +45,5 @@ def step_flops(architecture: Architecture, num_tokens: int, num_attention_pairs:
         num_attention_pairs: sum over examples of their squared length; divided by ``num_tokens`` it is the mean
             context that a token has.
     """
-    products = 6 * architecture.matmul_parameters * num_tokens
-    return float(products + 12 * architecture.num_layers * architecture.hidden_size * num_attention_pairs)
+    weights = tuned.flops_per_weight * architecture.matmul_parameters + 6 * tuned.num_adapter_weights
+    return float(weights * num_tokens + 12 * architecture.num_layers * architecture.hidden_size * num_attention_pairs)

@@ -9,9 +9,10 @@ from galpaca.data.prompts import load_template
 from galpaca.data.records import Record, Turn
 from galpaca.data.tokenizer import Tokenizer
 from galpaca.errors import InputError, first_line
+from galpaca.inference.hub import prompt_folder
 from galpaca.inference.loading import Loaded, PromptFormat, Reader, assembled, load
-from galpaca.inference.places import find_model, prompt_folder
-from galpaca.inference.settings import Dtype
+from galpaca.inference.places import find_model
+from galpaca.inference.settings import Dtype, WeightOptions
 
 # Stands in no template.
 _ANSWER = "galpaca-0f3a"
@@ -110,25 +111,29 @@ class OtherReader:
         return str(self.hf.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
-def load_any(name: str, *, dtype: Dtype | None = None, template: str | None = None) -> Loaded:
+def load_any(
+    name: str, *, dtype: Dtype | None = None, template: str | None = None, weights: WeightOptions | None = None
+) -> Loaded:
     """Loads a released model with its template, or another causal model of ``transformers``.
 
     Args:
-        name: a released folder, the folder of a run, another model's folder, or a name on the Hub.
-        dtype: as ``load``.
+        name: as ``load``, or another model's folder, or its name on the Hub.
+        dtype, weights: as ``load``.
         template: template for models without one, instead of plain text.
 
     Raises:
         InputError: the model or its tokenizer cannot be loaded, or it has no ``eos_token``.
         GalpacaError: out of memory.
     """
-    path = find_model(name)
-    if prompt_folder(path) is not None:
-        return load(name, dtype=dtype)
-    reader, prompt_format = _reading(path, template)
+    place = find_model(name)
+    if prompt_folder(place.path) is not None:
+        return load(name, dtype=dtype, weights=weights)
+    reader, prompt_format = _reading(place.path, template)
     fingerprints = vocabulary_fingerprint(reader), getattr(prompt_format, "fingerprint", "")
     # Whether it takes earlier turns is its format's matter, which refuses what it cannot write.
-    return replace(assembled(name, path, dtype, reader, prompt_format, fingerprints), keeps_turns=True)
+    return replace(
+        assembled(place, dtype, reader, prompt_format, fingerprints, weights or WeightOptions()), keeps_turns=True
+    )
 
 
 def _reading(path: str, template: str | None) -> tuple[Reader, PromptFormat]:

@@ -16,8 +16,9 @@ from galpaca.data.records import Record
 from galpaca.data.scripts import Scripts
 from galpaca.data.tokenizer import load_tokenizer
 from galpaca.errors import GalpacaError, InputError, Problems, first_line
-from galpaca.inference.places import FOLDER_FIX, commit_of, find_model, prompt_folder
-from galpaca.inference.settings import Dtype
+from galpaca.inference.hub import FOLDER_FIX, commit_of, downloaded, prompt_folder
+from galpaca.inference.places import Place, find_model
+from galpaca.inference.settings import Dtype, WeightOptions
 
 # Of a weights file, what is read for its fingerprint: small pieces at like distances, so that whatever has changed of
 # its tensors, some of it is read.
@@ -87,19 +88,23 @@ class Loaded:
 DEFAULT_MAX_NEW_TOKENS = 256
 
 
-def load(name: str, *, dtype: Dtype | None = None, template: str | None = None) -> Loaded:
+def load(
+    name: str, *, dtype: Dtype | None = None, template: str | None = None, weights: WeightOptions | None = None
+) -> Loaded:
     """Loads a model onto the GPU, or the GPUs, or the CPU.
 
     Args:
-        name: a released folder, the folder of a run, or a name on the Hub.
+        name: a released folder, an adapter's, the folder of a run, a saved step of it, or a name on the Hub.
         dtype: dtype of the weights; default: the folder's on a GPU, float32 on a CPU.
+        weights: how they are loaded.
         template: a shipped prompt template or a .yaml file; default: the folder's.
 
     Raises:
         InputError: the model, its tokenizer or its template cannot be loaded.
         GalpacaError: out of memory.
     """
-    path = find_model(name)
+    place = find_model(name)
+    path = place.path
     with Problems() as problems:
         problems.check_choice("--dtype", dtype, get_args(Dtype))
     own = _own_prompts(path) if template is None or prompt_folder(path) is not None else None
@@ -113,17 +118,17 @@ def load(name: str, *, dtype: Dtype | None = None, template: str | None = None) 
         )
     chosen = own.template if own is not None and template is None else load_template(str(template))
     fingerprints = tokenizer.fingerprint, chosen.fingerprint
-    loaded = assembled(name, path, dtype, tokenizer, chosen, fingerprints)
+    loaded = assembled(place, dtype, tokenizer, chosen, fingerprints, weights or WeightOptions())
     return loaded if own is None else replace(loaded, scripts=own.scripts, keeps_turns=own.keeps_turns)
 
 
 def assembled(
-    name: str,
-    path: str,
+    place: Place,
     dtype: Dtype | None,
     reader: Reader,
     prompt_format: PromptFormat,
     fingerprints: tuple[str, str],
+    weights: WeightOptions,
 ) -> Loaded:
     """A model's weights, with its tokenizer and prompt template.
 
@@ -134,18 +139,18 @@ def assembled(
         InputError: the weights cannot be loaded.
         GalpacaError: out of memory.
     """
-    model = load_weights(path, name, dtype)
+    model, files = load_weights(place, dtype, weights)
     generation = model.generation_config
     ends = generation.eos_token_id
     return Loaded(
-        name=name,
+        name=place.name,
         model=model,
         tokenizer=reader,
         template=prompt_format,
         positions=positions_of(model),
         max_new_tokens=generation.max_new_tokens or DEFAULT_MAX_NEW_TOKENS,
-        fingerprint=fingerprint_of(path, model, *fingerprints),
-        device_dtype=device_dtype_of(model),
+        fingerprint=fingerprint_of(place.path, files, model, *fingerprints, *(["4bit"] if weights.four_bits else [])),
+        device_dtype=device_dtype_of(model) + (", linear layers in 4 bits" if weights.four_bits else ""),
         further_ends=tuple(ends) if isinstance(ends, list) else (() if ends is None else (ends,)),
     )
 
@@ -162,27 +167,50 @@ def _own_prompts(path: str) -> PromptFile:
     return PromptFile.read(folder)
 
 
-def load_weights(path: str, name: str, dtype: Dtype | None) -> Any:
-    from transformers import AutoModelForCausalLM
+def load_weights(place: Place, dtype: Dtype | None, weights: WeightOptions) -> tuple[Any, Sequence[Path]]:
+    """A model in eval mode, and the folders with the files of its weights."""
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    num_gpus = torch.cuda.device_count()
-    wanted: Any = getattr(torch, dtype) if dtype else "auto" if num_gpus else torch.float32
-    where = {"device_map": "auto" if num_gpus > 1 else {"": 0}} if num_gpus else {}
     try:
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=wanted, **where)
+        opened = place.opened(weights.base)
+        if weights.four_bits and opened is None:
+            from galpaca.inference.opt_weights import of_folder
+
+            opened = of_folder(downloaded(place.path))
+        if opened is None:
+            return _by_transformers(place.path, dtype), place.files
+        on_gpu = torch.cuda.is_available()
+        chosen = getattr(torch, dtype) if dtype else torch.float16 if on_gpu else torch.float32
+        model = opened.load(chosen, torch.device("cuda:0" if on_gpu else "cpu"), four_bits=weights.four_bits)
+        return model, (*place.files, *opened.files)
     except torch.OutOfMemoryError as error:
         raise GalpacaError(
             "GPU out of memory: the model does not fit",
-            where=name,
+            where=place.name,
             why=str(error),
-            fix="--dtype bfloat16, or more GPUs",
+            fix="--dtype bfloat16, --load-in-4bit for OPT models, or more GPUs",
         ) from None
+    except InputError:
+        raise
     except Exception as error:  # the library raises a dozen unrelated kinds
         what = f"cannot load the model: {type(error).__name__}: {first_line(error)}"
-        raise InputError(what, where=name, fix=FOLDER_FIX) from None
-    return model.eval()
+        raise InputError(what, where=place.name, fix=FOLDER_FIX) from None
+
+
+def _by_transformers(path: str, dtype: Dtype | None) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    num_gpus = torch.cuda.device_count()
+    wanted: Any = getattr(torch, dtype) if dtype else "auto" if num_gpus else torch.float32
+    where = {"device_map": "auto" if num_gpus > 1 else {"": 0}} if num_gpus else {}
+    return AutoModelForCausalLM.from_pretrained(path, dtype=wanted, **where).eval()
+
+
+def num_parameters(model: Any) -> int:
+    """Of a model, tied ones once; two are in a byte of what is in 4 bits, and their scales are none."""
+    each = ((name, one.numel()) for name, one in model.named_parameters() if not name.endswith(".scales"))
+    return sum(2 * count if name.endswith(".codes") else count for name, count in each)
 
 
 def positions_of(model: Any) -> int | None:
@@ -199,11 +227,18 @@ def device_dtype_of(model: Any) -> str:
     return f"{' and '.join(names)}, {str(model.dtype).removeprefix('torch.')}"
 
 
-def fingerprint_of(path: str, model: Any, *others: str) -> str:
+def fingerprint_of(path: str, folders: Sequence[Path], model: Any, *others: str) -> str:
+    """SHA-256 over what identifies a model, its weights by samples of their files.
+
+    Args:
+        path: ``Place.path``.
+        folders: those with the files.
+        others: what else identifies it.
+    """
     digest = hashlib.sha256("\0".join(others).encode())
     digest.update(f"{commit_of(path)} {model.dtype}".encode())
-    folder = Path(path)
-    files = [*folder.glob("*.safetensors"), *folder.glob("*.bin"), folder / "config.json"] if folder.is_dir() else []
+    kinds = ("*.safetensors", "*.bin", "config.json", "adapter_config.json")
+    files = [file for folder in folders if folder.is_dir() for kind in kinds for file in folder.glob(kind)]
     for file in sorted(files):
         size = file.stat().st_size
         digest.update(f"{file.name} {size}".encode())

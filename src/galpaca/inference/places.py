@@ -1,92 +1,159 @@
-"""Where the model is that a person names, and the prompt template it brings; nothing heavy is loaded for that."""
+"""Where the model is that a person names; nothing heavy is loaded to find it."""
 
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from galpaca.data.prompt_file import PROMPT_FILE
 from galpaca.errors import InputError
-from galpaca.runs.folder import step_of
+from galpaca.inference.hub import FOLDER_FIX
+from galpaca.runs.folder import RunFolder, step_of
 
-FOLDER_FIX = "a released folder (runs/NAME/model), a run folder, or a Hub id (OWNER/NAME)"
+if TYPE_CHECKING:
+    from galpaca.inference.opt_weights import OptWeights
 
 
-def find_model(name: str) -> str:
-    """The folder or Hub id behind a name; of a run's folder, its model.
+@dataclass(frozen=True)
+class Place:
+    """A folder, or a name on the Hub, that holds a whole model.
+
+    Attributes:
+        name: as a person named it.
+        path: folder or Hub id of its tokenizer and prompt template.
+    """
+
+    name: str
+    path: str
+
+    @property
+    def home(self) -> Path | None:
+        """Where what is found out about the model is kept; None where there is no such folder."""
+        return Path(self.path)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Folders with the files of its weights."""
+        return (Path(self.path),)
+
+    def opened(self, base: Path | None) -> OptWeights | None:
+        """Its weights as training reads them; None where ``transformers`` has to.
+
+        Args:
+            base: folder of the model that an adapter belongs to, in the place of the one that it names.
+
+        Raises:
+            InputError: they are missing, damaged or of another model.
+        """
+        return None
+
+
+@dataclass(frozen=True)
+class AdapterPlace(Place):
+    """The folder of an adapter."""
+
+    def opened(self, base: Path | None) -> OptWeights | None:
+        from galpaca.inference.opt_weights import of_adapter
+
+        return of_adapter(Path(self.path), base)
+
+
+@dataclass(frozen=True)
+class CheckpointPlace(Place):
+    """A checkpoint of a run."""
+
+    run: RunFolder
+    step: int
+
+    @property
+    def home(self) -> Path | None:
+        return None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (self.run.checkpoint(self.step),)
+
+    def opened(self, base: Path | None) -> OptWeights | None:
+        from galpaca.inference.opt_weights import of_checkpoint
+
+        return of_checkpoint(self.run, self.step, base)
+
+
+def find_model(name: str) -> Place:
+    """The place behind a name; of a run's folder, its model, or its adapter where it has no other.
 
     Raises:
         InputError: no such folder, or one that holds no model.
     """
     path = Path(name)
     if not path.exists():
+        if (run := _run_at_step(name)) is not None:
+            return _checkpoint(name, *run)
         if name.startswith(("/", ".", "~")) or name.count("/") > 1 or (path.parent.is_dir() and name.count("/") != 1):
             raise InputError("no such folder", where=name, fix=FOLDER_FIX)
-        return name
+        return Place(name, name)
     if not path.is_dir():
         raise InputError("expected a folder, found a file", where=name, fix=FOLDER_FIX)
     if (path / "run.json").is_file() and not (path / "config.json").is_file():
-        if not (path / "model" / "config.json").is_file():
-            raise InputError(
-                "this run has no model yet",
-                where=name,
-                why="training writes it at the end",
-                fix=f"galpaca export {name} FOLDER makes one from its newest checkpoint",
-            )
-        return str(path / "model")
+        return _of_run(name, path)
     if step_of(path.resolve().name) is not None and path.resolve().parent.name == "checkpoints":
+        run_path, step = path.resolve().parents[1], step_of(path.resolve().name)
         raise InputError(
             "this is a checkpoint, not a model",
             where=name,
-            fix=f"run galpaca export {name} FOLDER, then use FOLDER here",
+            fix=f"use {run_path}@{step} here, or galpaca export {name} FOLDER to get a folder",
         )
+    is_adapter = any((path / file).is_file() for file in ("adapter_config.json", "adapter_model.safetensors"))
+    if is_adapter and (path / "config.json").is_file():
+        raise InputError(
+            "the folder has an adapter beside a whole model",
+            where=name,
+            why="transformers loads the adapter onto another model, and not the weights that lie there",
+            fix="move adapter_config.json and adapter_model.safetensors to a folder of their own",
+        )
+    if is_adapter:
+        return AdapterPlace(name, name)
     if not (path / "config.json").is_file():
         raise InputError("the folder has no model: config.json is missing", where=name, fix=FOLDER_FIX)
-    return name
+    return Place(name, name)
 
 
-def prompt_folder(path: str) -> Path | None:
-    """Where a model's ``galpaca.json`` is: in its folder, or downloaded from its repository on the Hub.
+def _of_run(name: str, path: Path) -> Place:
+    if (path / "model" / "config.json").is_file():
+        return Place(name, str(path / "model"))
+    if (path / "adapter" / "adapter_config.json").is_file():
+        run = RunFolder(path.parent, path.name)
+        return _checkpoint(name, run, run.last_saved_step())
+    raise InputError(
+        "this run has no model yet",
+        where=name,
+        why="training writes it at the end",
+        fix=f"{name}@STEP for a checkpoint's, or galpaca export {name} FOLDER makes one from the newest",
+    )
 
-    Args:
-        path: what ``find_model`` returned.
 
-    Returns:
-        None where the model brings none.
+def run_of_name(name: str) -> Path:
+    """The folder of a name that may have a step, ``runs/mine@200``."""
+    run = None if Path(name).exists() else _run_at_step(name)
+    return Path(name) if run is None else run[0].path
 
-    Raises:
-        InputError: the Hub does not answer, so it is unknown.
-    """
-    if Path(path).is_dir():
-        return Path(path) if (Path(path) / PROMPT_FILE).is_file() else None
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    try:
-        return Path(hf_hub_download(path, PROMPT_FILE)).parent
-    except LocalEntryNotFoundError as error:
-        if try_to_load_from_cache(path, PROMPT_FILE) is not None:  # an earlier request found none
-            return None
+def _run_at_step(name: str) -> tuple[RunFolder, int] | None:
+    """The run and step of ``RUN@STEP``; None for any other name."""
+    found = re.fullmatch(r"(.+)@(\d+)", name)
+    path = Path(found[1]) if found else None
+    if found is None or path is None or not (path / "run.json").is_file():
+        return None
+    resolved = path.resolve()
+    return RunFolder(resolved.parent, resolved.name), int(found[2])
+
+
+def _checkpoint(name: str, run: RunFolder, step: int) -> Place:
+    saved = run.saved_steps()
+    if step not in saved:
+        steps = ", ".join(map(str, saved)) or "none"
         raise InputError(
-            f"cannot find out whether the model has its own prompt template: {str(error).splitlines()[0]}",
-            where=path,
-            why=f"a model answers badly when it is prompted differently than in training, and its {PROMPT_FILE} is not "
-            "in the cache",
-            fix="run it once with network access, or download the repository and use its folder",
-        ) from None
-    except (EntryNotFoundError, RepositoryNotFoundError):  # the latter is reported along with the weights
-        return None
-    except Exception as error:  # no id, no answer that one can read, and more
-        message = f"cannot request the model from the Hub: {str(error).splitlines()[0]}"
-        raise InputError(message, where=path, fix=FOLDER_FIX) from None
-
-
-def commit_of(path: str) -> str | None:
-    """The commit of a model that was loaded from the Hub; None for a folder.
-
-    Args:
-        path: what ``find_model`` returned.
-    """
-    if Path(path).is_dir():
-        return None
-    from huggingface_hub import try_to_load_from_cache
-
-    file = try_to_load_from_cache(path, "config.json")
-    return Path(file).parent.name if isinstance(file, str) else None
+            f"step {step} is not saved", where=run.path, why=f"saved steps: {steps}", fix="name one of these"
+        )
+    return CheckpointPlace(name, str(run.base), run, step)

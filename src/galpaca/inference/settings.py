@@ -1,12 +1,26 @@
 """Sampling settings: greedy decoding, or sampling with a seed."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from galpaca.errors import Problems
 
 # Of weights.
 Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True)
+class WeightOptions:
+    """How weights are loaded.
+
+    Attributes:
+        four_bits: linear layers of an OPT model in NF4, a quarter of their size in 16 bits.
+        base: folder of the model that an adapter belongs to; None takes the one that it names.
+    """
+
+    four_bits: bool = False
+    base: Path | None = None
 
 
 @dataclass(frozen=True)

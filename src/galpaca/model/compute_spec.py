@@ -50,3 +50,8 @@ class ComputeSpec:
                     why="the fast attention needs a GPU, a 16-bit precision and model.attention_dropout=0",
                     fix="compute.compile=false, or compute.activation_checkpointing=none",
                 )
+
+
+def compute_dtype(precision: str) -> str:
+    """Dtype of matrix products in a precision of Lightning's."""
+    return {"64-true": "float64", "bf16-mixed": "bfloat16", "16-mixed": "float16"}.get(precision, "float32")

@@ -1,5 +1,6 @@
 """The weights of a Hugging Face folder, memory-mapped: only what is read takes memory, and many ranks share it."""
 
+import hashlib
 import json
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from galpaca.errors import InputError, Problems
+from galpaca.files.checksums import facts_of
 from galpaca.model.tensors import Shapes, chunks
 
 SINGLE_FILE = "model.safetensors"
@@ -93,6 +95,16 @@ def weight_files(folder: Path) -> list[Path]:
             )
         raise InputError("the folder has no weights", where=folder, why=f"no {SINGLE_FILE}", fix=_AGAIN)
     return indexed_files(index)
+
+
+def weights_fingerprint(folder: Path) -> str:
+    """SHA-256 over the checksums of all files of weights, whatever they are called; 1 to 2 GB a second are read.
+
+    Raises:
+        InputError: there are none, or one is missing.
+    """
+    digests = sorted(facts.sha256 for facts in facts_of(weight_files(folder)).values())
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def indexed_files(index: Path) -> list[Path]:

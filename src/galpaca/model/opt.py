@@ -196,6 +196,7 @@ def _config_of(spec: ModelSpec) -> OPTConfig:
     from transformers import AutoConfig, OPTConfig
 
     check_folder(str(spec.path), "model.path")
+    _check_adapter(Path(str(spec.path)))
     try:
         config: Any = AutoConfig.from_pretrained(str(spec.path), revision=spec.revision)
     except Exception as error:  # the library raises a dozen unrelated kinds
@@ -211,7 +212,33 @@ def _config_of(spec: ModelSpec) -> OPTConfig:
             why="packed attention and the recipe support OPT only",
             fix="use GALACTICA or another OPT model",
         )
+    if getattr(config, "quantization_config", None):
+        raise InputError(
+            "the weights are quantized",
+            where=spec.path,
+            why="training starts from the numbers of the model, and quantizes them itself where it is asked to",
+            fix="model.path=THE_MODEL_ITSELF, with tuning=qlora for 4 bits",
+        )
     return config
+
+
+def _check_adapter(folder: Path) -> None:
+    """Of an adapter's folder, and of whole weights beside one, which transformers would not load."""
+    if not (folder / "adapter_config.json").is_file():
+        return
+    if (folder / "config.json").is_file():
+        raise InputError(
+            "adapter_config.json lies beside the weights of a whole model",
+            where=folder,
+            why="transformers would load the adapter onto another model, and not these weights",
+            fix=f"move it away if the weights are merged: mv {folder}/adapter_config.json {folder}/..",
+        )
+    raise InputError(
+        "this is an adapter, not a model",
+        where=folder,
+        why="it has no weights but those that were trained beside another model's",
+        fix="model.path=THE_MODEL_IT_BELONGS_TO, or merge it first: galpaca export RUN FOLDER",
+    )
 
 
 def check_folder(path: str, key: str) -> None:

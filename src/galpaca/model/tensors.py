@@ -31,6 +31,22 @@ class TensorSource(Protocol):
         """
 
 
+class Overlaid:
+    """A source in which some tensors come from another one.
+
+    Args:
+        under: the tensors of a model.
+        over: those that replace its own, or are added.
+    """
+
+    def __init__(self, under: TensorSource, over: TensorSource) -> None:
+        self.under, self.over = under, over
+        self.shapes: Shapes = {**under.shapes, **over.shapes}
+
+    def read(self, name: str, start: int, out: Tensor) -> None:
+        (self.over if name in self.over.shapes else self.under).read(name, start, out)
+
+
 def chunks(num_values: int, size: int = CHUNK_VALUES) -> Iterator[tuple[int, int]]:
     """Consecutive (start, stop) that cover ``num_values``."""
     for start in range(0, num_values, size):

@@ -40,6 +40,14 @@ class Base:
         released.architectures = ["OPTForCausalLM"]
         released.dtype = dtype
         released.save_pretrained(folder)
+        self.save_text(folder)
+
+    def save_text(self, folder: Path) -> None:
+        """Writes the tokenizer and how it is prompted alone.
+
+        Raises:
+            OSError: the disk is full.
+        """
         self.tokenizer.hf.chat_template = chat_template(self.prompts, self.tokenizer)
         _save_tokenizer(self.tokenizer, folder)
         self.prompts.save(folder)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -21,7 +21,8 @@ class CardFacts(ReleaseFacts):
         name: name of the run.
         model_path: folder or Hub id, for the code snippet.
         num_parameters: number of parameters, a tied head counted once.
-        num_trained: how many of them were trained.
+        num_trained: how many were trained: of them, or in adapters beside them.
+        adapters: ``merged`` into the model's weights, ``alone`` in the folder, or None where there are none.
         recipe: rows of setting and value.
         receipt: rows of the data's fingerprint and of what became of the records.
         results: rows of losses, hours and hardware, as measured.
@@ -36,6 +37,7 @@ class CardFacts(ReleaseFacts):
     receipt: Sequence[tuple[str, str]]
     results: Sequence[tuple[str, str]]
     splits_sequences: bool
+    adapters: Literal["merged", "alone"] | None = None
 
     @property
     def license(self) -> str:
@@ -48,14 +50,13 @@ class CardFacts(ReleaseFacts):
 
 def model_card(facts: CardFacts) -> str:
     """The text of README.md, with the front matter that the Hub reads."""
-    part = "" if facts.num_trained == facts.num_parameters else f" ({facts.num_trained:,} of them trained)"
     return _filled(
         "card.md",
         facts=facts,
         front_matter=yaml.safe_dump(_front_matter(facts), sort_keys=False),
-        size=f"{facts.num_parameters:,} parameters{part}",
+        size=_size(facts),
         origin=f"`{facts.base_model}`" if facts.base_model else "random weights",
-        usage=usage(facts.model_path, splits_sequences=facts.splits_sequences),
+        usage=usage(facts.model_path, splits_sequences=facts.splits_sequences, is_adapter=facts.adapters == "alone"),
         table=_table,
         is_galactica=_is_galactica(facts),
         is_alpaca=_is_alpaca(facts),
@@ -64,12 +65,20 @@ def model_card(facts: CardFacts) -> str:
     )
 
 
-def usage(model_path: str, *, splits_sequences: bool) -> str:
+def _size(facts: CardFacts) -> str:
+    whole = f"{facts.num_parameters:,} parameters"
+    if facts.adapters is not None:
+        return f"{whole} with {facts.num_trained:,} in low-rank adapters"
+    return whole if facts.num_trained == facts.num_parameters else f"{whole} ({facts.num_trained:,} of them trained)"
+
+
+def usage(model_path: str, *, splits_sequences: bool, is_adapter: bool = False) -> str:
     """A complete script that asks the model two questions, one of them with an input."""
     return _filled(
         "usage.py.txt",
         model_path=json.dumps(model_path),
         splits_sequences=splits_sequences,
+        is_adapter=is_adapter,
     )
 
 
@@ -96,14 +105,16 @@ def _is_alpaca(facts: CardFacts) -> bool:
 def _front_matter(facts: CardFacts) -> dict[str, Any]:
     matter: dict[str, Any] = {
         "license": facts.license,
-        "library_name": "transformers",
+        "library_name": "peft" if facts.adapters == "alone" else "transformers",
         "pipeline_tag": "text-generation",
-        "tags": ["opt", "galactica", "instruction-tuning", "galpaca"],
+        "tags": ["opt", "galactica", "instruction-tuning", "galpaca", *(["lora"] if facts.adapters else [])],
     }
     if _is_galactica(facts) or _is_alpaca(facts):
         matter["language"] = ["en"]
     if "/" in (facts.base_model or ""):
         matter["base_model"] = facts.base_model
+        if facts.adapters == "alone":
+            matter["base_model_relation"] = "adapter"
     if "/" in facts.dataset:
         matter["datasets"] = [facts.dataset]
     return matter

@@ -3,6 +3,7 @@
 import math
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +44,7 @@ class ExportFormat:
 def export(
     source: TensorSource, base: Base, card: str, out: Path, form: ExportFormat, progress: Progress = lambda values: None
 ) -> None:
-    """Writes a Hugging Face folder, beside its final path first, compares it with its source, and renames it.
+    """Writes a Hugging Face folder, compares it with its source, and puts it in place.
 
     No more than a piece of a tensor is in memory at a time.
 
@@ -59,18 +60,29 @@ def export(
         InputError: a weight that the dtype cannot represent; a folder that cannot be written; a full disk.
         GalpacaError: what was written differs from what was trained.
     """
+    with whole_folder(out) as partial:
+        write_weights(source, partial, form.dtype, form.shard_bytes, progress)
+        base.save(partial, form.dtype)
+        _save_generation(base.tokenizer, partial, form.max_new_tokens)
+        (partial / "README.md").write_text(card, encoding="utf-8")
+        num_values = sum(math.prod(shape) for shape in source.shapes.values())
+        check_tensors(source, partial, form.dtype, lambda done: progress(num_values + done))
+        check_logits(source, partial, form.dtype)
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """A folder beside its final path to write into; it is renamed if no error comes, else nothing is left.
+
+    Raises:
+        InputError: a folder that cannot be written; a full disk.
+    """
     partial = out.with_name(f".{out.name}.partial")
     with no_empty_folders(out.absolute().parent):
         try:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
-            write_weights(source, partial, form.dtype, form.shard_bytes, progress)
-            base.save(partial, form.dtype)
-            _save_generation(base.tokenizer, partial, form.max_new_tokens)
-            (partial / "README.md").write_text(card, encoding="utf-8")
-            num_values = sum(math.prod(shape) for shape in source.shapes.values())
-            check_tensors(source, partial, form.dtype, lambda done: progress(num_values + done))
-            check_logits(source, partial, form.dtype)
+            yield partial
             put_in_place(partial, out)
         except OSError as error:
             raise _unwritable(out, error) from None

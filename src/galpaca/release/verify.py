@@ -25,7 +25,21 @@ def check_tensors(
     Raises:
         GalpacaError: one differs.
     """
-    written = FolderTensors(folder, tied_head=False)
+    compare(FolderTensors(folder, tied_head=False), source, folder, dtype, progress)
+
+
+def compare(
+    written: TensorSource,
+    source: TensorSource,
+    folder: Path,
+    dtype: torch.dtype,
+    progress: Callable[[int], None] = lambda values: None,
+) -> None:
+    """Compares every value of two sources, both rounded to ``dtype``.
+
+    Raises:
+        GalpacaError: one differs.
+    """
     check_shapes(written.shapes, source.shapes, folder, "export again")
     done = 0
     for name, shape in source.shapes.items():

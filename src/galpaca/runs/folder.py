@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,7 @@ class RunFolder:
         stacks: stack traces of each rank when the run hung; a folder for each start.
         base: the model's configuration, tokenizer and template: with a checkpoint, all that a release is made of.
         model: the released Hugging Face folder.
+        adapter: the released adapter, as PEFT reads it.
     """
 
     root: Path
@@ -58,6 +60,7 @@ class RunFolder:
     stacks = _Inside("stacks")
     base = _Inside("base")
     model = _Inside("model")
+    adapter = _Inside("adapter")
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w][\w.=+-]*(/[\w][\w.=+-]*)*", self.name):
@@ -78,6 +81,10 @@ class RunFolder:
         """Steps of all committed checkpoints, oldest first."""
         names = [entry.name for entry in self.checkpoints.iterdir()] if self.checkpoints.is_dir() else []
         return sorted(step for step in map(step_of, names) if step is not None)
+
+    def has_all(self, names: Iterable[str]) -> bool:
+        """Whether folders of these names are there, each of which is whole if it is."""
+        return all((self.path / name).is_dir() for name in names)
 
     def last_saved_step(self) -> int:
         """Step of the newest checkpoint; 0 if there is none."""

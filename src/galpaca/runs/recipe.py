@@ -71,7 +71,7 @@ RENAMED: Mapping[str, str] = {
     "data.on_cut": "data.on_truncation",
 }
 
-DATA, TOKENIZER = "data.fingerprint", "tokenizer.fingerprint"
+DATA, TOKENIZER, BASE = "data.fingerprint", "tokenizer.fingerprint", "base.fingerprint"
 _FORMAT_KEY = "format"
 
 
@@ -123,16 +123,22 @@ class Recipe:
 
 
 def make_recipe(
-    configuration: Mapping[str, Any], *, data: str, tokenizer: str, former_data: str | None = None
+    configuration: Mapping[str, Any],
+    *,
+    data: str,
+    tokenizer: str,
+    base: str | None = None,
+    former_data: str | None = None,
 ) -> Recipe:
     """The recipe of a run that starts now.
 
     Args:
         configuration: as ``settings_of`` takes it.
         data, tokenizer: their fingerprints.
+        base: that of the weights that it starts from, where they are part of what is trained.
         former_data: fingerprint of the data in format 1.
     """
-    settings = {**settings_of(configuration), DATA: data, TOKENIZER: tokenizer}
+    settings = {**settings_of(configuration), DATA: data, TOKENIZER: tokenizer, **({BASE: base} if base else {})}
     return Recipe(json.loads(json.dumps(settings)), former_fingerprint=former_data)
 
 

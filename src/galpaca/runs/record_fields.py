@@ -92,7 +92,7 @@ class ExampleCounts:
     Attributes:
         test: held out from all of training.
         shared_prompts: held-out examples whose prompt is also trained on.
-        near_duplicates: held-out examples that are trained on but for spaces, punctuation and capitals.
+        near_duplicates: held-out examples that are trained on but for spaces, punctuation, capitals and tags.
     """
 
     train: int = 0
@@ -156,6 +156,8 @@ class ReleaseFacts:
         model_license, data_license: licences, if known.
         dataset: Hub id of the data, or its file's name.
         terms: further terms of the data.
+        merge_into: which weights adapters are merged into: ``trained``, or ``original``.
+        folders: what is released besides ``model``, or instead, by names in the run folder; none is ``model`` alone.
     """
 
     dtype: str = "float32"
@@ -165,6 +167,16 @@ class ReleaseFacts:
     dataset: str = ""
     data_license: str | None = None
     terms: str | None = None
+    merge_into: str | None = None
+    folders: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergedLosses:
+    """Validation losses of adapters merged into the base as it was in training, and as it is in its files."""
+
+    trained: float
+    original: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,6 +220,7 @@ class RunContent:
         whole_plan: plan of the run that a rehearsal stands for.
         parameters: number of the model's parameters.
         final: written when the run is complete.
+        merged: of adapters, where there is validation.
     """
 
     id: str = ""
@@ -225,6 +238,7 @@ class RunContent:
     starts: tuple[Start, ...] = ()
     release: ReleaseFacts | None = None
     final: FinalFigures | None = None
+    merged: MergedLosses | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property

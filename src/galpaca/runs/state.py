@@ -48,7 +48,7 @@ def run_state(folder: RunFolder, record: RunContent, history: History, now: floa
     """
     holder = read_holder(folder.lock)
     is_over = record.last_end.how == "complete"  # all that is left to do is its report
-    if holder is None or (is_over and folder.model.is_dir()):
+    if holder is None or (is_over and _is_released(folder, record)):
         return _ended(folder, record, history)
     alive = holder.is_alive()
     if alive is False:
@@ -68,13 +68,17 @@ def run_state(folder: RunFolder, record: RunContent, history: History, now: floa
 
 
 def _ended(folder: RunFolder, record: RunContent, history: History) -> RunState:
-    if folder.model.is_dir() and history.last_step == record.num_steps:
+    if _is_released(folder, record) and history.last_step == record.num_steps:
         return RunState("complete", "its model is released")
     ended = record.last_end
     if ended.how == "failed":
         return RunState("failed", f"{ended.why}; {_saved(folder, history)}")
     # A run that was stopped says itself up to where it is saved.
     return RunState("stopped", ended.why or f"no process is writing; {_saved(folder, history)}")
+
+
+def _is_released(folder: RunFolder, record: RunContent) -> bool:
+    return folder.has_all((record.release and record.release.folders) or ("model",))
 
 
 def _saved(folder: RunFolder, history: History) -> str:

@@ -13,13 +13,14 @@ from transformers import OPTForCausalLM
 
 from galpaca.data.collate import MicroBatch, StepBatch
 from galpaca.model.loss import nll_sum
+from galpaca.model.parts import plain_name
 from galpaca.model.tuning.full import FullTuning
+from galpaca.model.tuning.method import TuningMethod
 from galpaca.training.clock import Mark, mark
 from galpaca.training.figures import Figures
 from galpaca.training.memory import keep_freed_memory
 from galpaca.training.non_finite.update_guard import UpdateGuard
 from galpaca.training.optimization import learning_rate, make_optimizer
-from galpaca.training.parts import plain_name
 from galpaca.training.specs import OptimizerSpec
 from galpaca.training.strategies import StepStrategy
 
@@ -82,7 +83,7 @@ class InstructionTuner(L.LightningModule):
         num_steps: int,
         seed: int,
         guard: UpdateGuard | None = None,
-        tuning: FullTuning | None = None,
+        tuning: TuningMethod | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False

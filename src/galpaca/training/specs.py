@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from galpaca.errors import Problems
+from galpaca.model.compute_spec import compute_dtype
+from galpaca.model.tuning.full import FullTuning
+from galpaca.model.tuning.method import TuningMethod
 from galpaca.training.optimizers.adamw import AdamW
 from galpaca.training.optimizers.factory import OptimizerFactory
 
@@ -50,6 +53,17 @@ class OptimizerSpec:
 
     def _own(self) -> dict[str, Any]:
         return {item.name: getattr(self, item.name) for item in fields(self) if "target" not in item.metadata}
+
+
+@dataclass(frozen=True)
+class TuningSpec:
+    """Which parameters train.
+
+    Attributes:
+        method: what ``tuning._target_`` names, with the further keys of the group.
+    """
+
+    method: TuningMethod = field(default_factory=FullTuning, metadata=TARGET)
 
 
 @dataclass(frozen=True)
@@ -98,6 +112,11 @@ class PrecisionSpec:
     def weight_dtype(self) -> str:
         """Dtype of the trained weights."""
         return "float64" if self.name == "64-true" else "float32"
+
+    @property
+    def compute_dtype(self) -> str:
+        """Dtype of matrix products."""
+        return compute_dtype(self.name)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from galpaca.data.collate import StepBatch
-from galpaca.estimate.flops import Architecture, step_flops
+from galpaca.estimate.flops import Architecture, Tuned, step_flops
 from galpaca.runs.lines import StepLine
 from galpaca.training.clock import Mark, seconds_between
 from galpaca.training.module import StepOutcome
@@ -61,10 +61,12 @@ class StepSpeed:
     Attributes:
         architecture: architecture of the model.
         peak_flops: peak FLOP/s of all GPUs of the run together, if known.
+        tuned: what of the model is trained.
     """
 
     architecture: Architecture
     peak_flops: float | None
+    tuned: Tuned = field(default_factory=Tuned)
 
     def figures(self, batch: StepBatch, previous_end: Mark, outcome: StepOutcome) -> dict[str, float]:
         """The step's line of figures. Times are those of this rank's device.
@@ -83,7 +85,7 @@ class StepSpeed:
             "optimizer_seconds": round(seconds_between(outcome.backward_end, outcome.end), 4),
         }
         if self.peak_flops:
-            flops = step_flops(self.architecture, step.num_tokens, step.num_attention_pairs)
+            flops = step_flops(self.architecture, step.num_tokens, step.num_attention_pairs, self.tuned)
             figures["mfu"] = round(flops / seconds / self.peak_flops, 4)
         return figures
 

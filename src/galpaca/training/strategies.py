@@ -25,8 +25,10 @@ from torch.optim import Optimizer
 
 from galpaca.errors import InputError, Problems
 from galpaca.model.layer_unit import LayerUnit
+from galpaca.model.parts import Part, materialize, whole_parts
+from galpaca.model.tuning.method import TuningMethod
 from galpaca.training.checkpoints.strategy import CheckpointingStrategy
-from galpaca.training.parts import Part, materialize, sharded_parts, whole_parts
+from galpaca.training.parts import sharded_parts
 from galpaca.training.precision import ShardedPrecision, device_type, plain_precision, refused
 from galpaca.training.specs import PrecisionSpec
 
@@ -53,8 +55,17 @@ class StepStrategy(CheckpointingStrategy):
             InputError: it cannot.
         """
 
-    def memory_advice(self, num_ranks: int) -> list[str]:
+    def check_tuning(self, tuning: TuningMethod) -> None:
+        """Checks that it can hold the parameters of what is trained, before anything is written.
+
+        Raises:
+            InputError: it cannot.
+        """
+
+    def memory_advice(self, num_ranks: int, tuning: TuningMethod) -> list[str]:
         """Settings with which each process would hold less, cheapest first, each with what it costs."""
+        if tuning.mixes_dtypes:  # which no other strategy shards
+            return []
         return ["several GPUs: strategy=fsdp trainer.devices=N (each holds 1/N of the weights)"]
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
@@ -179,7 +190,16 @@ class FullySharded(_ManyRanks, FSDPStrategy):
                 fix="strategy=ddp (a copy per node), or strategy.sharding_strategy=FULL_SHARD (shards over all nodes)",
             )
 
-    def memory_advice(self, num_ranks: int) -> list[str]:
+    def check_tuning(self, tuning: TuningMethod) -> None:
+        if tuning.mixes_dtypes:
+            raise InputError(
+                "strategy=fsdp cannot shard frozen weights together with adapters",
+                where="strategy",
+                why="it flattens each layer into one tensor, and theirs are of different dtypes",
+                fix="strategy=single for one GPU, strategy=ddp for several with a copy of the model on each",
+            )
+
+    def memory_advice(self, num_ranks: int, tuning: TuningMethod) -> list[str]:
         shards_all = self.sharding_strategy == ShardingStrategy.FULL_SHARD
         return [
             *([] if shards_all else ["strategy.sharding_strategy=FULL_SHARD (more communication)"]),

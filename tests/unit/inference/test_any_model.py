@@ -22,9 +22,9 @@ from galpaca.data.tokenizer import Tokenizer
 from galpaca.errors import GalpacaError, InputError
 from galpaca.inference.answer import answer
 from galpaca.inference.any_model import OtherReader, PlainText, load_any, vocabulary_fingerprint
+from galpaca.inference.hub import prompt_folder
 from galpaca.inference.loading import fingerprint_of, load
 from galpaca.inference.losses import record_losses
-from galpaca.inference.places import prompt_folder
 from galpaca.inference.settings import Settings
 
 COMMIT = "0" * 40
@@ -192,7 +192,9 @@ def test_other_weights_are_another_model(tmp_path: Path, name: str) -> None:
         if start is not None:
             weights[start : start + 2**20] = 1  # a tensor
         weights.tofile(tmp_path / name)
-        fingerprints.add(fingerprint_of(str(tmp_path), GPT2LMHeadModel(GPT2Config(n_embd=2, n_layer=1, n_head=1))))
+        fingerprints.add(
+            fingerprint_of(str(tmp_path), [tmp_path], GPT2LMHeadModel(GPT2Config(n_embd=2, n_layer=1, n_head=1)))
+        )
     assert len(fingerprints) == 3
 
 

@@ -12,6 +12,8 @@ from galpaca.model.opt import ModelSpec
 from galpaca.runs.recipe import FREE
 from galpaca.training import specs
 
+MERGE_INTO = ("trained", "original")
+
 
 @dataclass(frozen=True)
 class HangSpec:
@@ -38,14 +40,20 @@ class ReleaseSpec:
     Attributes:
         dtype: dtype of the weights on disk: ``float32``, ``bfloat16`` or ``float16``.
         max_new_tokens: default ``max_new_tokens`` of the released model.
+        merge: write ``model/``, the whole model; of adapters, merged. With false only ``adapter/`` is written.
+        merge_into: of adapters: into the model's weights as they were rounded or quantized in training
+            (``trained``), or as they are in its files (``original``), with which the adapters were not trained.
     """
 
     dtype: str = "float32"
     max_new_tokens: int = 512
+    merge: bool = True
+    merge_into: str = "trained"
 
     def __post_init__(self) -> None:
         with Problems() as problems:
             problems.check_choice("release.dtype", self.dtype, ("float32", "bfloat16", "float16"))
+            problems.check_choice("release.merge_into", self.merge_into, MERGE_INTO)
             problems.check_at_least_one("release.", {"max_new_tokens": self.max_new_tokens})
 
 
@@ -80,6 +88,7 @@ class Config:
     callbacks: dict[str, Any] = field(default_factory=dict)
     batch: specs.BatchSpec = field(default_factory=specs.BatchSpec)
     optim: specs.OptimizerSpec = field(default_factory=specs.OptimizerSpec)
+    tuning: specs.TuningSpec = field(default_factory=specs.TuningSpec)
     precision: specs.PrecisionSpec = field(default_factory=specs.PrecisionSpec)
     compute: ComputeSpec = field(default_factory=ComputeSpec)
     trainer: specs.TrainerSpec = field(default_factory=specs.TrainerSpec)
@@ -97,18 +106,25 @@ class Config:
 
         return is_fast(self.trainer.accelerator, self.precision.name, self.model.attention_dropout)
 
+    @property
+    def released_folders(self) -> tuple[str, ...]:
+        """Names of what is released, in the order in which it is written."""
+        is_adapter = self.tuning.method.adapter_config() is not None
+        return (*(("adapter",) if is_adapter else ()), *(("model",) if self.release.merge else ()))
+
     def values(self) -> dict[str, Any]:
         """Every key and its value, as in ``config.yaml``."""
-        return {**asdict(self), "optim": self.optim.values()}
+        return {**asdict(self), "optim": self.optim.values(), "tuning": self.tuning.method.values()}
 
     def recipe_values(self) -> dict[str, Any]:
-        """The same, but of the optimizer only what it says decides the trained weights, and of the sources of a mix
-        nothing that is free to change.
+        """The same, but of optimizer and tuning only what they say decides the trained weights, and of the sources of
+        a mix nothing that is free to change.
         """
         values = self.values()
         free = {key.removeprefix("data.") for keys in FREE.values() for key in keys}
         mix = {name: {k: v for k, v in entry.items() if k not in free} for name, entry in self.data.mix.items()}
-        return {**values, "optim": self.optim.recipe(), "data": {**values["data"], "mix": mix}}
+        of_targets = {"optim": self.optim.recipe(), "tuning": self.tuning.method.recipe()}
+        return {**values, **of_targets, "data": {**values["data"], "mix": mix}}
 
 
 def config_folder() -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ from galpaca.errors import InputError, Problems
 from galpaca.formatting import format_or
 from galpaca.inference.figures import Measured, loss_rows, perplexity
 from galpaca.inference.places import find_model
-from galpaca.inference.settings import Dtype
+from galpaca.inference.settings import Dtype, WeightOptions
 
 if TYPE_CHECKING:
     from galpaca.inference.harness import Tasks
@@ -46,7 +46,7 @@ class EvaluateOptions:
     Attributes:
         model: released folder, run folder, another model's folder, or Hub id.
         out: results folder; None saves them with the model and adds them to its card.
-        dtype, template: as for ``load_any``.
+        dtype, template, weights: as for ``load_any``.
         max_length: records are truncated to this many tokens.
     """
 
@@ -55,6 +55,7 @@ class EvaluateOptions:
     dtype: Dtype | None
     template: str | None
     max_length: int | None
+    weights: WeightOptions = field(default_factory=WeightOptions)
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def evaluate_records(
         held_out = problems.collect(lambda: _records(options, records, reading, split, console))
     assert target is not None
     assert held_out is not None
-    loaded = load_shown(options.model, options.dtype, options.template, console)
+    loaded = load_shown(options.model, options, console)
     result = _records_result(options, one, loaded, held_out, console)
     stem = re.sub(r"[^\w.-]+", "-", records.stem if records else str(split))
     name = "-".join(["records", stem, held_out.fingerprint[:8], *_of_settings(options)])
@@ -117,7 +118,8 @@ def _records(
 def _of_settings(options: EvaluateOptions) -> list[str]:
     """What was requested besides the usual, so that one result does not replace another."""
     limit = [f"max-length-{options.max_length}"] if options.max_length is not None else []
-    return [*limit, *([options.dtype] if options.dtype is not None else [])]
+    dtype = [options.dtype] if options.dtype is not None else []
+    return [*limit, *dtype, *(["4bit"] if options.weights.four_bits else [])]
 
 
 def _records_result(
@@ -204,7 +206,7 @@ def evaluate_tasks(options: EvaluateOptions, tasks: TaskOptions) -> None:
     with console.status("loading the tasks"):
         to_be_had = Tasks(tasks.names, tasks.include_path)
         found = to_be_had.find()
-    loaded = load_shown(options.model, options.dtype, options.template, console)
+    loaded = load_shown(options.model, options, console)
     for task in found:
         instruct = task.generates if tasks.instruct is None else tasks.instruct
         how = "with the prompt template" if instruct else "as plain text"
@@ -255,7 +257,15 @@ def _door(options: EvaluateOptions, problems: Problems) -> tuple[LabelledModel, 
     [one] = labelled_models([options.model], problems)
     if problems.count:
         return one, None
-    return one, problems.collect(lambda: results_target(Path(find_model(one.model)), options.out))
+    return one, problems.collect(lambda: _target(one.model, options.out))
+
+
+def _target(model: str, out: Path | None) -> ResultsTarget:
+    home = find_model(model).home
+    if home is None and out is None:
+        fix = "--out FOLDER for the results"
+        raise InputError("a checkpoint has no folder for results", where=model, fix=fix)
+    return results_target(home or Path(model), out)
 
 
 def _head(kind: str, one: LabelledModel, loaded: Loaded) -> dict[str, Any]:

@@ -7,9 +7,9 @@ import json
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
 
@@ -28,7 +28,7 @@ from galpaca.errors import InputError
 from galpaca.files.atomic import replace_file
 from galpaca.files.checksums import json_digest
 from galpaca.inference.answers_file import AnswersFile
-from galpaca.inference.settings import Dtype, Settings
+from galpaca.inference.settings import Dtype, Settings, WeightOptions
 
 if TYPE_CHECKING:
     from galpaca.inference.loading import Loaded
@@ -72,7 +72,7 @@ class EvaluationSettings:
     """How each model is loaded and evaluated.
 
     Attributes:
-        dtype, template: as for ``load_any``.
+        dtype, template, weights: as for ``load_any``.
         max_new_tokens: most tokens of an answer.
         batch_size: prompts per batch; None means 16 on a GPU and 8 on a CPU.
         max_length: records longer than this many tokens are left out.
@@ -80,6 +80,7 @@ class EvaluationSettings:
 
     dtype: Dtype | None = None
     template: str | None = None
+    weights: WeightOptions = field(default_factory=WeightOptions)
     max_new_tokens: int = 256
     batch_size: int | None = None
     max_length: int | None = None
@@ -180,20 +181,31 @@ def measure(
         InputError: the model cannot be loaded, or a prompt is too long for it.
         GalpacaError: out of memory.
     """
-    loaded = load_shown(one.model, evaluation.dtype, evaluation.template, console)
+    loaded = load_shown(one.model, evaluation, console)
     answers = _answers(one, loaded, prompts, evaluation, cache, console)
     losses = [] if held_out is None else _losses(one, loaded, held_out, evaluation.max_length, cache, console)
     return MeasuredModel(facts_of(one, loaded, batch_size_of(loaded, evaluation.batch_size)), answers, losses)
 
 
-def load_shown(model: str, dtype: Dtype | None, template: str | None, console: Console) -> Loaded:
+class LoadingOptions(Protocol):
+    """What commands have in common that load any model."""
+
+    @property
+    def dtype(self) -> Dtype | None: ...
+    @property
+    def template(self) -> str | None: ...
+    @property
+    def weights(self) -> WeightOptions: ...
+
+
+def load_shown(model: str, how: LoadingOptions, console: Console) -> Loaded:
     """Loads any causal model, with a spinner in a terminal."""
     from contextlib import nullcontext
 
     with console.status(f"loading {model}") if console.is_terminal else nullcontext():
         from galpaca.inference.any_model import load_any  # seconds to import
 
-        return load_any(model, dtype=dtype, template=template)
+        return load_any(model, dtype=how.dtype, template=how.template, weights=how.weights)
 
 
 def batch_size_of(loaded: Loaded, given: int | None) -> int:
@@ -202,11 +214,12 @@ def batch_size_of(loaded: Loaded, given: int | None) -> int:
 
 def facts_of(one: LabelledModel, loaded: Loaded, batch_size: int) -> ModelFacts:
     from galpaca.inference.any_model import vocabulary_fingerprint
+    from galpaca.inference.loading import num_parameters
 
     return ModelFacts(
         label=one.label,
         name=one.model,
-        parameters=sum(parameter.numel() for parameter in loaded.model.parameters()),
+        parameters=num_parameters(loaded.model),
         template=loaded.template.name,
         device_dtype=loaded.device_dtype,
         batch_size=batch_size,

@@ -52,6 +52,17 @@ class LocalModel:
             "files": files,
         }
 
+    def fingerprint(self) -> str:
+        """Of the files of weights, which must be there; all of them are read.
+
+        Raises:
+            InputError: a file is missing.
+        """
+        from galpaca.model.folder_tensors import weights_fingerprint
+
+        assert self.folder is not None  # random weights are no base
+        return weights_fingerprint(self.folder)
+
     def verify(self) -> int:
         """Verifies the files whose checksums are known, several in parallel.
 

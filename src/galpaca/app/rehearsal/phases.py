@@ -126,7 +126,7 @@ class Phases:
 
     def _reload(self, phase: str) -> tuple[float, str]:
         plan, out = self.plan, self.plan.home / "reload.json"
-        child = Child(reload.command(plan.folder.model, out), environment_alone(), plan.log(0), 3)
+        child = Child(reload.command(plan.folder.path, out), environment_alone(), plan.log(0), 3)
         try:
             while (code := child.poll()) is None:
                 self._check(phase)

@@ -16,7 +16,7 @@ def command(model: Path, out: Path) -> list[str]:
     """The command to run.
 
     Args:
-        model: the released folder.
+        model: the folder of the run, or the released one.
         out: output JSON file, with ``seconds`` and ``answer``.
     """
     return [sys.executable, "-m", __name__, str(model), str(out)]

@@ -13,6 +13,7 @@ from galpaca.app.cluster.slurm import decide
 from galpaca.app.train.context import RunContext
 from galpaca.app.train.instantiate import peak_flops
 from galpaca.app.train.samples import Samples
+from galpaca.estimate.flops import Tuned
 from galpaca.model.opt import architecture_of
 from galpaca.runs.history import read_samples
 from galpaca.runs.metrics import append_lines, training_losses, validation_losses
@@ -42,11 +43,12 @@ def make_metrics(
     run: RunContext, model_config: OPTConfig, sinks: Sequence[Sink], consensus: Consensus, policy: NonFinitePolicy
 ) -> StepMetrics:
     """The figures of every step."""
+    tuned = Tuned(run.start.tuning.flops_per_weight, run.start.num_added)
     return StepMetrics(
         sinks,
         consensus,
         steps_per_epoch=run.steps.per_epoch,
-        speed=StepSpeed(architecture_of(model_config), peak_flops(run.config)),
+        speed=StepSpeed(architecture_of(model_config), peak_flops(run.config), tuned),
         policy=policy,
         spikes=LossSpikes(run.config.guard.spike_factor, training_losses(run.folder.metrics)),
     )

@@ -22,24 +22,36 @@ from galpaca.runs.record_fields import ExampleCounts, FinalFigures, Machine, Rel
 from galpaca.training.optimizers.adamw import AdamW
 
 if TYPE_CHECKING:
-    from galpaca.release.base import Base
+    from galpaca.app.train.trained_model import TrainedModel
 
 Rows = list[tuple[str, str]]
 
 
-def card_facts(folder: RunFolder, record: RunRecord, manifest: Manifest, base: Base, model_path: str) -> CardFacts:
-    """The facts of one checkpoint; later steps do not count."""
+def card_facts(model: TrainedModel, model_path: str, merge_into: str | None = None) -> CardFacts:
+    """The facts of one checkpoint; later steps do not count.
+
+    Args:
+        model_path: the folder or Hub id that the code snippet uses.
+        merge_into: which weights adapters are merged into; None for a folder of adapters alone.
+    """
+    folder, record, manifest, method = model.folder, model.record, model.weights.manifest, model.weights.method
     facts = record.content.release or ReleaseFacts()
+    is_adapter = method.adapter_config() is not None
     return CardFacts(
-        **vars(facts),
+        **{**vars(facts), "merge_into": merge_into or facts.merge_into},
         name=folder.name,
         model_path=model_path,
         num_parameters=record.content.parameters or manifest.num_parameters,
         num_trained=manifest.num_parameters,
-        recipe=_recipe_rows(manifest, record),
+        adapters=("merged" if merge_into else "alone") if is_adapter else None,
+        recipe=[("trained", method.describe()), *_recipe_rows(manifest, record)],
         receipt=_receipt_rows(manifest, record),
-        results=[*result_rows(figures_of(folder, manifest.step)), *_machine_rows(folder, record, manifest.step)],
-        splits_sequences=base.tokenizer.splits_sequences,
+        results=[
+            *result_rows(figures_of(folder, manifest.step)),
+            *_merged_rows(model, merge_into),
+            *_machine_rows(folder, record, manifest.step),
+        ],
+        splits_sequences=model.base.tokenizer.splits_sequences,
     )
 
 
@@ -52,6 +64,22 @@ def figures_of(folder: RunFolder, last_step: int | None = None) -> FinalFigures:
     lines = [line for line in read_metrics(folder.metrics) if last_step is None or line.step <= last_step]
     steps = [line for line in lines if isinstance(line, StepLine)]
     return final_figures(steps, [line for line in lines if isinstance(line, ValidationLine)])
+
+
+# Which weights adapters are merged into, in words.
+_MERGED = {"trained": "as they were in training", "original": "as they are in their files"}
+
+
+def _merged_rows(model: TrainedModel, merge_into: str | None) -> Rows:
+    """Of a whole model that was made of adapters: which weights they went into, and what either choice costs."""
+    if merge_into is None or model.weights.method.adapter_config() is None:
+        return []
+    rows = [("adapters are merged into", f"the frozen weights {_MERGED[merge_into]}, in float32, rounded once")]
+    losses = model.record.content.merged
+    if losses is not None and model.weights.manifest.step == model.record.content.num_steps:
+        each = ((_MERGED[name], getattr(losses, name)) for name in _MERGED)
+        rows += [(f"validation loss, merged into the weights {words}", f"{loss:.4f}") for words, loss in each]
+    return rows
 
 
 def result_rows(final: FinalFigures) -> Rows:

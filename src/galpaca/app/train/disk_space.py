@@ -47,8 +47,9 @@ def disk_need(folder: RunFolder, config: Config, num_steps: int, num_parameters:
     stay = saving.keep_last + 1 + saving.keep_best + (num_steps // saving.keep_every if saving.keep_every else 0)
     if saving.every_minutes is None and not saving.every_epoch:
         stay = min(stay, num_steps // (saving.every_steps or num_steps) + 1)
-    model = 0 if folder.model.is_dir() else num_parameters * (4 if config.release.dtype == "float32" else 2)
-    return DiskNeed(_checkpoint_bytes(config, num_trained), stay, len(folder.saved_steps()), model)
+    released = {"model": num_parameters * dtype_bytes(config.release.dtype), "adapter": 4 * num_trained}
+    still = sum(released[name] for name in config.released_folders if not folder.has_all([name]))
+    return DiskNeed(_checkpoint_bytes(config, num_trained), stay, len(folder.saved_steps()), still)
 
 
 def check_disk_and_memory(run: RunContext) -> None:

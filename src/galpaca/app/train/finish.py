@@ -1,6 +1,7 @@
 """The summary of a complete run: its metrics, where everything is, and what to run next."""
 
 import shlex
+from collections.abc import Sequence
 
 from rich.console import Console
 
@@ -18,19 +19,26 @@ def finish(run: RunContext) -> None:
     if global_rank() != 0:
         return
     folder, console = run.folder, run.console
-    paths = [("model", str(folder.model)), *_report_row(folder, console)]
+    released = run.config.released_folders
+    paths = [*((name, str(folder.path / name)) for name in released), *_report_row(folder, console)]
     show_rows(console, "done", [*result_rows(run.record.content.final or FinalFigures()), *paths])
-    show_rows(console, "next", next_commands(folder))
+    show_rows(console, "next", next_commands(folder, released))
 
 
-def next_commands(folder: RunFolder) -> list[tuple[str, str]]:
-    """Commands to use the released model, ready to paste."""
-    model, run = shlex.quote(str(folder.model)), shlex.quote(str(folder.path))
+def next_commands(folder: RunFolder, released: Sequence[str] = ("model",)) -> list[tuple[str, str]]:
+    """Commands to use the released model, ready to paste.
+
+    Args:
+        released: names of the released folders.
+    """
+    run = shlex.quote(str(folder.path))
+    model = shlex.quote(str(folder.model)) if "model" in released else run
+    whole = "" if "model" in released else " --adapter"
     return [
         ("chat", f"galpaca chat {model}"),
         ("generate", f'galpaca generate {model} --instruction "..."'),
         ("report", f"galpaca report {run}"),
-        ("publish", f"galpaca export {run} {shlex.quote(folder.path.name + '-hub')} --push OWNER/NAME"),
+        ("publish", f"galpaca export {run} {shlex.quote(folder.path.name + '-hub')}{whole} --push OWNER/NAME"),
     ]
 
 

@@ -133,7 +133,9 @@ def _children_of(trainer: L.Trainer, config: Config) -> Iterator[None]:
         raise
     except torch.OutOfMemoryError as out_of_memory:
         _kill_children(trainer)
-        of_strategy = cast("StepStrategy", trainer.strategy).memory_advice(config.trainer.num_ranks)
+        of_strategy = cast("StepStrategy", trainer.strategy).memory_advice(
+            config.trainer.num_ranks, config.tuning.method
+        )
         error = GalpacaError(
             "GPU out of memory",
             where=f"batch.max_tokens={config.batch.max_tokens}",

@@ -12,9 +12,10 @@ import torch
 from galpaca.app.cluster.launch import check_launch
 from galpaca.app.cluster.ranks import local_rank
 from galpaca.app.config.schema import Config
+from galpaca.app.train.tuning import check_tuning
 from galpaca.errors import InputError
 from galpaca.estimate.peaks import dense_peak
-from galpaca.model.tuning.full import FullTuning
+from galpaca.model.tuning.method import TuningMethod
 from galpaca.training.memory import prepare_memory
 from galpaca.training.optimizers.state import check_state
 
@@ -34,7 +35,7 @@ class Engine:
     precision: Precision
     callbacks: list[L.Callback]
     make_loggers: Callable[..., list[Logger]]
-    tuning: FullTuning
+    tuning: TuningMethod
 
 
 def make_engine(config: Config) -> Engine:
@@ -42,7 +43,7 @@ def make_engine(config: Config) -> Engine:
 
     Raises:
         InputError: a precision or a layout of processes that the strategy refuses, a target that does not bind, an
-            optimizer whose state a checkpoint cannot hold.
+            optimizer whose state a checkpoint cannot hold, tuning that the strategy or the precision cannot do.
     """
     prepare_memory(config.trainer.accelerator)
     make_strategy = bound(config.strategy, "strategy", ("accelerator", "precision"))
@@ -51,9 +52,10 @@ def make_engine(config: Config) -> Engine:
     strategy, precision = make_strategy(accelerator=config.trainer.accelerator, precision=config.precision)
     _check_num_ranks(config, strategy)
     strategy.check_layout(config.trainer.devices, config.trainer.num_nodes)
+    check_tuning(config, strategy)
     check_state(config.optim.factory, getattr(torch, config.precision.weight_dtype), _device(config))
     callbacks = [make_callback() for make_callback in make_callbacks]
-    return Engine(strategy, precision, callbacks, make_loggers, FullTuning())
+    return Engine(strategy, precision, callbacks, make_loggers, config.tuning.method)
 
 
 def _device(config: Config) -> torch.device:

@@ -24,9 +24,10 @@ def memory_advice(config: Config, of_strategy: Sequence[str]) -> list[str]:
         advice.append("compute.compile=true (keeps fewer activations, and is faster)")
     if compute.activation_checkpointing == "none":
         advice.append("compute.activation_checkpointing=selective (a little slower)")
-    advice += config.optim.factory.memory_advice()
+    if config.tuning.method.held.trains_all:  # moments of adapters take next to nothing
+        advice += config.optim.factory.memory_advice()
     if compute.activation_checkpointing != "full":
         advice.append("compute.activation_checkpointing=full (recomputes the forward: about a third slower)")
     if length < budget <= _FULL_SPEED_TOKENS:
         advice.append(f"batch.max_tokens={max(length, budget // 2)} (slower below {_FULL_SPEED_TOKENS:,} tokens)")
-    return [*advice, *of_strategy]
+    return [*advice, *of_strategy, *config.tuning.method.memory_advice()]

@@ -1,6 +1,5 @@
 """From a run folder to a released model, at the end of training and for ``galpaca export``."""
 
-import copy
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,26 +8,23 @@ import torch
 from rich.console import Console
 from transformers import OPTConfig
 
-from galpaca.app.cluster.ranks import global_rank
+from galpaca.app.cluster.ranks import global_rank, local_rank
 from galpaca.app.console import counting
 from galpaca.app.train.card import card_facts, figures_of
 from galpaca.app.train.context import RunContext
 from galpaca.app.train.data import PreparedData
 from galpaca.app.train.data_facts import joint_license, joint_terms, source_facts
+from galpaca.app.train.merged_losses import merged_losses
+from galpaca.app.train.trained_model import TrainedModel, open_model
 from galpaca.data.spec import DataSpec
-from galpaca.errors import GalpacaError
-from galpaca.model.checkpoint_tensors import WEIGHT, CheckpointTensors
-from galpaca.model.opt import build_model, parameter_shapes
-from galpaca.model.tensors import Shapes, check_shapes
-from galpaca.release.base import Base, load_base, save_base
+from galpaca.errors import InputError
+from galpaca.release.adapter import export_adapter
+from galpaca.release.base import Base, save_base
 from galpaca.release.card import model_card
 from galpaca.release.export import SHARD_BYTES, ExportFormat, export
-from galpaca.runs.checkpoints import Manifest, read_manifest
-from galpaca.runs.folder import RunFolder
 from galpaca.runs.host import total_memory_bytes
 from galpaca.runs.provenance import processor_name
-from galpaca.runs.recipe import TOKENIZER
-from galpaca.runs.record import RunRecord
+from galpaca.runs.recipe import BASE
 from galpaca.runs.record_fields import Machine, ReleaseFacts
 from galpaca.training.specs import TrainerSpec
 
@@ -43,6 +39,7 @@ class ReleaseSettings:
         dtype: dtype of the weights on disk.
         max_new_tokens: default ``max_new_tokens`` of the model.
         shard_bytes: maximum shard size in bytes; None uses the Hub's default.
+        merge_into: which weights adapters are merged into: ``trained`` or ``original``.
     """
 
     out: Path
@@ -50,6 +47,7 @@ class ReleaseSettings:
     dtype: str
     max_new_tokens: int
     shard_bytes: int | None = None
+    merge_into: str = "trained"
 
 
 def keep_for_release(run: RunContext, data: PreparedData, model_config: OPTConfig) -> None:
@@ -67,6 +65,8 @@ def keep_for_release(run: RunContext, data: PreparedData, model_config: OPTConfi
         dataset=", ".join(names.values()),
         data_license=joint_license(config.data),
         terms=joint_terms(config.data),
+        merge_into=config.release.merge_into if "adapter" in config.released_folders else None,
+        folders=() if config.released_folders == ("model",) else config.released_folders,
     )
     run.record.set(sources=source_facts(config.data, data.split, names))
     run.record.set(release=facts)
@@ -74,52 +74,69 @@ def keep_for_release(run: RunContext, data: PreparedData, model_config: OPTConfi
 
 
 def release(run: RunContext) -> None:
-    """Writes the final metrics and the model folder, on rank 0."""
+    """Writes the final metrics and the released folders, on rank 0."""
     if global_rank() != 0:
         return
-    folder, record, spec = run.folder, run.record, run.config.release
+    folder, record, config = run.folder, run.record, run.config
     record.update(final=figures_of(folder))
-    settings = ReleaseSettings(folder.model, str(folder.model), spec.dtype, spec.max_new_tokens)
-    started = time.perf_counter()
-    release_checkpoint(folder, record, folder.checkpoint(folder.last_saved_step()), settings, run.console)
+    spec, started = config.release, time.perf_counter()
+    model = open_model(folder, record, folder.checkpoint(folder.last_saved_step()))
+    if "adapter" in config.released_folders:
+        _measure_merged(run, model)
+        release_adapter(model, folder.adapter, str(folder.adapter))
+    if spec.merge:
+        path = str(folder.model)
+        settings = ReleaseSettings(folder.model, path, spec.dtype, spec.max_new_tokens, merge_into=spec.merge_into)
+        release_model(model, settings, run.console)
     record.add_seconds(release=time.perf_counter() - started)
 
 
-def release_checkpoint(
-    folder: RunFolder, record: RunRecord, checkpoint: Path, wanted: ReleaseSettings, console: Console
-) -> None:
-    """Writes the released folder of an intact checkpoint.
+def _measure_merged(run: RunContext, model: TrainedModel) -> None:
+    on_gpu = run.config.trainer.accelerator == "gpu"
+    dtype = getattr(torch, run.config.release.dtype) if on_gpu else torch.float32
+    device = torch.device("cuda", local_rank()) if on_gpu else torch.device("cpu")
+    losses = merged_losses(model.weights, model.base.config, run.steps.module, dtype, device)
+    run.record.update(merged=losses)
+
+
+def release_model(model: TrainedModel, wanted: ReleaseSettings, console: Console) -> None:
+    """Writes the folder of the whole model.
 
     Raises:
-        InputError: files of the run are missing or damaged, or as ``release.export.export``.
+        InputError: as ``release.export.export``.
         GalpacaError: what was written differs from what was trained.
     """
-    manifest = read_manifest(checkpoint)
-    source = CheckpointTensors(checkpoint, manifest, WEIGHT)
-    _check_all_are_trained(checkpoint, manifest, record)
-    base = load_base(folder.base, manifest.recipe.settings[TOKENIZER])
-    _check_shapes(folder, base, source.shapes)
-    facts = card_facts(folder, record, manifest, base, wanted.model_path)
+    facts = card_facts(model, wanted.model_path, merge_into=wanted.merge_into)
     form = ExportFormat(getattr(torch, wanted.dtype), wanted.max_new_tokens, wanted.shard_bytes or SHARD_BYTES)
+    source = model.weights.released(original=wanted.merge_into == "original")
     millions = 2 * facts.num_parameters // 10**6
     with counting(console, "million values written and compared", millions) as progress:
-        export(source, base, model_card(facts), wanted.out, form, lambda values: progress(values // 10**6))
+        export(source, model.base, model_card(facts), wanted.out, form, lambda values: progress(values // 10**6))
 
 
-def _check_all_are_trained(checkpoint: Path, manifest: Manifest, record: RunRecord) -> None:
-    """A checkpoint does not hold what was not trained, and a folder without it is no model."""
-    total = record.content.parameters or manifest.num_parameters
-    if manifest.num_parameters < total:
-        raise GalpacaError(
-            f"the checkpoint holds {manifest.num_parameters:,} of {total:,} parameters: no others were trained",
-            where=checkpoint,
-            why="a model is released from a checkpoint that holds all of its weights",
+def release_adapter(model: TrainedModel, out: Path, model_path: str) -> None:
+    """Writes the adapter alone, for PEFT.
+
+    Args:
+        model_path: the folder or Hub id that the card's code snippet uses.
+
+    Raises:
+        InputError: what was trained is no adapter; or as ``release.adapter.export_adapter``.
+        GalpacaError: what was written differs from what was trained.
+    """
+    config = model.weights.method.adapter_config()
+    if config is None:
+        raise InputError(
+            f"what was trained is no adapter: {model.weights.method.describe()}",
+            where=model.folder.path,
+            fix=f"galpaca export {model.folder.path} FOLDER writes the whole model",
         )
-
-
-def _check_shapes(folder: RunFolder, base: Base, found: Shapes) -> None:
-    wanted = parameter_shapes(build_model(copy.deepcopy(base.config)))
-    check_shapes(found, wanted, folder.base, "restore the folder: its config.json belongs to another model")
+    frozen = model.record.content.weights
+    revision = frozen.get("commit") or frozen.get("revision")
+    of_base = {"base_model_name_or_path": frozen.get("path"), "revision": revision}
+    facts = card_facts(model, model_path)
+    fingerprint = str(model.weights.manifest.recipe.settings[BASE])
+    export_adapter(model.weights.trained, {**config, **of_base}, fingerprint, model.base, model_card(facts), out)
 
 
 def _machine(trainer: TrainerSpec) -> Machine:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import torch
+
 from galpaca.app.cluster.ranks import global_rank
 from galpaca.app.config.schema import Config
 from galpaca.app.console import make_console, show_rows
@@ -23,7 +25,7 @@ from galpaca.app.train.start import (
     write_start,
 )
 from galpaca.model.compute import prepare_layers
-from galpaca.model.opt import build_model, check_model, read_config
+from galpaca.model.opt import build_model, check_model, parameter_shapes, read_config
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.shutdown import Shutdown
 
@@ -56,12 +58,14 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
         steps = plan_steps(config, data)
         model_config = read_config(local.spec, data.tokenizer)
         samples = load_samples(config, data, model_config.max_position_embeddings)
-        record, changes = open_record(folder, config, data)
+        record, changes = open_record(folder, config, data, local)
         show_data(console, data.split)
-        if finished(folder, steps.num_steps):
-            console.print(f"\n[green]{folder.path} is complete[/green]; its model is {folder.model}")
+        if finished(folder, config, steps.num_steps):
+            what = " and ".join(str(folder.path / name) for name in config.released_folders)
+            console.print(f"\n[green]{folder.path} is complete[/green]; its model is {what}")
             return folder
         model = build_model(model_config)
+        engine.tuning.check_model(parameter_shapes(model))
         opened = OpenedRun(config, folder, record, console)
         start = choose_starting_point(opened, local, model, engine.tuning)
         run = RunContext(**vars(opened), steps=steps, start=start)
@@ -75,6 +79,7 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
         show_rows(console, "run", describe(run))
         with record_outcome(record):
             prepare_layers(model, config.compute, fast_attention=config.fast_attention)
+            engine.tuning.prepare(model, getattr(torch, config.precision.compute_dtype))
             with loggers_of(engine, run) as loggers:
                 fit(run, model, samples, engine, loggers, shutdown)
                 release(run)

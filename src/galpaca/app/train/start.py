@@ -23,7 +23,7 @@ from galpaca.files.atomic import replace_file
 from galpaca.files.build_once import no_empty_folders
 from galpaca.files.checksums import file_facts
 from galpaca.model.opt import open_weights, parameter_shapes
-from galpaca.model.tuning.full import FullTuning
+from galpaca.model.tuning.method import TuningMethod
 from galpaca.runs.checkpoints import Manifest, newest_whole, point_to, read_manifest, set_aside
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.lock import locked
@@ -58,28 +58,32 @@ def run_lock(folder: RunFolder) -> Iterator[None]:
                     folder.discard()
 
 
-def open_record(folder: RunFolder, config: Config, data: PreparedData) -> tuple[RunRecord, list[str]]:
+def open_record(
+    folder: RunFolder, config: Config, data: PreparedData, local: LocalModel
+) -> tuple[RunRecord, list[str]]:
     """The run's record, new or existing, and the changes of its recipe since it was started.
 
     Raises:
-        InputError: the run was started with a different recipe or different data, and the change is not accepted.
+        InputError: the run was started with another recipe, data or base model, and the change is not accepted.
     """
     record = RunRecord(folder.record)
+    keeps_base = config.tuning.method.keeps_base
     recipe = make_recipe(
         config.recipe_values(),
         data=data.fingerprint,
         tokenizer=data.tokenizer.fingerprint,
+        base=local.fingerprint() if keeps_base else None,
         former_data=data.former_fingerprint,
     )
     return record, record.take_recipe(recipe, accept_changes=config.run.accept_changes)
 
 
-def finished(folder: RunFolder, num_steps: int) -> bool:
-    return folder.model.is_dir() and folder.last_saved_step() == num_steps
+def finished(folder: RunFolder, config: Config, num_steps: int) -> bool:
+    return folder.has_all(config.released_folders) and folder.last_saved_step() == num_steps
 
 
 def choose_starting_point(
-    run: OpenedRun, local: LocalModel, model: OPTForCausalLM, tuning: FullTuning
+    run: OpenedRun, local: LocalModel, model: OPTForCausalLM, tuning: TuningMethod
 ) -> StartingPoint:
     """The newest intact checkpoint, or the initial weights.
 
@@ -92,13 +96,16 @@ def choose_starting_point(
             or cannot be read.
     """
     step = _newest_whole(run) if global_rank() == 0 else run.folder.last_saved_step()
-    shapes = parameter_shapes(model)
+    base_shapes = parameter_shapes(model)
+    shapes = tuning.shapes(base_shapes)
     # What is not trained is in no checkpoint.
     if step and tuning.trained_shapes(shapes) == shapes:
-        return StartingPoint(step, None, shapes, tuning)
+        return StartingPoint(step, None, base_shapes, shapes, tuning)
     if global_rank() == 0:
         local.verify()
-    return StartingPoint(step, open_weights(local.spec, model.config, shapes, run.config.seed), shapes, tuning)
+    seed = run.config.seed
+    weights = tuning.starting_weights(open_weights(local.spec, model.config, base_shapes, seed), seed)
+    return StartingPoint(step, weights, base_shapes, shapes, tuning)
 
 
 def _newest_whole(run: OpenedRun) -> int:
@@ -221,6 +228,7 @@ def describe(run: RunContext) -> list[tuple[str, str]]:
         ("folder", str(run.folder.path)),
         ("model", f"{start.num_parameters:,} parameters, {weights}"),
         *([("trained", f"{start.num_trained:,}")] if start.num_trained < start.num_parameters else []),
+        ("tuning", start.tuning.describe()),
         ("steps", f"{steps.num_steps:,}, {config.batch.examples:,} examples each, {steps.per_epoch:,} per epoch"),
         *_notes(run),
         *([("resuming", f"after step {start.step:,}")] if start.step else []),
@@ -240,6 +248,8 @@ def _notes(run: RunContext) -> list[tuple[str, str]]:
     """What a person may not have meant of the steps."""
     config, steps, plan = run.config, run.steps, run.record.content.plan
     rows = []
+    if advice := run.start.tuning.lr_advice(config.optim.lr):
+        rows.append(("learning rate", advice))
     if steps.num_steps < _FEW_STEPS and config.trainer.max_steps is None and config.trainer.longest_steps is None:
         how = "a smaller batch.examples, or a larger trainer.max_epochs or optim.lr"
         rows.append(("few steps", f"{steps.num_steps:,} may be too few to learn from; {how}"))

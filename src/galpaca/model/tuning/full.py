@@ -1,19 +1,37 @@
 """Full fine-tuning."""
 
-from galpaca.model.tensors import Shapes
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from galpaca.model.tuning.method import TuningMethod
+
+if TYPE_CHECKING:
+    import torch
+
+    from galpaca.model.tensors import TensorSource
 
 
-class FullTuning:
-    """Trains all parameters.
-
-    Gradients, the optimizer, checkpoints, their manifest, the room that they need and the model card follow what
-    ``trained`` says. What is not trained stays in the weights that the run started from.
-    """
+@dataclass(frozen=True)
+class FullTuning(TuningMethod):
+    """Trains all parameters."""
 
     def trained(self, name: str) -> bool:
-        """Whether a parameter is trained, by its name in ``OPTForCausalLM``."""
         return True
 
-    def trained_shapes(self, shapes: Shapes) -> Shapes:
-        """Those of the parameters that are trained."""
-        return {name: shape for name, shape in shapes.items() if self.trained(name)}
+    def released(
+        self, base: TensorSource | None, trained: TensorSource, compute_dtype: torch.dtype, *, original: bool = False
+    ) -> TensorSource:
+        return trained
+
+    def describe(self) -> str:
+        return "all parameters"
+
+    def memory_advice(self) -> list[str]:
+        cost = "2 bytes per parameter instead of 16: trains adapters; another recipe, so needs a new run.name"
+        return [f"tuning=lora optim.lr=2e-4, with strategy=single or ddp ({cost})"]
+
+    def recipe(self) -> Mapping[str, Any]:
+        return {}

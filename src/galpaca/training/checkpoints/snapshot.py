@@ -8,10 +8,10 @@ from torch.optim import Optimizer
 
 from galpaca.errors import GalpacaError
 from galpaca.model.checkpoint_tensors import WEIGHT, piece_name
+from galpaca.model.parts import Part
 from galpaca.model.tensor_file import TensorEntry
 from galpaca.model.tensors import chunks, dtype_name
 from galpaca.training.optimizers.state import STEP
-from galpaca.training.parts import Part
 
 # A power of two, which torch's allocator of pinned memory would round up to.
 _SLAB_BYTES = 1 << 30

@@ -16,9 +16,11 @@ from galpaca.errors import GalpacaError
 from galpaca.files.atomic import replace_file
 from galpaca.files.checksums import file_facts
 from galpaca.model.checkpoint_tensors import WEIGHT, CheckpointTensors
+from galpaca.model.parts import Part, fill
 from galpaca.model.tensor_file import write_tensor_file
 from galpaca.model.tensors import Shapes, TensorSource, check_shapes
 from galpaca.model.tuning.full import FullTuning
+from galpaca.model.tuning.method import TuningMethod
 from galpaca.runs.checkpoints import TRAINER, SavedOptimizer, rank_file, read_manifest, write_report
 from galpaca.runs.folder import step_of
 from galpaca.training.checkpoints.background import Background
@@ -27,7 +29,6 @@ from galpaca.training.optimizers.adamw import AdamW
 from galpaca.training.optimizers.factory import OptimizerFactory
 from galpaca.training.optimizers.saved import check_saved_state, saved_state
 from galpaca.training.optimizers.state import begin_state, first_state, updates_made
-from galpaca.training.parts import Part, fill
 
 # Lightning asks for these of whatever it restores.
 _NOTHING_TO_RESTORE = {"pytorch-lightning_version": lightning_version, "lr_schedulers": []}
@@ -67,7 +68,7 @@ class CheckpointStore:
         weights: TensorSource | None,
         shapes: Shapes,
         factory: OptimizerFactory | None = None,
-        tuning: FullTuning | None = None,
+        tuning: TuningMethod | None = None,
     ) -> None:
         self.weights, self.shapes = weights, shapes
         self.saved_shapes = (tuning or FullTuning()).trained_shapes(shapes)

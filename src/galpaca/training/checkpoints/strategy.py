@@ -11,8 +11,8 @@ from lightning.pytorch.strategies import Strategy
 from torch.optim import Optimizer
 
 from galpaca.errors import GalpacaError, InputError
+from galpaca.model.parts import Part
 from galpaca.training.checkpoints.store import CheckpointStore, SaveTarget
-from galpaca.training.parts import Part
 
 
 class CheckpointingStrategy(Strategy):

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from galpaca.data.collate import StepBatch
+from galpaca.model.parts import plain_name
 from galpaca.runs.lines import NonFiniteFinding
 from galpaca.training.consensus import from_all_ranks
 from galpaca.training.module import InstructionTuner
-from galpaca.training.parts import plain_name
 
 
 def find_non_finite(tuner: InstructionTuner, step: StepBatch) -> list[NonFiniteFinding]:

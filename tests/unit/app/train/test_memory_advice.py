@@ -9,7 +9,7 @@ def advice(*overrides: str, experiment: str = "galpaca67b") -> list[str]:
     config, _ = compose([f"+experiment={experiment}", *overrides])
     make_strategy = bound(config.strategy, "strategy", ("accelerator", "precision"))
     strategy, _ = make_strategy(accelerator="cpu", precision=config.precision)
-    of_strategy = strategy.memory_advice(config.trainer.num_ranks)
+    of_strategy = strategy.memory_advice(config.trainer.num_ranks, config.tuning.method)
     return [line.partition(" (")[0] for line in memory_advice(config, of_strategy)]
 
 
@@ -20,6 +20,7 @@ def test_the_order_is_that_of_the_costs() -> None:
         "optim.moments_dtype=bfloat16",
         "compute.activation_checkpointing=full",
         "more GPUs than 4: trainer.devices, trainer.num_nodes",
+        "tuning=lora optim.lr=2e-4, with strategy=single or ddp",
     ]
 
 
@@ -33,6 +34,7 @@ def test_what_is_done_already_is_not_advised() -> None:
         "batch.max_tokens=512",
         "strategy.sharding_strategy=FULL_SHARD",
         "more GPUs than 4: trainer.devices, trainer.num_nodes",
+        "tuning=lora optim.lr=2e-4, with strategy=single or ddp",
     ]
 
 
@@ -41,4 +43,11 @@ def test_eager_layers_keep_more_than_compiled_ones() -> None:
 
 
 def test_one_gpu() -> None:
-    assert advice(experiment="galpaca1b")[-1].startswith("several GPUs: strategy=fsdp")
+    *_, several, adapters = advice(experiment="galpaca1b")
+    assert several.startswith("several GPUs: strategy=fsdp")
+    assert adapters.startswith("tuning=lora")
+
+
+def test_adapters_need_no_fewer_bytes_by_sharding_which_they_cannot() -> None:
+    assert advice(experiment="galpaca67b_lora")[-1] == "tuning=qlora"
+    assert not any("fsdp" in line or "moments" in line for line in advice(experiment="galpaca67b_qlora"))

@@ -8,13 +8,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 from galpaca.errors import GalpacaError
+from galpaca.model.parts import whole_parts
 from galpaca.model.tensor_file import write_tensor_file
 from galpaca.training.checkpoints import snapshot
 from galpaca.training.checkpoints.snapshot import Snapshot
 from galpaca.training.optimizers.adamw import AdamW
 from galpaca.training.optimizers.factory import OptimizerFactory
 from galpaca.training.optimizers.state import updates_made
-from galpaca.training.parts import whole_parts
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 

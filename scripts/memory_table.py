@@ -1,0 +1,58 @@
+"""Which card can do what, from the arithmetic of ``galpaca.estimate.memory``.
+
+A page marks where the table goes by ``<!-- memory: one GPU -->`` and ``<!-- end -->``.
+"""
+
+from __future__ import annotations
+
+import re
+
+from galpaca.estimate.galactica import GALACTICA
+from galpaca.estimate.memory import step_memory
+from galpaca.model.tuning.full import FullTuning
+from galpaca.model.tuning.lora import Lora
+from galpaca.model.tuning.qlora import QLora
+
+_GIB = 1 << 30
+# Memory in GiB that programs can use of it, and its name.
+_CARDS = (
+    (15.5, "16 GB"),
+    (23.5, "24 GB"),
+    (31.5, "32 GB"),
+    (39.5, "40 GB"),
+    (47.5, "48 GB"),
+    (79.0, "80 GB"),
+    (139.0, "141 GB"),
+)
+_METHODS = (("full", FullTuning(), 0), ("lora", Lora(), 16), ("qlora", QLora(), 16))
+_TOKENS = (1024, 4096)
+
+
+def filled(text: str) -> str:
+    """A page with its table."""
+    return re.sub(
+        r"(<!-- memory: one GPU -->\n).*?(<!-- end -->)",
+        lambda mark: f"{mark[1]}\n{table()}\n\n{mark[2]}",
+        text,
+        flags=re.DOTALL,
+    )
+
+
+def table() -> str:
+    """A row for each size and method: GiB at two budgets of tokens, and the smallest card for each."""
+    header = ["model", "tuning", *(f"{tokens:,} tokens" for tokens in _TOKENS), "smallest card"]
+    rows = [header, ["---"] * len(header)]
+    for size, architecture in GALACTICA.items():
+        for name, method, rank in _METHODS:
+            needs = [
+                step_memory(architecture, method.held, num_tokens=tokens, recomputation="full", rank=rank).total / _GIB
+                for tokens in _TOKENS
+            ]
+            cards = list(dict.fromkeys(smallest_card(need) for need in needs))
+            rows.append([f"galactica-{size}", name, *(f"{need:.1f} GiB" for need in needs), " to ".join(cards)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def smallest_card(need_gib: float) -> str:
+    """The smallest card that has so much, with a tenth to spare: the arithmetic is not measured."""
+    return next((name for memory, name in _CARDS if 1.1 * need_gib <= memory), "several GPUs")

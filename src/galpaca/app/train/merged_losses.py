@@ -1,0 +1,64 @@
+"""What a merged model loses against the one that was trained: its validation loss, into each kind of base."""
+
+import copy
+
+import torch
+from transformers import OPTConfig
+
+from galpaca.data.collate import StepDataset
+from galpaca.model.compute import prepare_layers
+from galpaca.model.compute_spec import ComputeSpec
+from galpaca.model.loss import nll_sum
+from galpaca.model.opt import build_model
+from galpaca.model.parts import fill, materialize, whole_parts
+from galpaca.model.tensors import TensorSource
+from galpaca.model.trained import TrainedWeights
+from galpaca.runs.record_fields import MergedLosses
+from galpaca.training.datamodule import AlpacaDataModule
+
+
+def merged_losses(
+    trained: TrainedWeights, config: OPTConfig, module: AlpacaDataModule, dtype: torch.dtype, device: torch.device
+) -> MergedLosses | None:
+    """Validation losses of the model merged into its base as trained, and as it is in its files.
+
+    Args:
+        config: the model's configuration.
+        module: has the held-out examples.
+        dtype: of the weights, which is that of the released model, or float32 on a CPU.
+        device: where there is room for the merged model; where there is not, nothing is measured.
+
+    Returns:
+        None where there is no validation, or no room.
+    """
+    if not len(module.data.val):
+        return None
+    try:
+        into_trained, into_original = (
+            _loss(trained.released(original=original), config, module, dtype, device) for original in (False, True)
+        )
+    except torch.OutOfMemoryError:
+        return None
+    return MergedLosses(trained=into_trained, original=into_original)
+
+
+@torch.no_grad()
+def _loss(
+    source: TensorSource, config: OPTConfig, module: AlpacaDataModule, dtype: torch.dtype, device: torch.device
+) -> float:
+    """Per target token."""
+    model = build_model(copy.deepcopy(config)).eval()
+    model.to(dtype=dtype)
+    prepare_layers(model, ComputeSpec())
+    made: dict[torch.nn.Parameter, torch.nn.Parameter] = {}
+    for part in model.modules():
+        materialize(part, device, made)
+    fill(whole_parts(model), source)
+    total, num_targets = 0.0, 0
+    for plan, (_, indices) in zip(module.val_plans(1), module.data.val_parts(), strict=True):
+        steps = StepDataset(module.data.examples, indices, plan, 0, plan.steps_per_epoch, module.pad_id)
+        for number in range(len(steps)):
+            step = steps[number]
+            num_targets += step.planned.num_target_tokens
+            total += sum(float(nll_sum(model, one.to(device))) for one in step.micro_batches)
+    return total / max(1, num_targets)

@@ -1,0 +1,38 @@
+"""Whether what a run is tuned with goes with the rest of its configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from galpaca.app.config.schema import Config
+from galpaca.errors import InputError, Problems
+
+if TYPE_CHECKING:
+    from galpaca.training.strategies import StepStrategy
+
+
+def check_tuning(config: Config, strategy: StepStrategy) -> None:
+    """Checks that precision, strategy, model and release go with what is trained; all problems at once.
+
+    Raises:
+        InputError: they do not.
+    """
+    method, problems = config.tuning.method, Problems()
+    for check in (lambda: method.check(config.precision.weight_dtype), lambda: strategy.check_tuning(method)):
+        try:
+            check()
+        except InputError as error:
+            problems.extend(getattr(error, "problems", (error,)))
+    if method.keeps_base and config.model.path is None:
+        problems.add(
+            "what is trained belongs to a frozen model, and random weights are none",
+            where="model.path",
+            fix="model.path=FOLDER_OR_HUB_ID, or tuning=full",
+        )
+    if method.adapter_config() is None and not config.release.merge:
+        problems.add(
+            "leaves nothing to release: what is trained is no adapter",
+            where="release.merge",
+            fix="release.merge=true, or tuning=lora",
+        )
+    problems.raise_any()

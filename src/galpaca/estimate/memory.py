@@ -1,0 +1,117 @@
+"""Memory of a training step on one GPU, by part: arithmetic from sizes, not measured on any card yet.
+
+What a layer keeps for backward was counted at the layer shapes of GALACTICA 6.7B on tensors without storage, with
+half-precision products and a float32 residual stream: bytes for each token and each unit of the hidden size.
+"""
+
+from dataclasses import dataclass, fields
+
+from galpaca.estimate.flops import Architecture
+
+# Of a layer with a feed-forward block four times as wide as the stream, by ``compute.activation_checkpointing``.
+KEPT_BYTES = {"none": 61.4, "selective": 23.6, "full": 4.0}
+# Of its six adapters' inputs besides: a copy in 16 bits after dropout, and dropout's mask of a byte.
+_ADAPTER_BYTES = 27.0
+# Logits in 16 bits, in float32, their softmax, and the gradients of both.
+_LOGIT_BYTES = 16
+# Alpaca's share of tokens that carry loss; only their rows reach the head.
+TARGET_SHARE = 0.55
+# CUDA's context and the libraries' workspaces; and what the allocator cannot use of what comes and goes with each step.
+_CONTEXT_BYTES = 1 << 30
+_FRAGMENTATION = 0.1
+
+
+@dataclass(frozen=True)
+class Held:
+    """How weights are held, in bytes each.
+
+    Attributes:
+        linear: of the linear layers' matrices.
+        other: of embeddings, head, biases and norms.
+        trains_all: they are trained themselves; otherwise only what is beside them.
+        scratch: for a moment, of the largest matrix: a cast or dequantized copy.
+    """
+
+    linear: float = 4.0
+    other: float = 4.0
+    trains_all: bool = True
+    scratch: float = 2.0
+
+
+@dataclass(frozen=True)
+class MemoryParts:
+    """Bytes of a GPU that a step takes at its fullest, by what they are for."""
+
+    weights: float
+    gradients: float
+    optimizer_state: float
+    activations: float
+    logits: float
+    scratch: float
+    context: float
+
+    @property
+    def total(self) -> float:
+        return sum(float(getattr(self, item.name)) for item in fields(self))
+
+
+def num_parameters(architecture: Architecture, num_positions: int = 2048) -> int:
+    """Of an OPT model with biases and norms, a tied head once; OPT has two positions more than it uses."""
+    hidden, ffn = architecture.hidden_size, architecture.ffn_size
+    vectors = 4 * hidden + ffn + hidden + 4 * hidden
+    embeddings = (architecture.vocab_size + num_positions + 2) * hidden
+    return embeddings + num_linear(architecture) + architecture.num_layers * vectors + 2 * hidden
+
+
+def num_linear(architecture: Architecture) -> int:
+    """Values of the linear layers' matrices."""
+    return architecture.matmul_parameters - architecture.vocab_size * architecture.hidden_size
+
+
+def num_adapter_weights(architecture: Architecture, rank: int) -> int:
+    """Values of adapters on all six linear layers of each block."""
+    hidden, ffn = architecture.hidden_size, architecture.ffn_size
+    return architecture.num_layers * rank * (4 * 2 * hidden + 2 * (hidden + ffn))
+
+
+def step_memory(
+    architecture: Architecture,
+    held: Held,
+    *,
+    num_tokens: int,
+    recomputation: str = "full",
+    rank: int = 0,
+    state_bytes: float = 8.0,
+) -> MemoryParts:
+    """Memory of one GPU that holds a whole model.
+
+    Args:
+        num_tokens: of a micro-batch.
+        recomputation: ``compute.activation_checkpointing``.
+        rank: of adapters on all linear layers; 0 for none.
+        state_bytes: of the optimizer, a trained parameter: 8 for Adam's moments in float32.
+    """
+    hidden, linear = architecture.hidden_size, num_linear(architecture)
+    total, adapters = num_parameters(architecture), num_adapter_weights(architecture, rank)
+    trained = (total if held.trains_all else 0) + adapters
+    each = num_tokens * hidden
+    of_adapters = _ADAPTER_BYTES if rank else 0.0
+    kept = KEPT_BYTES[recomputation] + (of_adapters if recomputation == "none" else 0.0)
+    # Backward computes one layer's again, and holds all of it then.
+    again = 0.0 if recomputation == "none" else KEPT_BYTES["none"] + of_adapters
+    # Without recomputation each weight's cast copy is kept until its layer's backward.
+    casts = held.scratch * linear if recomputation == "none" and held.trains_all else 0.0
+    largest = hidden * architecture.ffn_size
+    fixed = held.linear * linear + held.other * (total - linear) + 4.0 * adapters
+    activations = each * (architecture.num_layers * kept + again) + casts
+    logits = _LOGIT_BYTES * TARGET_SHARE * num_tokens * architecture.vocab_size
+    scratch = held.scratch * largest
+    return MemoryParts(
+        weights=fixed,
+        gradients=4.0 * trained,
+        optimizer_state=state_bytes * trained,
+        activations=activations,
+        logits=logits,
+        scratch=scratch,
+        context=_CONTEXT_BYTES + _FRAGMENTATION * (activations + logits + scratch),
+    )

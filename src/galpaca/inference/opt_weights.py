@@ -1,0 +1,165 @@
+"""OPT models from weights as training reads them: whole ones, checkpoints, adapters on their base; in 4 bits if asked.
+
+Each tensor goes straight to its place, so that no more than the model itself takes memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, OPTConfig, OPTForCausalLM
+
+from galpaca.errors import InputError, first_line
+from galpaca.inference.hub import downloaded
+from galpaca.model.adapter_tensors import AdapterTensors, read_adapter_config
+from galpaca.model.folder_tensors import FolderTensors, weights_fingerprint
+from galpaca.model.parts import fill, materialize, whole_parts
+from galpaca.model.tensors import Overlaid, TensorSource, check_shapes
+from galpaca.model.trained import FrozenPlace, open_trained
+from galpaca.model.tuning.lora import Lora
+from galpaca.model.tuning.method import TuningMethod
+from galpaca.model.tuning.qlora import QLora, quantize_layers, quantized_shapes
+from galpaca.model.tuning.tensors import QuantizedTensors
+from galpaca.runs.folder import RunFolder
+from galpaca.runs.record import read_content
+
+_OTHER_BASE = "name the folder of the model that the adapter was trained with: --base FOLDER"
+
+
+@dataclass(frozen=True)
+class OptWeights:
+    """The weights of an OPT model, open.
+
+    Attributes:
+        config: the model's.
+        whole: all weights, adapters merged.
+        base: what adapters belong to; the same as ``whole`` where there are none.
+        adapters: the adapters and their settings, if there are any.
+        files: further folders with files of weights.
+        max_new_tokens: default length of an answer, if it is known.
+    """
+
+    config: OPTConfig
+    whole: TensorSource
+    base: TensorSource
+    adapters: tuple[Lora, TensorSource] | None = None
+    files: tuple[Path, ...] = ()
+    max_new_tokens: int | None = field(default=None, kw_only=True)
+
+    def load(self, dtype: torch.dtype, device: torch.device, *, four_bits: bool) -> Any:
+        """The model, in eval mode.
+
+        Args:
+            dtype: of all weights but those in 4 bits.
+            four_bits: linear layers' matrices are quantized to NF4, with adapters beside them as in training.
+
+        Raises:
+            torch.OutOfMemoryError: there is no room.
+        """
+        with torch.device("meta"):
+            model: Any = OPTForCausalLM._from_config(self.config, dtype=dtype).eval()
+        source = self._in_four_bits(model) if four_bits else self.whole
+        made: dict[torch.nn.Parameter, torch.nn.Parameter] = {}
+        for module in model.modules():
+            materialize(module, device, made)
+        fill(whole_parts(model), source)
+        model.generation_config.max_new_tokens = self.max_new_tokens
+        return model
+
+    def _in_four_bits(self, model: Any) -> TensorSource:
+        """Changes the model's layers; returns what belongs into them."""
+        quantized = QuantizedTensors(self.base, quantized_shapes(self.base.shapes))
+        if self.adapters is None:
+            quantize_layers(model)
+            return quantized
+        lora, tensors = self.adapters
+        QLora(lora.rank, lora.alpha, lora.dropout, lora.targets).adapt(model)
+        return Overlaid(quantized, tensors)
+
+
+def of_folder(folder: Path) -> OptWeights:
+    """Of a whole model in a folder.
+
+    Raises:
+        InputError: it is no OPT model, or its weights cannot be read.
+    """
+    config = _config(folder)
+    source = FolderTensors(folder, tied_head=config.tie_word_embeddings)
+    return OptWeights(config, source, source)
+
+
+def of_adapter(folder: Path, base: Path | None) -> OptWeights:
+    """Of an adapter's folder, on its base as it is in its files.
+
+    Raises:
+        InputError: the adapter or its base is missing, damaged, or they do not belong together.
+    """
+    lora, settings = read_adapter_config(folder)
+    adapters = AdapterTensors(folder)
+    base_folder = base or _base_folder(folder, settings)
+    known = adapters.base_fingerprint
+    if known is not None and weights_fingerprint(base_folder) != known:
+        raise InputError(
+            f"not the model that the adapter was trained with: {base_folder}",
+            where=folder,
+            why="its weights have another fingerprint",
+            fix=_OTHER_BASE,
+        )
+    found = of_folder(base_folder)
+    check_shapes(adapters.shapes, lora.trained_shapes(lora.shapes(found.base.shapes)), folder, _OTHER_BASE)
+    whole = lora.released(found.base, adapters, torch.float32, original=True)
+    return OptWeights(found.config, whole, found.base, (lora, adapters), (base_folder,))
+
+
+def of_checkpoint(run: RunFolder, step: int, base: Path | None) -> OptWeights:
+    """Of a run's checkpoint; adapters on their base as it was in training.
+
+    Raises:
+        InputError: the checkpoint or the frozen model is missing, damaged, or another.
+    """
+    content = read_content(run.record)
+    assert content is not None  # a run without a record is none
+    config = OPTConfig.from_json_file(run.base / "config.json")
+    place = FrozenPlace(content.weights, base, config.tie_word_embeddings)
+    trained = open_trained(run.checkpoint(step), place)
+    method: TuningMethod = trained.method
+    whole = trained.released()
+    answers = content.release.max_new_tokens if content.release else None
+    frozen = trained.frozen
+    if isinstance(method, Lora) and frozen is not None:
+        of_base = (method, trained.trained)
+        return OptWeights(config, whole, frozen, of_base, (place.folder,), max_new_tokens=answers)
+    return OptWeights(config, whole, whole, max_new_tokens=answers)
+
+
+def _base_folder(folder: Path, settings: dict[str, Any]) -> Path:
+    """The folder of the base that an adapter names, downloaded if it is on the Hub."""
+    name, revision = settings.get("base_model_name_or_path"), settings.get("revision")
+    try:
+        return downloaded(str(name), revision)
+    except Exception as error:  # no id, no network, and more
+        raise InputError(
+            f"the model that the adapter belongs to is not on this machine: {name}",
+            where=folder,
+            why=first_line(error),
+            fix=f"--base FOLDER, or download {name} once with network access",
+        ) from None
+
+
+def _config(folder: Path) -> OPTConfig:
+    try:
+        config: Any = AutoConfig.from_pretrained(folder)
+    except Exception as error:  # the library raises a dozen unrelated kinds
+        what = f"cannot read the model's configuration: {first_line(error)}"
+        raise InputError(what, where=folder, fix="a folder with an OPT model") from None
+    if not isinstance(config, OPTConfig):
+        raise InputError(
+            f"must be an OPT model, got {config.model_type!r}",
+            where=folder,
+            why="4-bit weights and adapters are read for OPT only",
+            fix="leave out --load-in-4bit",
+        )
+    return config

@@ -1,0 +1,118 @@
+"""Runs of adapters: the same on one process and two, in the same bits after a kill, and nothing of the base moves."""
+
+import hashlib
+import math
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Train, read_jsonl
+from extension.checkpoint_tensors import all_tensors
+from faults.kills import assert_equal_runs
+from safetensors.torch import load_file
+
+from galpaca.model.folder_tensors import FolderTensors
+from galpaca.model.tuning.lora import Lora
+from galpaca.runs.checkpoints import read_manifest
+from galpaca.runs.folder import RunFolder
+
+STEPS = 8
+TUNINGS = ("lora", "qlora")
+STRATEGIES = {"single": ("strategy=single",), "ddp": ("strategy=ddp", "trainer.devices=2")}
+COMMON = (
+    f"trainer.max_steps={STEPS}",
+    "trainer.max_epochs=100",
+    "batch.max_tokens=256",
+    "data.max_length=64",
+    "optim.lr=3e-3",
+    "checkpoint.asynchronous=false",
+    "checkpoint.every_steps=2",
+)
+EXACT = ("model.dropout=0", "tuning.dropout=0")
+RANDOM = ("model.dropout=0.1", "tuning.dropout=0.3")
+LOSS_TOLERANCE = 1e-6  # relative, in float32
+
+
+def checksum(folder: Path) -> str:
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+
+
+def losses(tmp_path: Path, name: str) -> list[float]:
+    lines = read_jsonl(tmp_path / "runs" / name / "metrics.jsonl")
+    return [line["loss"] for line in lines if "loss" in line]
+
+
+@pytest.mark.parametrize("tuning", TUNINGS)
+def test_one_process_and_two_compute_the_same_and_keep_only_adapters(
+    train: Train, tmp_path: Path, base_model: Path, tuning: str
+) -> None:
+    before = checksum(base_model)
+    for name, strategy in STRATEGIES.items():
+        done = train(f"run.name={name}", f"model.path={base_model}", f"tuning={tuning}", *COMMON, *EXACT, *strategy)
+        assert done.returncode == 0, done.stderr
+    assert losses(tmp_path, "ddp") == pytest.approx(losses(tmp_path, "single"), rel=LOSS_TOLERANCE)
+    assert checksum(base_model) == before
+    shapes = Lora().trained_shapes(Lora().shapes(FolderTensors(base_model).shapes))
+    assert len(shapes) == 2 * 6 * 2  # A and B of six layers in each of two blocks
+    for name in STRATEGIES:
+        checkpoint = RunFolder(tmp_path / "runs", name).checkpoint(STEPS)
+        assert {key: tuple(shape) for key, shape in read_manifest(checkpoint).parameters.items()} == shapes
+        saved = all_tensors(checkpoint)
+        assert saved.keys() == {f"{kind}/{key}" for kind in ("weight", "exp_avg", "exp_avg_sq") for key in shapes}
+        for key in shapes:
+            assert saved[f"exp_avg_sq/{key}"].count_nonzero() > 0, f"{key} had no gradient"
+
+
+@pytest.mark.parametrize("tuning", TUNINGS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_killed_and_resumed_equals_straight(
+    train: Train, tmp_path: Path, base_model: Path, tuning: str, strategy: str
+) -> None:
+    """With dropout of the model and of the adapters."""
+    chosen = (f"model.path={base_model}", f"tuning={tuning}", *COMMON, *RANDOM, *STRATEGIES[strategy])
+    assert train("run.name=straight", *chosen).returncode == 0
+    hook = {"hook": "faults.crash:signal_group_at_step", "hook_arguments": (5, signal.SIGKILL)}
+    assert train("run.name=killed", *chosen, **hook).returncode == -signal.SIGKILL
+    assert RunFolder(tmp_path / "runs", "killed").last_saved_step() == 4
+    again = train("run.name=killed", *chosen)
+    assert again.returncode == 0, again.stderr
+    assert_equal_runs(tmp_path / "runs" / "straight", tmp_path / "runs" / "killed")
+    ours, theirs = (
+        load_file(tmp_path / "runs" / name / "adapter" / "adapter_model.safetensors") for name in ("straight", "killed")
+    )
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize("tuning", TUNINGS)
+def test_two_processes_go_on_as_one(train: Train, tmp_path: Path, base_model: Path, tuning: str) -> None:
+    chosen = (f"model.path={base_model}", f"tuning={tuning}", *COMMON, *EXACT)
+    assert train("run.name=straight", *chosen).returncode == 0
+    hook = {"hook": "faults.crash:terminate_at_step", "hook_arguments": (3,)}
+    assert train("run.name=elastic", *chosen, *STRATEGIES["ddp"], **hook).returncode == 143
+    again = train("run.name=elastic", *chosen)
+    assert again.returncode == 0, again.stderr
+    assert losses(tmp_path, "elastic") == pytest.approx(losses(tmp_path, "straight"), rel=LOSS_TOLERANCE)
+
+
+def test_a_checkpoint_takes_twelve_bytes_for_each_trained_value(train: Train, tmp_path: Path, base_model: Path) -> None:
+    """And next to nothing else, once adapters are not as small as the JSON beside them."""
+    done = train(
+        f"model.path={base_model}", "tuning=lora", "tuning.rank=64", "trainer.max_steps=1", "data.max_length=64"
+    )
+    assert done.returncode == 0, done.stderr
+    checkpoint = RunFolder(tmp_path / "runs", "test").checkpoint(1)
+    num_values = sum(math.prod(shape) for shape in read_manifest(checkpoint).parameters.values())
+    found = sum(file.stat().st_size for file in checkpoint.iterdir())
+    assert 12 * num_values < found < 1.02 * 12 * num_values
+
+
+def test_two_runs_of_one_seed_are_one_and_of_two_seeds_are_two(train: Train, tmp_path: Path, base_model: Path) -> None:
+    for name, seed in (("one", 3), ("same", 3), ("other", 4)):
+        chosen = (f"run.name={name}", f"model.path={base_model}", "tuning=lora", f"seed={seed}", "trainer.max_steps=2")
+        assert train(*chosen, "data.max_length=64").returncode == 0
+    assert_equal_runs(tmp_path / "runs" / "one", tmp_path / "runs" / "same")
+    one, other = (
+        load_file(tmp_path / "runs" / name / "adapter" / "adapter_model.safetensors") for name in ("one", "other")
+    )
+    assert not any(torch.equal(one[name], other[name]) for name in one)
