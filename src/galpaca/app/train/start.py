@@ -164,7 +164,7 @@ def write_start(run: RunContext, resolved_yaml: str, local: LocalModel, changes:
     for lines in (folder.metrics, folder.non_finite, folder.samples):
         truncate_metrics(lines, run.start.step)
     replace_file(folder.config, resolved_yaml)
-    if not run.start.step:
+    if not run.start.step or run.start.tuning.keeps_base:  # which may have moved since, and is needed for a release
         record.set(weights=local.facts())
     data = steps.module.data
     lengths, num_targets = data.examples.lengths[data.train], data.examples.num_targets[data.train]
