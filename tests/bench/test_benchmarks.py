@@ -18,6 +18,9 @@ from old_runs.small_run import COMMIT, HALF
 from safetensors.torch import load_file, save_file
 
 from bench import old_runs
+from bench.adapters import __main__ as adapters
+from bench.adapters import turns as adapter_turns
+from bench.adapters.records import make_pairs, read_facts
 from bench.gpu.training import Case, measure
 from bench.gpu.workload import SHAPES, Shape, make_examples
 from bench.old_runs import Checkout, differences
@@ -77,6 +80,50 @@ def test_peers_refuses_a_head_that_outweighs_the_layers(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "at most 33%" in done.stdout
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str) -> None:
+    """One epoch of each; losses fall, PEFT's rates equal galpaca's, and the figures are there by name. All forked."""
+
+    def fork(command: list[str], log: Path) -> int:
+        done = completed(Started(server, command, REPOSITORY))
+        assert done.returncode == 0, done.stdout + done.stderr
+        return 1
+
+    monkeypatch.setattr(adapter_turns, "run_measured", fork)
+    type_words(
+        monkeypatch,
+        "--only=lora,peft_lora",
+        "--seeds=1",
+        "--epochs=1",
+        "--base-epochs=1",
+        f"--folder={tmp_path / 'work'}",
+        f"--out={tmp_path}",
+    )
+    assert adapters.main() == 0
+    found = saved(tmp_path)
+    assert found["methods"].keys() == {"lora", "peft_lora"}
+    for method in found["methods"].values():
+        assert method["loss"]["held_out"]["value"] < found["base_loss"]["held_out"]["value"]
+        assert method["examples_per_second"] > 0
+    assert found["lora_less_peft"]["held_out"].keys() == {"1", "pooled"}
+    assert abs(found["lora_less_peft"]["held_out"]["pooled"]["value"]) < 0.1
+
+
+def test_pairs_that_are_held_out_are_in_no_wording_that_is_tuned_on() -> None:
+    """And an epoch is whole steps; pairs of other subjects share no answer with those tuned on."""
+    tuned, held_out, other_subjects = make_pairs(step_examples=8)
+    assert len(tuned) % 8 == 0
+    asked = " ".join(record["input"] for record in tuned)
+    answered = " ".join(record["output"] for record in tuned)
+    facts = read_facts()
+    for fact in facts[:94]:
+        assert f"{fact.held_out['instruction']} {fact.held_out['input']}".strip() not in asked
+        assert fact.held_out["output"] in answered
+    assert not any(fact.held_out["output"] in answered for fact in facts[94:])
+    assert len(held_out) == 94
+    assert len(other_subjects) == 46
 
 
 def test_packing(tmp_path: Path) -> None:

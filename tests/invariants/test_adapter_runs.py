@@ -116,3 +116,43 @@ def test_two_runs_of_one_seed_are_one_and_of_two_seeds_are_two(train: Train, tmp
         load_file(tmp_path / "runs" / name / "adapter" / "adapter_model.safetensors") for name in ("one", "other")
     )
     assert not any(torch.equal(one[name], other[name]) for name in one)
+
+
+COMPUTED = {
+    "recomputed": ("compute.activation_checkpointing=full",),
+    "partly recomputed": ("compute.activation_checkpointing=selective",),
+    "compiled": ("compute.compile=true", "compute.compile_backend=aot_eager"),
+    "in smaller micro-batches": ("batch.max_tokens=64",),
+}
+
+
+@pytest.mark.parametrize("tuning", TUNINGS)
+def test_however_it_is_computed_it_is_the_same(train: Train, tmp_path: Path, base_model: Path, tuning: str) -> None:
+    chosen = (f"model.path={base_model}", f"tuning={tuning}", *COMMON, *EXACT)
+    assert train("run.name=plain", *chosen).returncode == 0
+    for number, (how, overrides) in enumerate(COMPUTED.items()):
+        done = train(f"run.name=run{number}", *chosen, *overrides)
+        assert done.returncode == 0, done.stderr
+        assert losses(tmp_path, f"run{number}") == pytest.approx(losses(tmp_path, "plain"), rel=LOSS_TOLERANCE), how
+
+
+@pytest.mark.parametrize("tuning", TUNINGS)
+@pytest.mark.parametrize("precision", ["16-mixed", "bf16-mixed"])
+def test_half_precision_trains_adapters_in_float32(
+    train: Train, tmp_path: Path, base_model: Path, tuning: str, precision: str
+) -> None:
+    """With the loss scaler where there is one, validation and samples; the base in 16 bits."""
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text('{"instruction": "Name a gas."}\n', encoding="utf-8")
+    chosen = (f"model.path={base_model}", f"tuning={tuning}", f"precision={precision}", *COMMON, *EXACT)
+    watched = ("data.val_fraction=0.1", f"samples.prompts={questions}", "samples.max_new_tokens=2")
+    done = train(*chosen, *watched, "trainer.max_steps=4")
+    assert done.returncode == 0, done.stderr
+    lines = read_jsonl(tmp_path / "runs" / "test" / "metrics.jsonl")
+    found = [line for line in lines if "loss" in line]
+    assert found[-1]["loss"] < found[0]["loss"]
+    assert ("loss_scale" in found[-1]) == (precision == "16-mixed")
+    assert "val_loss" in lines[-1]
+    assert len(read_jsonl(tmp_path / "runs" / "test" / "samples.jsonl")) == 2
+    saved = all_tensors(RunFolder(tmp_path / "runs", "test").checkpoint(4))
+    assert {tensor.dtype for tensor in saved.values()} == {torch.float32}
