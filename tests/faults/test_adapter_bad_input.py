@@ -161,6 +161,7 @@ def flip(folder: Path) -> None:
     save_file(tensors, path, {"format": "pt"})
 
 
+@pytest.mark.slow
 def test_a_base_that_changed_is_refused_at_each_start_and_at_export(
     train: Train, galpaca: Galpaca, base_model: Path, tmp_path: Path
 ) -> None:
@@ -273,6 +274,7 @@ def test_commands_for_adapters_are_refused_where_there_are_none(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_learning_rate_of_full_tuning_is_a_warning(train: Train, base_model: Path, tmp_path: Path) -> None:
     chosen = (f"model.path={base_model}", "tuning=lora", "data.max_length=64", "trainer.max_steps=1")
     low = train("run.name=low", "optim.lr=2e-5", *chosen)

@@ -64,6 +64,7 @@ def test_one_process_and_two_compute_the_same_and_keep_only_adapters(
             assert saved[f"exp_avg_sq/{key}"].count_nonzero() > 0, f"{key} had no gradient"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tuning", TUNINGS)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_killed_and_resumed_equals_straight(
@@ -84,6 +85,7 @@ def test_killed_and_resumed_equals_straight(
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tuning", TUNINGS)
 def test_two_processes_go_on_as_one(train: Train, tmp_path: Path, base_model: Path, tuning: str) -> None:
     chosen = (f"model.path={base_model}", f"tuning={tuning}", *COMMON, *EXACT)
@@ -126,6 +128,7 @@ COMPUTED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tuning", TUNINGS)
 def test_however_it_is_computed_it_is_the_same(train: Train, tmp_path: Path, base_model: Path, tuning: str) -> None:
     chosen = (f"model.path={base_model}", f"tuning={tuning}", *COMMON, *EXACT)
@@ -136,6 +139,7 @@ def test_however_it_is_computed_it_is_the_same(train: Train, tmp_path: Path, bas
         assert losses(tmp_path, f"run{number}") == pytest.approx(losses(tmp_path, "plain"), rel=LOSS_TOLERANCE), how
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tuning", TUNINGS)
 @pytest.mark.parametrize("precision", ["16-mixed", "bf16-mixed"])
 def test_half_precision_trains_adapters_in_float32(
