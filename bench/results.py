@@ -13,7 +13,7 @@ from typing import Any
 
 REPOSITORY = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
-_PACKAGES = ("torch", "transformers", "lightning", "trl", "accelerate", "numpy")
+_PACKAGES = ("torch", "transformers", "lightning", "peft", "trl", "accelerate", "numpy")
 
 
 def save(benchmark: str, figures: dict[str, Any], folder: Path = RESULTS) -> Path:

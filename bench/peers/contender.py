@@ -20,6 +20,26 @@ from bench.peers.outcome import Outcome
 from bench.peers.workload import EXAMPLES_PER_MICRO_BATCH, SEED, TOKENIZER, Workload, load_workload
 from galpaca.data.tokenizer import load_tokenizer
 
+# Arguments that every peer has besides what differs from benchmark to benchmark: the recipe, and nothing that costs
+# time beside training.
+RECIPE: dict[str, Any] = {
+    "adam_beta1": 0.9,
+    "adam_beta2": 0.999,
+    "adam_epsilon": 1e-8,
+    "weight_decay": 0.0,
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": 0.03,  # below 1 it is a share of the steps
+    "max_grad_norm": 1.0,
+    "train_sampling_strategy": "sequential",  # the examples are in the plan's order
+    "use_cpu": True,
+    "dataloader_num_workers": 0,
+    "save_strategy": "no",
+    "eval_strategy": "no",
+    "logging_steps": 1,
+    "report_to": "none",
+    "disable_tqdm": True,
+}
+
 
 class StepLog(TrainerCallback):
     """Times the optimizer steps and keeps their figures.
@@ -72,29 +92,15 @@ class CountingTrainer(Trainer):
 
 
 def recipe(workload: Workload) -> dict[str, Any]:
-    """Arguments that every peer has: the recipe, and nothing that costs time besides training."""
+    """Arguments that every peer has."""
     return {
+        **RECIPE,
         "output_dir": str(workload.path / "peer"),
         "max_steps": workload.num_steps,
         "per_device_train_batch_size": EXAMPLES_PER_MICRO_BATCH,
         "gradient_accumulation_steps": workload.step_examples // EXAMPLES_PER_MICRO_BATCH,
         "learning_rate": 2e-5,
-        "adam_beta1": 0.9,
-        "adam_beta2": 0.999,
-        "adam_epsilon": 1e-8,
-        "weight_decay": 0.0,
-        "lr_scheduler_type": "cosine",
-        "warmup_steps": 0.03,  # below 1 it is a share of the steps
-        "max_grad_norm": 1.0,
-        "train_sampling_strategy": "sequential",  # the examples are in the plan's order
         "seed": SEED,
-        "use_cpu": True,
-        "dataloader_num_workers": 0,
-        "save_strategy": "no",
-        "eval_strategy": "no",
-        "logging_steps": 1,
-        "report_to": "none",
-        "disable_tqdm": True,
     }
 
 

@@ -140,10 +140,12 @@ def choose_records(data: Path, tokenizer: Tokenizer, count: int) -> list[Record]
     return short[:count]
 
 
-def in_plan_order(examples: EncodedExamples, step_examples: int, num_steps: int) -> list[dict[str, list[int]]]:
+def in_plan_order(
+    examples: EncodedExamples, step_examples: int, num_steps: int, seed: int = SEED
+) -> list[dict[str, list[int]]]:
     """Each step's examples, one step after the other, with labels of -100 where there is no loss."""
     any_budget = int(examples.lengths.sum())
-    plan = StepPlan(examples.lengths, examples.num_targets, step_examples, any_budget, 1, SEED)
+    plan = StepPlan(examples.lengths, examples.num_targets, step_examples, any_budget, 1, seed)
     order = np.concatenate([plan.step_examples(index) for index in range(num_steps)])
     return [{"input_ids": examples.ids(i).tolist(), "labels": labels_of(examples, i)} for i in order]
 
