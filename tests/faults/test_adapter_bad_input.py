@@ -12,6 +12,10 @@ from faults.test_bad_input import Problem, assert_nothing_half_written, assert_s
 from safetensors.torch import load_file, save_file
 from transformers import OPTConfig, OPTForCausalLM
 
+from galpaca.app.export import ExportOptions, export_run
+from galpaca.errors import InputError
+from galpaca.inference.places import find_model
+
 Refused = Callable[..., str]
 Galpaca = Callable[..., Any]
 
@@ -253,10 +257,20 @@ def test_other_kinds_of_adapters_are_refused(galpaca: Galpaca, adapted_run: Path
     shutil.copytree(adapted_run / "lora" / "adapter", folder)
     path = folder / "adapter_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps({**config, "use_dora": True}), encoding="utf-8")
+    for changes, what in (
+        ({"use_dora": True}, "use_dora=True"),
+        ({"r": None}, "NoneType"),
+        ({"target_modules": ["q_proj", "gate_proj"]}, "not a linear layer of OPT's decoder: 'gate_proj'"),
+        ({"target_modules": None}, "NoneType"),
+    ):
+        path.write_text(json.dumps({**config, **changes}), encoding="utf-8")
+        with pytest.raises(InputError, match="of a kind that is not read") as refused:
+            find_model(str(folder)).opened(None)
+        assert what in refused.value.what
+        assert "merge_and_unload" in refused.value.fix
     asked = galpaca("generate", folder, "--instruction", "Name a gas.")
     assert asked.returncode == 2
-    assert_shows(asked.stderr, Problem(str(path), "of a kind that is not read: use_dora=True", "merge_and_unload"))
+    assert str(path) in asked.stderr
 
 
 def test_commands_for_adapters_are_refused_where_there_are_none(
@@ -271,6 +285,16 @@ def test_commands_for_adapters_are_refused_where_there_are_none(
     asked = galpaca("generate", f"{adapted_run / 'lora'}@5", "--instruction", "Name a gas.")
     assert asked.returncode == 2
     assert_shows(asked.stderr, Problem(str(adapted_run / "lora"), "step 5 is not saved", "one of these"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_adapter_of_a_local_model_is_not_uploaded(
+    adapted_run: Path, base_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("galpaca.release.push.check_push", lambda problems, repository: None)  # you are logged in
+    with pytest.raises(InputError, match="a folder of this machine") as refused:
+        export_run(ExportOptions(adapted_run / "lora", tmp_path / "out", adapter=True, push="you/mine"))
+    assert refused.value.where == str(base_model)
     assert not (tmp_path / "out").exists()
 
 

@@ -66,6 +66,7 @@ def export_run(options: ExportOptions) -> None:
     _check(options, folder)
     record = RunRecord(folder.record)
     facts = _facts(folder, record)
+    _check_public_base(options, record)
     checkpoint = choose_checkpoint(folder, options.source.resolve(), console)
     out = Path(options.out).absolute()
     from galpaca.app.train.trained_model import open_model
@@ -166,6 +167,18 @@ def _check_adapter(problems: Problems, options: ExportOptions) -> None:
     if options.base is not None and not options.base.is_dir():
         problems.add(
             "no such folder", where=options.base, fix="--base FOLDER, with the weights that the run began with"
+        )
+
+
+def _check_public_base(options: ExportOptions, record: RunRecord) -> None:
+    """An adapter on the Hub names the model that it belongs to, which others must find there."""
+    base = str(record.content.weights.get("path"))
+    if options.adapter and options.push and Path(base).exists():
+        raise InputError(
+            "the adapter would name a folder of this machine as the model that it belongs to",
+            where=base,
+            why="nobody else could load it, and the path would be public",
+            fix="leave out --adapter to upload the whole model, or train from the Hub id (model.path=OWNER/NAME)",
         )
 
 

@@ -71,15 +71,21 @@ def read_adapter_config(folder: Path) -> tuple[Lora, dict[str, Any]]:
         for key, usual in _USUAL.items()
         if config.get(key, usual) not in (usual, None, False, [], {})
     ]
-    if unknown or not isinstance(config.get("target_modules"), list):
-        raise InputError(
-            f"an adapter of a kind that is not read: {', '.join(unknown) or 'target_modules is no list'}",
-            where=path,
-            why="only plain LoRA on the linear layers of OPT is",
-            fix="merge it with PEFT's merge_and_unload, and use the merged folder",
-        )
-    settings = (int(config["r"]), float(config["lora_alpha"]), float(config.get("lora_dropout") or 0.0))
-    return Lora(*settings, targets=sorted(config["target_modules"])), config
+    try:
+        if unknown:
+            raise ValueError(", ".join(unknown))
+        settings = (int(config["r"]), float(config["lora_alpha"]), float(config.get("lora_dropout") or 0.0))
+        return Lora(*settings, targets=sorted(config["target_modules"])), config
+    except InputError as error:
+        what = "; ".join(one.what for one in getattr(error, "problems", (error,)))
+    except (ValueError, TypeError, KeyError) as error:
+        what = f"no {error}" if isinstance(error, KeyError) else str(error)
+    raise InputError(
+        f"an adapter of a kind that is not read: {what}",
+        where=path,
+        why="only plain LoRA on the linear layers of OPT is",
+        fix="merge it with PEFT's merge_and_unload, and use the merged folder",
+    )
 
 
 # Settings of PEFT's that change what an adapter computes, with the value that does not.
