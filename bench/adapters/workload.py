@@ -13,7 +13,7 @@ PEFT = "peft_lora"
 TUNINGS = {"full": "full", "lora": "lora", "qlora": "qlora"}
 METHODS = (*TUNINGS, PEFT)
 FULL_LR = 3e-4
-ADAPTER_LR = 10 * FULL_LR
+ADAPTER_LR = 3e-3
 
 
 def learning_rate(method: str) -> float:
