@@ -249,7 +249,7 @@ def _notes(run: RunContext) -> list[tuple[str, str]]:
     config, steps, plan = run.config, run.steps, run.record.content.plan
     rows = []
     if advice := run.start.tuning.lr_advice(config.optim.lr):
-        rows.append(("learning rate", advice))
+        rows.append(("warning", advice))
     if steps.num_steps < _FEW_STEPS and config.trainer.max_steps is None and config.trainer.longest_steps is None:
         how = "a smaller batch.examples, or a larger trainer.max_epochs or optim.lr"
         rows.append(("few steps", f"{steps.num_steps:,} may be too few to learn from; {how}"))
