@@ -375,6 +375,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 _SET_BY_LIBRARIES = {
     "HF_XET_HIGH_PERFORMANCE",
     "KMP_DUPLICATE_LIB_OK",
+    "PIP_DISABLE_PIP_VERSION_CHECK",
     "PYTEST_CURRENT_TEST",
     "PYTORCH_NVML_BASED_CUDA_CHECK",
     "RDBASE",
