@@ -11,7 +11,7 @@ from galpaca.model.attention import PACKED_ATTENTION
 from galpaca.model.compute import prepare_layers
 from galpaca.model.compute_spec import ComputeSpec
 from galpaca.model.loss import target_logits
-from galpaca.model.parts import materialize
+from galpaca.model.parts import materialize_all
 from galpaca.model.tuning.lora import Lora
 from galpaca.model.tuning.method import TuningMethod
 from galpaca.model.tuning.qlora import QLora
@@ -35,9 +35,7 @@ def kept_bytes(method: TuningMethod, base: torch.dtype) -> tuple[int, int]:
     model.set_attn_implementation(PACKED_ATTENTION)
     prepare_layers(model, ComputeSpec())
     method.prepare(model, base)
-    made: dict[Any, Any] = {}
-    for module in model.modules():
-        materialize(module, torch.device("cpu"), made)
+    materialize_all(model, torch.device("cpu"))
     for name, parameter in model.named_parameters():
         parameter.data.zero_() if parameter.dtype == torch.uint8 else parameter.data.normal_(0, 0.02)
         parameter.requires_grad_(method.trained(name))

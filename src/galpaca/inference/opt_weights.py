@@ -16,7 +16,7 @@ from galpaca.errors import InputError, first_line
 from galpaca.inference.hub import downloaded
 from galpaca.model.adapter_tensors import AdapterTensors, read_adapter_config
 from galpaca.model.folder_tensors import FolderTensors, weights_fingerprint
-from galpaca.model.parts import fill, materialize, whole_parts
+from galpaca.model.parts import fill, materialize_all, whole_parts
 from galpaca.model.tensors import Overlaid, TensorSource, check_shapes
 from galpaca.model.trained import FrozenPlace, open_trained
 from galpaca.model.tuning.lora import Lora
@@ -62,9 +62,7 @@ class OptWeights:
         with torch.device("meta"):
             model: Any = OPTForCausalLM._from_config(self.config, dtype=dtype).eval()
         source = self._in_four_bits(model) if four_bits else self.whole
-        made: dict[torch.nn.Parameter, torch.nn.Parameter] = {}
-        for module in model.modules():
-            materialize(module, device, made)
+        materialize_all(model, device)
         fill(whole_parts(model), source)
         model.generation_config.max_new_tokens = self.max_new_tokens
         return model

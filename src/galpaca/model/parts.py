@@ -74,6 +74,13 @@ def materialize(module: nn.Module, device: torch.device, made: dict[nn.Parameter
             module._parameters[name] = made[parameter]
 
 
+def materialize_all(model: nn.Module, device: torch.device) -> None:
+    """Gives all of a model's meta parameters memory on one device, uninitialized; tied ones stay tied."""
+    made: dict[nn.Parameter, nn.Parameter] = {}
+    for module in model.modules():
+        materialize(module, device, made)
+
+
 def fill(parts: Iterable[Part], source: TensorSource) -> None:
     """Reads all parts' values from a source, straight into the parts."""
     for part in parts:

@@ -25,7 +25,7 @@ from torch.optim import Optimizer
 
 from galpaca.errors import InputError, Problems
 from galpaca.model.layer_unit import LayerUnit
-from galpaca.model.parts import Part, materialize, whole_parts
+from galpaca.model.parts import Part, materialize, materialize_all, whole_parts
 from galpaca.model.tuning.method import TuningMethod
 from galpaca.training.checkpoints.strategy import CheckpointingStrategy
 from galpaca.training.parts import sharded_parts
@@ -128,9 +128,7 @@ class StepStrategy(CheckpointingStrategy):
 
     def materialize(self, model: nn.Module) -> None:
         """Gives parameters on the meta device memory on this rank's device, uninitialized."""
-        made: dict[nn.Parameter, nn.Parameter] = {}
-        for module in model.modules():
-            materialize(module, self.root_device, made)
+        materialize_all(model, self.root_device)
 
     def parts(self) -> list[Part]:
         return whole_parts(self.lightning_module)

@@ -10,7 +10,7 @@ from galpaca.model.compute import prepare_layers
 from galpaca.model.compute_spec import ComputeSpec
 from galpaca.model.loss import nll_sum
 from galpaca.model.opt import build_model
-from galpaca.model.parts import fill, materialize, whole_parts
+from galpaca.model.parts import fill, materialize_all, whole_parts
 from galpaca.model.tensors import TensorSource
 from galpaca.model.trained import TrainedWeights
 from galpaca.runs.record_fields import MergedLosses
@@ -50,9 +50,7 @@ def _loss(
     model = build_model(copy.deepcopy(config)).eval()
     model.to(dtype=dtype)
     prepare_layers(model, ComputeSpec())
-    made: dict[torch.nn.Parameter, torch.nn.Parameter] = {}
-    for part in model.modules():
-        materialize(part, device, made)
+    materialize_all(model, device)
     fill(whole_parts(model), source)
     total, num_targets = 0.0, 0
     for plan, (_, indices) in zip(module.val_plans(1), module.data.val_parts(), strict=True):

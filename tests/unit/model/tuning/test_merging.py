@@ -12,7 +12,7 @@ from transformers import OPTForCausalLM
 
 from galpaca.model.folder_tensors import FolderTensors
 from galpaca.model.opt import parameter_shapes
-from galpaca.model.parts import fill, materialize, whole_parts
+from galpaca.model.parts import fill, materialize_all, whole_parts
 from galpaca.model.tensors import Overlaid
 from galpaca.model.tuning.lora import Lora
 from galpaca.model.tuning.low_rank import LoraLinear
@@ -102,9 +102,7 @@ def test_the_merged_model_answers_as_the_trained_one(folder: Path, method: Lora,
 
 
 def put(model: Any, source: Any) -> None:
-    made: dict[Any, Any] = {}
-    for module in model.modules():
-        materialize(module, torch.device("cpu"), made)
+    materialize_all(model, torch.device("cpu"))
     fill(whole_parts(model), source)
 
 
