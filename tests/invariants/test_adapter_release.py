@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Started, completed
+from conftest import Started, Train, completed
 from peft import AutoPeftModelForCausalLM, PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, OPTForCausalLM
@@ -60,6 +60,20 @@ def test_peft_and_transformers_read_the_adapter_as_it_was_trained(adapted_run: P
     settings = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     assert settings["base_model_name_or_path"] == str(base_model)
     assert len(settings["target_modules"]) == 6
+
+
+def test_an_adapter_names_its_base_wherever_it_is_read(
+    train: Train, base_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative path of training's folder would be none of the reader's."""
+    (tmp_path / "base").symlink_to(base_model)
+    done = train("model.path=base", "tuning=lora", "data.max_length=64", "trainer.max_steps=1")
+    assert done.returncode == 0, done.stderr
+    adapter = tmp_path / "runs" / "test" / "adapter"
+    settings = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    assert settings["base_model_name_or_path"] == str(tmp_path / "base")
+    monkeypatch.chdir("/")
+    assert logits(loaded(adapter).model).isfinite().all()
 
 
 def test_merged_4_bit_weights_are_those_of_training_or_those_of_the_files(

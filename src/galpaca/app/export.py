@@ -172,11 +172,11 @@ def _check_adapter(problems: Problems, options: ExportOptions) -> None:
 
 def _check_public_base(options: ExportOptions, record: RunRecord) -> None:
     """An adapter on the Hub names the model that it belongs to, which others must find there."""
-    base = str(record.content.weights.get("path"))
-    if options.adapter and options.push and Path(base).exists():
+    base = record.content.weights
+    if options.adapter and options.push and not base.get("commit"):
         raise InputError(
             "the adapter would name a folder of this machine as the model that it belongs to",
-            where=base,
+            where=str(base.get("folder")),
             why="nobody else could load it, and the path would be public",
             fix="leave out --adapter to upload the whole model, or train from the Hub id (model.path=OWNER/NAME)",
         )

@@ -181,7 +181,8 @@ def load_weights(place: Place, dtype: Dtype | None, weights: WeightOptions) -> t
         if opened is None:
             return _by_transformers(place.path, dtype), place.files
         on_gpu = torch.cuda.is_available()
-        chosen = getattr(torch, dtype) if dtype else torch.float16 if on_gpu else torch.float32
+        own = (opened.dtype or torch.float16) if on_gpu else torch.float32
+        chosen = getattr(torch, dtype) if dtype else own
         model = opened.load(chosen, torch.device("cuda:0" if on_gpu else "cpu"), four_bits=weights.four_bits)
         return model, (*place.files, *opened.files)
     except torch.OutOfMemoryError as error:

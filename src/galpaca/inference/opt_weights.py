@@ -5,7 +5,7 @@ Each tensor goes straight to its place, so that no more than the model itself ta
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,18 @@ from galpaca.errors import InputError, first_line
 from galpaca.inference.hub import downloaded
 from galpaca.model.adapter_tensors import AdapterTensors, read_adapter_config
 from galpaca.model.folder_tensors import FolderTensors, weights_fingerprint
+from galpaca.model.opt import parameter_shapes
 from galpaca.model.parts import fill, materialize_all, whole_parts
 from galpaca.model.tensors import Overlaid, TensorSource, check_shapes
 from galpaca.model.trained import FrozenPlace, open_trained
 from galpaca.model.tuning.lora import Lora
-from galpaca.model.tuning.method import TuningMethod
-from galpaca.model.tuning.qlora import QLora, quantize_layers, quantized_shapes
+from galpaca.model.tuning.qlora import quantize_layers, quantized_shapes
 from galpaca.model.tuning.tensors import QuantizedTensors
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.record import read_content
+from galpaca.runs.record_fields import ReleaseFacts
 
+_AGAIN = "copy or download the folder again: its config.json belongs to other weights"
 _OTHER_BASE = "name the folder of the model that the adapter was trained with: --base FOLDER"
 
 
@@ -37,8 +39,9 @@ class OptWeights:
         config: the model's.
         whole: all weights, adapters merged.
         base: what adapters belong to; the same as ``whole`` where there are none.
-        adapters: the adapters and their settings, if there are any.
+        adapters: how adapters lie beside matrices in 4 bits, and their tensors, if there are any.
         files: further folders with files of weights.
+        dtype: the weights' own, if it is known.
         max_new_tokens: default length of an answer, if it is known.
     """
 
@@ -47,7 +50,8 @@ class OptWeights:
     base: TensorSource
     adapters: tuple[Lora, TensorSource] | None = None
     files: tuple[Path, ...] = ()
-    max_new_tokens: int | None = field(default=None, kw_only=True)
+    dtype: torch.dtype | None = None
+    max_new_tokens: int | None = None
 
     def load(self, dtype: torch.dtype, device: torch.device, *, four_bits: bool) -> Any:
         """The model, in eval mode.
@@ -57,10 +61,12 @@ class OptWeights:
             four_bits: linear layers' matrices are quantized to NF4, with adapters beside them as in training.
 
         Raises:
+            InputError: the weights are not those of the configuration.
             torch.OutOfMemoryError: there is no room.
         """
         with torch.device("meta"):
             model: Any = OPTForCausalLM._from_config(self.config, dtype=dtype).eval()
+        check_shapes(self.whole.shapes, parameter_shapes(model), "the model's weights", _AGAIN)
         source = self._in_four_bits(model) if four_bits else self.whole
         materialize_all(model, device)
         fill(whole_parts(model), source)
@@ -73,8 +79,8 @@ class OptWeights:
         if self.adapters is None:
             quantize_layers(model)
             return quantized
-        lora, tensors = self.adapters
-        QLora(lora.rank, lora.alpha, lora.dropout, lora.targets).adapt(model)
+        method, tensors = self.adapters
+        method.adapt(model)
         return Overlaid(quantized, tensors)
 
 
@@ -86,7 +92,7 @@ def of_folder(folder: Path) -> OptWeights:
     """
     config = _config(folder)
     source = FolderTensors(folder, tied_head=config.tie_word_embeddings)
-    return OptWeights(config, source, source)
+    return OptWeights(config, source, source, dtype=_dtype_of(config))
 
 
 def of_adapter(folder: Path, base: Path | None) -> OptWeights:
@@ -97,6 +103,8 @@ def of_adapter(folder: Path, base: Path | None) -> OptWeights:
     """
     lora, settings = read_adapter_config(folder)
     adapters = AdapterTensors(folder)
+    if base is not None and not base.is_dir():
+        raise InputError("no such folder", where=base, fix=_OTHER_BASE)
     base_folder = base or _base_folder(folder, settings)
     known = adapters.base_fingerprint
     if known is not None and weights_fingerprint(base_folder) != known:
@@ -109,7 +117,8 @@ def of_adapter(folder: Path, base: Path | None) -> OptWeights:
     found = of_folder(base_folder)
     check_shapes(adapters.shapes, lora.trained_shapes(lora.shapes(found.base.shapes)), folder, _OTHER_BASE)
     whole = lora.released(found.base, adapters, torch.float32, original=True)
-    return OptWeights(found.config, whole, found.base, (lora, adapters), (base_folder,))
+    beside = (lora.in_four_bits(), adapters)
+    return OptWeights(found.config, whole, found.base, beside, (base_folder,), found.dtype)
 
 
 def of_checkpoint(run: RunFolder, step: int, base: Path | None) -> OptWeights:
@@ -123,14 +132,21 @@ def of_checkpoint(run: RunFolder, step: int, base: Path | None) -> OptWeights:
     config = OPTConfig.from_json_file(run.base / "config.json")
     place = FrozenPlace(content.weights, base, config.tie_word_embeddings)
     trained = open_trained(run.checkpoint(step), place)
-    method: TuningMethod = trained.method
-    whole = trained.released()
-    answers = content.release.max_new_tokens if content.release else None
-    frozen = trained.frozen
-    if isinstance(method, Lora) and frozen is not None:
-        of_base = (method, trained.trained)
-        return OptWeights(config, whole, frozen, of_base, (place.folder,), max_new_tokens=answers)
-    return OptWeights(config, whole, whole, max_new_tokens=answers)
+    whole, adapting = trained.released(), trained.method.in_four_bits()
+    released = content.release or ReleaseFacts()
+    return OptWeights(
+        config,
+        whole,
+        base=whole if adapting is None or trained.frozen is None else trained.frozen,
+        adapters=None if adapting is None else (adapting, trained.trained),
+        files=() if trained.frozen is None else (place.folder,),
+        dtype=getattr(torch, released.dtype),
+        max_new_tokens=released.max_new_tokens,
+    )
+
+
+def _dtype_of(config: OPTConfig) -> torch.dtype | None:
+    return config.dtype if isinstance(config.dtype, torch.dtype) else None
 
 
 def _base_folder(folder: Path, settings: dict[str, Any]) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -224,14 +225,15 @@ def _config_of(spec: ModelSpec) -> OPTConfig:
 
 def _check_adapter(folder: Path) -> None:
     """Of an adapter's folder, and of whole weights beside one, which transformers would not load."""
-    if not (folder / "adapter_config.json").is_file():
+    config = folder / "adapter_config.json"
+    if not config.is_file():
         return
     if (folder / "config.json").is_file():
         raise InputError(
             "adapter_config.json lies beside the weights of a whole model",
             where=folder,
             why="transformers would load the adapter onto another model, and not these weights",
-            fix=f"move it away if the weights are merged: mv {folder}/adapter_config.json {folder}/..",
+            fix=f"move it away if the weights are merged: {shlex.join(['mv', str(config), str(folder.parent)])}",
         )
     raise InputError(
         "this is an adapter, not a model",

@@ -82,7 +82,7 @@ class FrozenPlace:
                 f"the frozen model is missing: {self.name}",
                 where=folder,
                 why="a checkpoint of adapters does not hold the model that they belong to",
-                fix=f"put {self.name} there again, or name its folder with --base FOLDER",
+                fix=f"put {self.name} there again, or give galpaca export, generate and the like --base FOLDER",
             )
         found = weights_fingerprint(folder)
         if fingerprint is not None and found != fingerprint:
@@ -90,7 +90,7 @@ class FrozenPlace:
                 f"not the model that the adapters were trained with: {self.name}",
                 where=folder,
                 why=f"its weights are {found[:12]}, not {fingerprint[:12]}",
-                fix="put the same files there again, or name their folder with --base FOLDER",
+                fix="put the same files there again, or give galpaca export, generate and the like --base FOLDER",
             )
         return FolderTensors(folder, tied_head=self.tied_head)
 

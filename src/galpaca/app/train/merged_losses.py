@@ -26,19 +26,19 @@ def merged_losses(
         config: the model's configuration.
         module: has the held-out examples.
         dtype: of the weights, which is that of the released model, or float32 on a CPU.
-        device: where there is room for the merged model; where there is not, nothing is measured.
+        device: where to compute.
 
     Returns:
-        None where there is no validation, or no room.
+        None where there is no validation.
+
+    Raises:
+        torch.OutOfMemoryError: the merged model does not fit on the device.
     """
     if not len(module.data.val):
         return None
-    try:
-        into_trained, into_original = (
-            _loss(trained.released(original=original), config, module, dtype, device) for original in (False, True)
-        )
-    except torch.OutOfMemoryError:
-        return None
+    into_trained, into_original = (
+        _loss(trained.released(original=original), config, module, dtype, device) for original in (False, True)
+    )
     return MergedLosses(trained=into_trained, original=into_original)
 
 

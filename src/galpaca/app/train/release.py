@@ -82,7 +82,8 @@ def release(run: RunContext) -> None:
     spec, started = config.release, time.perf_counter()
     model = open_model(folder, record, folder.checkpoint(folder.last_saved_step()))
     if "adapter" in config.released_folders:
-        _measure_merged(run, model)
+        if spec.merge:
+            _measure_merged(run, model)
         release_adapter(model, folder.adapter, str(folder.adapter))
     if spec.merge:
         path = str(folder.model)
@@ -95,7 +96,12 @@ def _measure_merged(run: RunContext, model: TrainedModel) -> None:
     on_gpu = run.config.trainer.accelerator == "gpu"
     dtype = getattr(torch, run.config.release.dtype) if on_gpu else torch.float32
     device = torch.device("cuda", local_rank()) if on_gpu else torch.device("cpu")
-    losses = merged_losses(model.weights, model.base.config, run.steps.module, dtype, device)
+    try:
+        losses = merged_losses(model.weights, model.base.config, run.steps.module, dtype, device)
+    except torch.OutOfMemoryError:
+        losses = None
+        why = "the merged model does not fit on the GPU; galpaca evaluate measures it elsewhere"
+        run.console.print(f"[yellow]warning:[/yellow] no validation loss of the merged model: {why}")
     run.record.update(merged=losses)
 
 
@@ -133,7 +139,9 @@ def release_adapter(model: TrainedModel, out: Path, model_path: str) -> None:
         )
     frozen = model.record.content.weights
     revision = frozen.get("commit") or frozen.get("revision")
-    of_base = {"base_model_name_or_path": frozen.get("path"), "revision": revision}
+    # Without a commit it is no model of the Hub: a path that was relative to where training was started.
+    name = frozen.get("path") if frozen.get("commit") else frozen.get("folder")
+    of_base = {"base_model_name_or_path": name, "revision": revision}
     facts = card_facts(model, model_path)
     fingerprint = str(model.weights.manifest.recipe.settings[BASE])
     export_adapter(model.weights.trained, {**config, **of_base}, fingerprint, model.base, model_card(facts), out)

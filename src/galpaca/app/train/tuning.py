@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from galpaca.app.config.schema import Config
-from galpaca.errors import InputError, Problems
+from galpaca.errors import Problems
 
 if TYPE_CHECKING:
     from galpaca.training.strategies import StepStrategy
@@ -18,11 +18,8 @@ def check_tuning(config: Config, strategy: StepStrategy) -> None:
         InputError: they do not.
     """
     method, problems = config.tuning.method, Problems()
-    for check in (lambda: method.check(config.precision.weight_dtype), lambda: strategy.check_tuning(method)):
-        try:
-            check()
-        except InputError as error:
-            problems.extend(getattr(error, "problems", (error,)))
+    problems.collect(lambda: method.check(config.precision.weight_dtype))
+    problems.collect(lambda: strategy.check_tuning(method))
     if method.keeps_base and config.model.path is None:
         problems.add(
             "what is trained belongs to a frozen model, and random weights are none",

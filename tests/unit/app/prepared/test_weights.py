@@ -28,6 +28,7 @@ from galpaca.app.train.start import choose_starting_point
 from galpaca.errors import InputError
 from galpaca.model.opt import build_model
 from galpaca.model.tuning.full import FullTuning
+from galpaca.model.tuning.method import TuningMethod
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.record import RunRecord
 
@@ -332,7 +333,7 @@ class TestDamage:
     def test_is_looked_for_wherever_the_weights_are_needed(
         self,
         step: int,
-        tuning: FullTuning,
+        tuning: TuningMethod,
         cache: Path,
         model: Path,
         tmp_path: Path,
