@@ -39,6 +39,19 @@ def kill_at(folder: str, number: int, rank: int, log: str | None = None) -> None
     _watch(Path(folder), rank, kill)
 
 
+def no_room_for_a_merged_model() -> None:
+    """The GPU's memory does not hold what adapters are merged into."""
+    import torch
+
+    from galpaca.app.train import release
+
+    def fail(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    module: Any = release
+    module.merged_losses = fail
+
+
 def fail_at(folder: str, number: int, rank: int) -> None:
     """Lets the disk be full from the ``number``-th write below a folder on; what is removed makes no room."""
 

@@ -299,6 +299,25 @@ def test_an_adapter_of_a_local_model_is_not_uploaded(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_folder_of_the_base_that_is_not_there_is_refused(galpaca: Galpaca, adapted_run: Path) -> None:
+    for model, what in ((adapted_run / "lora" / "adapter", "no such folder"), (f"{adapted_run / 'lora'}@8", "missing")):
+        asked = galpaca("generate", model, "--instruction", "Name a gas.", "--base", "/nowhere")
+        assert asked.returncode == 2
+        assert_shows(asked.stderr, Problem("/nowhere", what, "--base FOLDER"))
+
+
+def test_a_merged_model_without_room_is_released_and_said_to_be_unmeasured(
+    train: Train, base_model: Path, tmp_path: Path
+) -> None:
+    chosen = (f"model.path={base_model}", "tuning=lora", "data.max_length=64", "data.val_fraction=0.1")
+    done = train(*chosen, "trainer.max_steps=1", hook="faults.crash:no_room_for_a_merged_model", hook_arguments=())
+    assert done.returncode == 0, done.stderr
+    assert "warning: no validation loss of the merged model" in " ".join(done.stdout.split())
+    card = (tmp_path / "runs" / "test" / "model" / "README.md").read_text(encoding="utf-8")
+    assert "adapters are merged into" in card
+    assert "validation loss, merged" not in card
+
+
 @pytest.mark.slow
 def test_a_learning_rate_of_full_tuning_is_a_warning(train: Train, base_model: Path, tmp_path: Path) -> None:
     chosen = (f"model.path={base_model}", "tuning=lora", "data.max_length=64", "trainer.max_steps=1")

@@ -15,11 +15,11 @@ from rich.console import Console
 import galpaca
 from galpaca.app.console import make_console, show_rows
 from galpaca.app.evaluation.labelled_models import LabelledModel, labelled_models
+from galpaca.app.evaluation.loading import load_shown
 from galpaca.app.evaluation.measure import (
     HeldOut,
     batch_size_of,
     facts_of,
-    load_shown,
     losses_shown,
     read_records,
     records_of_split,

@@ -9,12 +9,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from galpaca.app.console import counting
 from galpaca.app.evaluation.labelled_models import LabelledModel
+from galpaca.app.evaluation.loading import load_shown
 from galpaca.app.option_names import ReadingOptions
 from galpaca.app.run_data import SPLITS, fingerprint_of, load_run_data, run_of
 from galpaca.data.categories import COLUMN as CATEGORY
@@ -185,27 +186,6 @@ def measure(
     answers = _answers(one, loaded, prompts, evaluation, cache, console)
     losses = [] if held_out is None else _losses(one, loaded, held_out, evaluation.max_length, cache, console)
     return MeasuredModel(facts_of(one, loaded, batch_size_of(loaded, evaluation.batch_size)), answers, losses)
-
-
-class LoadingOptions(Protocol):
-    """What commands have in common that load any model."""
-
-    @property
-    def dtype(self) -> Dtype | None: ...
-    @property
-    def template(self) -> str | None: ...
-    @property
-    def weights(self) -> WeightOptions: ...
-
-
-def load_shown(model: str, how: LoadingOptions, console: Console) -> Loaded:
-    """Loads any causal model, with a spinner in a terminal."""
-    from contextlib import nullcontext
-
-    with console.status(f"loading {model}") if console.is_terminal else nullcontext():
-        from galpaca.inference.any_model import load_any  # seconds to import
-
-        return load_any(model, dtype=how.dtype, template=how.template, weights=how.weights)
 
 
 def batch_size_of(loaded: Loaded, given: int | None) -> int:
