@@ -20,8 +20,8 @@ from galpaca.model.opt import parameter_shapes
 from galpaca.model.parts import fill, materialize_all, whole_parts
 from galpaca.model.tensors import Overlaid, TensorSource, check_shapes
 from galpaca.model.trained import FrozenPlace, open_trained
-from galpaca.model.tuning.lora import Lora
-from galpaca.model.tuning.qlora import quantize_layers, quantized_shapes
+from galpaca.model.tuning.method import TuningMethod
+from galpaca.model.tuning.qlora import in_four_bits, quantize_layers, quantized_shapes
 from galpaca.model.tuning.tensors import QuantizedTensors
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.record import read_content
@@ -39,7 +39,7 @@ class OptWeights:
         config: the model's.
         whole: all weights, adapters merged.
         base: what adapters belong to; the same as ``whole`` where there are none.
-        adapters: how adapters lie beside matrices in 4 bits, and their tensors, if there are any.
+        adapters: what adapters were trained with, and their tensors, if there are any.
         files: further folders with files of weights.
         dtype: the weights' own, if it is known.
         max_new_tokens: default length of an answer, if it is known.
@@ -48,7 +48,7 @@ class OptWeights:
     config: OPTConfig
     whole: TensorSource
     base: TensorSource
-    adapters: tuple[Lora, TensorSource] | None = None
+    adapters: tuple[TuningMethod, TensorSource] | None = None
     files: tuple[Path, ...] = ()
     dtype: torch.dtype | None = None
     max_new_tokens: int | None = None
@@ -80,7 +80,9 @@ class OptWeights:
             quantize_layers(model)
             return quantized
         method, tensors = self.adapters
-        method.adapt(model)
+        beside = in_four_bits(method)
+        assert beside is not None
+        beside.adapt(model)
         return Overlaid(quantized, tensors)
 
 
@@ -117,8 +119,7 @@ def of_adapter(folder: Path, base: Path | None) -> OptWeights:
     found = of_folder(base_folder)
     check_shapes(adapters.shapes, lora.trained_shapes(lora.shapes(found.base.shapes)), folder, _OTHER_BASE)
     whole = lora.released(found.base, adapters, torch.float32, original=True)
-    beside = (lora.in_four_bits(), adapters)
-    return OptWeights(found.config, whole, found.base, beside, (base_folder,), found.dtype)
+    return OptWeights(found.config, whole, found.base, (lora, adapters), (base_folder,), found.dtype)
 
 
 def of_checkpoint(run: RunFolder, step: int, base: Path | None) -> OptWeights:
@@ -132,13 +133,13 @@ def of_checkpoint(run: RunFolder, step: int, base: Path | None) -> OptWeights:
     config = OPTConfig.from_json_file(run.base / "config.json")
     place = FrozenPlace(content.weights, base, config.tie_word_embeddings)
     trained = open_trained(run.checkpoint(step), place)
-    whole, adapting = trained.released(), trained.method.in_four_bits()
+    whole, is_adapter = trained.released(), trained.method.adapter_config() is not None
     released = content.release or ReleaseFacts()
     return OptWeights(
         config,
         whole,
-        base=whole if adapting is None or trained.frozen is None else trained.frozen,
-        adapters=None if adapting is None else (adapting, trained.trained),
+        base=trained.frozen if is_adapter and trained.frozen is not None else whole,
+        adapters=(trained.method, trained.trained) if is_adapter else None,
         files=() if trained.frozen is None else (place.folder,),
         dtype=getattr(torch, released.dtype),
         max_new_tokens=released.max_new_tokens,

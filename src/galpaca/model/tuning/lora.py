@@ -146,11 +146,6 @@ class Lora(TuningMethod):
             "inference_mode": True,
         }
 
-    def in_four_bits(self) -> Lora:
-        from galpaca.model.tuning.qlora import QLora
-
-        return QLora(self.rank, self.alpha, self.dropout, self.targets)
-
     def describe(self) -> str:
         where = "all linear layers" if set(self.targets) == set(LINEAR_LAYERS) else ", ".join(self.targets)
         return f"LoRA of rank {self.rank}, alpha {self.alpha:g}, dropout {self.dropout:g}, on {where}"

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from transformers import OPTForCausalLM
 
     from galpaca.model.tensors import Shapes, TensorSource
-    from galpaca.model.tuning.lora import Lora
 
 
 @dataclass(frozen=True)
@@ -101,10 +100,6 @@ class TuningMethod(ABC):
 
     def adapter_config(self) -> dict[str, Any] | None:
         """Settings of PEFT's ``adapter_config.json``; None where what is trained is no adapter."""
-        return None
-
-    def in_four_bits(self) -> Lora | None:
-        """The same adapters beside matrices in 4 bits, for inference; None where what is trained is no adapter."""
         return None
 
     @abstractmethod

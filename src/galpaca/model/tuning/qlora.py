@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from galpaca.model.tensors import Shapes, TensorSource
+    from galpaca.model.tuning.method import TuningMethod
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,14 @@ class QLora(Lora):
 
     def memory_advice(self) -> list[str]:
         return []
+
+
+def in_four_bits(method: TuningMethod) -> QLora | None:
+    """The adapters of a method, beside matrices in 4 bits; None where what it trains is no adapter."""
+    config = method.adapter_config()
+    if config is None:
+        return None
+    return QLora(config["r"], config["lora_alpha"], config["lora_dropout"], config["target_modules"])
 
 
 def is_quantized(name: str) -> bool:
