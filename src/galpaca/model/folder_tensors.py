@@ -98,7 +98,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def weights_fingerprint(folder: Path) -> str:
-    """SHA-256 over the checksums of all files of weights, whatever they are called; 1 to 2 GB a second are read.
+    """SHA-256 over the checksums of all files of weights, whatever they are called: all of them are read.
 
     Raises:
         InputError: there are none, or one is missing.
