@@ -33,7 +33,7 @@ BARS = {
 def main() -> int:
     given = _arguments()
     if given.only_data:
-        return measure_sizes(given.only_data, given.out)
+        return measure_sizes(given.only_data, given.repeats, given.out)
     with tempfile.TemporaryDirectory(prefix="galpaca-startup-") as name:
         folder = Path(name)
         figures = {
@@ -135,7 +135,7 @@ def write_records(folder: Path, count: int) -> tuple[Path, str]:
     starts = generator.integers(0, len(words) - 300, count)
     records = [
         {
-            "instruction": f"{real[i % len(real)]['instruction'][:80]} ({i})",
+            "instruction": f"{real[i % len(real)]['instruction'][:80]} ({i:07})",
             "input": "",
             "output": " ".join(words[start : start + length]),
         }

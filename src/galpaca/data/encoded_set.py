@@ -1,8 +1,10 @@
 """A whole data set, encoded, with a count of whatever happened to its records."""
 
 import copy
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -62,17 +64,14 @@ def encode(
         ignored_columns=record_set.ignored_columns,
         hints=list(record_set.hints),
     )
-    own_hashes = [content_hash(record) for record in record_set.records]
-    receipt.duplicates = len(own_hashes) - len(set(own_hashes))
-    hashes = own_hashes if record_set.groups is None else record_set.groups
+    own_hashes: list[int] = []
     findings = copy.deepcopy(record_set.findings)
     problems = Problems()
     dropped: Counter[str] = Counter()
     kept = _Kept(np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32)
-    for start in range(0, len(record_set), _CHUNK_RECORDS):
-        chunk = record_set.records[start : start + _CHUNK_RECORDS]
-        for index, encoding in enumerate(encoder.encode(chunk, policy.max_length), start):
-            record = record_set.records[index]
+    for start, chunk, encodings in _encoded(encoder, record_set.records, policy.max_length):
+        for index, (record, encoding) in enumerate(zip(chunk, encodings, strict=True), start):
+            own_hashes.append(content_hash(record))
             found = [*findings_of(record), *_rewritten(tokenizer, [encoder.written(text) for text in record.texts()])]
             for name in found:
                 findings.note(name, index)
@@ -84,9 +83,11 @@ def encode(
                 dropped[next(refusal.reason for refusal in refusals if refusal.policy == "drop")] += 1
             else:
                 _count_example(receipt, findings, index, encoding)
-                kept.add(index, encoding)
+                kept.add(index, record, encoding)
+        kept.pack()
         progress(start + len(chunk))
     problems.raise_any()
+    receipt.duplicates = len(own_hashes) - len(set(own_hashes))
     receipt.dropped = dict(dropped)
     receipt.examples = len(kept.indices)
     for name, count in findings.counts.items():
@@ -99,35 +100,63 @@ def encode(
             why=_why_no_target(receipt),
             fix="raise data.max_length, or use records with outputs",
         )
-    return kept.examples(record_set.records, hashes, receipt)
+    return kept.examples(own_hashes if record_set.groups is None else record_set.groups, receipt)
+
+
+def _encoded(
+    encoder: RecordEncoder, records: Sequence[Record], max_length: int
+) -> Iterator[tuple[int, Sequence[Record], list[Encoding]]]:
+    """Chunks of records, each with the index of its first. The next one is being encoded while one is looked at:
+    tokenizing needs no lock of Python's.
+    """
+
+    def encoded(start: int) -> tuple[int, Sequence[Record], list[Encoding]]:
+        chunk = records[start : start + _CHUNK_RECORDS]
+        return start, chunk, list(encoder.encode(chunk, max_length))
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        coming = pool.submit(encoded, 0)
+        for start in range(_CHUNK_RECORDS, len(records), _CHUNK_RECORDS):
+            chunk, coming = coming, pool.submit(encoded, start)
+            yield chunk.result()
+        yield coming.result()
 
 
 class _Kept:
-    """The examples so far, in arrays: a list of a million examples' ids would take ten times the room."""
+    """The examples so far, in arrays: lists of a million examples' ids would take ten times the room."""
 
     def __init__(self, dtype: type[np.unsignedinteger]) -> None:
         self.indices: list[int] = []
         self._dtype = dtype
-        self._ids: list[np.ndarray] = []
-        self._spans: list[tuple[int, int]] = []
-        self._num_spans: list[int] = []
+        self._packed: list[np.ndarray] = []
+        self._ids: list[int] = []
+        self._lengths, self._prompt_hashes, self._near_hashes = array("q"), array("Q"), array("Q")
+        self._spans, self._num_spans = array("i"), array("q")
 
-    def add(self, index: int, encoding: Encoding) -> None:
+    def add(self, index: int, record: Record, encoding: Encoding) -> None:
         self.indices.append(index)
-        self._ids.append(np.asarray(encoding.ids, self._dtype))
-        self._spans += encoding.spans
+        self._ids += encoding.ids
+        self._lengths.append(len(encoding.ids))
+        for span in encoding.spans:
+            self._spans.extend(span)
         self._num_spans.append(len(encoding.spans))
+        self._prompt_hashes.append(prompt_hash(record))
+        self._near_hashes.append(near_hash(record))
 
-    def examples(self, records: Sequence[Record], hashes: Sequence[int], receipt: Receipt) -> EncodedExamples:
-        kept = [records[index] for index in self.indices]
+    def pack(self) -> None:
+        """Makes an array of the ids that were added last."""
+        self._packed.append(np.asarray(self._ids, self._dtype))
+        self._ids = []
+
+    def examples(self, hashes: Sequence[int], receipt: Receipt) -> EncodedExamples:
         return EncodedExamples(
-            tokens=np.concatenate(self._ids),
-            offsets=running_totals([len(ids) for ids in self._ids]),
+            tokens=np.concatenate(self._packed),
+            offsets=running_totals(self._lengths),
             spans=np.asarray(self._spans, np.int32).reshape(-1, 2),
             span_offsets=running_totals(self._num_spans),
             content_hashes=np.asarray([hashes[index] for index in self.indices], np.uint64),
-            prompt_hashes=np.asarray([prompt_hash(record) for record in kept], np.uint64),
-            near_hashes=np.asarray([near_hash(record) for record in kept], np.uint64),
+            prompt_hashes=np.asarray(self._prompt_hashes, np.uint64),
+            near_hashes=np.asarray(self._near_hashes, np.uint64),
             record_indices=np.asarray(self.indices, np.int32),
             receipt=receipt,
         )
