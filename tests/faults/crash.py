@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -110,6 +111,21 @@ def _append(log: str, line: str) -> None:
         file.write(line + "\n")
 
 
+def no_room_in(path: str) -> None:
+    """A disk that takes a file's name and none of its lines: the system's error names no file."""
+    from galpaca.runs.metrics import MetricsFile
+
+    start = MetricsFile.__init__
+
+    def start_on_a_full_disk(self: Any, at: Path) -> None:
+        start(self, at)
+        if str(at) == path:
+            self._file.close()
+            self._file = open("/dev/full", "w", encoding="utf-8")  # noqa: PTH123, SIM115 - a device
+
+    setattr(MetricsFile, "__init__", start_on_a_full_disk)  # noqa: B010
+
+
 def terminate_at_step(step: int) -> None:
     """Asks the run to stop, as a scheduler would, when a step's figures have been written."""
     _signal_at(step, signal.SIGTERM)
@@ -177,6 +193,35 @@ def signal_rank_at_step(step: int, number: int, rank: int) -> None:
             os.kill(os.getpid(), number)
 
     _before_steps(act)
+
+
+def suspend_at_step(step: int, seconds: float) -> None:
+    """As a scheduler that gives the node to another job for a while."""
+
+    def act(tuner: InstructionTuner, _: StepBatch, index: int) -> None:
+        if index == step:
+            wake = f"sleep {seconds}; kill -CONT {os.getpid()}"
+            subprocess.Popen(["bash", "-c", wake], start_new_session=True)
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    _before_steps(act)
+
+
+def keep_the_lock_at_step(step: int, backstop_seconds: float) -> None:
+    """As an extension that waits and does not release Python's lock."""
+    import ctypes
+
+    from galpaca.training.callbacks import hang
+
+    hang._BACKSTOP_SECONDS = backstop_seconds
+
+    def keep_the_lock_before_step(_: InstructionTuner, __: StepBatch, index: int) -> None:
+        if index == step:
+            mutex, lock = ctypes.create_string_buffer(64), ctypes.PyDLL(None).pthread_mutex_lock
+            lock(mutex)
+            lock(mutex)  # which no signal interrupts
+
+    _before_steps(keep_the_lock_before_step)
 
 
 def note_modes(log: str) -> None:

@@ -1,12 +1,16 @@
 """``train.py`` stopped by SIGTERM at any moment before its first step: while it imports, composes, encodes, builds."""
 
+import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from conftest import command
+
+from galpaca.runs.host import process_state
 
 _LIMIT_SECONDS = 240
 
@@ -67,6 +71,71 @@ class Starts:
                 process.wait(_LIMIT_SECONDS)
             errors.seek(0)
             return Stop(used, process.returncode, errors.read())
+
+
+class WaitingStart:
+    """A start on two ranks, one of which stands still from its first moment: the other waits for it.
+
+    Attributes:
+        process: rank 0, which has launched the other one.
+    """
+
+    OVERRIDES = ("strategy=ddp", "trainer.devices=2")
+
+    def __init__(self, line: list[str], folder: Path) -> None:
+        self._errors = (folder / "start.err").open("w+", encoding="utf-8")
+        self.process = subprocess.Popen(line, cwd=folder, stdout=subprocess.DEVNULL, stderr=self._errors)
+        self._record = folder / "runs" / "test" / "run.json"
+        self._other = 0
+
+    def __enter__(self) -> "WaitingStart":
+        deadline = time.monotonic() + _LIMIT_SECONDS
+        while not self._other and time.monotonic() < deadline:
+            for child in _children(self.process.pid):
+                if b"LOCAL_RANK=1" in _environment(child):
+                    os.kill(child, signal.SIGSTOP)
+                    self._other = child
+            time.sleep(0.02)
+        assert self._other, self.errors()
+        time.sleep(2)  # until rank 0 is in the rendezvous
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pid in (self._other, self.process.pid):
+            if self.process.poll() is None or pid == self._other:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+        self._errors.close()
+
+    def stopped_by(self, number: int) -> int:
+        """Its exit code, which comes within seconds."""
+        self.process.send_signal(number)
+        return self.process.wait(15)
+
+    def errors(self) -> str:
+        self._errors.flush()
+        return (Path(self._errors.name)).read_text(encoding="utf-8")
+
+    def leaves_nobody(self) -> bool:
+        deadline = time.monotonic() + 10
+        while process_state(self._other) not in ("", "Z") and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return process_state(self._other) in ("", "Z")
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+    except OSError:
+        return []
+
+
+def _environment(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return b""
 
 
 def _cpu_seconds(pid: int) -> float:

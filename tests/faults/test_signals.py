@@ -121,10 +121,29 @@ class TestHangs:
     @pytest.mark.slow
     def test_a_stopped_rank_is_woken_to_tell_where(self, train: Train, tmp_path: Path) -> None:
         stop = (2, int(signal.SIGSTOP), 1)
-        done = train(*self.OVERRIDES, hook="faults.crash:signal_rank_at_step", hook_arguments=stop, timeout=200)
+        steps = ("trainer.max_steps=2000", "trainer.max_epochs=1000", "checkpoint.every_steps=2000")
+        done = train(
+            *self.OVERRIDES[:-1], *steps, hook="faults.crash:signal_rank_at_step", hook_arguments=stop, timeout=200
+        )
         assert done.returncode == 75
         assert "rank 1 was stopped (SIGSTOP)" in done.stderr
         assert len(list((tmp_path / "runs/test/stacks").glob("*/rank-*.txt"))) == 2
+
+    @pytest.mark.slow
+    def test_a_suspended_job_does_not_hang(self, train: Train, tmp_path: Path) -> None:
+        """A scheduler that gives the node to another job for a while was taken for a step of that length."""
+        suspended = {"hook": "faults.crash:suspend_at_step", "hook_arguments": (2, 12.0)}
+        assert train("hang.minutes=0.1", "checkpoint.every_steps=4", **suspended).returncode == 0
+        assert not (tmp_path / "runs/test/stacks").exists()
+
+    @pytest.mark.slow
+    def test_foreign_code_that_keeps_the_lock_of_python_is_ended(self, train: Train) -> None:
+        """No thread of Python runs then; another process writes its stacks and kills it."""
+        keeps = {"hook": "faults.crash:keep_the_lock_at_step", "hook_arguments": (2, 2.0)}
+        done = train("hang.minutes=0.05", **keeps)
+        assert done.returncode == -signal.SIGKILL
+        assert "foreign code holds Python's lock" in done.stderr
+        assert "keep_the_lock_before_step" in done.stderr
 
     @pytest.mark.slow
     def test_steps_below_the_limit_leave_nothing(self, train: Train, tmp_path: Path) -> None:

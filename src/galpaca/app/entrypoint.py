@@ -2,49 +2,53 @@
 
 from __future__ import annotations
 
-import errno
-import io
 import os
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from galpaca.app.cluster.ranks import global_rank, is_launched_child
 from galpaca.app.cluster.slurm import decide, requeue
+from galpaca.app.output import CLOSED, OutputLostError, lasting_output
 from galpaca.errors import GalpacaError, StoppedBySignal
+from galpaca.files.disks import OF_THE_DISK
+from galpaca.runs.host import describe_disk
 from galpaca.runs.shutdown import Shutdown, ignore_signals
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-# Full, over its quota, or read-only.
-_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _RANK_0_FIRST_SECONDS = 5.0
 # Ends the job, and is lower than any code that rank 0 may have for it: of a job's codes, SLURM shows the highest.
 _OF_ANOTHER_RANK = 1
 
 
-def run_command(command: Callable[[], object]) -> int:
+def run_command(command: Callable[[], object], *, only_prints: bool = False) -> int:
     """Runs a command and turns its errors into a message and an exit code.
 
     A SLURM job that was warned by SIGUSR1 or is being preempted is requeued.
 
+    Args:
+        only_prints: the command has nothing to do when nobody reads what it prints.
+
     Returns:
-        0 on success, 2 for a user error, 143 if stopped by a signal, 1 for any other foreseen error.
+        0 on success, 2 for a user error, 143 if stopped by a signal, 141 if nobody reads what it prints, 1 for any
+        other foreseen error.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 gets a question mark, not a trace
     # From the door on, so that whatever a signal ends takes away what it has half-written.
-    with Shutdown().listening():
-        return _exit_code(command)
+    shutdown = Shutdown(end=_end_at_once)
+    with lasting_output(is_product=only_prints), shutdown.listening():
+        return _exit_code(command, shutdown)
 
 
-def _exit_code(command: Callable[[], object]) -> int:
+def _exit_code(command: Callable[[], object], shutdown: Shutdown) -> int:
     try:
         _unmask_stop(command)
+        sys.stdout.flush()  # what is left of it may not be written either
     except GalpacaError as error:
         if global_rank() == 0:  # every rank sees the same
             print(f"error: {error}", file=sys.stderr)
@@ -54,14 +58,20 @@ def _exit_code(command: Callable[[], object]) -> int:
             _let_rank_0_speak()
         return error.exit_code
     except StoppedBySignal as stop:
+        shutdown.leave()
         return _stopped(stop)
-    except BrokenPipeError:
+    except OutputLostError as lost:
+        if lost.nobody_reads:
+            return CLOSED
+        fix = "free space on the disk that the output goes to, or send it elsewhere"
+        print(f"error: {GalpacaError(f'cannot write: {lost.reason}', where=lost.stream, fix=fix)}", file=sys.stderr)
         return 1
     except OSError as error:
-        if error.errno not in _OF_THE_DISK:
+        if error.errno not in OF_THE_DISK:
             raise
+        why = describe_disk(Path(error.filename)) if error.filename else ""
         fix = "free disk space (or set another run.root), then rerun the command to resume from the last checkpoint"
-        full = GalpacaError(f"cannot write: {error.strerror}", where=error.filename or "", fix=fix)
+        full = GalpacaError(f"cannot write: {error.strerror}", where=error.filename or "", why=why, fix=fix)
         print(f"error: {full}", file=sys.stderr)
         return 1
     return 0
@@ -82,7 +92,6 @@ def _unmask_stop(command: Callable[[], object]) -> None:
 
 def _stopped(stop: StoppedBySignal) -> int:
     """The last act of a run that was stopped; SLURM ends all its processes at once when it requeues them."""
-    ignore_signals()
     if stop.agreed and global_rank() != 0:
         return 0  # for any other code, the launcher would end rank 0 before its last act
     if is_launched_child():
@@ -94,6 +103,15 @@ def _stopped(stop: StoppedBySignal) -> int:
     if message := requeue(decide(stop.number)):
         print(message, file=sys.stderr, flush=True)
     return stop.exit_code if global_rank() == 0 else _OF_ANOTHER_RANK
+
+
+def _end_at_once(stop: StoppedBySignal) -> NoReturn:
+    """In a thread, of a process whose main thread waits for what will never come."""
+    code = stop.exit_code
+    try:
+        code = _stopped(stop)
+    finally:
+        _exit_at_once(code)
 
 
 def _let_rank_0_speak() -> None:
@@ -132,8 +150,9 @@ def _exit_at_once(code: int) -> NoReturn:
     That waits for ranks which are themselves waiting for this one in a collective: the process would never end, and no
     launcher would see that it has failed.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
     os._exit(code)
 
 

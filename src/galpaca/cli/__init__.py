@@ -28,6 +28,9 @@ _COMMANDS: Sequence[tuple[str, Callable[[argparse.ArgumentParser], Run], str]] =
     ("demo", setup.add_demo, "train a small model on science facts and quiz it (two minutes on two cores)"),
 )
 
+# They end when nobody reads any more; the others have work to do.
+_ONLY_PRINT = ("inspect", "watch", "runs", "checkpoints", "chat")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; see ``galpaca --help``."""
@@ -41,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     options = vars(parser.parse_args(given))
     act = options.pop("act")
-    return run_command(lambda: act(**options))
+    return run_command(lambda: act(**options), only_prints=given[0] in _ONLY_PRINT)
 
 
 def _parser() -> argparse.ArgumentParser:

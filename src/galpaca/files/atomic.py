@@ -4,12 +4,14 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from galpaca.files.disks import naming
+
 
 def replace_file(path: Path, content: str) -> None:
     """Writes a file so that a reader, or a crash, sees the old content or the new one."""
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
-        with partial.open("w", encoding="utf-8") as file:
+        with naming(path), partial.open("w", encoding="utf-8") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

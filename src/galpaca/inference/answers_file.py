@@ -13,6 +13,7 @@ from typing import Any
 
 from galpaca.errors import InputError, Problems
 from galpaca.files.atomic import replace_file, sync_entry
+from galpaca.files.disks import naming
 from galpaca.runs.lock import locked
 
 _ANOTHER = "choose another --out; or delete it, its .settings.json and its .partial to start over"
@@ -108,7 +109,7 @@ class AnswersFile:
 
     def append(self, lines: Sequence[Line]) -> None:
         """Adds answers, which a crash after this call leaves on disk."""
-        with self.partial.open("a", encoding="utf-8") as file:
+        with naming(self.partial), self.partial.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(line, ensure_ascii=False, default=str) + "\n" for line in lines)
             file.flush()
             os.fsync(file.fileno())

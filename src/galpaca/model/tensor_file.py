@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from galpaca.files.checksums import FileFacts
+from galpaca.files.disks import naming
 
 # What a file may hold, and the format's name for it.
 DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}
@@ -58,12 +59,13 @@ def write_tensor_file(
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         header = _header(entries, metadata)
-        _write(descriptor, memoryview(header), digest)
         num_bytes = 0
-        for piece in values:
-            view = piece.contiguous().view(-1).view(torch.uint8).numpy().data
-            _write(descriptor, view, digest)
-            num_bytes += len(view)
+        with naming(path):
+            _write(descriptor, memoryview(header), digest)
+            for piece in values:
+                view = piece.contiguous().view(-1).view(torch.uint8).numpy().data
+                _write(descriptor, view, digest)
+                num_bytes += len(view)
         if num_bytes != expected:
             raise ValueError(f"{path}: {num_bytes} bytes of values where the header says {expected}")
         os.fsync(descriptor)

@@ -1,10 +1,15 @@
 """The machine that a process runs on, and the process in it."""
 
+import ctypes
 import os
+import shutil
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+
+from galpaca.formatting import format_bytes
 
 
 def available_memory_bytes(root: Path = Path("/")) -> int | None:
@@ -87,3 +92,20 @@ def total_memory_bytes() -> int | None:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError):
         return None
+
+
+# PR_SET_PDEATHSIG of prctl(2).
+_PARENT_DEATH_SIGNAL = 1
+
+
+def end_with_parent() -> None:
+    """Has the kernel kill this process when the thread that started it is gone, also where it is stopped or deaf."""
+    ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, int(signal.SIGKILL))
+
+
+def describe_disk(path: Path) -> str:
+    """``the disk at /scratch has 0 B free of 2.00 GiB``, for the disk that a file is or would be on."""
+    existing = next(one for one in (path.absolute(), *path.absolute().parents) if one.exists())
+    mount = next(one for one in (existing, *existing.parents) if one.is_mount())
+    usage = shutil.disk_usage(mount)
+    return f"the disk at {mount} has {format_bytes(usage.free)} free of {format_bytes(usage.total)}"

@@ -7,6 +7,7 @@ from pathlib import Path
 from galpaca.errors import InputError
 from galpaca.files.atomic import replace_file
 from galpaca.files.checksums import FileFacts, file_facts
+from galpaca.files.disks import naming
 from galpaca.runs.lines import AnyLine, MetricsLine, StepLine, ValidationLine, parse_metrics_line, to_text
 
 
@@ -19,24 +20,27 @@ class MetricsFile:
 
     def write(self, lines: Iterable[MetricsLine]) -> None:
         """Appends lines, visible to readers at once."""
-        self._file.write("".join(to_text(line) + "\n" for line in lines))
-        self._file.flush()
+        with naming(self.path):
+            self._file.write("".join(to_text(line) + "\n" for line in lines))
+            self._file.flush()
 
     def sync(self) -> None:
         """Syncs everything written so far to disk."""
-        os.fsync(self._file.fileno())
+        with naming(self.path):
+            os.fsync(self._file.fileno())
 
     def facts(self) -> FileFacts:
         """Size and checksum of everything written so far, in this start and earlier ones."""
         return file_facts(self.path)
 
     def close(self) -> None:
-        self._file.close()
+        with naming(self.path):  # of what could not be written before
+            self._file.close()
 
 
 def append_lines(path: Path, lines: Iterable[AnyLine]) -> None:
     """Appends lines to a file and syncs it to disk."""
-    with path.open("a", encoding="utf-8") as file:
+    with naming(path), path.open("a", encoding="utf-8") as file:
         file.write("".join(to_text(line) + "\n" for line in lines))
         file.flush()
         os.fsync(file.fileno())

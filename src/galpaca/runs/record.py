@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,10 +56,10 @@ class RunRecord:
         rounded: Any = {name: round(value, 2) for name, value in seconds.items()}
         self.update_start(seconds=replace(self.content.last_start.seconds, **rounded))
 
-    def end_start(self, how: Outcome, why: str) -> None:
-        """Records how the newest start ended. A killed run records nothing."""
+    def end_start(self, how: Outcome, why: str, lost_output: Sequence[str] = ()) -> None:
+        """Records how the newest start ended, and what of its output was lost. A killed run records nothing."""
         if self.content.starts:
-            self.update_start(ended=End(time=utc_now(), how=how, why=why))
+            self.update_start(ended=End(time=utc_now(), how=how, why=why), lost_output=tuple(lost_output))
 
     def take_recipe(self, recipe: Recipe, *, accept_changes: bool = False) -> list[str]:
         """Compares a recipe with the one that the run was started with, and makes it the run's.

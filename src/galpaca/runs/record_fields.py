@@ -68,6 +68,7 @@ class Start:
         step: step of the checkpoint that it resumed from; 0 for the initial weights.
         setup: how it computed, as the terminal showed it.
         accepted_changes: differences of its recipe to the one before.
+        lost_output: what of its output could not be written, and why.
     """
 
     time: str = ""
@@ -79,6 +80,7 @@ class Start:
     host: str = ""
     slurm_job: str | None = None
     accepted_changes: tuple[str, ...] = ()
+    lost_output: tuple[str, ...] = ()
     machine: Machine | None = None
     seconds: PhaseSeconds = field(default_factory=PhaseSeconds)
     ended: End | None = None

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from galpaca.files.atomic import replace_file
+from galpaca.files.disks import naming
 from galpaca.tracking.rows import STREAMS, Stream
 
 Numbers = Mapping[Stream, int]
@@ -41,5 +42,5 @@ class Places:
         replace_file(self._file, "\n".join(lines) + "\n")
 
     def add(self, place: int, stream: Stream, number: int) -> None:
-        with self._file.open("a", encoding="utf-8") as file:
+        with naming(self._file), self._file.open("a", encoding="utf-8") as file:
             file.write(json.dumps([place, stream.number, number]) + "\n")

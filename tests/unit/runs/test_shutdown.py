@@ -10,7 +10,7 @@ import pytest
 
 from galpaca.runs.shutdown import Shutdown
 
-SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1]
+SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP, signal.SIGUSR2]
 
 HEAD = """
 import os, signal, sys, time
@@ -142,6 +142,45 @@ def test_a_forked_child_ignores_it(number: signal.Signals, deferred: str) -> Non
     assert replies_of(deferred + FORKED, number) == ["child 10, parent 0"]
 
 
+# Locks a mutex that it holds: no signal ends that wait, and Python calls no handler until it ends.
+DEAF = """
+import ctypes, threading
+mutex, lock = ctypes.create_string_buffer(64), ctypes.CDLL(None).pthread_mutex_lock
+
+def end(stop):
+    say(f"{stop} {stop.number}")
+    os._exit(7)
+
+shutdown = Shutdown(end)
+shutdown.deferred = sys.argv[2] == "deferred"
+shutdown.at_last = [lambda stop: 1 / 0, lambda stop: say("last")]
+with shutdown.listening():
+    lock(mutex)
+    threading.Timer(0.5, say, ["ready"]).start()
+    lock(mutex)
+"""
+
+FORKED_SIGNALS = """
+def end(stop):
+    say("ended")
+    os._exit(7)
+
+with Shutdown(end).listening():
+    child = os.fork()
+    if not child:
+        os.kill(os.getpid(), int(sys.argv[1]))
+        os._exit(0)
+    os.waitpid(child, 0)
+    time.sleep(7)
+    say("lives")
+"""
+
+HANGUP = """
+say("ready")
+wait()
+"""
+
+
 STRONGEST = """
 shutdown.deferred = True
 for name in sys.argv[2].split(","):
@@ -174,6 +213,42 @@ def test_no_exception_comes_out_of_an_import() -> None:
 def test_an_exception_that_python_drops_comes_again(where: str) -> None:
     """It was printed with its stack, and the run went on as if nobody had requested it to stop."""
     assert replies_of(DROPPED, signal.SIGTERM, arguments=(where,)) == ["stopped by SIGTERM"]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_main_thread_in_foreign_code_is_no_excuse(number: signal.Signals) -> None:
+    """A rank that waits for others at the start was deaf: only SIGKILL ended it."""
+    meant = {signal.SIGHUP: signal.SIGTERM, signal.SIGUSR2: signal.SIGUSR1}.get(number, number)
+    said = replies_of(DEAF, number, "ready", arguments=("at once",))
+    assert said == ["ready", "last", f"stopped by {number.name} {int(meant)}"]
+
+
+def test_a_second_ctrl_c_ends_a_step_that_hangs() -> None:
+    command = [sys.executable, "-c", HEAD + DEAF, "0", "deferred"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(8)  # the first one asks
+        process.send_signal(signal.SIGINT)
+        assert process.wait(15) == 7
+
+
+def test_a_signal_to_a_forked_child_is_none_to_its_parent() -> None:
+    assert replies_of(FORKED_SIGNALS, signal.SIGTERM) == ["lives"]
+
+
+def test_a_hangup_that_nohup_ignores_stays_ignored() -> None:
+    command = ["nohup", sys.executable, "-c", HEAD + HANGUP]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        process.terminate()
+        assert process.wait(10) == 1
 
 
 def test_another_thread_may_ask_to_listen_and_changes_nothing() -> None:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 
-from galpaca.app.cluster.ranks import slurm_nodes, slurm_tasks
+from galpaca.app.cluster.ranks import RANKS, SIZES, is_marked, is_torchrun, slurm_nodes, slurm_tasks
 from galpaca.errors import InputError
 from galpaca.training.specs import TrainerSpec
 
@@ -12,14 +12,67 @@ def check_launch(trainer: TrainerSpec, environment: Mapping[str, str] = os.envir
     """Compares what torchrun or SLURM launched with ``trainer.devices`` and ``trainer.num_nodes``.
 
     Raises:
-        InputError: the numbers differ; shows the lines to change.
+        InputError: the numbers differ; shows the lines to change. Or variables of a launcher that did not launch this
+            process, or a launcher that is not supported.
     """
-    if "TORCHELASTIC_RUN_ID" in environment:
+    if is_torchrun(environment):
         _check_torchrun(trainer, environment)
-    elif "LOCAL_RANK" in environment:
-        return  # a child of Lightning's own launcher
-    elif {"SLURM_NTASKS", "SLURM_STEP_NUM_TASKS"} & environment.keys():
-        _check_slurm(trainer, environment)
+    elif not is_marked(environment):
+        _check_stray(trainer, environment)
+        _check_mpi(environment)
+        if {"SLURM_NTASKS", "SLURM_STEP_NUM_TASKS"} & environment.keys():
+            _check_slurm(trainer, environment)
+        elif trainer.num_nodes > 1:
+            raise InputError(
+                f"one process was started, but the run needs {_wanted(trainer)}",
+                where="trainer.num_nodes",
+                fix=f"on each node: {_torchrun(trainer)}; or srun, see slurm/",
+            )
+
+
+def _check_stray(trainer: TrainerSpec, environment: Mapping[str, str]) -> None:
+    """Variables that nobody has set for this process: believed, they would have it wait for ranks that never come."""
+    # What srun says in names of its own; scripts often say it again in torch's names.
+    in_step = "SLURM_STEP_ID" in environment and trainer.num_ranks > 1
+    said = {"RANK": "SLURM_PROCID", "LOCAL_RANK": "SLURM_LOCALID", "NODE_RANK": "SLURM_NODEID"} if in_step else {}
+    expected = {name: environment.get(said.get(name, ""), "0") for name in RANKS}
+    expected |= {"WORLD_SIZE": str(slurm_tasks(environment) if in_step else 1)}
+    expected |= {"LOCAL_WORLD_SIZE": str(trainer.devices if in_step else 1)}
+    is_alone = trainer.num_ranks == 1
+    stray = [
+        name
+        for name in (*RANKS, *SIZES)
+        if name in environment and not ((in_step or is_alone) and environment[name] == expected[name])
+    ]
+    if stray:
+        found = ", ".join(f"{name}={environment[name]}" for name in stray)
+        raise InputError(
+            f"the environment has {found}, but neither torchrun nor srun started this process as that rank",
+            where="the environment",
+            why="left over from a shell or an image, or from a launcher that is not supported",
+            fix=f"unset {' '.join(stray)}; for several nodes: {_torchrun(trainer)}",
+        )
+
+
+_MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+
+
+def _check_mpi(environment: Mapping[str, str]) -> None:
+    if "SLURM_STEP_ID" in environment:
+        return  # srun sets them as well
+    for name in _MPI_SIZES:
+        if environment.get(name, "1") != "1":
+            raise InputError(
+                f"mpirun started {environment[name]} processes, which do not know of each other",
+                where=name,
+                fix="python train.py ... starts the processes of a node itself; srun or torchrun those of several",
+            )
+
+
+def _torchrun(trainer: TrainerSpec) -> str:
+    nodes = str(trainer.num_nodes) if trainer.num_nodes > 1 else "NODES"
+    of_node = f"--nnodes={nodes} --node-rank=NODE --master-addr=FIRST_NODE --nproc-per-node={trainer.devices}"
+    return f"torchrun {of_node} train.py ..."
 
 
 def _check_torchrun(trainer: TrainerSpec, environment: Mapping[str, str]) -> None:

@@ -17,7 +17,8 @@ def end_hung_run(config: Config, folder: RunFolder) -> Callable[[str], None]:
         error = GalpacaError(
             verdict,
             where=folder.path,
-            why=f"a step may take {config.hang.minutes:g} minutes at most; all ranks' stacks are in {folder.stacks}",
+            why=f"hang.minutes={config.hang.minutes:g} limits a step, waiting for other ranks, and loading; "
+            f"all ranks' stacks are in {folder.stacks}",
             fix="rerun the command to resume from the last checkpoint; hang.minutes=N raises the limit",
         )
         print(f"error: {error}", file=sys.stderr, flush=True)

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from galpaca.app.rehearsal.channel import Channel, Order, Report
 from galpaca.app.rehearsal.child import Child
-from galpaca.app.rehearsal.interrupts import Interrupts
 from galpaca.app.rehearsal.plan import RehearsalPlan, environment_of
 from galpaca.errors import GalpacaError, InputError, StoppedBySignal
+from galpaca.runs.shutdown import Shutdown
 
 # A tiny model's steps are quick; many ranks' looks into a shared folder are not free.
 _POLL_SECONDS_ALONE, _POLL_SECONDS = 0.02, 0.1
@@ -44,11 +44,11 @@ class Coordinator:
         rank_process: runs the process of rank 0.
         num_ranks: number of processes launched as one rehearsal.
         channel: channel to the other ranks.
-        interrupts: checked while waiting.
+        shutdown: checked while waiting.
     """
 
-    def __init__(self, rank_process: RankProcess, num_ranks: int, channel: Channel, interrupts: Interrupts) -> None:
-        self.rank_process, self.channel, self.interrupts = rank_process, channel, interrupts
+    def __init__(self, rank_process: RankProcess, num_ranks: int, channel: Channel, shutdown: Shutdown) -> None:
+        self.rank_process, self.channel, self.shutdown = rank_process, channel, shutdown
         self.others = range(1, num_ranks)
         self._ids: dict[str, str] = {}
         self._number = 0
@@ -74,7 +74,7 @@ class Coordinator:
         deadline = time.monotonic() + _GATHER_SECONDS
         while len(found := self._reports()) < len(self.others):
             self._ids = {str(rank): report.id for rank, report in found.items()}  # an early end is sent to these, too
-            self.interrupts.check()
+            self.shutdown.check("rehearsal")
             if time.monotonic() > deadline:
                 raise InputError(
                     f"only {1 + len(found)} of {self.num_ranks} processes arrived",
@@ -134,13 +134,13 @@ class Coordinator:
             time.sleep(_POLL_SECONDS)
 
 
-def follow(rank_process: RankProcess, channel: Channel, interrupts: Interrupts, seconds: float) -> int:
+def follow(rank_process: RankProcess, channel: Channel, shutdown: Shutdown, seconds: float) -> int:
     """Carries out the orders of rank 0 until the end.
 
     Args:
         rank_process: runs this rank's process.
         channel: channel to rank 0.
-        interrupts: checked while waiting.
+        shutdown: checked while waiting.
         seconds: time limit of the rehearsal; some time after it, rank 0 is considered lost.
 
     Returns:
@@ -150,7 +150,7 @@ def follow(rank_process: RankProcess, channel: Channel, interrupts: Interrupts, 
     deadline = time.monotonic() + _GATHER_SECONDS + seconds + _ANSWER_SECONDS
     try:
         while True:
-            interrupts.check()
+            shutdown.check("rehearsal")
             if time.monotonic() > deadline:
                 raise _lost()
             if channel.last_report(rank_process.rank) != report:

@@ -9,11 +9,11 @@ from galpaca.app.rehearsal import reload
 from galpaca.app.rehearsal.child import Child
 from galpaca.app.rehearsal.coordinator import Coordinator
 from galpaca.app.rehearsal.failures import failure
-from galpaca.app.rehearsal.interrupts import Interrupts
 from galpaca.app.rehearsal.plan import RehearsalPlan, environment_alone
 from galpaca.errors import GalpacaError
 from galpaca.runs.checkpoints import Manifest, read_manifest
 from galpaca.runs.metrics import read_metrics
+from galpaca.runs.shutdown import Shutdown
 
 # The others fail because of the first, and the first may have the last word.
 _SETTLE_SECONDS = 5.0
@@ -41,7 +41,7 @@ class Phases:
     Args:
         plan: what to run.
         coordinator: controls the processes of all ranks.
-        interrupts: checked while waiting.
+        shutdown: checked while waiting.
         limit_seconds: time limit of all phases together.
         show: receives a line for each phase.
     """
@@ -50,11 +50,11 @@ class Phases:
         self,
         plan: RehearsalPlan,
         coordinator: Coordinator,
-        interrupts: Interrupts,
+        shutdown: Shutdown,
         limit_seconds: float,
         show: Callable[[str], None],
     ) -> None:
-        self.plan, self.coordinator, self.interrupts, self.show = plan, coordinator, interrupts, show
+        self.plan, self.coordinator, self.shutdown, self.show = plan, coordinator, shutdown, show
         self.limit_seconds, self._deadline = limit_seconds, time.monotonic() + limit_seconds
 
     def run(self) -> PhaseResults:
@@ -110,12 +110,12 @@ class Phases:
     def _settled(self) -> dict[int, int]:
         deadline = time.monotonic() + _SETTLE_SECONDS
         while len(codes := self.coordinator.codes()) < self.coordinator.num_ranks and time.monotonic() < deadline:
-            self.interrupts.check()
+            self.shutdown.check("rehearsal")
             time.sleep(self.coordinator.poll_seconds)
         return codes
 
     def _check(self, phase: str) -> None:
-        self.interrupts.check()
+        self.shutdown.check("rehearsal")
         if time.monotonic() > self._deadline:
             raise GalpacaError(
                 f"failed: the rehearsal took longer than {self.limit_seconds / 60:g} minutes",

@@ -17,13 +17,13 @@ from galpaca.app.console import show_rows
 from galpaca.app.rehearsal.channel import Channel, launch_of
 from galpaca.app.rehearsal.coordinator import Coordinator, RankProcess, follow
 from galpaca.app.rehearsal.figures import Figures, read_figures, to_json
-from galpaca.app.rehearsal.interrupts import Interrupts
 from galpaca.app.rehearsal.phases import Phases
 from galpaca.app.rehearsal.plan import RehearsalPlan, check_name
 from galpaca.app.train.disk_space import disk_shortage
 from galpaca.errors import GalpacaError, InputError, Problems, StoppedBySignal
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.lock import locked
+from galpaca.runs.shutdown import Shutdown
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,13 @@ def rehearse(options: RehearseOptions) -> None:
     config, _ = compose(options.overrides)
     _check(config, options)
     plan = RehearsalPlan(config, options.overrides, options.num_steps)
-    rank, interrupts = global_rank(), Interrupts()
+    rank, shutdown = global_rank(), Shutdown.of_process()
     rank_process, channel = RankProcess(plan, rank), Channel(plan.root, launch_of(os.environ))
-    with interrupts.listening():
+    with shutdown.deferring():  # so that its cleanup is not interrupted
         if rank == 0:
-            _lead(plan, Coordinator(rank_process, num_launched(), channel, interrupts), interrupts, options)
+            _lead(plan, Coordinator(rank_process, num_launched(), channel, shutdown), shutdown, options)
         else:
-            _end_as_told(follow(rank_process, channel, interrupts, 60 * options.limit_minutes))
+            _end_as_told(follow(rank_process, channel, shutdown, 60 * options.limit_minutes))
 
 
 def _check(config: Config, options: RehearseOptions) -> None:
@@ -83,7 +83,7 @@ def _check(config: Config, options: RehearseOptions) -> None:
             )
 
 
-def _lead(plan: RehearsalPlan, coordinator: Coordinator, interrupts: Interrupts, options: RehearseOptions) -> None:
+def _lead(plan: RehearsalPlan, coordinator: Coordinator, shutdown: Shutdown, options: RehearseOptions) -> None:
     console = Console(stderr=options.as_json, highlight=False, soft_wrap=True)
 
     def show(line: str) -> None:
@@ -94,7 +94,7 @@ def _lead(plan: RehearsalPlan, coordinator: Coordinator, interrupts: Interrupts,
             coordinator.gather()
             with _lock(plan), _home(plan, coordinator, keep=options.keep):
                 console.print(f"rehearsing {plan.config.run.name} in {plan.home}", markup=False)
-                results = Phases(plan, coordinator, interrupts, 60 * options.limit_minutes, show).run()
+                results = Phases(plan, coordinator, shutdown, 60 * options.limit_minutes, show).run()
                 figures, need = read_figures(plan, results)
         lack = disk_shortage(need, figures.free_bytes, plan.root.parent)
         _show(figures, console, options, "does not fit" if lack else "fits")

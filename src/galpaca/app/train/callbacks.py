@@ -1,6 +1,6 @@
 """The callbacks of a training run, in the order in which they must act."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -9,10 +9,12 @@ from lightning.pytorch.loggers import Logger
 from transformers import OPTConfig
 
 from galpaca.app.cluster.on_hang import end_hung_run
+from galpaca.app.cluster.ranks import global_rank
 from galpaca.app.cluster.slurm import decide
 from galpaca.app.train.context import RunContext
 from galpaca.app.train.instantiate import peak_flops
 from galpaca.app.train.samples import Samples
+from galpaca.app.train.start import note_end
 from galpaca.estimate.flops import Tuned
 from galpaca.model.opt import architecture_of
 from galpaca.runs.history import read_samples
@@ -62,7 +64,7 @@ def in_order(
     loggers: Sequence[Logger],
     further: Sequence[L.Callback],
 ) -> list[L.Callback]:
-    """All callbacks: the hang watch sees each event first, and metrics come before the checkpoint that needs them.
+    """All but the hang watch, which sees each event first. Metrics come before the checkpoint that needs them.
 
     Args:
         further: the configuration's own, before the metrics, which take their figures.
@@ -70,14 +72,26 @@ def in_order(
     missed = MissedValidation(_validation_is_missing(run))
     notice = PreemptionNotice(lambda number: decide(number).job is not None)
     answers = [] if samples is None else [_sample_answers(run, samples, metrics, loggers)]
-    return [*_hang_watch(run), *further, metrics, checkpointer, missed, *answers, notice]
+    return [*further, metrics, checkpointer, missed, *answers, notice]
 
 
-def _hang_watch(run: RunContext) -> list[L.Callback]:
+def make_hang_watch(run: RunContext, kill_children: Callable[[], None]) -> HangWatch | None:
+    """What ends the run where it hangs; None where nothing does.
+
+    Args:
+        kill_children: ends the ranks that were launched from this one.
+    """
     minutes = run.config.hang.minutes
     if minutes is None:
-        return []
-    return [HangWatch(run.folder.stacks, 60 * minutes, end_hung_run(run.config, run.folder))]
+        return None
+    end_job = end_hung_run(run.config, run.folder)
+
+    def end(verdict: str) -> None:
+        note_end(run.record, "failed", verdict)
+        kill_children()
+        end_job(verdict)
+
+    return HangWatch(run.folder.stacks, 60 * minutes, global_rank(), end)
 
 
 def _validation_is_missing(run: RunContext) -> bool:

@@ -1,7 +1,7 @@
 """Runs training under Lightning."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import replace
 from typing import cast
 
@@ -14,7 +14,7 @@ from transformers import OPTForCausalLM
 from galpaca.app.cluster.ranks import global_rank
 from galpaca.app.config.schema import Config
 from galpaca.app.console import TrainingProgress
-from galpaca.app.train.callbacks import in_order, make_metrics, make_policy
+from galpaca.app.train.callbacks import in_order, make_hang_watch, make_metrics, make_policy
 from galpaca.app.train.context import RunContext
 from galpaca.app.train.instantiate import Engine
 from galpaca.app.train.memory_advice import memory_advice
@@ -65,6 +65,9 @@ def fit(
         checkpointer = Checkpointer(saved, config.checkpoint, store, metrics, file, logger_sink.write)
         policy.checkpoints = checkpointer
         callbacks = in_order(run, metrics, checkpointer, samples, loggers, engine.callbacks)
+        watch = make_hang_watch(run, lambda: _kill_children(trainer))
+        if watch is not None:
+            callbacks.insert(0, watch)
         trainer = make_trainer(
             engine.strategy,
             engine.precision,
@@ -82,7 +85,8 @@ def fit(
             tuning=run.start.tuning,
         )
         engine.strategy.store = store
-        with _children_of(trainer, config):
+        shutdown.at_last.append(lambda stop: _kill_children(trainer))
+        with _children_of(trainer, config), watch.watching() if watch else nullcontext():
             trainer.fit(tuner, datamodule=steps.module, ckpt_path=run.folder.checkpoint(run.start.step))
         shutdown.deferred = False
         stop = consensus.agreed_stop or (signal_of(shutdown.urgency) if shutdown.urgency else None)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from galpaca.app.cluster.launch import check_launch
 from galpaca.app.cluster.ranks import local_rank
 from galpaca.app.config.schema import Config
 from galpaca.app.train.tuning import check_tuning
@@ -64,13 +63,12 @@ def _device(config: Config) -> torch.device:
 
 
 def check_machine(config: Config) -> None:
-    """Checks that this machine and what was started on it fit the run.
+    """Checks that this machine fits the run.
 
     Raises:
-        InputError: too few GPUs, or another number of processes than was started.
+        InputError: too few GPUs.
     """
     trainer = config.trainer
-    check_launch(trainer)
     if trainer.accelerator != "gpu":
         return
     found = torch.cuda.device_count()

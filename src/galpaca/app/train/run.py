@@ -4,7 +4,8 @@ from pathlib import Path
 
 import torch
 
-from galpaca.app.cluster.ranks import global_rank
+from galpaca.app.cluster.launch import check_launch
+from galpaca.app.cluster.ranks import global_rank, mark_launcher
 from galpaca.app.config.schema import Config
 from galpaca.app.console import make_console, show_rows
 from galpaca.app.prepared.weights import local_model
@@ -41,8 +42,9 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
         InputError: a user error, reported before anything is written.
         StoppedBySignal: the run was stopped and has been saved.
     """
-    shutdown = Shutdown()
-    shutdown.listen()
+    check_launch(config.trainer)
+    mark_launcher()
+    shutdown = Shutdown.of_process()
     console = make_console(quiet=global_rank() != 0)
     folder = RunFolder(Path(config.run.root), config.run.name)
 
@@ -77,7 +79,7 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
         write_start(run, resolved_yaml, local, changes)
         keep_for_release(run, data, model_config)
         show_rows(console, "run", describe(run))
-        with record_outcome(record):
+        with record_outcome(record, shutdown):
             prepare_layers(model, config.compute, fast_attention=config.fast_attention)
             engine.tuning.prepare(model, getattr(torch, config.precision.compute_dtype))
             with loggers_of(engine, run) as loggers:

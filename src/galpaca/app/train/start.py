@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from galpaca.app.cluster.ranks import global_rank
 from galpaca.app.config.schema import Config
+from galpaca.app.output import losses
 from galpaca.app.prepared.weights import LocalModel
 from galpaca.app.train.context import OpenedRun, RunContext, StartingPoint
 from galpaca.app.train.data import PreparedData
@@ -32,6 +33,7 @@ from galpaca.runs.provenance import command_line, git_state, utc_now, versions
 from galpaca.runs.recipe import make_recipe
 from galpaca.runs.record import RunRecord
 from galpaca.runs.record_fields import Histograms, Outcome, PlanFigures, Start
+from galpaca.runs.shutdown import Shutdown
 from galpaca.training.optimizers.saved import check_saved_state
 
 if TYPE_CHECKING:
@@ -191,23 +193,25 @@ def write_start(run: RunContext, resolved_yaml: str, local: LocalModel, changes:
 
 
 @contextmanager
-def record_outcome(record: RunRecord) -> Iterator[None]:
+def record_outcome(record: RunRecord, shutdown: Shutdown) -> Iterator[None]:
     """Records in ``run.json`` how the run ended; exceptions propagate."""
+    shutdown.at_last.append(lambda stop: note_end(record, "stopped", str(stop)))
     try:
         yield
     except StoppedBySignal as stop:
-        _note_end(record, "stopped", str(stop))
+        note_end(record, "stopped", str(stop))
         raise
     except BaseException as error:
-        _note_end(record, "failed", getattr(error, "what", f"{type(error).__name__}: {error}").partition("\n")[0])
+        note_end(record, "failed", getattr(error, "what", f"{type(error).__name__}: {error}").partition("\n")[0])
         raise
-    _note_end(record, "complete", "")
+    note_end(record, "complete", "")
 
 
-def _note_end(record: RunRecord, how: Outcome, why: str) -> None:
+def note_end(record: RunRecord, how: Outcome, why: str) -> None:
+    """Records how the run ended, on rank 0."""
     if global_rank() == 0:
         with suppress(OSError):  # a full disk, which the run itself has reported
-            record.end_start(how, why)
+            record.end_start(how, why, losses())
 
 
 def _whole_plan(run: RunContext) -> PlanFigures | None:

@@ -1,12 +1,12 @@
 """Ends a run that hangs, with the stacks of all ranks and the name of the late one."""
 
-import faulthandler
 import os
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,18 @@ import lightning as L
 
 from galpaca.runs.host import process_state
 from galpaca.runs.stacks import StackReport, main_frame, note_stopped, read_reports, verdict, write_report
+from galpaca.training.callbacks.backstop import Backstop
 from galpaca.training.consensus import from_all_ranks
 
 # How long a rank that has reported waits for the others' reports.
 _REPORTS_SECONDS = 10.0
 # And for the first of them to be gone: it asks a scheduler that may be busy, and who leaves before takes it along.
 _FIRST_ENDS_SECONDS = 600.0
-# Python's own timer needs no interpreter lock: for a rank that hangs in foreign code which holds it.
+# For a rank that hangs in foreign code which holds the interpreter's lock, after the others had their time.
 _BACKSTOP_SECONDS = 60.0
+# A watch that looks this much later than it meant to was suspended, and the step along with it.
+_SUSPENDED_SECONDS = 2.0
+_RANK_0_FIRST_SECONDS = 5.0
 
 # Of sysexits.h: a failure that may be gone the next time.
 EXIT_CODE = 75
@@ -45,31 +49,49 @@ class Peer:
 
 
 class HangWatch(L.Callback):
-    """Watches from a thread of its own how long the step (or validation batch) at hand takes.
+    """Watches from a thread of its own how long the step (or validation batch) at hand takes, and before the first one
+    how long ranks wait for each other, and how long they load.
 
-    Ranks go through the same places in the same order, so the one that has passed the fewest is late.
+    Ranks go through the same places in the same order, so the one that has passed the fewest is late. Time in which the
+    process was suspended does not count.
 
     Args:
         folder: folder for the stacks.
         limit_seconds: time limit for a step, including what follows before the next one.
-        end: ends the job; called with the verdict on one rank, the first to report.
+        rank: this process's.
+        end: ends the job; called with the verdict on one rank, the first to report. Of ranks that have not found each
+            other, on each.
     """
 
-    def __init__(self, folder: Path, limit_seconds: float, end: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, limit_seconds: float, rank: int, end: Callable[[str], None]) -> None:
         self.folder, self.limit_seconds, self.end = folder, limit_seconds, end
         self._peers: list[Peer] = []
-        self._rank = 0
+        self._rank = rank
         self._stopped = threading.Event()
-        self._passed, self._place, self._since = 0, "before the first step", time.monotonic()
+        self._passed, self._place, self._since = 0, "", time.monotonic()
+        self._backstop = Backstop(limit_seconds + _BACKSTOP_SECONDS)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watches from before the launch until training ends, or the context."""
+        self._begin("waiting for the other ranks")
+        self._backstop.start()
+        threading.Thread(target=self._watch, daemon=True, name="galpaca hang watch").start()
+        try:
+            yield
+        finally:
+            self._stop()
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._begin("loading weights")
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         started = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         me = (Peer(socket.gethostname(), os.getpid()), started)
         everyone = from_all_ranks(me, trainer.world_size)
-        self._peers, self._rank = [peer for peer, _ in everyone], trainer.global_rank
         self.folder = self.folder / everyone[0][1]
         self._begin("first step")
-        threading.Thread(target=self._watch, daemon=True, name="galpaca hang watch").start()
+        self._peers, self._rank = [peer for peer, _ in everyone], trainer.global_rank
 
     def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
         self._begin(f"step {trainer.global_step + 1}: forward")
@@ -104,16 +126,35 @@ class HangWatch(L.Callback):
     def _begin(self, place: str) -> None:
         self._reach(place)
         self._since = time.monotonic()
-        faulthandler.dump_traceback_later(self.limit_seconds + _BACKSTOP_SECONDS, exit=True, file=2)
 
     def _stop(self) -> None:
         self._stopped.set()
-        faulthandler.cancel_dump_traceback_later()
+        self._backstop.stop()
 
     def _watch(self) -> None:
-        while not self._stopped.wait(min(1.0, self.limit_seconds / 10)):
-            if time.monotonic() - self._since > self.limit_seconds:
-                self._report_and_end()
+        pause, looked, was_suspended = min(1.0, self.limit_seconds / 10), time.monotonic(), False
+        while not self._stopped.wait(pause):
+            now = time.monotonic()
+            if (late := now - looked - pause) > _SUSPENDED_SECONDS:
+                self._since, was_suspended = self._since + late, True
+            looked = now
+            self._backstop.beat()
+            # One that was suspended alone has no end of its own to report, but others may be waiting for its report.
+            is_asked = was_suspended and bool(self._peers) and any(self.folder.glob("rank-*.txt"))
+            if is_asked or now - self._since > self.limit_seconds:
+                (self._report_and_end if self._peers else self._end_launch)()
+
+    def _end_launch(self) -> None:
+        """Of a start in which not all ranks have found each other."""
+        seconds = round(time.monotonic() - self._since, 1)
+        folder = self.folder / time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        me = Peer(socket.gethostname(), os.getpid())
+        write_report(folder, StackReport(self._rank, me.host, me.pid, self._passed, self._place, main_frame(), seconds))
+        if self._rank:
+            time.sleep(_RANK_0_FIRST_SECONDS)  # its end is that of all
+        if not self._stopped.is_set():
+            self.end(f"no first step: rank {self._rank} on {me.host} has been {self._place} for {seconds:.0f} s")
+            os._exit(EXIT_CODE)
 
     def _report_and_end(self) -> None:
         me = self._peers[self._rank]

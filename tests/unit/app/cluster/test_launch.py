@@ -36,9 +36,16 @@ def torchrun(total: int, per_node: int) -> dict[str, str]:
         ({"devices": 4}, slurm(4, 1, "4") | STEP | SHELL),  # a shell that salloc has opened
         ({"devices": 1}, slurm(4, 1, "4") | STEP | SHELL),
         ({"devices": 4}, {"SLURM_JOB_ID": "7"} | STEP | SHELL),  # where nobody requested a number of tasks
-        ({"devices": 4}, slurm(1, 1) | STEP | {"LOCAL_RANK": "1"}),  # a child that it has started
+        (
+            {"devices": 4},
+            slurm(1, 1) | STEP | {"LOCAL_RANK": "1", "GALPACA_LAUNCHER": "7"},
+        ),  # a child that it has started
         ({"devices": 2, "num_nodes": 2}, torchrun(4, 2)),
         ({"devices": 2, "num_nodes": 2}, torchrun(4, 2) | slurm(2, 2, "1") | STEP),  # srun torchrun
+        ({"devices": 1}, {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}),  # an image's, and true
+        ({"devices": 4}, slurm(4, 1, "4") | STEP | {"RANK": "0", "WORLD_SIZE": "4"}),  # a script's, and true
+        ({"devices": 4}, slurm(4, 1, "4") | STEP | {"PMI_SIZE": "4"}),
+        ({"devices": 1}, {"OMPI_COMM_WORLD_SIZE": "1"}),
     ],
 )
 def test_what_fits_passes(requested: dict[str, Any], environment: dict[str, str]) -> None:
@@ -56,6 +63,13 @@ def test_what_fits_passes(requested: dict[str, Any], environment: dict[str, str]
         ({"devices": 4}, slurm(1, 1) | STEP, "--ntasks-per-node=4"),
         ({"devices": 4}, torchrun(2, 2), "torchrun --nnodes=1 --nproc-per-node=4"),
         ({"devices": 2, "num_nodes": 2}, torchrun(4, 4), "trainer.devices=4 trainer.num_nodes=1"),
+        ({"devices": 1}, {"RANK": "1"}, "unset RANK;"),
+        ({"devices": 1}, {"LOCAL_RANK": "1", "WORLD_SIZE": "2"}, "LOCAL_RANK=1, WORLD_SIZE=2"),
+        ({"devices": 2}, {"LOCAL_RANK": "0"}, "unset LOCAL_RANK;"),
+        ({"devices": 1, "num_nodes": 2}, {"NODE_RANK": "1"}, "--nnodes=2 --node-rank=NODE --master-addr=FIRST_NODE"),
+        ({"devices": 1, "num_nodes": 2}, {}, "torchrun --nnodes=2"),
+        ({"devices": 4}, slurm(4, 1, "4") | STEP | {"RANK": "1"}, "unset RANK;"),
+        ({"devices": 1}, {"OMPI_COMM_WORLD_SIZE": "2"}, "mpirun started 2 processes"),
     ],
 )
 def test_what_does_not_is_reported_with_the_lines_to_change(
