@@ -11,6 +11,7 @@ from galpaca.app.cluster.sbatch import SCRIPTS, job_line, rehearsal_line
 from galpaca.app.config.composition import compose
 from galpaca.app.config.schema import Config
 from galpaca.app.console import make_console, show_rows
+from galpaca.app.prepared.caches import keep_caches
 from galpaca.app.prepared.fetch import make_model, make_tokenizer, model_folder, tokenizer_folder
 from galpaca.app.prepared.hub import has_pickled, has_safetensors, is_hub_id
 from galpaca.app.prepared.places import Place, show_next, since
@@ -36,6 +37,7 @@ def prepare(overrides: Sequence[str]) -> None:
     console = make_console()
     config, _ = compose(overrides)
     root = Path(config.run.root)
+    keep_caches(root)
     places = []
     for one in (source.spec for source in config.data.sources if not source.spec.paths):
         is_new = make_rows(one, root)
@@ -66,7 +68,8 @@ def next_commands(overrides: Sequence[str], config: Config) -> list[str]:
     """The next commands: with SLURM and its scripts, a rehearsal and the job; otherwise the run itself."""
     if SCRIPTS.is_dir() and shutil.which("sbatch"):
         return [rehearsal_line(overrides, config), job_line(overrides, config)]
-    return [shlex.join(["python", "train.py", *overrides])]
+    train = ["python", "train.py"] if Path("train.py").is_file() else ["galpaca", "train"]
+    return [shlex.join([*train, *overrides])]
 
 
 def _make_model(spec: ModelSpec, root: Path, console: Console) -> list[Place]:

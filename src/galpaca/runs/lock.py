@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from galpaca.errors import InputError
 from galpaca.runs.host import process_age_seconds
@@ -47,6 +48,28 @@ def read_holder(lock: Path) -> Holder | None:
         return None
 
 
+# Of this process, now.
+_held: list[IO[str]] = []
+
+
+@contextmanager
+def _closed_in_children(file: IO[str]) -> Iterator[None]:
+    """A forked data worker outlives a process that is killed by some seconds, and would hold its lock."""
+    _held.append(file)
+    try:
+        yield
+    finally:
+        _held.remove(file)
+
+
+def _close_in_child() -> None:
+    for file in _held:
+        file.close()
+
+
+os.register_at_fork(after_in_child=_close_in_child)
+
+
 @contextmanager
 def locked(
     path: Path,
@@ -61,7 +84,7 @@ def locked(
     Raises:
         InputError: another process holds it.
     """
-    with path.open("a+", encoding="utf-8") as file:
+    with path.open("a+", encoding="utf-8") as file, _closed_in_children(file):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

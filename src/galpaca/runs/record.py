@@ -29,10 +29,33 @@ class RunRecord:
         self._is_new = found is None
 
     @property
+    def is_new(self) -> bool:
+        """Whether there was no file of it."""
+        return self._is_new
+
+    @property
     def recipe(self) -> Recipe:
         """The run's recipe, which ``take_recipe`` has set in this start or an earlier one."""
         assert self.content.recipe is not None
         return self.content.recipe
+
+    def take_id(self, given: str, origin: str) -> None:
+        """Makes an id the run's.
+
+        Args:
+            origin: where it comes from, in messages.
+
+        Raises:
+            InputError: the run was started under another one.
+        """
+        if not self._is_new and given != self.content.id:
+            raise InputError(
+                f"the run has the id {self.content.id}, not {given}",
+                where=self.path.parent,
+                why=f"{origin}={given}: a sweep's agent starts a new run",
+                fix=f"run.name=ANOTHER for a new run; or unset {origin} WANDB_SWEEP_ID to resume this one",
+            )
+        self.set(id=given)
 
     def set(self, **entries: Any) -> None:
         """Changes fields of the content, to be written with the next update."""

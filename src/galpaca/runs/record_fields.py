@@ -186,7 +186,9 @@ class FinalFigures:
     """A run in a few figures, over all its starts.
 
     Attributes:
-        first_loss, loss: of the first step and the last.
+        first_loss, loss: of the first step that is recorded and the last.
+        first_step: the first step that is recorded; another than 1 where lines were lost.
+        lost_steps: steps up to the last that are not recorded, and in none of these figures.
         train_seconds: in steps, without validations and checkpoints.
         peak_memory_bytes: of a process, the maximum over ranks.
         validations: how many there were.
@@ -194,6 +196,8 @@ class FinalFigures:
     """
 
     steps: int = 0
+    first_step: int = 1
+    lost_steps: int = 0
     first_loss: float | None = None
     loss: float | None = None
     train_seconds: float = 0.0

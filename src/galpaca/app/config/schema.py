@@ -63,13 +63,21 @@ class RunSpec:
 
     Attributes:
         name: name of the run.
-        root: parent folder of all runs.
+        root: parent folder of all runs; by default the variable ``GALPACA_RUNS``, and where that is not set, ``runs``.
         accept_changes: resume even if the recipe or the data changed since the run was started.
     """
 
     name: str
     root: str = "runs"
     accept_changes: bool = False
+
+    def __post_init__(self) -> None:
+        with Problems() as problems:
+            if not self.root:
+                fix = "run.root=FOLDER, or export GALPACA_RUNS=FOLDER (as slurm/site.env does), or unset it"
+                problems.add("is empty", where="run.root", why="GALPACA_RUNS may be set to nothing", fix=fix)
+            if not self.name:
+                problems.add("is empty", where="run.name", fix="run.name=NAME")
 
 
 @dataclass(frozen=True)

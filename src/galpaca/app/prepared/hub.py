@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from galpaca.app.prepared.caches import home_cache
 from galpaca.errors import InputError, Problems, first_line
 
 _SLOW_TOKENIZER = ("vocab.json", "merges.txt", "added_tokens.json")
@@ -46,10 +47,11 @@ def cached_snapshot(hub_id: str, revision: str | None) -> Path | None:
     """The folder of a model or tokenizer in the Hub cache, complete or not; makes no request."""
     from huggingface_hub import try_to_load_from_cache
 
-    for name in ("config.json", "tokenizer.json", "vocab.json"):
-        found = try_to_load_from_cache(hub_id, name, revision=revision)
-        if isinstance(found, str):
-            return Path(found).parent
+    for cache in (None, home_cache()):
+        for name in ("config.json", "tokenizer.json", "vocab.json"):
+            found = try_to_load_from_cache(hub_id, name, cache_dir=cache, revision=revision)
+            if isinstance(found, str):
+                return Path(found).parent
     return None
 
 

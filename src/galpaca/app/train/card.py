@@ -84,10 +84,14 @@ def _merged_rows(model: TrainedModel, merge_into: str | None) -> Rows:
 
 def result_rows(final: FinalFigures) -> Rows:
     loss = partial(format_or, how=".4f", absent="none")
+    first = "the first step" if final.first_step == 1 else f"step {final.first_step:,}"
+    lost = (
+        f", and {final.lost_steps:,} whose figures are lost: of these, nothing below knows" if final.lost_steps else ""
+    )
     rows = [
-        ("loss", f"{loss(final.first_loss)} at the first step, {loss(final.loss)} at the last"),
+        ("loss", f"{loss(final.first_loss)} at {first}, {loss(final.loss)} at the last"),
         *([("validation loss", loss(final.val_loss))] if final.validations else []),
-        ("steps", f"{final.steps:,}"),
+        ("steps", f"{final.steps:,}{lost}"),
         ("time in training steps", format_duration(final.train_seconds)),
         ("tokens", f"{final.tokens:,} ({final.tokens_per_second or 0:,.0f} tokens/s)"),
         ("peak memory", f"{format_bytes(final.peak_memory_bytes or 0)} a process"),
@@ -157,16 +161,20 @@ def _machine_rows(folder: RunFolder, record: RunRecord, last_step: int) -> Rows:
     """A row for each start whose steps are part of the model, with the time they took."""
     seconds = {line.step: line.step_seconds for line in read_metrics(folder.metrics) if isinstance(line, StepLine)}
     starts, rows = record.content.starts, []
+    if starts and starts[0].step:
+        rows.append((f"steps 1 to {starts[0].step:,}", "not recorded"))
     for number, start in enumerate(starts):
         # A later start that went back took these steps again.
         stop = min([last_step, *(later.step for later in starts[number + 1 :])])
-        spent = sum(seconds.get(step) or 0.0 for step in range(start.step + 1, stop + 1))
+        taken = range(start.step + 1, stop + 1)
+        spent = sum(seconds.get(step) or 0.0 for step in taken) if all(step in seconds for step in taken) else None
         if start.machine and stop > start.step:
             rows.append((f"steps {start.step + 1:,} to {stop:,}", _machine(start.machine, spent)))
     return rows
 
 
-def _machine(machine: Machine, seconds: float) -> str:
+def _machine(machine: Machine, seconds: float | None) -> str:
     nodes = f" on {machine.nodes} nodes" if machine.nodes > 1 else ""
     processes = "process" if machine.processes == 1 else "processes"
-    return f"{machine.processes} {processes}{nodes}, {machine.device}: {format_duration(seconds)}"
+    time = "time not recorded" if seconds is None else format_duration(seconds)
+    return f"{machine.processes} {processes}{nodes}, {machine.device}: {time}"

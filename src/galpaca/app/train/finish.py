@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from galpaca.app.cluster.ranks import global_rank
+from galpaca.app.config.schema import Config
 from galpaca.app.console import show_rows
 from galpaca.app.report import write_report
 from galpaca.app.train.card import result_rows
 from galpaca.app.train.context import RunContext
 from galpaca.runs.folder import RunFolder
-from galpaca.runs.record_fields import FinalFigures
+from galpaca.runs.record_fields import FinalFigures, ReleaseFacts
 
 
 def finish(run: RunContext) -> None:
@@ -40,6 +41,28 @@ def next_commands(folder: RunFolder, released: Sequence[str] = ("model",)) -> li
         ("report", f"galpaca report {run}"),
         ("publish", f"galpaca export {run} {shlex.quote(folder.path.name + '-hub')}{whole} --push OWNER/NAME"),
     ]
+
+
+def release_advice(folder: RunFolder, config: Config, released: ReleaseFacts | None) -> list[str]:
+    """What a complete run was asked for and does not have, as the commands that make it: a finished run stays as it is.
+
+    Args:
+        released: what was released.
+    """
+    if released is None:
+        return []
+    options = {"dtype": "--dtype", "max_new_tokens": "--max-new-tokens", "merge_into": "--merge-into"}
+    wanted = {
+        name: value
+        for name, value in ((name, getattr(config.release, name)) for name in options)
+        if getattr(released, name) not in (None, value)
+    }
+    if not wanted:
+        return []
+    keys = ", ".join(f"release.{name}={value}, not {getattr(released, name)}" for name, value in wanted.items())
+    given = " ".join(f"{options[name]} {value}" for name, value in wanted.items())
+    out = shlex.quote(f"{folder.path}-{'-'.join(str(value) for value in wanted.values())}")
+    return [f"asked for {keys}: galpaca export {shlex.quote(str(folder.path))} {out} {given}"]
 
 
 def _report_row(folder: RunFolder, console: Console) -> list[tuple[str, str]]:

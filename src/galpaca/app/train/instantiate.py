@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,13 +29,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Engine:
-    """Strategy, precision, callbacks and loggers of a run, and which parameters it trains."""
+    """Strategy, precision, callbacks and loggers of a run, and which parameters it trains.
+
+    Attributes:
+        id_variable: environment variable with the id that the logger's service has chosen for the run, if any.
+    """
 
     strategy: StepStrategy
     precision: Precision
     callbacks: list[L.Callback]
     make_loggers: Callable[..., list[Logger]]
     tuning: TuningMethod
+    id_variable: str | None = None
 
 
 def make_engine(config: Config) -> Engine:
@@ -54,7 +60,10 @@ def make_engine(config: Config) -> Engine:
     check_tuning(config, strategy)
     check_state(config.optim.factory, getattr(torch, config.precision.weight_dtype), _device(config))
     callbacks = [make_callback() for make_callback in make_callbacks]
-    return Engine(strategy, precision, callbacks, make_loggers, config.tuning.method)
+    # wandb agent names the run that it starts.
+    variable = getattr(getattr(make_loggers, "func", None), "run_id_variable", "")
+    id_variable = variable if os.environ.get(variable) else None
+    return Engine(strategy, precision, callbacks, make_loggers, config.tuning.method, id_variable)
 
 
 def _device(config: Config) -> torch.device:
@@ -83,7 +92,13 @@ def check_machine(config: Config) -> None:
 
 
 def _check_num_ranks(config: Config, strategy: StepStrategy) -> None:
-    num_ranks = config.trainer.num_ranks
+    num_ranks, examples = config.trainer.num_ranks, config.batch.examples
+    if num_ranks > examples:
+        raise InputError(
+            f"{num_ranks} ranks share a step of {examples} examples: some would have none",
+            where="trainer.devices",
+            fix=f"trainer.devices={max(1, examples // config.trainer.num_nodes)} at most, or a larger batch.examples",
+        )
     if strategy.max_ranks is None or num_ranks <= strategy.max_ranks:
         return
     name = str(config.strategy["_target_"]).rpartition(".")[2]

@@ -8,12 +8,13 @@ from galpaca.app.cluster.launch import check_launch
 from galpaca.app.cluster.ranks import global_rank, mark_launcher
 from galpaca.app.config.schema import Config
 from galpaca.app.console import make_console, show_rows
+from galpaca.app.prepared.caches import keep_caches
 from galpaca.app.prepared.weights import local_model
 from galpaca.app.train.context import OpenedRun, RunContext
 from galpaca.app.train.data import find_data, plan_steps, prepare_data
 from galpaca.app.train.data_facts import show_data
 from galpaca.app.train.disk_space import check_disk_and_memory
-from galpaca.app.train.finish import finish
+from galpaca.app.train.finish import finish, release_advice
 from galpaca.app.train.instantiate import check_machine, make_engine
 from galpaca.app.train.samples import load_samples
 from galpaca.app.train.start import (
@@ -42,6 +43,7 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
         InputError: a user error, reported before anything is written.
         StoppedBySignal: the run was stopped and has been saved.
     """
+    keep_caches(Path(config.run.root))
     check_launch(config.trainer)
     mark_launcher()
     shutdown = Shutdown.of_process()
@@ -60,11 +62,13 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
         steps = plan_steps(config, data)
         model_config = read_config(local.spec, data.tokenizer)
         samples = load_samples(config, data, model_config.max_position_embeddings)
-        record, changes = open_record(folder, config, data, local)
+        record, changes = open_record(folder, config, data, local, engine.id_variable)
         show_data(console, data.split)
         if finished(folder, config, steps.num_steps):
             what = " and ".join(str(folder.path / name) for name in config.released_folders)
             console.print(f"\n[green]{folder.path} is complete[/green]; its model is {what}")
+            for advice in release_advice(folder, config, record.content.release):
+                console.print(f"[yellow]left as it is:[/yellow] {advice}")
             return folder
         model = build_model(model_config)
         engine.tuning.check_model(parameter_shapes(model))

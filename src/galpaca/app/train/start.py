@@ -27,8 +27,9 @@ from galpaca.model.opt import open_weights, parameter_shapes
 from galpaca.model.tuning.method import TuningMethod
 from galpaca.runs.checkpoints import Manifest, newest_whole, point_to, read_manifest, set_aside
 from galpaca.runs.folder import RunFolder
+from galpaca.runs.lines import StepLine
 from galpaca.runs.lock import locked
-from galpaca.runs.metrics import truncate_metrics
+from galpaca.runs.metrics import read_metrics, truncate_metrics
 from galpaca.runs.provenance import command_line, git_state, utc_now, versions
 from galpaca.runs.recipe import make_recipe
 from galpaca.runs.record import RunRecord
@@ -61,14 +62,20 @@ def run_lock(folder: RunFolder) -> Iterator[None]:
 
 
 def open_record(
-    folder: RunFolder, config: Config, data: PreparedData, local: LocalModel
+    folder: RunFolder, config: Config, data: PreparedData, local: LocalModel, id_variable: str | None = None
 ) -> tuple[RunRecord, list[str]]:
     """The run's record, new or existing, and the changes of its recipe since it was started.
 
+    Args:
+        id_variable: environment variable with the id that the run must have.
+
     Raises:
-        InputError: the run was started with another recipe, data or base model, and the change is not accepted.
+        InputError: the run was started with another recipe, data or base model, and the change is not accepted; or
+            under another id.
     """
     record = RunRecord(folder.record)
+    if id_variable is not None:
+        record.take_id(os.environ[id_variable], id_variable)
     keeps_base = config.tuning.method.keeps_base
     recipe = make_recipe(
         config.recipe_values(),
@@ -244,6 +251,8 @@ def describe(run: RunContext) -> list[tuple[str, str]]:
     ]
 
 
+# Of a rank in a step: below, most of its time goes into exchanging gradients.
+_FEW_EXAMPLES = 4
 # A learning rate such as Alpaca's moves a model little in fewer.
 _FEW_STEPS = 100
 
@@ -252,14 +261,31 @@ def _notes(run: RunContext) -> list[tuple[str, str]]:
     """What a person may not have meant of the steps."""
     config, steps, plan = run.config, run.steps, run.record.content.plan
     rows = []
+    if sweep := os.environ.get("WANDB_SWEEP_ID"):
+        rows.append(("sweep", f"{sweep}, as run {run.record.content.id}"))
+    per_rank = config.batch.examples / config.trainer.num_ranks
+    if config.trainer.num_ranks > 1 and per_rank < _FEW_EXAMPLES:
+        how = "fewer GPUs take hardly longer; so would more batch.examples, which is another recipe"
+        rows.append(("few examples", f"{per_rank:.3g} a GPU each step are too few to keep it busy; {how}"))
     if advice := run.start.tuning.lr_advice(config.optim.lr):
         rows.append(("warning", advice))
     if steps.num_steps < _FEW_STEPS and config.trainer.max_steps is None and config.trainer.longest_steps is None:
         how = "a smaller batch.examples, or a larger trainer.max_epochs or optim.lr"
         rows.append(("few steps", f"{steps.num_steps:,} may be too few to learn from; {how}"))
+    if run.record.is_new and run.start.step:
+        lost = "checkpoints without a run.json: what ran before, on what and for how long, is lost, as is its W&B run"
+        rows.append(("warning", lost))
+    if lost_steps := run.start.step - _num_recorded(run):
+        rows.append(("warning", f"{run.folder.metrics} lacks {lost_steps:,} of {run.start.step:,} steps"))
     if plan is not None and plan.steps_without_target:
         rows.append(("without a target", f"{plan.steps_without_target:,} steps, which change nothing"))
     return rows
+
+
+def _num_recorded(run: RunContext) -> int:
+    """Steps up to that of the checkpoint which have a line."""
+    lines = read_metrics(run.folder.metrics) if run.start.step else ()
+    return len({line.step for line in lines if isinstance(line, StepLine) and line.step <= run.start.step})
 
 
 def _layers(config: Config) -> str:

@@ -44,6 +44,10 @@ def wandb(
     return [WandbLogger(Run(folder, run_id, project, entity, group, tuple(tags), notes))]
 
 
+# ``wandb agent`` names the run that it starts, and W&B takes no other name within a sweep.
+wandb.run_id_variable = "WANDB_RUN_ID"  # type: ignore[attr-defined]
+
+
 def tensorboard(folder: RunFolder, run_id: str) -> list[Logger]:
     """TensorBoard's event files (needs the extra ``tensorboard``)."""
     from lightning.pytorch.loggers import TensorBoardLogger
