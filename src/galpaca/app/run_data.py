@@ -10,17 +10,20 @@ from typing import Any
 
 import numpy as np
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from galpaca.app.config.composition import parse, register
+from galpaca.app.config.schema import Config
 from galpaca.app.train.data import FoundData, PreparedData, find_data, prepare_data
 from galpaca.data.categories import COLUMN as CATEGORY
 from galpaca.data.hashes import near_hash
 from galpaca.data.reading import load_records
 from galpaca.data.records import Record
 from galpaca.data.split import SIDES
-from galpaca.errors import GalpacaError, InputError
+from galpaca.errors import GalpacaError, InputError, first_line
 from galpaca.inference.places import run_of_name
+from galpaca.runs.configuration import damaged, read_configuration
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.recipe import DATA
 from galpaca.runs.record import read_content
@@ -116,8 +119,7 @@ def load_run_data(folder: RunFolder, console: Console) -> RunData:
     Raises:
         InputError: they are gone, or not those that the run was started with.
     """
-    register()
-    config = parse(OmegaConf.load(folder.config))  # type: ignore[arg-type]
+    config = _config_of(folder)
     spec = config.data.below(_started_in(folder, config.run.root))
     found = find_data(spec, folder.path.parent)
     data = prepare_data(spec, found, str(folder.base), console)
@@ -131,6 +133,16 @@ def load_run_data(folder: RunFolder, console: Console) -> RunData:
             fix="restore the records",
         )
     return RunData(folder, found, data)
+
+
+def _config_of(folder: RunFolder) -> Config:
+    register()
+    try:
+        return parse(OmegaConf.create(read_configuration(folder.config)))
+    except InputError as error:
+        raise error if str(folder.config) in error.where else damaged(folder.config, str(error)) from None
+    except (OmegaConfBaseException, ValueError, RecursionError) as error:
+        raise damaged(folder.config, first_line(error)) from None
 
 
 def _started_in(folder: RunFolder, root: str) -> Path:

@@ -7,12 +7,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from galpaca.errors import InputError, Problems
 from galpaca.files.atomic import replace_file
 from galpaca.formatting import format_or
 from galpaca.report.run import flat
+from galpaca.runs.configuration import read_configuration
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.history import History, final_figures, read_history
 from galpaca.runs.record import read_content
@@ -126,9 +125,8 @@ def _read(folder: RunFolder, parent: Path) -> Row:
     except (InputError, OSError):
         unreadable.append(folder.record.name)
     try:
-        if folder.config.is_file():
-            config = flat(yaml.safe_load(folder.config.read_text(encoding="utf-8")))
-    except (OSError, ValueError, AttributeError, yaml.YAMLError):  # of those, where it is no mapping
+        config = flat(read_configuration(folder.config))
+    except (InputError, OSError):
         unreadable.append(folder.config.name)
     try:
         history = read_history(folder.metrics)

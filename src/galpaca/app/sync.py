@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-import yaml
 from rich.console import Console
 
 from galpaca.app.console import make_console
 from galpaca.app.watch import RunSnapshot, Watcher
 from galpaca.errors import GalpacaError, InputError, Problems, StoppedBySignal
+from galpaca.runs.configuration import damaged, read_configuration
 from galpaca.runs.folder import find_run
 from galpaca.runs.metrics import read_metrics
 from galpaca.runs.record import RunRecord
@@ -72,14 +72,19 @@ def _find(runs: Sequence[Path]) -> list[Run]:
 def _run(path: Path) -> Run:
     """The run and what it is called at W&B, by its configuration."""
     folder = find_run(path, recorded=True)
-    config = yaml.safe_load(folder.config.read_text(encoding="utf-8")) if folder.config.is_file() else {}
-    logger = dict(config.get("logger") or {})
+    config = read_configuration(folder.config)
+    logger = config.get("logger")
+    logger = dict(logger) if isinstance(logger, dict) else {}
     if logger.pop("_target_", None) != f"{wandb.__module__}.{wandb.__qualname__}":
         fix = "train with logger=wandb; metrics.jsonl has all metrics"
         raise InputError("the run is not logged to W&B", where=path, fix=fix)
-    logger["tags"] = tuple(logger.get("tags") or ())
+    try:
+        logger["tags"] = tuple(logger.get("tags") or ())
+        run = Run(folder, RunRecord(folder.record).content.id, **logger, finish_seconds=_FINISH_SECONDS)
+    except TypeError as error:  # other keys than the logger's, or a tag that is no list
+        raise damaged(folder.config, f"logger: {error}") from None
     deque(read_metrics(folder.metrics), maxlen=0)  # a damaged line, without which steps would be missing silently
-    return Run(folder, RunRecord(folder.record).content.id, **logger, finish_seconds=_FINISH_SECONDS)
+    return run
 
 
 def _show(console: Console, run: Run) -> bool:

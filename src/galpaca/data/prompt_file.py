@@ -5,14 +5,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import get_args
 
-from galpaca.data.prompts import Template
+from galpaca.data.prompts import Template, template_of
 from galpaca.data.records import Record, Turn
 from galpaca.data.scripts import Scripts
-from galpaca.errors import InputError
+from galpaca.errors import InputError, first_line
 
 PROMPT_FILE = "galpaca.json"
 
-_ASKED = Record.of("instruction", "input")
 _TALK = Record((Turn("instruction", "", "output"),) * 2, "system")
 
 
@@ -45,16 +44,17 @@ class PromptFile:
         path = folder / PROMPT_FILE
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            template = Template(**content["template"])
+            texts = {key: text for key, text in content["template"].items() if text is not None}
+            template = template_of(texts, str(texts.pop("name")))
             scripts, keeps_turns = content.get("scripts", "keep"), bool(content.get("keeps_turns", False))
             if scripts not in get_args(Scripts):
                 raise ValueError(f"unknown scripts {scripts!r}")
-            # Used once, so that a text with another placeholder fails here and not at the first question.
-            template.prompt("instruction"), template.prompts(_TALK if keeps_turns else _ASKED)
+            if keeps_turns:
+                template.prompts(_TALK)  # which need texts of their own
             return cls(template, bool(content["splits_sequences"]), scripts, keeps_turns)
         except FileNotFoundError:
             fix = "use a released model folder"
             raise InputError(f"the folder has no {PROMPT_FILE}", where=folder, fix=fix) from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-            message = f"the file is damaged: {type(error).__name__}: {error}"
+        except (InputError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            message = f"the file is damaged: {type(error).__name__}: {first_line(error)}"
             raise InputError(message, where=path, fix="copy or download the folder again") from None

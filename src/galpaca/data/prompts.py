@@ -4,9 +4,11 @@ conversations.
 
 import hashlib
 import string
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -109,6 +111,15 @@ def load_template(name_or_path: str) -> Template:
         ) from None
     if not isinstance(content, dict):
         raise InputError("the template is not a mapping", where=name_or_path, fix=_example())
+    return template_of(content, name_or_path)
+
+
+def template_of(content: Mapping[str, Any], name_or_path: str) -> Template:
+    """A template from its texts.
+
+    Raises:
+        InputError: missing or unknown keys or placeholders, or other values than texts.
+    """
     with Problems() as problems:
         for key in sorted(content.keys() - _FIELDS.keys(), key=str):
             problems.add(f"unknown key {key!r}", where=name_or_path, fix=_example())

@@ -141,6 +141,7 @@ def assembled(
     """
     model, files = load_weights(place, dtype, weights)
     generation = model.generation_config
+    _check_numbers(generation, f"{place.path}/generation_config.json")
     ends = generation.eos_token_id
     return Loaded(
         name=place.name,
@@ -153,6 +154,18 @@ def assembled(
         device_dtype=device_dtype_of(model) + (", linear layers in 4 bits" if weights.four_bits else ""),
         further_ends=tuple(ends) if isinstance(ends, list) else (() if ends is None else (ends,)),
     )
+
+
+def _check_numbers(generation: Any, file: str) -> None:
+    """What ``generate`` takes from a file without looking at it."""
+    given = {
+        key: value for key, value in vars(generation).items() if key.endswith("_token_id") or key == "max_new_tokens"
+    }
+    with Problems() as problems:
+        for key, value in given.items():
+            values = value if isinstance(value, list) else [] if value is None else [value]
+            if not all(isinstance(one, int) and 0 <= one < 2**31 for one in values):
+                problems.add(f"{key} is no number: {value!r}", where=file, fix="mend or restore the file")
 
 
 def _own_prompts(path: str) -> PromptFile:

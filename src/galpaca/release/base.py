@@ -81,7 +81,10 @@ def load_base(folder: Path, tokenizer_fingerprint: str) -> Base:
     try:
         prompts = PromptFile.read(folder)
         config = OPTConfig.from_json_file(folder / "config.json")
-    except (InputError, OSError, ValueError, KeyError, TypeError) as error:
+        for name in ("dropout", "attention_dropout", "layerdrop"):
+            if not 0 <= getattr(config, name) <= 1:
+                raise ValueError(f"{name} is {getattr(config, name)}")
+    except Exception as error:  # the libraries that read them raise a dozen unrelated kinds
         raise InputError(f"a file is missing or damaged: {first_line(error)}", where=folder, fix=_FIX) from None
     tokenizer = load_tokenizer(str(folder))
     if tokenizer.fingerprint != tokenizer_fingerprint:

@@ -76,7 +76,7 @@ def _load(folder: RunFolder, name: str) -> ReportedRun:
         name=name,
         folder=folder,
         record=record,
-        config=folder.config.read_text(encoding="utf-8") if folder.config.is_file() else "",
+        config=folder.config.read_text(encoding="utf-8", errors="replace") if folder.config.is_file() else "",
         history=history,
         final=final_figures(history.steps, history.validations),
         state=run_state(folder, record, history),

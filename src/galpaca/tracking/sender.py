@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from galpaca.files.atomic import replace_file
+from galpaca.runs.configuration import read_configuration
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.lock import locked
 from galpaca.tracking import service
@@ -110,9 +111,7 @@ class Sender:
 
 def configuration(folder: RunFolder) -> dict[str, Any]:
     """What W&B shows as the run's configuration: the whole of ``config.yaml`` and of ``run.json``."""
-    import yaml
-
-    config = yaml.safe_load(folder.config.read_text(encoding="utf-8")) if folder.config.is_file() else {}
+    config = read_configuration(folder.config)
     return {"config": config, **json.loads(folder.record.read_text(encoding="utf-8"))}
 
 

@@ -22,6 +22,7 @@ from galpaca.errors import InputError, Problems
 # Mappings whose keys a person makes up, such as names of columns.
 OPEN_MAPPINGS = (("data", "tags"), ("data", "mix"))
 
+_REQUIRED = [item.name for item in fields(Config) if item.default is MISSING and item.default_factory is MISSING]
 _SECTIONS: Mapping[str, Any] = {name: kind for name, kind in get_type_hints(Config).items() if is_dataclass(kind)}
 
 
@@ -129,6 +130,8 @@ def parse(node: DictConfig) -> Config:
             elif name in node:
                 section, value = _SECTIONS.get(name), node[name]
                 sections[name] = _parse_section(problems, name, value, section) if section else _plain(value)
+            elif name in _REQUIRED:
+                problems.add("the group is missing", where=name, fix=f"{name}=ONE_OF_ITS_FILES")
     return Config(**sections)
 
 

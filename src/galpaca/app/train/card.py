@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from galpaca.app.train.data_facts import split_rows
 from galpaca.data.receipt import Receipt
+from galpaca.errors import InputError
 from galpaca.formatting import format_bytes, format_duration, format_or
 from galpaca.release.card import CardFacts
 from galpaca.runs.checkpoints import Manifest
@@ -116,7 +117,8 @@ _RECIPE: Sequence[tuple[str, tuple[str, ...], Callable[..., str]]] = (
 
 def _recipe_rows(manifest: Manifest, record: RunRecord) -> Rows:
     plan, settings = record.content.plan, manifest.recipe.settings
-    assert plan is not None  # written before the first step
+    if plan is None:  # it is written before the first step
+        raise InputError("the plan of the run is missing", where=record.path, fix="restore the file")
     steps = f"{manifest.step:,} of {plan.steps:,} ({manifest.step / plan.steps_per_epoch:.2f} epochs)"
     versions = record.content.last_start.versions
     return [
@@ -143,7 +145,11 @@ def _optimizer(manifest: Manifest) -> str:
 def _receipt_rows(manifest: Manifest, record: RunRecord) -> Rows:
     """Only the file's name is shown: its path is private."""
     release, examples = record.content.release or ReleaseFacts(), record.content.examples or ExampleCounts()
-    rows = Receipt.from_dict({**record.content.receipt, "source": release.dataset}).rows()
+    try:
+        rows = Receipt.from_dict({**record.content.receipt, "source": release.dataset}).rows()
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
+        what = f"the receipt of the data cannot be read: {error}"
+        raise InputError(what, where=record.path, fix="restore the file") from None
     return [
         ("fingerprint (SHA-256)", str(manifest.recipe.settings[DATA])),
         *rows,

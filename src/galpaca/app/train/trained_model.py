@@ -4,8 +4,9 @@ import copy
 from dataclasses import dataclass
 from pathlib import Path
 
+from galpaca.errors import InputError, first_line
 from galpaca.model.opt import build_model, parameter_shapes
-from galpaca.model.tensors import check_shapes
+from galpaca.model.tensors import Shapes, check_shapes
 from galpaca.model.trained import FrozenPlace, TrainedWeights, open_trained
 from galpaca.release.base import Base, load_base
 from galpaca.runs.checkpoints import read_manifest
@@ -42,7 +43,18 @@ def open_model(folder: RunFolder, record: RunRecord, checkpoint: Path, frozen: P
     base = load_base(folder.base, settings[TOKENIZER])
     place = FrozenPlace(record.content.weights, frozen, base.config.tie_word_embeddings)
     weights = open_trained(checkpoint, place)
-    wanted = parameter_shapes(build_model(copy.deepcopy(base.config)))
+    wanted = _shapes(base, folder)
     fix = "restore the folder: its config.json belongs to another model"
     check_shapes(weights.released().shapes, wanted, folder.base, fix)
     return TrainedModel(folder, record, weights, base)
+
+
+def _shapes(base: Base, folder: RunFolder) -> Shapes:
+    try:
+        return parameter_shapes(build_model(copy.deepcopy(base.config)))
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:  # of torch, about numbers in it
+        raise InputError(
+            f"no model has this configuration: {first_line(error)}",
+            where=folder.base / "config.json",
+            fix="restore the file; rerunning the command that started the run writes it as well",
+        ) from None
