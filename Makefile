@@ -14,13 +14,20 @@ bin := $(VENV)/bin
 # A file is one worker's, since its tests share what is costly to set up; tests/conftest.py puts the longest first.
 pytest = $(bin)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 stamp := $(VENV)/.installed
+clients := $(VENV)/clients
 
-.PHONY: help venv test slow tests demo endurance reference surface lint format clean
+.PHONY: help venv clients test slow tests demo endurance reference surface lint format clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST))
 
 venv: $(stamp) ## Create .venv with the pinned versions of constraints.txt
+
+# With their own versions of what they need, beside the environment's.
+clients: $(stamp) ## Install the other versions of transformers that released models are tested with
+	@rm -rf $(clients)
+	@$(bin)/python -m pip install --quiet --no-deps --target $(clients)/transformers-4.57.1 \
+	  transformers==4.57.1 huggingface_hub==0.36.2 tokenizers==0.22.2
 
 test: $(stamp) ## Run the fast tests (minutes); WORKERS=N in parallel, PYTEST_ARGS='-k WORD' for some of them
 	$(pytest) -m "not slow" $(PYTEST_ARGS)

@@ -49,7 +49,7 @@ class Base:
             OSError: the disk is full.
         """
         self.tokenizer.hf.chat_template = chat_template(self.prompts, self.tokenizer)
-        _save_tokenizer(self.tokenizer, folder)
+        _save_tokenizer(self.tokenizer, folder, self.config.max_position_embeddings)
         self.prompts.save(folder)
 
 
@@ -107,7 +107,10 @@ def save_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+def _save_tokenizer(tokenizer: Tokenizer, folder: Path, num_positions: int) -> None:
+    """Writes the tokenizer for readers that know nothing of decoders: transformers 4 would give OPT token types, which it
+    refuses, and pad prompts on the side where answers begin.
+    """
     try:
         tokenizer.hf.save_pretrained(folder)
     except OSError:
@@ -118,6 +121,11 @@ def _save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     content = json.loads(path.read_text(encoding="utf-8"))
     if content.get("tokenizer_class") == "TokenizersBackend":
         content["tokenizer_class"] = "PreTrainedTokenizerFast"  # the name that transformers 4 knows too
+    content |= {
+        "model_input_names": ["input_ids", "attention_mask"],
+        "padding_side": "left",
+        "model_max_length": num_positions,
+    }
     for key in ("is_local", "local_files_only"):  # how it was loaded is none of the reader's business
         content.pop(key, None)
     save_json(path, content)

@@ -1,0 +1,48 @@
+"""A script of somebody who has the released folder and nothing of this project: answers in four ways, as JSON.
+
+``python answers.py FOLDER PROMPTS``, where PROMPTS is a JSON list of questions.
+"""
+
+import json
+import sys
+from typing import Any
+
+import transformers
+from transformers import AutoTokenizer, OPTForCausalLM, pipeline
+
+LENGTH = {"max_new_tokens": 12}
+# The pipeline of transformers 4 samples unless this is said: its own default beats that of the folder.
+GREEDY = {**LENGTH, "do_sample": False}
+
+
+def main(folder: str, questions: list[str]) -> dict[str, Any]:
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    model: Any = OPTForCausalLM.from_pretrained(folder)
+
+    def prompt(question: str) -> str:
+        message = {"role": "user", "content": question}
+        return str(tokenizer.apply_chat_template([message], add_generation_prompt=True, tokenize=False))
+
+    def answers(prompts: list[str]) -> list[str]:
+        encoded = tokenizer(prompts, padding=True, return_tensors="pt")
+        output = model.generate(**encoded, **LENGTH)
+        return [tokenizer.decode(ids, skip_special_tokens=True) for ids in output[:, encoded["input_ids"].shape[1] :]]
+
+    prompts = [prompt(question) for question in questions]
+    piped = pipeline("text-generation", model=model, tokenizer=tokenizer)
+    plain = piped(prompts, batch_size=len(prompts), return_full_text=False, **GREEDY)
+    chats = [[{"role": "user", "content": question}] for question in questions]
+    talked = piped(chats, batch_size=len(chats), **GREEDY)
+    return {
+        "version": transformers.__version__,
+        "single": [answers([one])[0] for one in prompts],
+        "batched": answers(prompts),
+        "pipeline": [one[0]["generated_text"] for one in plain],
+        "chat pipeline": [one[0]["generated_text"][-1]["content"] for one in talked],
+        "longest": len(tokenizer("water " * 5_000, truncation=True)["input_ids"]),
+        "positions": model.config.max_position_embeddings,
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(sys.argv[1], json.loads(sys.argv[2]))))
