@@ -160,11 +160,13 @@ def _hydra() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its errors itself and exits with 1
     import hydra
 
-    from galpaca.app.config.composition import register, with_home
-    from galpaca.app.config.messages import COMPOSITION_ERRORS, config_error
+    from galpaca.app.config.composition import all_problems, register, with_home
+    from galpaca.app.config.habits import check_arguments
+    from galpaca.app.config.messages import COMPOSITION_ERRORS
     from galpaca.app.config.schema import config_folder
 
     register()
+    check_arguments(sys.argv[1:])
     sys.argv[1:] = with_home(sys.argv[1:])  # where Hydra reads them, and the ranks that Lightning starts
 
     ended_by: list[BaseException] = []
@@ -178,7 +180,7 @@ def _hydra() -> None:
     try:
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="train")(task)()
     except COMPOSITION_ERRORS as error:
-        raise config_error(error, [argument for argument in sys.argv[1:] if "=" in argument]) from None
+        raise all_problems(error, [argument for argument in sys.argv[1:] if "=" in argument]) from None
     for reason in ended_by:
         raise reason
 

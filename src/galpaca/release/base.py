@@ -108,8 +108,8 @@ def save_json(path: Path, content: Any) -> None:
 
 
 def _save_tokenizer(tokenizer: Tokenizer, folder: Path, num_positions: int) -> None:
-    """Writes the tokenizer for readers that know nothing of decoders: transformers 4 would give OPT token types, which it
-    refuses, and pad prompts on the side where answers begin.
+    """Writes the tokenizer for readers that know nothing of decoders: transformers 4 would give OPT token types, which
+    it refuses, and pad prompts on the side where answers begin.
     """
     try:
         tokenizer.hf.save_pretrained(folder)

@@ -14,6 +14,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from galpaca.app.config.habits import check_arguments, fix_of_habit
 from galpaca.app.config.messages import COMPOSITION_ERRORS, config_error, fix_of_renamed
 from galpaca.app.config.schema import Config, config_folder
 from galpaca.app.config.targets import TARGET_KEY, own_fields, target_class, target_field
@@ -66,12 +67,30 @@ def compose(overrides: Sequence[str]) -> tuple[Config, str]:
         InputError: as ``parse``.
     """
     register()
+    check_arguments(overrides)
     try:
         with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
             node = hydra.compose("train", overrides=with_home(overrides))
     except COMPOSITION_ERRORS as error:
-        raise config_error(error, overrides) from None
+        raise all_problems(error, overrides) from None
     return resolve(node)
+
+
+def all_problems(error: Exception, overrides: Sequence[str]) -> InputError:
+    """What Hydra stopped at while composing, and what is wrong with the other overrides."""
+    first = config_error(error, overrides)
+    wrong = {problem.where for problem in getattr(first, "problems", (first,))}
+    others = [one for one in overrides if one.lstrip("+~").partition("=")[0] not in wrong]
+    if len(others) == len(overrides):
+        return first
+    problems = Problems()
+    for find in (partial(_raise, first), partial(compose, others)):
+        problems.collect(find)
+    return problems.error() or first
+
+
+def _raise(error: InputError) -> None:
+    raise error
 
 
 def with_home(overrides: Sequence[str]) -> list[str]:
@@ -210,6 +229,10 @@ def _plain(value: Any) -> Any:
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
+def _fix_of_other_name(key: str, value: Any) -> str:
+    return fix_of_renamed(key, value) or fix_of_habit(key, value)
+
+
 def _check_keys(problems: Problems, node: DictConfig, known: Any, prefix: str) -> None:
     for key in (str(key) for key in node):
         if key not in known:
@@ -217,4 +240,6 @@ def _check_keys(problems: Problems, node: DictConfig, known: Any, prefix: str) -
             fix = f"did you mean {prefix}{near[0]}?" if near else f"known keys: {', '.join(sorted(known))}"
             if (prefix, key) == ("", "experiment"):
                 fix = 'start the experiment file with the line "# @package _global_"'
-            problems.add("unknown key", where=f"{prefix}{key}", fix=fix_of_renamed(f"{prefix}{key}", node[key]) or fix)
+            problems.add(
+                "unknown key", where=f"{prefix}{key}", fix=_fix_of_other_name(f"{prefix}{key}", node[key]) or fix
+            )

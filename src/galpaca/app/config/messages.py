@@ -13,6 +13,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from galpaca.app.config.habits import fix_of_habit
 from galpaca.app.config.schema import config_folder
 from galpaca.errors import InputError, Problems
 from galpaca.runs.recipe import RENAMED
@@ -72,7 +73,8 @@ def _unknown_keys(first: str, overrides: Sequence[str]) -> InputError:
         if key == first or (key not in known and key not in _groups()):
             value = next((one.partition("=")[2] for one in overrides if one.startswith(f"{key}=")), "NAME")
             fix = f"use +experiment={value}, with a plus" if key == "experiment" else _near(key, known)
-            problems.add("unknown configuration key", where=key, fix=fix_of_renamed(key, value) or fix)
+            fix = fix_of_renamed(key, value) or fix_of_habit(key, value) or fix
+            problems.add("unknown configuration key", where=key, fix=fix)
     error = problems.error()
     assert error is not None  # the first key is always reported
     return error
