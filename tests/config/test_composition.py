@@ -33,7 +33,7 @@ def bind(node: dict[str, object], *given: str) -> None:
 
 
 # What an experiment leaves to its user.
-REQUIRED = {"replay": ["data.mix.own.path=x"]}
+REQUIRED = {"replay": ["data.mix.own.path=x"], "own_records": ["data.path=x"]}
 
 
 @pytest.mark.parametrize("experiment", files("experiment"))

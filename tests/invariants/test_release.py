@@ -73,7 +73,8 @@ def test_the_snippet_of_the_card_runs(run: Path, tmp_path: Path) -> None:
     snippet = re.search(r"```python\n(import torch.*?)```", card, re.DOTALL)
     assert snippet is not None
     assert 'device_map="auto", torch_dtype=torch.float16' in snippet.group(1)
-    (tmp_path / "snippet.py").write_text(snippet.group(1) + _CHECK, encoding="utf-8")
+    molecule = 'print(ask("What is the name of this molecule?", "[START_SMILES]C(C(=O)O)N[END_SMILES]"))\n'
+    (tmp_path / "snippet.py").write_text(snippet.group(1) + molecule + _CHECK, encoding="utf-8")
     # The card names the folder as it was given to the run, here an absolute path.
     done = subprocess.run(
         [sys.executable, str(tmp_path / "snippet.py")], capture_output=True, text=True, cwd=run.parents[1], timeout=120
@@ -81,6 +82,15 @@ def test_the_snippet_of_the_card_runs(run: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("### Response:") == 2
     assert "### Input:\n[START_SMILES]C(C(=O)O)N[END_SMILES]\n" in done.stdout, "the markers are no part of the text"
+    # The example was of general science, which a model of other records answers wrongly.
+    [asked] = re.findall(r"^print\(ask\((.*)\)\)$", snippet.group(1), re.MULTILINE)
+    instruction, *given = json.loads(f"[{asked}]")
+    [record] = [
+        one
+        for one in json.loads((run.parents[1] / "records.json").read_text(encoding="utf-8"))
+        if (one["instruction"], one["input"]) == (instruction, given[0] if given else "")
+    ]
+    assert record["output"]
 
 
 def test_the_card_satisfies_the_hub(run: Path) -> None:

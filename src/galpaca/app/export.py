@@ -13,8 +13,10 @@ from rich.console import Console
 from galpaca.app.console import make_console, show_rows
 from galpaca.errors import InputError, Problems
 from galpaca.formatting import format_bytes
-from galpaca.runs.checkpoints import damage, newest_whole
+from galpaca.inference.places import checkpoint_of_name
+from galpaca.runs.checkpoints import best_of, damage, newest_whole
 from galpaca.runs.folder import RunFolder, find_run, step_of
+from galpaca.runs.metrics import validation_losses
 from galpaca.runs.record import RunRecord
 from galpaca.runs.record_fields import ReleaseFacts
 from galpaca.training.optimizers.factory import dtype_bytes
@@ -28,7 +30,7 @@ class ExportOptions:
     """Options of ``galpaca export``.
 
     Attributes:
-        source: a run folder, or one of its checkpoints.
+        source: a run folder, or one of its checkpoints, also as ``RUN@STEP``.
         out: output folder.
         dtype: dtype of the weights on disk; None takes the run's ``release.dtype``.
         max_new_tokens: default length of an answer; None takes the run's ``release.max_new_tokens``.
@@ -62,12 +64,13 @@ def export_run(options: ExportOptions) -> None:
         GalpacaError: what was written differs from what was trained, or the upload failed.
     """
     console = make_console()
-    folder = find_run(options.source, recorded=True)
+    source = checkpoint_of_name(str(options.source))
+    folder = find_run(source, recorded=True)
     _check(options, folder)
     record = RunRecord(folder.record)
     facts = _facts(folder, record)
     _check_public_base(options, record)
-    checkpoint = choose_checkpoint(folder, options.source.resolve(), console)
+    checkpoint = choose_checkpoint(folder, source.resolve(), console, facts.checkpoint)
     out = Path(options.out).absolute()
     from galpaca.app.train.trained_model import open_model
 
@@ -105,8 +108,8 @@ def _write(
     return [("weights", dtype), ("model", str(options.out))]
 
 
-def choose_checkpoint(folder: RunFolder, source: Path, console: Console) -> Path:
-    """The requested checkpoint, or the newest intact one of a run.
+def choose_checkpoint(folder: RunFolder, source: Path, console: Console, which: str = "last") -> Path:
+    """The requested checkpoint; of a run, the newest intact one, or the ``best`` where it releases that.
 
     Raises:
         InputError: it is damaged, all checkpoints are damaged, or there is none.
@@ -118,6 +121,8 @@ def choose_checkpoint(folder: RunFolder, source: Path, console: Console) -> Path
             fix = use if step else "restore its files from a backup; no earlier checkpoint is intact"
             raise InputError(f"the checkpoint is damaged: {'; '.join(found)}", where=source, fix=fix)
         return source
+    if which == "best" and (best := best_of(folder.saved_steps(), validation_losses(folder.metrics))) is not None:
+        return choose_checkpoint(folder, folder.checkpoint(best), console)
     step, damaged = newest_whole(folder, look=partial(_damage, console))
     with Problems() as problems:
         for checkpoint, found in damaged.items():

@@ -10,7 +10,7 @@ from galpaca.cli.arguments import Run, optional_path
 def add_export(command: ArgumentParser) -> Run:
     """Write a checkpoint as a Hugging Face folder with a model card, and verify it."""
     add = command.add_argument
-    source = "run folder (its newest checkpoint), or a checkpoint folder"
+    source = "run folder (the checkpoint that it releases), RUN@STEP, RUN@best, RUN@last, or a checkpoint folder"
     add("source", type=Path, metavar="RUN_OR_CHECKPOINT", help=source)
     add("out", type=Path, metavar="OUT", help="output folder")
     dtype = "dtype of the weights (default: the run's release.dtype)"

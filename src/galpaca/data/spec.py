@@ -133,6 +133,11 @@ class DataSpec:
                 problems.check_choice(f"data.{name}", getattr(self, name), get_args(Policy))
             self._check_split(problems)
 
+    @property
+    def validates(self) -> bool:
+        """Whether records are held out to validate on, or given for it."""
+        return any(one.spec.val_fraction > 0 or not one.epochs for one in self.sources)
+
     def _check_sources(self, problems: Problems) -> None:
         if not self.path and self.hub_id is None and not self.mix:
             problems.add("no data given", where="data", fix="data=local data.path=FILE, or data.hub_id=NAME")

@@ -1,5 +1,6 @@
 """Which records are for what: a property of each record, not of its place in the file."""
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,6 +32,19 @@ def sides_of(hashes: npt.NDArray[np.uint64], val_fraction: float, test_fraction:
     if val_fraction:
         sides[hashes < np.float64(val_fraction * _HASH_RANGE)] = VALIDATION
     return sides
+
+
+def least_fractions(hashes: npt.NDArray[np.uint64]) -> tuple[float, float]:
+    """The smallest fractions for validation and for a test, in hundredths, with which each has a hash.
+
+    Args:
+        hashes: (N,) as ``sides_of`` takes them; at least one.
+    """
+    places = np.unique(hashes) / _HASH_RANGE
+    val = (math.floor(100 * float(places[0])) + 1) / 100
+    behind = places[places >= val]
+    last = (math.floor(100 * float(behind[0])) + 1) / 100 if len(behind) else 1.0
+    return val, round(last - val, 2)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from galpaca.errors import InputError
 from galpaca.inference.hub import FOLDER_FIX
+from galpaca.runs.checkpoints import best_of
 from galpaca.runs.folder import RunFolder, step_of
+from galpaca.runs.metrics import validation_losses
 
 if TYPE_CHECKING:
     from galpaca.inference.opt_weights import OptWeights
@@ -133,6 +135,16 @@ def _of_run(name: str, path: Path) -> Place:
     )
 
 
+def checkpoint_of_name(name: str) -> Path:
+    """The folder of a checkpoint that is named ``RUN@STEP``; any other name as it is.
+
+    Raises:
+        InputError: no such step is saved.
+    """
+    run = None if Path(name).exists() else _run_at_step(name)
+    return Path(name) if run is None else _checkpoint(name, *run).files[0]
+
+
 def run_of_name(name: str) -> Path:
     """The folder of a name that may have a step, ``runs/mine@200``."""
     run = None if Path(name).exists() else _run_at_step(name)
@@ -140,16 +152,22 @@ def run_of_name(name: str) -> Path:
 
 
 def _run_at_step(name: str) -> tuple[RunFolder, int] | None:
-    """The run and step of ``RUN@STEP``; None for any other name."""
-    found = re.fullmatch(r"(.+)@(\d+)", name)
+    """The run and step of ``RUN@STEP``, where the step may be ``best`` or ``last``; None for any other name."""
+    found = re.fullmatch(r"(.+)@(\d+|best|last)", name)
     path = Path(found[1]) if found else None
     if found is None or path is None or not (path / "run.json").is_file():
         return None
     resolved = path.resolve()
-    return RunFolder(resolved.parent, resolved.name), int(found[2])
+    run = RunFolder(resolved.parent, resolved.name)
+    if found[2].isdigit():
+        return run, int(found[2])
+    best = best_of(run.saved_steps(), validation_losses(run.metrics)) if found[2] == "best" else run.last_saved_step()
+    if best is None:
+        raise InputError("no saved step was validated", where=name, fix=f"{path}@last, or {path}@STEP")
+    return run, best
 
 
-def _checkpoint(name: str, run: RunFolder, step: int) -> Place:
+def _checkpoint(name: str, run: RunFolder, step: int) -> CheckpointPlace:
     saved = run.saved_steps()
     if step not in saved:
         steps = ", ".join(map(str, saved)) or "none"

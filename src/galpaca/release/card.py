@@ -56,7 +56,12 @@ def model_card(facts: CardFacts) -> str:
         front_matter=yaml.safe_dump(_front_matter(facts), sort_keys=False),
         size=_size(facts),
         origin=f"`{facts.base_model}`" if facts.base_model else "random weights",
-        usage=usage(facts.model_path, splits_sequences=facts.splits_sequences, is_adapter=facts.adapters == "alone"),
+        usage=usage(
+            facts.model_path,
+            splits_sequences=facts.splits_sequences,
+            is_adapter=facts.adapters == "alone",
+            question=(facts.question, facts.question_input),
+        ),
         table=_table,
         is_galactica=_is_galactica(facts),
         is_alpaca=_is_alpaca(facts),
@@ -72,13 +77,21 @@ def _size(facts: CardFacts) -> str:
     return whole if facts.num_trained == facts.num_parameters else f"{whole} ({facts.num_trained:,} of them trained)"
 
 
-def usage(model_path: str, *, splits_sequences: bool, is_adapter: bool = False) -> str:
-    """A complete script that asks the model two questions, one of them with an input."""
+def usage(
+    model_path: str, *, splits_sequences: bool, is_adapter: bool = False, question: tuple[str, str] = ("", "")
+) -> str:
+    """A complete script that asks the model a question.
+
+    Args:
+        question: instruction and input; where they are empty, two of general science, one of them with an input.
+    """
+    given = [json.dumps(text, ensure_ascii=False) for text in question if text]
     return _filled(
         "usage.py.txt",
         model_path=json.dumps(model_path),
         splits_sequences=splits_sequences,
         is_adapter=is_adapter,
+        question=", ".join(given),
     )
 
 

@@ -230,6 +230,12 @@ def set_aside(checkpoint: Path) -> Path:
     return renamed
 
 
+def best_of(steps: Collection[int], val_losses: Mapping[int, float]) -> int | None:
+    """The step with the lowest validation loss, of equals the last; None where none was validated."""
+    judged = [step for step in steps if step in val_losses]
+    return min(judged, key=lambda step: (val_losses[step], -step), default=None)
+
+
 @dataclass(frozen=True)
 class Retention:
     """Which checkpoints to keep.
@@ -253,9 +259,8 @@ class Retention:
         kept = set(sorted(steps)[-self.keep_last :])
         if self.keep_every is not None:
             kept |= {step for step in steps if step % self.keep_every == 0}
-        judged = [step for step in steps if step in val_losses]
-        if self.keep_best and judged:
-            kept.add(min(judged, key=lambda step: (val_losses[step], -step)))
+        if self.keep_best and (best := best_of(steps, val_losses)) is not None:
+            kept.add(best)
         return kept
 
 

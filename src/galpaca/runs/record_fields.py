@@ -160,6 +160,8 @@ class ReleaseFacts:
         terms: further terms of the data.
         merge_into: which weights adapters are merged into: ``trained``, or ``original``.
         folders: what is released besides ``model``, or instead, by names in the run folder; none is ``model`` alone.
+        checkpoint: which one is released: ``last`` or ``best``.
+        question, question_input: of a record that was trained on, for the card's example; empty where it shows none.
     """
 
     dtype: str = "float32"
@@ -171,6 +173,9 @@ class ReleaseFacts:
     terms: str | None = None
     merge_into: str | None = None
     folders: tuple[str, ...] = ()
+    checkpoint: str = "last"
+    question: str = ""
+    question_input: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -216,7 +216,8 @@ class SamplesSpec:
     """Sample questions that the model answers greedily during training, into ``samples.jsonl``.
 
     Attributes:
-        prompts: file of questions with the fields instruction, input and category; null disables samples.
+        prompts: file of questions with the fields instruction, input and category; ``held_out`` for questions of up to
+            8 held-out records; null disables samples.
         every_steps: steps between samples; default: at the end of each epoch. Also before the first step and after
             the last.
         max_new_tokens: most tokens per answer; each takes a forward pass.

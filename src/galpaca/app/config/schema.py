@@ -13,6 +13,7 @@ from galpaca.runs.recipe import FREE
 from galpaca.training import specs
 
 MERGE_INTO = ("trained", "original")
+RELEASED = ("last", "best")
 
 
 @dataclass(frozen=True)
@@ -38,20 +39,25 @@ class ReleaseSpec:
     """The released model folder.
 
     Attributes:
+        checkpoint: ``last``, or ``best``: that of the saved checkpoints with the lowest validation loss.
         dtype: dtype of the weights on disk: ``float32``, ``bfloat16`` or ``float16``.
         max_new_tokens: default ``max_new_tokens`` of the released model.
         merge: write ``model/``, the whole model; of adapters, merged. With false only ``adapter/`` is written.
         merge_into: of adapters: into the model's weights as they were rounded or quantized in training
             (``trained``), or as they are in its files (``original``), with which the adapters were not trained.
+        example: the model card asks a question of a training record; with false, one of general science.
     """
 
+    checkpoint: str = "last"
     dtype: str = "float32"
     max_new_tokens: int = 512
     merge: bool = True
     merge_into: str = "trained"
+    example: bool = True
 
     def __post_init__(self) -> None:
         with Problems() as problems:
+            problems.check_choice("release.checkpoint", self.checkpoint, RELEASED)
             problems.check_choice("release.dtype", self.dtype, ("float32", "bfloat16", "float16"))
             problems.check_choice("release.merge_into", self.merge_into, MERGE_INTO)
             problems.check_at_least_one("release.", {"max_new_tokens": self.max_new_tokens})
@@ -106,6 +112,18 @@ class Config:
     samples: specs.SamplesSpec = field(default_factory=specs.SamplesSpec)
     release: ReleaseSpec = field(default_factory=ReleaseSpec)
     seed: int = 42
+
+    def __post_init__(self) -> None:
+        if self.release.checkpoint != "best":
+            return
+        with Problems() as problems:
+            what, why = "release.checkpoint=best has nothing to choose by", "no record is held out to validate on"
+            if not self.data.validates:
+                fix = "data.val_fraction=0.1, data.val_path=FILE, or release.checkpoint=last"
+                problems.add(what, where="data.val_fraction", why=why, fix=fix)
+            if not self.checkpoint.keep_best:
+                fix = "checkpoint.keep_best=true, or release.checkpoint=last"
+                problems.add("the best checkpoint would be removed", where="checkpoint.keep_best", fix=fix)
 
     @property
     def fast_attention(self) -> bool:

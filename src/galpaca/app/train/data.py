@@ -29,7 +29,7 @@ from galpaca.data.records import RecordSet
 from galpaca.data.scripts import SCRIPT_TAGS, Scripts
 from galpaca.data.sources.table import Source
 from galpaca.data.spec import DataSpec, SourceSpec, naming_source
-from galpaca.data.split import TEST, VALIDATION, SourceExamples, SplitExamples, sides_of
+from galpaca.data.split import TEST, VALIDATION, SourceExamples, SplitExamples, least_fractions, sides_of
 from galpaca.data.tokenizer import Tokenizer, load_tokenizer
 from galpaca.errors import InputError, Problems
 
@@ -188,10 +188,16 @@ def _sides(one: SourceSpec, examples: EncodedExamples) -> npt.NDArray[np.uint8]:
     for key, side in (("val_fraction", VALIDATION), ("test_fraction", TEST)):
         fraction = getattr(one.spec, key)
         if fraction and not examples.num_targets[sides == side].sum():
+            by = f", which have {len(np.unique(examples.content_hashes)):,} groups" if one.spec.split_by else ""
+            val, test = least_fractions(examples.content_hashes)
+            wanted = f"data.val_fraction={val:.2f}" + (
+                f" data.test_fraction={test:.2f}" if one.spec.test_fraction else ""
+            )
             raise InputError(
-                f"{fraction:.1%} of {len(examples):,} examples has no target token to measure on",
+                f"{fraction:.1%} of {len(examples):,} examples{by} has no target token to measure on",
                 where=f"data.{key}",
-                fix=f"use a larger fraction, or data.{key}=0",
+                why="which side a record or group is on is decided by its hash, so that few may all be on one",
+                fix=f"{wanted} holds out the fewest; or data.{key}=0",
             )
     return sides
 

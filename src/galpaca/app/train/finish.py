@@ -57,12 +57,16 @@ def release_advice(folder: RunFolder, config: Config, released: ReleaseFacts | N
         for name, value in ((name, getattr(config.release, name)) for name in options)
         if getattr(released, name) not in (None, value)
     }
-    if not wanted:
+    if not wanted and released.checkpoint == config.release.checkpoint:
         return []
-    keys = ", ".join(f"release.{name}={value}, not {getattr(released, name)}" for name, value in wanted.items())
     given = " ".join(f"{options[name]} {value}" for name, value in wanted.items())
-    out = shlex.quote(f"{folder.path}-{'-'.join(str(value) for value in wanted.values())}")
-    return [f"asked for {keys}: galpaca export {shlex.quote(str(folder.path))} {out} {given}"]
+    source = str(folder.path)
+    if released.checkpoint != config.release.checkpoint:
+        wanted["checkpoint"] = config.release.checkpoint
+        source += f"@{config.release.checkpoint}"
+    keys = ", ".join(f"release.{name}={value}, not {getattr(released, name)}" for name, value in wanted.items())
+    out = f"{folder.path}-{'-'.join(str(value) for value in wanted.values())}"
+    return [f"asked for {keys}: galpaca export {shlex.quote(source)} {shlex.quote(out)} {given}".rstrip()]
 
 
 def _report_row(folder: RunFolder, console: Console) -> list[tuple[str, str]]:

@@ -16,17 +16,24 @@ from galpaca.app.train.data import PreparedData
 from galpaca.app.train.data_facts import joint_license, joint_terms, source_facts
 from galpaca.app.train.merged_losses import merged_losses
 from galpaca.app.train.trained_model import TrainedModel, open_model
+from galpaca.data.asked import asked
 from galpaca.data.spec import DataSpec
 from galpaca.errors import InputError
 from galpaca.release.adapter import export_adapter
 from galpaca.release.base import Base, save_base
 from galpaca.release.card import model_card
 from galpaca.release.export import SHARD_BYTES, ExportFormat, export
+from galpaca.runs.checkpoints import best_of
+from galpaca.runs.folder import RunFolder
 from galpaca.runs.host import total_memory_bytes
+from galpaca.runs.metrics import validation_losses
 from galpaca.runs.provenance import processor_name
 from galpaca.runs.recipe import BASE
 from galpaca.runs.record_fields import Machine, ReleaseFacts
 from galpaca.training.specs import TrainerSpec
+
+# Records that are looked at for the card's example, and its most characters.
+_LOOKED_AT, _CARD_TEXT = 50, 160
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,10 @@ def keep_for_release(run: RunContext, data: PreparedData, model_config: OPTConfi
     config = run.config
     save_base(Base(model_config, data.tokenizer, data.prompts), run.folder.base)
     names = {one.name: _public_names(one.spec) for one in config.data.sources if one.epochs}
+    question, question_input = _example(data) if config.release.example else ("", "")
     facts = ReleaseFacts(
+        question=question,
+        question_input=question_input,
         dtype=config.release.dtype,
         max_new_tokens=config.release.max_new_tokens,
         base_model=_public_name(config.model.path),
@@ -66,11 +76,20 @@ def keep_for_release(run: RunContext, data: PreparedData, model_config: OPTConfi
         data_license=joint_license(config.data),
         terms=joint_terms(config.data),
         merge_into=config.release.merge_into if "adapter" in config.released_folders else None,
+        checkpoint=config.release.checkpoint,
         folders=() if config.released_folders == ("model",) else config.released_folders,
     )
     run.record.set(sources=source_facts(config.data, data.split, names))
     run.record.set(release=facts)
     run.record.update_start(machine=_machine(config.trainer))
+
+
+def _example(data: PreparedData) -> tuple[str, str]:
+    """A question that fits a card, of the first training records; they are answered as they were trained."""
+    found = asked(data.split.examples, data.split.train[:_LOOKED_AT].tolist(), data.tokenizer, data.template)
+    turns = [one.record.turns[-1] for one in found]
+    short = [(one.instruction, one.input) for one in turns if 0 < len(one.instruction) + len(one.input) <= _CARD_TEXT]
+    return min(short, key=lambda pair: bool(pair[1]), default=("", ""))
 
 
 def release(run: RunContext) -> None:
@@ -80,7 +99,10 @@ def release(run: RunContext) -> None:
     folder, record, config = run.folder, run.record, run.config
     record.update(final=figures_of(folder))
     spec, started = config.release, time.perf_counter()
-    model = open_model(folder, record, folder.checkpoint(folder.last_saved_step()))
+    step = step_to_release(folder, spec.checkpoint)
+    model = open_model(folder, record, folder.checkpoint(step))
+    if step != folder.last_saved_step():
+        run.console.print(f"releasing step {step:,}, which has the lowest validation loss")
     if "adapter" in config.released_folders:
         if spec.merge:
             _measure_merged(run, model)
@@ -90,6 +112,12 @@ def release(run: RunContext) -> None:
         settings = ReleaseSettings(folder.model, path, spec.dtype, spec.max_new_tokens, merge_into=spec.merge_into)
         release_model(model, settings, run.console)
     record.add_seconds(release=time.perf_counter() - started)
+
+
+def step_to_release(folder: RunFolder, which: str) -> int:
+    """The step of the checkpoint that is released; 0 where none is saved."""
+    best = best_of(folder.saved_steps(), validation_losses(folder.metrics)) if which == "best" else None
+    return folder.last_saved_step() if best is None else best
 
 
 def _measure_merged(run: RunContext, model: TrainedModel) -> None:

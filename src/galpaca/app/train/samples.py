@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from galpaca.app.config.schema import Config
 from galpaca.app.train.data import PreparedData
+from galpaca.data.asked import asked, spread
 from galpaca.data.encoding import RecordEncoder
 from galpaca.data.questions import EncodedQuestions, Question, load_questions
 from galpaca.data.sources.files import open_files
@@ -18,6 +19,11 @@ from galpaca.runs.metrics import append_lines
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
+
+
+# As ``samples.prompts``: questions of the data itself.
+HELD_OUT = "held_out"
+_NUM_QUESTIONS = 8
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,16 @@ class Samples:
                 logger.log_samples(step, rows)
 
 
+def _of_records(data: PreparedData, max_positions: int) -> Samples:
+    """Questions of held-out records; of training where none is held out."""
+    side = data.split.val if len(data.split.val) else data.split.train
+    found = asked(data.split.examples, spread(side, _NUM_QUESTIONS), data.tokenizer, data.template)
+    found = [one for one in found if len(one.ids) < max_positions]
+    questions = [Question(one.record, f"record {one.index + 1:,}", {}) for one in found]
+    encoded = EncodedQuestions([one.ids for one in found], data.tokenizer.eos_id, max_positions)
+    return Samples(questions, encoded, data.encoder)
+
+
 def load_samples(config: Config, data: PreparedData, max_positions: int) -> Samples | None:
     """Loads the questions of ``samples.prompts``; None if it is not set.
 
@@ -60,6 +76,8 @@ def load_samples(config: Config, data: PreparedData, max_positions: int) -> Samp
     """
     if config.samples.prompts is None:
         return None
+    if config.samples.prompts == HELD_OUT:
+        return _of_records(data, max_positions)
     questions = load_questions(open_files(config.samples.prompts), reserved=("answer", "step"))
     prompts = data.encoder.prompt_ids([one.record for one in questions])
     with Problems() as problems:

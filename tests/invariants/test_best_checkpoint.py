@@ -1,0 +1,88 @@
+"""``release.checkpoint=best``: the saved checkpoint with the lowest validation loss is the model, and says so."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Train, read_jsonl
+from safetensors.torch import load_file
+
+# A learning rate at which the validation loss soon rises again.
+OVERFITS = (
+    "data.val_fraction=0.3",
+    "trainer.max_steps=8",
+    "trainer.max_epochs=20",
+    "trainer.val_every_steps=2",
+    "checkpoint.every_steps=2",
+    "checkpoint.keep_last=1",
+    "checkpoint.keep_best=true",
+    "optim.lr=0.1",
+    "optim.schedule=constant",
+    "release.checkpoint=best",
+)
+
+
+def val_losses(folder: Path) -> dict[int, float]:
+    return {line["step"]: line["val_loss"] for line in read_jsonl(folder / "metrics.jsonl") if "val_loss" in line}
+
+
+def galpaca(*words: object) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "galpaca", *map(str, words)]
+    return subprocess.run(line, capture_output=True, text=True)
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    return {name: tensor.tolist() for name, tensor in load_file(folder / "model.safetensors").items()}
+
+
+@pytest.mark.slow
+def test_the_best_is_released_whatever_came_after_it(train: Train, tmp_path: Path) -> None:
+    done = train(*OVERFITS)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "runs/test"
+    losses = val_losses(folder)
+    best = min(losses, key=lambda step: losses[step])
+    assert 0 < best < 8, losses
+    assert f"releasing step {best}, which has the lowest validation loss" in done.stdout
+    card = (folder / "model/README.md").read_text(encoding="utf-8")
+    assert f"| steps | {best} of 8 " in card
+    assert f"| validation loss | {losses[best]:.4f} |" in card
+    for name, source in (("step", f"{folder}@{best}"), ("best", f"{folder}@best"), ("run", folder)):
+        exported = galpaca("export", source, tmp_path / name)
+        assert exported.returncode == 0, exported.stderr
+        assert weights(tmp_path / name) == weights(folder / "model"), name
+    assert galpaca("export", f"{folder}@last", tmp_path / "last").returncode == 0
+    assert weights(tmp_path / "last") != weights(folder / "model")
+    again = train(*OVERFITS)
+    assert "is complete" in again.stdout
+    assert "left as it is" not in again.stdout
+    other = train(*OVERFITS[:-1], "release.checkpoint=last")
+    assert f"galpaca export {folder}@last {folder}-last" in other.stdout
+
+
+def test_what_cannot_be_chosen_by_is_refused(train: Train) -> None:
+    done = train("release.checkpoint=best")
+    assert done.returncode == 2
+    assert "no record is held out to validate on" in done.stderr
+    assert "checkpoint.keep_best=true" in done.stderr
+
+
+@pytest.mark.slow
+def test_own_records_are_asked_and_the_best_is_kept(train: Train, tmp_path: Path, records_file: Path) -> None:
+    """The experiment for them, with a model of random weights in the place of GALACTICA's."""
+    rows = json.loads(records_file.read_text(encoding="utf-8")) * 3
+    for number, row in enumerate(rows):
+        row["instruction"] = f"{row['instruction']} ({number})"
+    records_file.write_text(json.dumps(rows), encoding="utf-8")
+    steps = ("trainer.max_steps=20", "optim.lr=0.01", "data.val_fraction=0.2", "data.test_fraction=0.2")
+    done = train("+experiment=own_records", "tuning=full", "precision=32-true", *steps)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "runs/test"
+    assert sorted(val_losses(folder)) == [10, 20]
+    held_out = [row["instruction"] for row in rows]
+    samples = read_jsonl(folder / "samples.jsonl")
+    assert 1 <= len({line["instruction"] for line in samples}) <= 8
+    assert {line["instruction"] for line in samples} <= set(held_out)
