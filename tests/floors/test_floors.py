@@ -45,10 +45,10 @@ LIBRARIES: dict[str, dict[str, str | None]] = {
         "transformers": "galpaca.data.tokenizer",
         "torch": "galpaca.data.collate",
     },
-    "runs": {},
+    "runs": {"yaml": "galpaca.runs.configuration"},
     "estimate": dict.fromkeys(["numpy"]),
     "model": dict.fromkeys(["numpy", "torch", "transformers", "safetensors"]),
-    "tracking": dict.fromkeys(["wandb", "yaml"]),
+    "tracking": dict.fromkeys(["wandb"]),
     "training": dict.fromkeys(["numpy", "torch", "transformers", "safetensors", "lightning"]),
     "release": {
         **dict.fromkeys(["numpy", "torch", "transformers", "safetensors", "huggingface_hub", "yaml"]),

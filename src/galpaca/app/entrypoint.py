@@ -167,6 +167,10 @@ def _hydra() -> None:
 
     register()
     check_arguments(sys.argv[1:])
+    if any(word in ("-m", "--multirun") for word in sys.argv[1:]):
+        from galpaca.app.train.sweep import sweep
+
+        return sweep(sys.argv[1:])
     sys.argv[1:] = with_home(sys.argv[1:])  # where Hydra reads them, and the ranks that Lightning starts
 
     ended_by: list[BaseException] = []
