@@ -286,8 +286,9 @@ def test_disabled_is_nothing_at_all(folder: RunFolder, monkeypatch: pytest.Monke
 def test_sync_refuses_what_is_no_run_or_is_not_shown(tmp_path: Path, folder: RunFolder) -> None:
     """All at once. A user's own logger of the same name is another: its arguments were taken for those of ours."""
     folder.config.write_text("logger: {_target_: mine.wandb, server: here}\n", encoding="utf-8")
+    (tmp_path / "empty").mkdir()
     with pytest.raises(InputError) as refused:
-        sync([folder.path, tmp_path, tmp_path / "none"], dry_run=True)
+        sync([folder.path, tmp_path / "empty", tmp_path / "none"], dry_run=True)
     message = str(refused.value)
     assert "3 problems" in message
     assert "the run is not logged to W&B" in message

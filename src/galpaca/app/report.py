@@ -8,13 +8,14 @@ from galpaca.errors import InputError
 from galpaca.files.atomic import replace_file
 from galpaca.report.page import render
 from galpaca.report.run import load_runs
+from galpaca.runs.found import with_runs_below
 
 
 def report(runs: Sequence[Path], out: Path | None = None) -> None:
     """Writes the page and prints its path.
 
     Args:
-        runs: run folders, finished or not.
+        runs: run folders, finished or not, or folders with runs below them.
         out: output file; default: ``report.html`` in the run folder, or in the working directory for several runs.
 
     Raises:
@@ -30,7 +31,7 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
     Returns:
         Path of the page.
     """
-    loaded = load_runs(runs)
+    loaded = load_runs(with_runs_below(runs))
     page = out or (loaded[0].folder.report if len(loaded) == 1 else Path("report.html"))
     check_replaceable(page, "galpaca report")
     content = render(loaded)

@@ -2,24 +2,38 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+from rich.table import Table
+
+from galpaca.app.console import make_console
 from galpaca.errors import InputError, Problems
 from galpaca.files.atomic import replace_file
 from galpaca.formatting import format_or
 from galpaca.report.run import flat
 from galpaca.runs.configuration import read_configuration
 from galpaca.runs.folder import RunFolder
+from galpaca.runs.found import runs_below
 from galpaca.runs.history import History, final_figures, read_history
+from galpaca.runs.recipe import DATA, TOKENIZER
 from galpaca.runs.record import read_content
 from galpaca.runs.record_fields import RunContent
 from galpaca.runs.state import Kind, run_state
 
-# They differ between any two runs.
-_NAMES = ("run.name", "run.root")
+# Keys and groups that say where a run is, and what is saved and shown of it: nothing to compare runs by.
+_LEFT_OUT = (
+    *("run", "logger", "callbacks", "samples", "checkpoint", "release", "guard", "hang"),
+    *("model.license", "data.license", "data.terms", "data.cache_dir"),
+    *("trainer.val_every_steps", "trainer.read_metrics_every_steps"),
+)
+# Of a model with random weights; one that was loaded has its own.
+_OF_RANDOM_WEIGHTS = ("num_layers", "hidden_size", "num_heads", "ffn_size", "max_positions")
 _ABSENT = object()
 
 
@@ -38,6 +52,8 @@ class Row:
         tokens_per_second: mean over all steps.
         hours: time in training steps.
         config: this run's values of the configuration keys that differ between the runs.
+        data: beginning of the fingerprints of data and tokenizer: losses of others are of other things.
+        best: it has the lowest validation loss of several runs with the same data.
     """
 
     run: str
@@ -50,6 +66,8 @@ class Row:
     tokens_per_second: float | None
     hours: float
     config: Mapping[str, Any]
+    data: str = ""
+    best: bool = False
 
 
 def show_runs(paths: Sequence[Path], *, as_json: bool, out: Path | None) -> None:
@@ -67,7 +85,12 @@ def show_runs(paths: Sequence[Path], *, as_json: bool, out: Path | None) -> None
     table = _table(rows)
     if out is not None:
         _write(out, table)
-    print("\n".join(json.dumps(asdict(row)) for row in rows) if as_json else table)
+    if as_json:
+        print("\n".join(json.dumps(asdict(row)) for row in rows))
+    elif sys.stdout.isatty():
+        _show(rows)
+    else:
+        print(table)
 
 
 def find_runs(paths: Sequence[Path]) -> list[RunFolder]:
@@ -79,7 +102,7 @@ def find_runs(paths: Sequence[Path]) -> list[RunFolder]:
     with Problems() as problems:
         found: dict[Path, RunFolder] = {}
         for path in paths:
-            here = {path: RunFolder(path.parent, path.name) for path in _runs_below(path.resolve())}
+            here = {path: RunFolder(path.parent, path.name) for path in runs_below(path.resolve())}
             if not here:
                 problems.add(
                     "contains no run" if path.is_dir() else "no such folder",
@@ -91,27 +114,22 @@ def find_runs(paths: Sequence[Path]) -> list[RunFolder]:
 
 
 def compare(folders: Sequence[RunFolder]) -> list[Row]:
-    """The runs, sorted by validation loss (runs without one last), then by loss."""
+    """The runs, those with the same data together, sorted by validation loss (runs without one last), then by loss."""
     parent = Path(os.path.commonpath([folder.root for folder in folders]))
     rows = [_read(folder, parent) for folder in folders]
     differing = _differing([row.config for row in rows if row.config])
     rows = [replace(row, config={key: row.config[key] for key in differing if key in row.config}) for row in rows]
-    return sorted(rows, key=lambda row: (*_order(row.val_loss), *_order(row.loss), row.run))
+    counts = Counter(row.data for row in rows)
+    rows.sort(key=lambda row: (-counts[row.data], row.data, *_order(row.val_loss), *_order(row.loss), row.run))
+    first = {row.data: row.run for row in reversed(rows)}
+    return [
+        replace(row, best=row.run == first[row.data] and counts[row.data] > 1 and row.val_loss is not None)
+        for row in rows
+    ]
 
 
 def _order(value: float | None) -> tuple[bool, float]:
     return value is None, value or 0.0
-
-
-def _runs_below(path: Path) -> Iterator[Path]:
-    seen: set[str] = set()
-    for name, folders, files in os.walk(path, followlinks=True):  # runs on scratch are often linked to
-        if {"run.json", "run.lock"} & set(files):
-            folders.clear()
-            yield Path(name)
-        is_new = (real := os.path.realpath(name)) not in seen
-        seen.add(real)
-        folders[:] = sorted(folder for folder in folders if not folder.startswith(".")) if is_new else []
 
 
 def _read(folder: RunFolder, parent: Path) -> Row:
@@ -147,8 +165,24 @@ def _read(folder: RunFolder, parent: Path) -> Row:
         val_loss=final.val_loss,
         tokens_per_second=final.tokens_per_second,
         hours=round(final.train_seconds / 3600, 4),
-        config=config,
+        config=_compared(config),
+        data=_data_of(record),
     )
+
+
+def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys by which runs are compared."""
+    unused = [f"model.{name}" for name in _OF_RANDOM_WEIGHTS] if config.get("model.path") else []
+    return {
+        key: value
+        for key, value in config.items()
+        if key not in unused and not any(key == name or key.startswith(f"{name}.") for name in _LEFT_OUT)
+    }
+
+
+def _data_of(record: RunContent) -> str:
+    settings = record.recipe.settings if record.recipe else {}
+    return "-".join(str(settings[key])[:6] for key in (DATA, TOKENIZER) if key in settings)
 
 
 def _state(kind: Kind, step: int, num_steps: int | None) -> str:
@@ -160,14 +194,49 @@ def _state(kind: Kind, step: int, num_steps: int | None) -> str:
 
 
 def _differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    keys = dict.fromkeys(key for config in configs for key in config if key not in _NAMES)
+    keys = dict.fromkeys(key for config in configs for key in config)
     return [key for key in keys if any(config.get(key, _ABSENT) != configs[0].get(key, _ABSENT) for config in configs)]
+
+
+def _show(rows: Sequence[Row]) -> None:
+    """A table for a terminal; of paths, only their ends."""
+    [titles, *lines] = _cells(rows)
+    lines = [[*line[: len(_TITLES)], *(cell.rpartition("/")[2] for cell in line[len(_TITLES) :])] for line in lines]
+    names = [title.rpartition(".")[2] for title in titles]
+    console = make_console()
+    room, num_shown = console.width, 0
+    for column in zip(names, *lines, strict=True):
+        room -= 2 + max(map(len, column))
+        num_shown += room >= 0 or num_shown < len(_TITLES)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title, name in zip(titles[:num_shown], names, strict=False):
+        table.add_column(name, overflow="fold", justify="right" if title in _NUMBERS else "left")
+    for row, line in zip(rows, lines, strict=True):
+        table.add_row(*map(escape, line[:num_shown]), style="bold green" if row.best else None)
+    console.print(table)
+    if left_out := names[num_shown:]:
+        console.print(f"no room for {len(left_out)} more differing keys: --out FILE writes all", style="dim")
+    if any(row.best for row in rows):
+        console.print("green: the lowest validation loss of runs with the same data", style="dim")
 
 
 def _table(rows: Sequence[Row]) -> str:
     """A Markdown table with aligned columns."""
+    lines = _cells(rows)
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    rule = [f"{'-' * max(3, width)}" for width in widths]
+    return "\n".join(_line(line, widths) for line in [lines[0], rule, *lines[1:]])
+
+
+_TITLES = ("run", "state", "steps", "loss", "val_loss", "tokens/s", "hours")
+_NUMBERS = _TITLES[2:]
+
+
+def _cells(rows: Sequence[Row]) -> list[list[str]]:
+    """The titles, and a line for each run."""
     keys = list(dict.fromkeys(key for row in rows for key in row.config))
-    lines = [["run", "state", "steps", "loss", "val_loss", "tokens/s", "hours", *keys]]
+    data = ["data"] if len({row.data for row in rows}) > 1 else []
+    lines = [[*_TITLES, *data, *keys]]
     for row in rows:
         figures = [
             format_or(row.loss, ".4f"),
@@ -176,10 +245,9 @@ def _table(rows: Sequence[Row]) -> str:
             f"{row.hours:.2f}",
         ]
         values = [_value(row.config[key]) if key in row.config else "-" for key in keys]
-        lines.append([row.run, row.state, f"{row.step:,}", *figures, *values])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    rule = [f"{'-' * max(3, width)}" for width in widths]
-    return "\n".join(_line(line, widths) for line in [lines[0], rule, *lines[1:]])
+        name = f"{row.run} (best)" if row.best else row.run
+        lines.append([name, row.state, f"{row.step:,}", *figures, *([row.data] if data else []), *values])
+    return lines
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

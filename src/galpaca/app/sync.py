@@ -14,6 +14,7 @@ from galpaca.app.watch import RunSnapshot, Watcher
 from galpaca.errors import GalpacaError, InputError, Problems, StoppedBySignal
 from galpaca.runs.configuration import damaged, read_configuration
 from galpaca.runs.folder import find_run
+from galpaca.runs.found import with_runs_below
 from galpaca.runs.metrics import read_metrics
 from galpaca.runs.record import RunRecord
 from galpaca.runs.shutdown import Shutdown, signal_of
@@ -65,7 +66,7 @@ def sync(runs: Sequence[Path], *, dry_run: bool = False, follow: bool = False, w
 
 def _find(runs: Sequence[Path]) -> list[Run]:
     with Problems() as problems:
-        found = [problems.collect(partial(_run, path)) for path in runs]
+        found = [problems.collect(partial(_run, path)) for path in with_runs_below(runs)]
     return [run for run in found if run is not None]
 
 

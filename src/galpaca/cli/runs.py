@@ -93,7 +93,7 @@ def add_report(command: ArgumentParser) -> Run:
     finished or not; several runs are overlaid.
     """
     add = command.add_argument
-    add("runs", type=Path, nargs="+", metavar="RUN", help="run folders, e.g. runs/galpaca67b")
+    add("runs", type=Path, nargs="+", metavar="RUN", help="run folders, or folders with runs below them")
     out = "output file (default: RUN/report.html; for several runs report.html)"
     add("--out", type=optional_path, metavar="FILE", help=out)
 
@@ -110,7 +110,7 @@ def add_sync(command: ArgumentParser) -> Run:
     until they have ended, from a machine with network access.
     """
     add = command.add_argument
-    add("runs", type=Path, nargs="+", metavar="RUN", help="run folder, e.g. runs/galpaca67b")
+    add("runs", type=Path, nargs="+", metavar="RUN", help="run folders, or folders with runs below them")
     add("--dry-run", action="store_true", help="only list what is missing; needs no network and no key")
     add("--follow", action="store_true", help="send new lines until the run has ended, or will not be requeued")
     add("--wait", action="store_true", help="with --follow: also wait for a run that will be restarted")

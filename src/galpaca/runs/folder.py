@@ -148,7 +148,7 @@ def find_run(path: Path, *, recorded: bool = False) -> RunFolder:
     raise InputError(
         "not a run folder",
         where=path,
-        why=lacks if path.is_dir() else "no such folder",
+        why=lacks if path.is_dir() else "it is a file" if path.exists() else "no such folder",
         fix="name the folder that a run prints at its start, such as runs/demo, or a checkpoint in it, "
         "such as runs/demo/checkpoints/step-00000100",
     )

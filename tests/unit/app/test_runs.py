@@ -11,8 +11,10 @@ import pytest
 import yaml
 
 from galpaca.app.entrypoint import run_command
+from galpaca.app.report import report
 from galpaca.app.runs import compare, find_runs, show_runs
 from galpaca.errors import InputError
+from galpaca.runs.found import with_runs_below
 from galpaca.runs.lock import locked
 
 
@@ -66,6 +68,8 @@ def test_the_same_for_scripts(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         "tokens_per_second": 5.6,
         "hours": 0.02,
         "config": {},
+        "data": "",
+        "best": False,
     }
 
 
@@ -154,11 +158,55 @@ def test_linked_runs_are_found_and_a_link_upwards_ends(tmp_path: Path) -> None:
 
 def test_keys_of_one_run_alone_differ(tmp_path: Path) -> None:
     make_run(tmp_path / "a", 4)
-    make_run(tmp_path / "b", 4, callbacks={"stats": {"every": 3}}, logger={})
+    make_run(tmp_path / "b", 4, tuning={"targets": {"every": 3}}, compute={})
     make_run(tmp_path / "c", 0)
     (tmp_path / "c" / "config.yaml").unlink()
     found = {row.run: row.config for row in compare(find_runs([tmp_path]))}
-    assert found == {"a": {}, "b": {"callbacks.stats.every": 3, "logger": {}}, "c": {}}
+    assert found == {"a": {}, "b": {"tuning.targets.every": 3, "compute": {}}, "c": {}}
+
+
+def test_what_is_saved_and_shown_is_nothing_to_compare_by(tmp_path: Path) -> None:
+    """A terminal showed 26 columns, among them the logger's project and an absolute path of sample questions."""
+    make_run(tmp_path / "a", 4, logger={"project": "x"}, samples={"prompts": "/far/away"}, model={"path": None})
+    make_run(tmp_path / "b", 4, checkpoint={"every_steps": 5}, model={"path": "/weights", "num_layers": 2})
+    rows = {row.run: row.config for row in compare(find_runs([tmp_path]))}
+    assert rows == {"a": {"model.path": None}, "b": {"model.path": "/weights"}}
+
+
+def test_the_best_is_so_among_runs_of_the_same_data(tmp_path: Path) -> None:
+    for name, data, loss in (("a", "x", 2.0), ("b", "x", 1.5), ("c", "y", 1.0)):
+        run = make_run(tmp_path / name, 4, val_loss=loss)
+        content = json.loads((run / "run.json").read_text())
+        recipe = {"format": 2, "data.fingerprint": data * 9, "tokenizer.fingerprint": "t" * 9}
+        (run / "run.json").write_text(json.dumps({**content, "recipe": recipe}))
+    rows = compare(find_runs([tmp_path]))
+    assert [(row.run, row.best) for row in rows] == [("b", True), ("a", False), ("c", False)]
+    assert rows[0].data == "xxxxxx-tttttt"
+
+
+def test_a_terminal_gets_a_table_to_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(tmp_path / "a", 4, val_loss=2.0, optim={"lr": 1e-5}, data={"path": "/long/way/to/records.csv"})
+    make_run(tmp_path / "b", 4, val_loss=1.0, optim={"lr": 2e-5})
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    show_runs([tmp_path], as_json=False, out=None)
+    said = capsys.readouterr().out
+    assert "|" not in said
+    assert "/long/way" not in said
+    assert "records.csv" in said
+    assert "the lowest validation loss of runs with the same data" in said
+
+
+def test_files_beside_runs_are_no_runs(tmp_path: Path) -> None:
+    """``galpaca report FOLDER/*`` was refused since the table of a sweep lies there, for a false reason."""
+    runs = [make_run(tmp_path / name, 4) for name in ("a", "b")]
+    (tmp_path / "runs.md").touch()
+    assert with_runs_below([*runs, tmp_path / "runs.md"]) == runs
+    assert with_runs_below([tmp_path]) == [run.resolve() for run in runs]
+    with pytest.raises(InputError, match="not a run folder") as caught:
+        report([tmp_path / "runs.md"])
+    assert "it is a file" in str(caught.value)
 
 
 def test_a_folder_without_runs_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
