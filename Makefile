@@ -44,6 +44,8 @@ demo: $(stamp) ## Train a tiny model on science facts and query it
 endurance: $(stamp) ## Kill runs at every checkpoint write and preempt SLURM jobs; each must resume; an hour
 	$(bin)/python -m bench.endurance
 	$(bin)/python -m bench.preemption
+	$(bin)/python -m bench.starts
+	GALPACA_DAMAGED_FILES=2000 $(pytest) tests/faults/test_damaged_files.py
 
 reference: $(stamp) ## Write what is generated of the docs: the configuration reference, measured figures
 	$(bin)/python scripts/make_reference.py

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from galpaca.app.cluster.ranks import global_rank, is_launched_child
+from galpaca.app.cluster.ranks import end_with_launcher, global_rank, is_launched_child, stop_launcher
 from galpaca.app.cluster.slurm import decide, requeue
 from galpaca.app.output import CLOSED, OutputLostError, lasting_output
 from galpaca.errors import GalpacaError, StoppedBySignal
@@ -95,6 +95,7 @@ def _stopped(stop: StoppedBySignal) -> int:
     if stop.agreed and global_rank() != 0:
         return 0  # for any other code, the launcher would end rank 0 before its last act
     if is_launched_child():
+        stop_launcher(stop.number)
         return 0
     if global_rank() != 0:
         _let_rank_0_speak()  # if it got the signal too, nothing is left to do
@@ -122,6 +123,7 @@ def _let_rank_0_speak() -> None:
 
 def train_with_hydra() -> int:
     """``train.py``: Hydra reads the command line, composes, and calls ``train``."""
+    end_with_launcher()
     try:
         code = run_command(_hydra)
     except BaseException:

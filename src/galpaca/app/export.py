@@ -108,7 +108,7 @@ def _write(
     return [("weights", dtype), ("model", str(options.out))]
 
 
-def choose_checkpoint(folder: RunFolder, source: Path, console: Console, which: str = "last") -> Path:
+def choose_checkpoint(folder: RunFolder, source: Path, console: Console, which: str | None = None) -> Path:
     """The requested checkpoint; of a run, the newest intact one, or the ``best`` where it releases that.
 
     Raises:

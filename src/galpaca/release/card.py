@@ -78,12 +78,16 @@ def _size(facts: CardFacts) -> str:
 
 
 def usage(
-    model_path: str, *, splits_sequences: bool, is_adapter: bool = False, question: tuple[str, str] = ("", "")
+    model_path: str,
+    *,
+    splits_sequences: bool,
+    is_adapter: bool = False,
+    question: tuple[str | None, str | None] = (None, None),
 ) -> str:
     """A complete script that asks the model a question.
 
     Args:
-        question: instruction and input; where they are empty, two of general science, one of them with an input.
+        question: instruction and input; where there are none, two of general science, one of them with an input.
     """
     given = [json.dumps(text, ensure_ascii=False) for text in question if text]
     return _filled(

@@ -88,8 +88,8 @@ def final_figures(steps: Sequence[StepLine], validations: Sequence[ValidationLin
     tokens = sum(line.tokens for line in steps)
     return FinalFigures(
         steps=len(steps),
-        first_step=steps[0].step if steps else 1,
-        lost_steps=steps[-1].step - len(steps) if steps else 0,
+        first_step=steps[0].step if steps and steps[0].step > 1 else None,
+        lost_steps=(steps[-1].step - len(steps) or None) if steps else None,
         first_loss=steps[0].loss if steps else None,
         loss=steps[-1].loss if steps else None,
         train_seconds=round(seconds, 2),

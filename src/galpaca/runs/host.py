@@ -3,7 +3,6 @@
 import ctypes
 import os
 import shutil
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -98,9 +97,9 @@ def total_memory_bytes() -> int | None:
 _PARENT_DEATH_SIGNAL = 1
 
 
-def end_with_parent() -> None:
-    """Has the kernel kill this process when the thread that started it is gone, also where it is stopped or deaf."""
-    ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, int(signal.SIGKILL))
+def end_with_parent(number: int) -> None:
+    """Has the kernel send this process a signal when the thread that started it is gone."""
+    ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, int(number))
 
 
 def describe_disk(path: Path) -> str:

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import Protocol
 
 # To unwind: a file that is being written is taken away.
-_UNWIND_SECONDS = 6.0
+_UNWIND_SECONDS = 5.0
 _NO_SIGNAL = b"\0"
 
 

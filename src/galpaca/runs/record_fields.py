@@ -160,8 +160,8 @@ class ReleaseFacts:
         terms: further terms of the data.
         merge_into: which weights adapters are merged into: ``trained``, or ``original``.
         folders: what is released besides ``model``, or instead, by names in the run folder; none is ``model`` alone.
-        checkpoint: which one is released: ``last`` or ``best``.
-        question, question_input: of a record that was trained on, for the card's example; empty where it shows none.
+        checkpoint: which one is released: ``best``, or None for the last.
+        question, question_input: of a record that was trained on, for the card's example; None where it shows none.
     """
 
     dtype: str = "float32"
@@ -173,9 +173,9 @@ class ReleaseFacts:
     terms: str | None = None
     merge_into: str | None = None
     folders: tuple[str, ...] = ()
-    checkpoint: str = "last"
-    question: str = ""
-    question_input: str = ""
+    checkpoint: str | None = None
+    question: str | None = None
+    question_input: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,8 +192,8 @@ class FinalFigures:
 
     Attributes:
         first_loss, loss: of the first step that is recorded and the last.
-        first_step: the first step that is recorded; another than 1 where lines were lost.
-        lost_steps: steps up to the last that are not recorded, and in none of these figures.
+        first_step: the first step that is recorded, where lines of those before were lost.
+        lost_steps: steps up to the last that are not recorded, and in none of these figures; None for none.
         train_seconds: in steps, without validations and checkpoints.
         peak_memory_bytes: of a process, the maximum over ranks.
         validations: how many there were.
@@ -201,8 +201,8 @@ class FinalFigures:
     """
 
     steps: int = 0
-    first_step: int = 1
-    lost_steps: int = 0
+    first_step: int | None = None
+    lost_steps: int | None = None
     first_loss: float | None = None
     loss: float | None = None
     train_seconds: float = 0.0

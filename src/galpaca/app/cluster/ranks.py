@@ -1,7 +1,9 @@
 """The rank of this process, before there is a process group."""
 
 import os
+import signal
 from collections.abc import Mapping
+from contextlib import suppress
 
 from galpaca.runs.host import end_with_parent
 
@@ -28,12 +30,24 @@ def has_launcher(environment: Mapping[str, str] = os.environ) -> bool:
 
 
 def mark_launcher() -> None:
-    """From here on, what this process starts is launched by it; called before Lightning sets variables of its own. A
-    process that was launched ends with its launcher.
-    """
-    if has_launcher():
-        end_with_parent()
+    """From here on, what this process starts is launched by it; called before Lightning sets variables of its own."""
     os.environ.setdefault(_LAUNCHER, str(os.getpid()))
+
+
+def end_with_launcher() -> None:
+    """A rank that was launched ends when its launcher is gone: of torchrun's, after it has saved; of the run's first
+    process, without which nothing can be saved, at once.
+    """
+    if is_torchrun():
+        end_with_parent(signal.SIGTERM)
+    elif has_launcher():
+        end_with_parent(signal.SIGKILL)
+
+
+def stop_launcher(number: int) -> None:
+    """Sends a signal on to the run's first process, which waits for this one, and knows of no signal to it alone."""
+    with suppress(ProcessLookupError):
+        os.kill(int(os.environ[_LAUNCHER]), number)
 
 
 def global_rank() -> int:

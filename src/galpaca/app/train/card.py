@@ -85,7 +85,7 @@ def _merged_rows(model: TrainedModel, merge_into: str | None) -> Rows:
 
 def result_rows(final: FinalFigures) -> Rows:
     loss = partial(format_or, how=".4f", absent="none")
-    first = "the first step" if final.first_step == 1 else f"step {final.first_step:,}"
+    first = "the first step" if final.first_step is None else f"step {final.first_step:,}"
     lost = (
         f", and {final.lost_steps:,} whose figures are lost: of these, nothing below knows" if final.lost_steps else ""
     )

@@ -57,16 +57,18 @@ def release_advice(folder: RunFolder, config: Config, released: ReleaseFacts | N
         for name, value in ((name, getattr(config.release, name)) for name in options)
         if getattr(released, name) not in (None, value)
     }
-    if not wanted and released.checkpoint == config.release.checkpoint:
+    was = released.checkpoint or "last"
+    if not wanted and was == config.release.checkpoint:
         return []
     given = " ".join(f"{options[name]} {value}" for name, value in wanted.items())
     source = str(folder.path)
-    if released.checkpoint != config.release.checkpoint:
+    keys = [f"release.{name}={value}, not {getattr(released, name)}" for name, value in wanted.items()]
+    if was != config.release.checkpoint:
         wanted["checkpoint"] = config.release.checkpoint
+        keys.append(f"release.checkpoint={config.release.checkpoint}, not {was}")
         source += f"@{config.release.checkpoint}"
-    keys = ", ".join(f"release.{name}={value}, not {getattr(released, name)}" for name, value in wanted.items())
     out = f"{folder.path}-{'-'.join(str(value) for value in wanted.values())}"
-    return [f"asked for {keys}: galpaca export {shlex.quote(source)} {shlex.quote(out)} {given}".rstrip()]
+    return [f"asked for {', '.join(keys)}: galpaca export {shlex.quote(source)} {shlex.quote(out)} {given}".rstrip()]
 
 
 def _report_row(folder: RunFolder, console: Console) -> list[tuple[str, str]]:

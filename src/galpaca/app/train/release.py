@@ -64,7 +64,7 @@ def keep_for_release(run: RunContext, data: PreparedData, model_config: OPTConfi
     config = run.config
     save_base(Base(model_config, data.tokenizer, data.prompts), run.folder.base)
     names = {one.name: _public_names(one.spec) for one in config.data.sources if one.epochs}
-    question, question_input = _example(data) if config.release.example else ("", "")
+    question, question_input = _example(data) if config.release.example else (None, None)
     facts = ReleaseFacts(
         question=question,
         question_input=question_input,
@@ -76,7 +76,7 @@ def keep_for_release(run: RunContext, data: PreparedData, model_config: OPTConfi
         data_license=joint_license(config.data),
         terms=joint_terms(config.data),
         merge_into=config.release.merge_into if "adapter" in config.released_folders else None,
-        checkpoint=config.release.checkpoint,
+        checkpoint="best" if config.release.checkpoint == "best" else None,
         folders=() if config.released_folders == ("model",) else config.released_folders,
     )
     run.record.set(sources=source_facts(config.data, data.split, names))
@@ -84,12 +84,13 @@ def keep_for_release(run: RunContext, data: PreparedData, model_config: OPTConfi
     run.record.update_start(machine=_machine(config.trainer))
 
 
-def _example(data: PreparedData) -> tuple[str, str]:
+def _example(data: PreparedData) -> tuple[str | None, str | None]:
     """A question that fits a card, of the first training records; they are answered as they were trained."""
     found = asked(data.split.examples, data.split.train[:_LOOKED_AT].tolist(), data.tokenizer, data.template)
     turns = [one.record.turns[-1] for one in found]
-    short = [(one.instruction, one.input) for one in turns if 0 < len(one.instruction) + len(one.input) <= _CARD_TEXT]
-    return min(short, key=lambda pair: bool(pair[1]), default=("", ""))
+    short = [one for one in turns if one.instruction and len(one.instruction) + len(one.input) <= _CARD_TEXT]
+    chosen = min(short, key=lambda one: bool(one.input), default=None)
+    return (None, None) if chosen is None else (chosen.instruction, chosen.input or None)
 
 
 def release(run: RunContext) -> None:

@@ -91,6 +91,8 @@ def test_the_lines_of_a_run(tmp_path: Path, given: str, rehearsal: str, job: str
 def test_runs_that_are_not_on_scratch_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The job looked on scratch for what had been prepared below the repository, without a network."""
     words = ["+experiment=galpaca67b"]
+    assert job_line(words, compose(words)[0]) == "sbatch slurm/galpaca67b.sbatch"  # prepared on scratch, by default
+    words.append("run.root=runs")
     config, _ = compose(words)
     assert job_line(words, config) == "sbatch slurm/galpaca67b.sbatch run.root=runs"
     monkeypatch.setenv("GALPACA_RUNS", str(REPOSITORY / "runs"))
@@ -120,4 +122,4 @@ def test_without_scripts_or_slurm_it_is_the_run_itself(
     assert lines(tmp_path, "+experiment=galpaca67b") == [line]
     (login_node / "sbatch").touch(0o755)
     monkeypatch.chdir(tmp_path)  # as for an installed package
-    assert lines(tmp_path, "+experiment=galpaca67b") == [line]
+    assert lines(tmp_path, "+experiment=galpaca67b") == [line.replace("python train.py", "galpaca train")]
