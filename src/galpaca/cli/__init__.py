@@ -19,6 +19,7 @@ _COMMANDS: Sequence[tuple[str, Callable[[argparse.ArgumentParser], Run], str]] =
     ("report", runs.add_report, "write one or several runs as one page with plots"),
     ("runs", runs.add_runs, "compare runs: state, losses, speed and configuration differences"),
     ("checkpoints", runs.add_checkpoints, "list a run's checkpoints and verify them"),
+    ("cite", runs.add_cite, "say how a run's model was made, with the citations that it owes"),
     ("sync", runs.add_sync, "send to W&B what it lacks of runs, also while they train"),
     ("export", runs.add_export, "write a checkpoint as a Hugging Face folder, and optionally upload it"),
     ("generate", models.add_generate, "answer one instruction, or a file of them"),
@@ -29,7 +30,7 @@ _COMMANDS: Sequence[tuple[str, Callable[[argparse.ArgumentParser], Run], str]] =
 )
 
 # They end when nobody reads any more; the others have work to do.
-_ONLY_PRINT = ("inspect", "watch", "runs", "checkpoints", "chat")
+_ONLY_PRINT = ("cite", "inspect", "watch", "runs", "checkpoints", "chat")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -136,3 +136,17 @@ def add_split(command: ArgumentParser) -> Run:
         split(run, out)
 
     return run
+
+
+def add_cite(command: ArgumentParser) -> Run:
+    """Print a paragraph on how a run's model was made (recipe, seed, hardware, hours, energy where it was read), and
+    the citations that it owes in BibTeX.
+    """
+    command.add_argument("run", type=Path, metavar="RUN", help="run folder, or RUN@STEP")
+
+    def run(**options: Any) -> None:
+        from galpaca.app.cite import cite
+
+        cite(**options)
+
+    return run

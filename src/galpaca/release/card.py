@@ -27,6 +27,8 @@ class CardFacts(ReleaseFacts):
         receipt: rows of the data's fingerprint and of what became of the records.
         results: rows of losses, hours and hardware, as measured.
         splits_sequences: whether molecules and proteins go in one token a character.
+        methods: a paragraph on how it was made.
+        citations: BibTeX of the works that it owes.
     """
 
     name: str
@@ -38,6 +40,8 @@ class CardFacts(ReleaseFacts):
     results: Sequence[tuple[str, str]]
     splits_sequences: bool
     adapters: Literal["merged", "alone"] | None = None
+    methods: str = ""
+    citations: str = ""
 
     @property
     def license(self) -> str:

@@ -7,6 +7,7 @@ import hub_uploads as hub
 from huggingface_hub import ModelCard
 
 from galpaca.release.card import CardFacts, model_card
+from galpaca.release.citations import citations
 
 FACTS = CardFacts(
     name="galpaca67b",
@@ -22,6 +23,10 @@ FACTS = CardFacts(
     receipt=[("fingerprint (SHA-256)", "ab" * 32)],
     results=[("steps 1 to 1,221", "4 processes, NVIDIA A100 80GB: 2.00 h")],
     splits_sequences=True,
+    methods="It was tuned on 52,002 records.",
+    citations=citations(
+        "facebook/galactica-6.7b", "tatsu-lab/alpaca", "alpaca", "all parameters", splits_sequences=True
+    ),
 )
 
 
@@ -56,6 +61,7 @@ def test_a_galpaca(tmp_path: Path) -> None:
         "forbids commercial use",
         "@article{GALACTICA,",
         "@misc{alpaca,",
+        "It was tuned on 52,002 records.",
         "4 processes, NVIDIA A100 80GB: 2.00 h",
         "ab" * 32,
     ):

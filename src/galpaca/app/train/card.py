@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from galpaca.app.train.data_facts import split_rows
+from galpaca.app.train.methods import methods, owed_citations
 from galpaca.data.receipt import Receipt
 from galpaca.errors import InputError
 from galpaca.formatting import format_bytes, format_duration, format_or
@@ -37,7 +38,7 @@ def card_facts(model: TrainedModel, model_path: str, merge_into: str | None = No
     """
     folder, record, manifest, method = model.folder, model.record, model.weights.manifest, model.weights.method
     facts = record.content.release or ReleaseFacts()
-    is_adapter = method.adapter_config() is not None
+    is_adapter, splits = method.adapter_config() is not None, model.base.tokenizer.splits_sequences
     return CardFacts(
         **{**vars(facts), "merge_into": merge_into or facts.merge_into},
         name=folder.name,
@@ -52,7 +53,9 @@ def card_facts(model: TrainedModel, model_path: str, merge_into: str | None = No
             *_merged_rows(model, merge_into),
             *_machine_rows(folder, record, manifest.step),
         ],
-        splits_sequences=model.base.tokenizer.splits_sequences,
+        splits_sequences=splits,
+        methods=methods(record.content, manifest, folder.metrics, folder.system, method.describe()),
+        citations=owed_citations(record.content, manifest, method.describe(), splits_sequences=splits),
     )
 
 

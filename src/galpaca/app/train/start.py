@@ -261,7 +261,8 @@ def _notes(run: RunContext) -> list[tuple[str, str]]:
     """What a person may not have meant of the steps."""
     config, steps, plan = run.config, run.steps, run.record.content.plan
     rows = []
-    if sweep := os.environ.get("WANDB_SWEEP_ID"):
+    sweep = os.environ.get("WANDB_SWEEP_ID")
+    if sweep and os.environ.get("WANDB_RUN_ID") == run.record.content.id:
         rows.append(("sweep", f"{sweep}, as run {run.record.content.id}"))
     per_rank = config.batch.examples / config.trainer.num_ranks
     if config.trainer.num_ranks > 1 and per_rank < _FEW_EXAMPLES:

@@ -1,0 +1,84 @@
+"""How a model was made, as a paragraph for a paper."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from galpaca.formatting import format_duration
+from galpaca.release.citations import citations
+from galpaca.runs.checkpoints import Manifest
+from galpaca.runs.history import read_history
+from galpaca.runs.lines import SystemLine, parse_line
+from galpaca.runs.metrics import whole_lines
+from galpaca.runs.record_fields import ExampleCounts, ReleaseFacts, RunContent, Start
+
+# Lines of the machine that are further apart belong to two starts.
+_SAME_START_SECONDS = 60.0
+
+
+def methods(content: RunContent, manifest: Manifest, metrics: Path, system: Path, tuning: str) -> str:
+    """Recipe, seed, hardware, hours, and energy where it was read, of one checkpoint.
+
+    Args:
+        metrics, system: the run's ``metrics.jsonl`` and ``system.jsonl``.
+        tuning: which parameters were trained, in words.
+    """
+    release, settings = content.release or ReleaseFacts(), manifest.recipe.settings
+    examples, plan = content.examples or ExampleCounts(), content.plan
+    held_out = (examples.validation or 0) + (examples.test or 0)
+    epochs = f" ({manifest.step / plan.steps_per_epoch:.2f} epochs)" if plan else ""
+    versions = ", ".join(
+        f"{name} {content.last_start.versions[name]}"
+        for name in ("galpaca", "torch", "transformers")
+        if name in content.last_start.versions
+    )
+    sentences = [
+        f"{release.base_model or 'A model of random weights'} ({content.parameters or manifest.num_parameters:,} "
+        f"parameters) was tuned on {examples.train:,} records of {release.dataset or 'its data'}"
+        + (f", {held_out:,} more being held out" if held_out else "")
+        + f" ({tuning}).",
+        f"{manifest.step:,} steps{epochs} of {settings.get('batch.examples')} examples of at most "
+        f"{settings.get('data.max_length')} tokens were taken, with the loss on the tokens of answers alone, averaged "
+        f"over a step, and the prompt template {settings.get('data.template')}.",
+        f"The learning rate was {settings.get('optim.lr'):g} ({settings.get('optim.schedule')}, "
+        f"{settings.get('optim.warmup_ratio'):.0%} warm-up), gradients were clipped to norm "
+        f"{settings.get('optim.clip_norm')}, dropout was {settings.get('model.dropout')}, the precision "
+        f"{settings.get('precision.name')} and the seed {settings.get('seed')}.",
+        _hardware(content.starts, manifest.step, metrics, system),
+        f"Software: {versions}." if versions else "",
+    ]
+    return " ".join(filter(None, sentences))
+
+
+def owed_citations(content: RunContent, manifest: Manifest, tuning: str, *, splits_sequences: bool) -> str:
+    """BibTeX of the works that a model of the run owes."""
+    release = content.release or ReleaseFacts()
+    template = str(manifest.recipe.settings.get("data.template"))
+    return citations(release.base_model or "", release.dataset, template, tuning, splits_sequences=splits_sequences)
+
+
+def _hardware(starts: Sequence[Start], step: int, metrics: Path, system: Path) -> str:
+    seconds = sum(line.step_seconds or 0.0 for line in read_history(metrics).steps if line.step <= step)
+    machine = next((start.machine for start in reversed(starts) if start.machine), None)
+    if machine is None:
+        return ""
+    unit = "process" if "nvidia" not in machine.device.lower() else "GPU"
+    hours = f", {seconds * machine.processes / 3600:.2g} {unit}-hours" if machine.processes > 1 else ""
+    energy = energy_kwh(system)
+    read = f"; {energy:.2g} kWh were read from the GPUs of the first node" if energy else ""
+    return f"Steps took {format_duration(seconds)} on {machine.processes} x {machine.device}{hours}{read}."
+
+
+def energy_kwh(system: Path) -> float:
+    """Energy of the GPUs whose power was recorded, by the trapezoidal rule; 0 where none was."""
+    lines = [line for text in whole_lines(system) if (line := parse_line(SystemLine, text)) is not None]
+    powers = [
+        (line.time, sum(value for name, value in line.extra.items() if name.endswith("_power_watts"))) for line in lines
+    ]
+    known = [(time, watts) for time, watts in powers if watts]
+    joules = sum(
+        (after - before) * (first + second) / 2
+        for (before, first), (after, second) in pairwise(known)
+        if 0 < after - before < _SAME_START_SECONDS
+    )
+    return joules / 3.6e6
