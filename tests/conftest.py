@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -32,6 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for line in deprecations.filters():
         config.addinivalue_line("filterwarnings", line)
     sys.warnoptions.append("default")  # what was requested with -W, training does not hush
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup, all that tests start would ignore it
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -221,7 +221,7 @@ def test_a_run_of_prepared_hub_ids_asks_nobody(
     data = ["data.path=null", "data.hub_id=acme/facts"]
     shown = succeeded(prepare(*data))
     assert shown.count("created") == 3
-    assert shown.rstrip().splitlines()[-1].split()[:2] == ["python", "train.py"]
+    assert shown.rstrip().splitlines()[-1].split()[:2] == ["galpaca", "train"]
     again = succeeded(prepare(*data))
     assert again.count("already there, verified") == 3
     take_away(laid_out)

@@ -57,7 +57,7 @@ class Backstop:
         faulthandler.register(_DUMP, file=2, all_threads=True)
         numbers = [os.getpid(), max(1, round(self._seconds)), _DUMP]
         command = [sys.executable, "-I", "-S", "-c", _CODE, *map(str, numbers)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, bufsize=0)
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, bufsize=0, cwd="/")
 
     def beat(self) -> None:
         """This process lives; called about once a second."""

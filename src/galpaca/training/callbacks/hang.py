@@ -27,6 +27,8 @@ _BACKSTOP_SECONDS = 60.0
 # A watch that looks this much later than it meant to was suspended, and the step along with it.
 _SUSPENDED_SECONDS = 2.0
 _RANK_0_FIRST_SECONDS = 5.0
+# A start may take so long however short steps are: ranks import, on file systems that are busy with all of them.
+_START_SECONDS = 60.0
 
 # Of sysexits.h: a failure that may be gone the next time.
 EXIT_CODE = 75
@@ -141,7 +143,8 @@ class HangWatch(L.Callback):
             self._backstop.beat()
             # One that was suspended alone has no end of its own to report, but others may be waiting for its report.
             is_asked = was_suspended and bool(self._peers) and any(self.folder.glob("rank-*.txt"))
-            if is_asked or now - self._since > self.limit_seconds:
+            limit = self.limit_seconds if self._peers else max(self.limit_seconds, _START_SECONDS)
+            if is_asked or now - self._since > limit:
                 (self._report_and_end if self._peers else self._end_launch)()
 
     def _end_launch(self) -> None:
