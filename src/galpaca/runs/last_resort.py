@@ -8,7 +8,7 @@ into a pipe (``signal.set_wakeup_fd``), and any thread may read that.
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import Protocol
 
@@ -27,12 +27,13 @@ class LastResort:
     """Ends a process from a thread of its own, some seconds after a signal that should have ended it.
 
     Args:
+        numbers: of the signals that count.
         ends_at_once: asked when the signal comes, and again when the time is up.
         end: ends the process; called in the thread.
     """
 
-    def __init__(self, ends_at_once: EndsAtOnce, end: Callable[[int], object]) -> None:
-        self._ends_at_once, self._end = ends_at_once, end
+    def __init__(self, numbers: Collection[int], ends_at_once: EndsAtOnce, end: Callable[[int], object]) -> None:
+        self._numbers, self._ends_at_once, self._end = numbers, ends_at_once, end
         self._is_leaving = threading.Event()
 
     def stand_down(self) -> None:
@@ -64,8 +65,10 @@ class LastResort:
         is_first = True
         while (read := os.read(reader, 1)) != _NO_SIGNAL:
             [number] = read
+            if number not in self._numbers:
+                continue
             ends, was_first = self._ends_at_once(number, is_first=is_first), is_first
-            is_first &= number == signal.SIGALRM  # ours, to send another one again
+            is_first = False
             # Training may have begun meanwhile, and then the signal asks it to save.
             if ends and not self._is_leaving.wait(_UNWIND_SECONDS) and self._ends_at_once(number, is_first=was_first):
                 self._end(number)

@@ -54,7 +54,7 @@ class Shutdown:
         self._pid = os.getpid()
         self._held = 0  # the urgency of the signal that is to be sent again
         self._end = end
-        self._last_resort = LastResort(self._ends_at_once, self._end_at_once)
+        self._last_resort = LastResort(SIGNALS, self._ends_at_once, self._end_at_once)
 
     @classmethod
     def of_process(cls) -> "Shutdown":
@@ -124,7 +124,7 @@ class Shutdown:
 
     def _ends_at_once(self, number: int, *, is_first: bool) -> bool:
         """Whether the process has to end at once after a signal, as far as this object has a say in it."""
-        is_ours = number in SIGNALS and signal.getsignal(number) == self._handle
+        is_ours = signal.getsignal(number) == self._handle
         return is_ours and (not self.deferred or (number == signal.SIGINT and not is_first))
 
     def _end_at_once(self, number: int) -> None:
@@ -143,8 +143,11 @@ class Shutdown:
         signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
 
     def _send_again(self, number: int, frame: FrameType | None) -> None:
-        held, self._held = self._held, 0
-        signal.raise_signal(signal_of(held))  # whoever listens to it by now
+        held, self._held = signal_of(self._held), 0
+        if signal.getsignal(held) == self._handle:
+            self._handle(held, frame)  # the same signal, and not a second one
+        else:
+            signal.raise_signal(held)  # whoever listens to it by now
 
     def _see_dropped(self, hook: Callable[[Any], object], unraisable: Any) -> None:
         """``sys.unraisablehook``: no exception leaves a finalizer or a callback of a weak reference."""

@@ -235,6 +235,51 @@ def test_a_second_ctrl_c_ends_a_step_that_hangs() -> None:
         assert process.wait(15) == 7
 
 
+# Whatever else has a handler, such as one of asyncio for children that end, is no first Ctrl-C.
+OTHERS = """
+def end(stop):
+    say("ended unsaved")
+    os._exit(7)
+
+signal.signal(signal.SIGCHLD, lambda *_: None)
+shutdown = Shutdown(end)
+with shutdown.listening(), shutdown.deferring():
+    os.kill(os.getpid(), signal.SIGCHLD)
+    time.sleep(0.1)
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(7)
+    say(f"saved {shutdown.urgency}")
+"""
+
+# Ctrl-C in an import, right before training begins: it is sent again when signals are deferred.
+HELD = """
+def end(stop):
+    say("ended unsaved")
+    os._exit(7)
+
+shutdown, imports = Shutdown(end), 0
+
+def send(event, arguments):
+    global imports
+    imports += event == "import"
+    if event == "import" and imports == 2:  # from here on, the first one is going on
+        signal.raise_signal(signal.SIGINT)
+        shutdown.deferred = True
+
+with shutdown.listening():
+    sys.addaudithook(send)
+    import sqlite3.dump
+    time.sleep(7)
+    say(f"saved {shutdown.urgency}")
+"""
+
+
+@pytest.mark.parametrize("script", [OTHERS, HELD], ids=["another signal", "a signal in an import"])
+def test_the_first_ctrl_c_of_training_is_the_first(script: str) -> None:
+    """Taken for the second, it ended the run five seconds later, in the midst of its checkpoint."""
+    assert replies_of(script, signal.SIGINT) == ["saved 3"]
+
+
 def test_a_signal_to_a_forked_child_is_none_to_its_parent() -> None:
     assert replies_of(FORKED_SIGNALS, signal.SIGTERM) == ["lives"]
 
