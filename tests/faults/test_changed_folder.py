@@ -46,7 +46,7 @@ def test_checkpoints_without_a_record_are_a_warning(train: Train, half: Path) ->
     assert done.returncode == 0, done.stderr
     assert "checkpoints without a run.json" in done.stdout
     assert "| steps 1 to 2 | not recorded |" in card(half)
-    assert "warning" in json.loads((half / "run.json").read_text(encoding="utf-8"))["starts"][0]["setup"]
+    assert "lost record" in json.loads((half / "run.json").read_text(encoding="utf-8"))["starts"][0]["setup"]
 
 
 def test_a_card_knows_which_step_its_first_loss_is_of(train: Train, half: Path) -> None:

@@ -24,6 +24,7 @@ def commands(run: Path, out: Path, prompts: Path) -> list[list[str]]:
         ["runs", str(run)],
         ["watch", str(run), "--once"],
         ["checkpoints", str(run)],
+        ["cite", str(run)],
         ["sync", str(run), "--dry-run"],
         ["export", str(run), str(out / "model")],
         ["split", str(run), "--out", str(out / "split")],

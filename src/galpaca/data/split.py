@@ -1,6 +1,5 @@
 """Which records are for what: a property of each record, not of its place in the file."""
 
-import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,17 +33,20 @@ def sides_of(hashes: npt.NDArray[np.uint64], val_fraction: float, test_fraction:
     return sides
 
 
-def least_fractions(hashes: npt.NDArray[np.uint64]) -> tuple[float, float]:
-    """The smallest fractions for validation and for a test, in hundredths, with which each has a hash.
+def least_fractions(hashes: npt.NDArray[np.uint64], *, with_test: bool) -> tuple[float, float] | None:
+    """The smallest fractions for validation and for a test, in hundredths, with which each side has a hash, that of
+    training too; None where there are too few hashes for it.
 
     Args:
         hashes: (N,) as ``sides_of`` takes them; at least one.
+        with_test: there is to be a test; otherwise its fraction is 0.
     """
-    places = np.unique(hashes) / _HASH_RANGE
-    val = (math.floor(100 * float(places[0])) + 1) / 100
-    behind = places[places >= val]
-    last = (math.floor(100 * float(behind[0])) + 1) / 100 if len(behind) else 1.0
-    return val, round(last - val, 2)
+    # (K,) hundredths below which each hash lies.
+    hundredths = np.unique(np.floor(100 * (np.unique(hashes) / _HASH_RANGE)).astype(int) + 1).tolist()
+    if len(hundredths) < 2 + with_test:
+        return None
+    val, last = hundredths[0], hundredths[int(with_test)]
+    return val / 100, (last - val) / 100
 
 
 @dataclass(frozen=True)

@@ -20,18 +20,14 @@ class RunRecord:
 
     Attributes:
         content: what is in it; of a run that is new, its id and time.
+        is_new: there was no file of it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         found = read_content(path)
         self.content = found or RunContent(id=uuid.uuid4().hex[:12], created=utc_now())
-        self._is_new = found is None
-
-    @property
-    def is_new(self) -> bool:
-        """Whether there was no file of it."""
-        return self._is_new
+        self.is_new = found is None
 
     @property
     def recipe(self) -> Recipe:
@@ -48,7 +44,7 @@ class RunRecord:
         Raises:
             InputError: the run was started under another one.
         """
-        if not self._is_new and given != self.content.id:
+        if not self.is_new and given != self.content.id:
             raise InputError(
                 f"the run has the id {self.content.id}, not {given}",
                 where=self.path.parent,
@@ -97,7 +93,7 @@ class RunRecord:
             InputError: they differ; every difference is shown.
         """
         started = self.content.recipe
-        if started is None and not self._is_new:
+        if started is None and not self.is_new:
             raise InputError(
                 "records no recipe",
                 where=self.path,

@@ -9,7 +9,7 @@ import pytest
 
 from galpaca.data.hashes import content_hash, near_hash, value_hash
 from galpaca.data.records import Record
-from galpaca.data.split import TEST, TRAIN, VALIDATION, sides_of
+from galpaca.data.split import TEST, TRAIN, VALIDATION, least_fractions, sides_of
 
 
 def is_held_out(hashes: npt.NDArray[np.uint64], fraction: float) -> npt.NDArray[np.bool_]:
@@ -120,3 +120,18 @@ def test_a_test_is_behind_the_validation_and_moves_none_of_it() -> None:
     ]
     assert ((sides == VALIDATION) == is_held_out(many, 0.1)).all()
     assert not (sides_of(many, 0.0, 0.2) == VALIDATION).any()
+
+
+@pytest.mark.parametrize("with_test", [False, True])
+def test_the_least_fractions_leave_no_side_empty(with_test: bool) -> None:
+    """Advice for few groups: what it says is tried on a thousand sets of them, the smallest included."""
+    generator = np.random.default_rng(0)
+    for count in [1, 2, 3, 4, 10] * 200:
+        hashes = generator.integers(0, 2**64, count, np.uint64, endpoint=False)
+        found = least_fractions(hashes, with_test=with_test)
+        if found is None:
+            assert count < 4 + with_test, "hashes of one hundredth are rare"
+            continue
+        sides = set(sides_of(hashes, *(round(one, 2) for one in found)).tolist())
+        assert sides == {TRAIN, VALIDATION, *([TEST] if with_test else [])}
+        assert sum(found) < 1

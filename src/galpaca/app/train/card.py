@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from galpaca.app.train.data_facts import split_rows
+from galpaca.app.train.machines import taken_steps
 from galpaca.app.train.methods import methods, owed_citations
 from galpaca.data.receipt import Receipt
 from galpaca.errors import InputError
@@ -20,7 +21,7 @@ from galpaca.runs.lines import StepLine, ValidationLine
 from galpaca.runs.metrics import read_metrics
 from galpaca.runs.recipe import DATA
 from galpaca.runs.record import RunRecord
-from galpaca.runs.record_fields import ExampleCounts, FinalFigures, Machine, ReleaseFacts, SourceFacts
+from galpaca.runs.record_fields import ExampleCounts, FinalFigures, ReleaseFacts, SourceFacts
 from galpaca.training.optimizers.adamw import AdamW
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def card_facts(model: TrainedModel, model_path: str, merge_into: str | None = No
         results=[
             *result_rows(figures_of(folder, manifest.step)),
             *_merged_rows(model, merge_into),
-            *_machine_rows(folder, record, manifest.step),
+            *((one.what, one.how) for one in taken_steps(record.content.starts, folder.metrics, manifest.step)),
         ],
         splits_sequences=splits,
         methods=methods(record.content, manifest, folder.metrics, folder.system, method.describe()),
@@ -164,26 +165,3 @@ def _receipt_rows(manifest: Manifest, record: RunRecord) -> Rows:
 def _source(one: SourceFacts) -> str:
     license = f"license {one.license}" if one.license else "no license stated"
     return f"{one.dataset}: {one.receipt.get('records', 0):,} records, {one.epochs:g} per epoch, {license}"
-
-
-def _machine_rows(folder: RunFolder, record: RunRecord, last_step: int) -> Rows:
-    """A row for each start whose steps are part of the model, with the time they took."""
-    seconds = {line.step: line.step_seconds for line in read_metrics(folder.metrics) if isinstance(line, StepLine)}
-    starts, rows = record.content.starts, []
-    if starts and starts[0].step:
-        rows.append((f"steps 1 to {starts[0].step:,}", "not recorded"))
-    for number, start in enumerate(starts):
-        # A later start that went back took these steps again.
-        stop = min([last_step, *(later.step for later in starts[number + 1 :])])
-        taken = range(start.step + 1, stop + 1)
-        spent = sum(seconds.get(step) or 0.0 for step in taken) if all(step in seconds for step in taken) else None
-        if start.machine and stop > start.step:
-            rows.append((f"steps {start.step + 1:,} to {stop:,}", _machine(start.machine, spent)))
-    return rows
-
-
-def _machine(machine: Machine, seconds: float | None) -> str:
-    nodes = f" on {machine.nodes} nodes" if machine.nodes > 1 else ""
-    processes = "process" if machine.processes == 1 else "processes"
-    time = "time not recorded" if seconds is None else format_duration(seconds)
-    return f"{machine.processes} {processes}{nodes}, {machine.device}: {time}"

@@ -188,18 +188,24 @@ def _sides(one: SourceSpec, examples: EncodedExamples) -> npt.NDArray[np.uint8]:
     for key, side in (("val_fraction", VALIDATION), ("test_fraction", TEST)):
         fraction = getattr(one.spec, key)
         if fraction and not examples.num_targets[sides == side].sum():
-            by = f", which have {len(np.unique(examples.content_hashes)):,} groups" if one.spec.split_by else ""
-            val, test = least_fractions(examples.content_hashes)
-            wanted = f"data.val_fraction={val:.2f}" + (
-                f" data.test_fraction={test:.2f}" if one.spec.test_fraction else ""
-            )
+            by = f" in {len(np.unique(examples.content_hashes)):,} groups" if one.spec.split_by else ""
             raise InputError(
                 f"{fraction:.1%} of {len(examples):,} examples{by} has no target token to measure on",
                 where=f"data.{key}",
                 why="which side a record or group is on is decided by its hash, so that few may all be on one",
-                fix=f"{wanted} holds out the fewest; or data.{key}=0",
+                fix=f"{_least_held_out(one.spec, examples)}data.{key}=0",
             )
     return sides
+
+
+def _least_held_out(spec: DataSpec, examples: EncodedExamples) -> str:
+    """The fractions that hold out the fewest, to be typed; where no fractions hold out any, to add records."""
+    with_test = spec.test_fraction > 0
+    found = least_fractions(examples.content_hashes[examples.num_targets > 0], with_test=with_test)
+    if found is None:
+        return "add records; or "
+    val, test = found
+    return f"data.val_fraction={val:.2f}{f' data.test_fraction={test:.2f}' if with_test else ''}; or "
 
 
 def _named(sources: Sequence[FoundSource], parts: Sequence[EncodedExamples]) -> tuple[SourceExamples, ...]:

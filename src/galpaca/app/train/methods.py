@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from galpaca.formatting import format_duration
+from galpaca.app.train.machines import taken_steps
+from galpaca.errors import InputError
 from galpaca.release.citations import citations
 from galpaca.runs.checkpoints import Manifest
-from galpaca.runs.history import read_history
 from galpaca.runs.lines import SystemLine, parse_line
 from galpaca.runs.metrics import whole_lines
 from galpaca.runs.record_fields import ExampleCounts, ReleaseFacts, RunContent, Start
@@ -22,7 +22,18 @@ def methods(content: RunContent, manifest: Manifest, metrics: Path, system: Path
     Args:
         metrics, system: the run's ``metrics.jsonl`` and ``system.jsonl``.
         tuning: which parameters were trained, in words.
+
+    Raises:
+        InputError: the manifest's recipe lacks a setting.
     """
+    try:
+        return _paragraph(content, manifest, metrics, system, tuning)
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"the recipe of step {manifest.step} is damaged: {error}"
+        raise InputError(what, where=metrics.parent, fix="restore its manifest.json, or name another step") from None
+
+
+def _paragraph(content: RunContent, manifest: Manifest, metrics: Path, system: Path, tuning: str) -> str:
     release, settings = content.release or ReleaseFacts(), manifest.recipe.settings
     examples, plan = content.examples or ExampleCounts(), content.plan
     held_out = (examples.validation or 0) + (examples.test or 0)
@@ -37,13 +48,13 @@ def methods(content: RunContent, manifest: Manifest, metrics: Path, system: Path
         f"parameters) was tuned on {examples.train:,} records of {release.dataset or 'its data'}"
         + (f", {held_out:,} more being held out" if held_out else "")
         + f" ({tuning}).",
-        f"{manifest.step:,} steps{epochs} of {settings.get('batch.examples')} examples of at most "
-        f"{settings.get('data.max_length')} tokens were taken, with the loss on the tokens of answers alone, averaged "
-        f"over a step, and the prompt template {settings.get('data.template')}.",
-        f"The learning rate was {settings.get('optim.lr'):g} ({settings.get('optim.schedule')}, "
-        f"{settings.get('optim.warmup_ratio'):.0%} warm-up), gradients were clipped to norm "
-        f"{settings.get('optim.clip_norm')}, dropout was {settings.get('model.dropout')}, the precision "
-        f"{settings.get('precision.name')} and the seed {settings.get('seed')}.",
+        f"{manifest.step:,} steps{epochs} of {settings['batch.examples']} examples of at most "
+        f"{settings['data.max_length']} tokens were taken, with the loss on the tokens of answers alone, averaged "
+        f"over a step, and the prompt template {settings['data.template']}.",
+        f"The learning rate was {settings['optim.lr']:g} ({settings['optim.schedule']}, "
+        f"{settings['optim.warmup_ratio']:.0%} warm-up), gradients were clipped to norm "
+        f"{settings['optim.clip_norm']}, dropout was {settings['model.dropout']}, the precision "
+        f"{settings['precision.name']} and the seed {settings['seed']}.",
         _hardware(content.starts, manifest.step, metrics, system),
         f"Software: {versions}." if versions else "",
     ]
@@ -58,15 +69,14 @@ def owed_citations(content: RunContent, manifest: Manifest, tuning: str, *, spli
 
 
 def _hardware(starts: Sequence[Start], step: int, metrics: Path, system: Path) -> str:
-    seconds = sum(line.step_seconds or 0.0 for line in read_history(metrics).steps if line.step <= step)
-    machine = next((start.machine for start in reversed(starts) if start.machine), None)
-    if machine is None:
-        return ""
-    unit = "process" if "nvidia" not in machine.device.lower() else "GPU"
-    hours = f", {seconds * machine.processes / 3600:.2g} {unit}-hours" if machine.processes > 1 else ""
+    taken = taken_steps(starts, metrics, step)
+    hours = [one.seconds * one.machine.processes / 3600 for one in taken if one.machine and one.seconds is not None]
+    is_gpu = all(one.machine and "nvidia" in one.machine.device.lower() for one in taken)
+    unit = "GPU" if is_gpu else "process"
+    all_hours = f"; {sum(hours):.2g} {unit}-hours in steps" if taken and len(hours) == len(taken) else ""
     energy = energy_kwh(system)
-    read = f"; {energy:.2g} kWh were read from the GPUs of the first node" if energy else ""
-    return f"Steps took {format_duration(seconds)} on {machine.processes} x {machine.device}{hours}{read}."
+    read = f"; {energy:.2g} kWh were read from all GPUs of the first node, whatever they did" if energy else ""
+    return f"The machine: {'; '.join(f'{one.what} on {one.how}' for one in taken)}{all_hours}{read}." if taken else ""
 
 
 def energy_kwh(system: Path) -> float:

@@ -19,7 +19,6 @@ from galpaca.app.train.instantiate import check_machine, make_engine
 from galpaca.app.train.samples import load_samples
 from galpaca.app.train.start import (
     choose_starting_point,
-    describe,
     finished,
     open_record,
     record_outcome,
@@ -82,7 +81,7 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
 
         write_start(run, resolved_yaml, local, changes)
         keep_for_release(run, data, model_config)
-        show_rows(console, "run", describe(run))
+        show_rows(console, "run", list(record.content.last_start.setup.items()))
         with record_outcome(record, shutdown):
             prepare_layers(model, config.compute, fast_attention=config.fast_attention)
             engine.tuning.prepare(model, getattr(torch, config.precision.compute_dtype))

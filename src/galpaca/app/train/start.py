@@ -191,7 +191,7 @@ def write_start(run: RunContext, resolved_yaml: str, local: LocalModel, changes:
         step=run.start.step,
         versions=versions(),
         git=git_state(Path(__file__).parent),
-        setup=dict(describe(run)),  # a fallback must not be on the terminal alone
+        setup=dict(_describe(run)),  # a fallback must not be on the terminal alone
         host=socket.gethostname(),
         slurm_job=os.environ.get("SLURM_JOB_ID"),
         accepted_changes=tuple(changes),
@@ -229,8 +229,8 @@ def _whole_plan(run: RunContext) -> PlanFigures | None:
     return PlanFigures(**summarize(module.whole_plan(run.steps.num_ranks), module.num_whole_steps))
 
 
-def describe(run: RunContext) -> list[tuple[str, str]]:
-    """Label and value of each line that describes the run, for the terminal."""
+def _describe(run: RunContext) -> list[tuple[str, str]]:
+    """Label and value of each line that describes the run, for the terminal and the record; no label comes twice."""
     config, steps, start = run.config, run.steps, run.start
     machine = f"{config.trainer.num_ranks} x {config.trainer.accelerator}"
     strategy = str(config.strategy["_target_"]).rsplit(".", 1)[-1]
@@ -275,9 +275,9 @@ def _notes(run: RunContext) -> list[tuple[str, str]]:
         rows.append(("few steps", f"{steps.num_steps:,} may be too few to learn from; {how}"))
     if run.record.is_new and run.start.step:
         lost = "checkpoints without a run.json: what ran before, on what and for how long, is lost, as is its W&B run"
-        rows.append(("warning", lost))
+        rows.append(("lost record", lost))
     if lost_steps := run.start.step - _num_recorded(run):
-        rows.append(("warning", f"{run.folder.metrics} lacks {lost_steps:,} of {run.start.step:,} steps"))
+        rows.append(("lost figures", f"{run.folder.metrics} lacks {lost_steps:,} of {run.start.step:,} steps"))
     if plan is not None and plan.steps_without_target:
         rows.append(("without a target", f"{plan.steps_without_target:,} steps, which change nothing"))
     return rows
