@@ -41,7 +41,7 @@ def run_command(command: Callable[[], object], *, only_prints: bool = False) -> 
     """
     # From the door on, so that whatever a signal ends takes away what it has half-written.
     shutdown = Shutdown(end=_end_at_once)
-    with lasting_output(is_product=only_prints), shutdown.listening():
+    with lasting_output(only_prints=only_prints), shutdown.listening():
         return _exit_code(command, shutdown)
 
 
@@ -163,13 +163,13 @@ def _hydra() -> None:
     import hydra
 
     from galpaca.app.config.composition import all_problems, register, with_home
-    from galpaca.app.config.habits import check_arguments
+    from galpaca.app.config.habits import MULTIRUN, check_arguments
     from galpaca.app.config.messages import COMPOSITION_ERRORS
     from galpaca.app.config.schema import config_folder
 
     register()
     check_arguments(sys.argv[1:])
-    if any(word in ("-m", "--multirun") for word in sys.argv[1:]):
+    if any(word in MULTIRUN for word in sys.argv[1:]):
         from galpaca.app.train.sweep import sweep
 
         return sweep(sys.argv[1:])

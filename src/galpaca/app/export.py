@@ -14,9 +14,8 @@ from galpaca.app.console import make_console, show_rows
 from galpaca.errors import InputError, Problems
 from galpaca.formatting import format_bytes
 from galpaca.inference.places import checkpoint_of_name
-from galpaca.runs.checkpoints import best_of, damage, newest_whole
+from galpaca.runs.checkpoints import best_saved_step, damage, newest_whole
 from galpaca.runs.folder import RunFolder, find_run, step_of
-from galpaca.runs.metrics import validation_losses
 from galpaca.runs.record import RunRecord
 from galpaca.runs.record_fields import ReleaseFacts
 from galpaca.training.optimizers.factory import dtype_bytes
@@ -121,7 +120,7 @@ def choose_checkpoint(folder: RunFolder, source: Path, console: Console, which: 
             fix = use if step else "restore its files from a backup; no earlier checkpoint is intact"
             raise InputError(f"the checkpoint is damaged: {'; '.join(found)}", where=source, fix=fix)
         return source
-    if which == "best" and (best := best_of(folder.saved_steps(), validation_losses(folder.metrics))) is not None:
+    if which == "best" and (best := best_saved_step(folder)) is not None:
         return choose_checkpoint(folder, folder.checkpoint(best), console)
     step, damaged = newest_whole(folder, look=partial(_damage, console))
     with Problems() as problems:

@@ -32,15 +32,15 @@ def losses() -> tuple[str, ...]:
 
 
 @contextmanager
-def lasting_output(*, is_product: bool) -> Iterator[None]:
+def lasting_output(*, only_prints: bool) -> Iterator[None]:
     """A closed pipe or terminal and a full disk under the output end nothing that does more than print.
 
     Args:
-        is_product: the command only prints, and ends when it cannot.
+        only_prints: the command only prints, and ends when it cannot.
     """
     before = sys.stdout, sys.stderr
     _losses.clear()
-    sys.stdout, sys.stderr = (_lasting(stream, is_product) for stream in before)
+    sys.stdout, sys.stderr = (_lasting(stream, only_prints) for stream in before)
     try:
         yield
     finally:
@@ -50,8 +50,8 @@ def lasting_output(*, is_product: bool) -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
-def _lasting(stream: Any, is_product: bool) -> Any:
-    """The same stream in a terminal's or a file's clothes; what tests and notebooks put in its place stays."""
+def _lasting(stream: Any, only_prints: bool) -> Any:
+    """A stream of the same kind that survives; what tests and notebooks put in its place stays as it is."""
     if not isinstance(stream, io.TextIOWrapper) or stream.closed:
         return stream
     try:
@@ -64,7 +64,7 @@ def _lasting(stream: Any, is_product: bool) -> Any:
     with suppress(OSError):
         stream.flush()
     return io.TextIOWrapper(
-        io.BufferedWriter(_Descriptor(number, raises=is_product)),
+        io.BufferedWriter(_Descriptor(number, raises=only_prints)),
         encoding=stream.encoding,
         errors="replace",
         line_buffering=stream.line_buffering,

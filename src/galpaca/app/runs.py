@@ -21,16 +21,17 @@ from galpaca.runs.configuration import read_configuration
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.found import runs_below
 from galpaca.runs.history import History, final_figures, read_history
-from galpaca.runs.recipe import DATA, TOKENIZER
+from galpaca.runs.recipe import DATA, FREE, TOKENIZER
 from galpaca.runs.record import read_content
 from galpaca.runs.record_fields import RunContent
 from galpaca.runs.state import Kind, run_state
 
 # Keys and groups that say where a run is, and what is saved and shown of it: nothing to compare runs by.
 _LEFT_OUT = (
-    *("run", "logger", "callbacks", "samples", "checkpoint", "release", "guard", "hang"),
-    *("model.license", "data.license", "data.terms", "data.cache_dir"),
-    *("trainer.val_every_steps", "trainer.read_metrics_every_steps"),
+    *("run", "data.cache_dir"),
+    *FREE["what is saved, measured and shown"],
+    *FREE["what happens after a fault"],
+    *FREE["the released folder"],
 )
 # Of a model with random weights; one that was loaded has its own.
 _OF_RANDOM_WEIGHTS = ("num_layers", "hidden_size", "num_heads", "ffn_size", "max_positions")

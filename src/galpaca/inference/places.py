@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from galpaca.errors import InputError
 from galpaca.inference.hub import FOLDER_FIX
-from galpaca.runs.checkpoints import best_of
+from galpaca.runs.checkpoints import best_saved_step
 from galpaca.runs.folder import RunFolder, step_of
-from galpaca.runs.metrics import validation_losses
 
 if TYPE_CHECKING:
     from galpaca.inference.opt_weights import OptWeights
@@ -161,7 +160,7 @@ def _run_at_step(name: str) -> tuple[RunFolder, int] | None:
     run = RunFolder(resolved.parent, resolved.name)
     if found[2].isdigit():
         return run, int(found[2])
-    best = best_of(run.saved_steps(), validation_losses(run.metrics)) if found[2] == "best" else run.last_saved_step()
+    best = best_saved_step(run) if found[2] == "best" else run.last_saved_step()
     if best is None:
         raise InputError("no saved step was validated", where=name, fix=f"{path}@last, or {path}@STEP")
     return run, best

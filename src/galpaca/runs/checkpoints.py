@@ -24,6 +24,7 @@ from galpaca.errors import InputError
 from galpaca.files.atomic import replace_file, sync_entry
 from galpaca.files.checksums import FileFacts, damages, sealed, unsealed
 from galpaca.runs.folder import RunFolder
+from galpaca.runs.metrics import validation_losses
 from galpaca.runs.recipe import Recipe
 from galpaca.runs.typed import decode, encode
 
@@ -234,6 +235,11 @@ def best_of(steps: Collection[int], val_losses: Mapping[int, float]) -> int | No
     """The step with the lowest validation loss, of equals the last; None where none was validated."""
     judged = [step for step in steps if step in val_losses]
     return min(judged, key=lambda step: (val_losses[step], -step), default=None)
+
+
+def best_saved_step(folder: RunFolder) -> int | None:
+    """The same, of the checkpoints that a run has."""
+    return best_of(folder.saved_steps(), validation_losses(folder.metrics))
 
 
 @dataclass(frozen=True)

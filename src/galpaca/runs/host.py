@@ -103,8 +103,12 @@ def end_with_parent(number: int) -> None:
 
 
 def describe_disk(path: Path) -> str:
-    """``the disk at /scratch has 0 B free of 2.00 GiB``, for the disk that a file is or would be on."""
-    existing = next(one for one in (path.absolute(), *path.absolute().parents) if one.exists())
-    mount = next(one for one in (existing, *existing.parents) if one.is_mount())
-    usage = shutil.disk_usage(mount)
-    return f"the disk at {mount} has {format_bytes(usage.free)} free of {format_bytes(usage.total)}"
+    """``the disk at /scratch has 0 B free of 2.00 GiB``, for the disk that a file is or would be on; empty where nobody
+    says.
+    """
+    with suppress(OSError):
+        existing = next(one for one in (path.absolute(), *path.absolute().parents) if one.exists())
+        mount = next(one for one in (existing, *existing.parents) if one.is_mount())
+        usage = shutil.disk_usage(mount)
+        return f"the disk at {mount} has {format_bytes(usage.free)} free of {format_bytes(usage.total)}"
+    return ""

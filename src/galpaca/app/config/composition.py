@@ -14,8 +14,8 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from galpaca.app.config.habits import check_arguments, fix_of_habit
-from galpaca.app.config.messages import COMPOSITION_ERRORS, config_error, fix_of_renamed
+from galpaca.app.config.habits import check_arguments
+from galpaca.app.config.messages import COMPOSITION_ERRORS, config_error, fix_of_other_name
 from galpaca.app.config.schema import Config, config_folder
 from galpaca.app.config.targets import TARGET_KEY, own_fields, target_class, target_field
 from galpaca.errors import InputError, Problems
@@ -84,13 +84,9 @@ def all_problems(error: Exception, overrides: Sequence[str]) -> InputError:
     if len(others) == len(overrides):
         return first
     problems = Problems()
-    for find in (partial(_raise, first), partial(compose, others)):
-        problems.collect(find)
+    problems.extend(getattr(first, "problems", (first,)))
+    problems.collect(partial(compose, others))
     return problems.error() or first
-
-
-def _raise(error: InputError) -> None:
-    raise error
 
 
 def with_home(overrides: Sequence[str]) -> list[str]:
@@ -229,10 +225,6 @@ def _plain(value: Any) -> Any:
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
-def _fix_of_other_name(key: str, value: Any) -> str:
-    return fix_of_renamed(key, value) or fix_of_habit(key, value)
-
-
 def _check_keys(problems: Problems, node: DictConfig, known: Any, prefix: str) -> None:
     for key in (str(key) for key in node):
         if key not in known:
@@ -240,6 +232,5 @@ def _check_keys(problems: Problems, node: DictConfig, known: Any, prefix: str) -
             fix = f"did you mean {prefix}{near[0]}?" if near else f"known keys: {', '.join(sorted(known))}"
             if (prefix, key) == ("", "experiment"):
                 fix = 'start the experiment file with the line "# @package _global_"'
-            problems.add(
-                "unknown key", where=f"{prefix}{key}", fix=_fix_of_other_name(f"{prefix}{key}", node[key]) or fix
-            )
+            where = f"{prefix}{key}"
+            problems.add("unknown key", where=where, fix=fix_of_other_name(where, node[key]) or fix)

@@ -93,11 +93,12 @@ HABITS: Mapping[str, str] = {
     "lora_dropout": "tuning=lora tuning.dropout={}",
     "lora_target_modules": "tuning=lora tuning.targets=NAMES",
 }
+MULTIRUN = ("--multirun", "-m")
 # Flags of Hydra that the command takes, those with a value first.
 _WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd")
 _FLAGS = (
     *_WITH_VALUE,
-    *("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m"),
+    *("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", *MULTIRUN),
     *("--shell-completion", "-sc", "--info", "-i", "--experimental-rerun"),
 )
 _FORM = "write KEY=VALUE, without dashes"

@@ -73,16 +73,15 @@ def _unknown_keys(first: str, overrides: Sequence[str]) -> InputError:
         if key == first or (key not in known and key not in _groups()):
             value = next((one.partition("=")[2] for one in overrides if one.startswith(f"{key}=")), "NAME")
             fix = f"use +experiment={value}, with a plus" if key == "experiment" else _near(key, known)
-            fix = fix_of_renamed(key, value) or fix_of_habit(key, value) or fix
-            problems.add("unknown configuration key", where=key, fix=fix)
+            problems.add("unknown configuration key", where=key, fix=fix_of_other_name(key, value) or fix)
     error = problems.error()
     assert error is not None  # the first key is always reported
     return error
 
 
-def fix_of_renamed(key: str, value: object) -> str:
-    """What to type instead of a key's former name; empty for a key that never was one."""
-    return f"it is called {RENAMED[key]} now: {RENAMED[key]}={value}" if key in RENAMED else ""
+def fix_of_other_name(key: str, value: object) -> str:
+    """What to type instead of a key's former name, or of one that other scripts have; empty for any other."""
+    return f"it is called {RENAMED[key]} now: {RENAMED[key]}={value}" if key in RENAMED else fix_of_habit(key, value)
 
 
 def _keys_of(node: Any, prefix: str = "") -> Iterator[str]:

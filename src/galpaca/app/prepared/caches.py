@@ -26,8 +26,8 @@ def home_cache() -> Path:
 
 
 def _is_on_another_disk(root: Path) -> bool:
-    existing = next(one for one in (root.absolute(), *root.absolute().parents) if one.exists())
     try:
+        existing = next(one for one in (root.absolute(), *root.absolute().parents) if one.exists())
         return existing.stat().st_dev != Path.home().stat().st_dev
-    except (OSError, RuntimeError):  # no home folder, as in some containers
+    except (OSError, RuntimeError):  # no home folder, as in some containers; or one that may not be looked into
         return True

@@ -23,10 +23,9 @@ from galpaca.release.adapter import export_adapter
 from galpaca.release.base import Base, save_base
 from galpaca.release.card import model_card
 from galpaca.release.export import SHARD_BYTES, ExportFormat, export
-from galpaca.runs.checkpoints import best_of
+from galpaca.runs.checkpoints import best_saved_step
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.host import total_memory_bytes
-from galpaca.runs.metrics import validation_losses
 from galpaca.runs.provenance import processor_name
 from galpaca.runs.recipe import BASE
 from galpaca.runs.record_fields import Machine, ReleaseFacts
@@ -117,7 +116,7 @@ def release(run: RunContext) -> None:
 
 def step_to_release(folder: RunFolder, which: str) -> int:
     """The step of the checkpoint that is released; 0 where none is saved."""
-    best = best_of(folder.saved_steps(), validation_losses(folder.metrics)) if which == "best" else None
+    best = best_saved_step(folder) if which == "best" else None
     return folder.last_saved_step() if best is None else best
 
 

@@ -17,12 +17,12 @@ from pathlib import Path
 
 from galpaca.app.cluster.ranks import global_rank
 from galpaca.app.config.composition import compose, with_home
+from galpaca.app.config.habits import MULTIRUN
 from galpaca.errors import GalpacaError, InputError, Problems
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.shutdown import Shutdown, signal_of
 
-MULTIRUN = ("--multirun", "-m")
-# Of a run that waits for its turn, the process that starts it looks this often whether it was stopped.
+# Between two looks whether the sweep was stopped while a run is under way.
 _POLL_SECONDS = 0.1
 
 
@@ -123,5 +123,5 @@ def _run(job: Job) -> int:
                     told = shutdown.urgency
                     if signal_of(told) != signal.SIGINT:  # a terminal sends that to both, and twice ends at once
                         process.send_signal(signal_of(told))
-        shutdown.check(f"the sweep was in {job.folder}, which is saved; it")
+        shutdown.check(f"the sweep, at {job.folder},")
     return code
