@@ -14,16 +14,9 @@ from rich.console import Console
 
 import galpaca
 from galpaca.app.console import make_console, show_rows
+from galpaca.app.evaluation.inputs import AskedPrompts, HeldOut, fingerprint_as_read, read_records, records_of_split
 from galpaca.app.evaluation.labelled_models import LabelledModel, labelled_models
-from galpaca.app.evaluation.measure import (
-    AskedPrompts,
-    EvaluationSettings,
-    HeldOut,
-    fingerprint_as_read,
-    measure,
-    read_records,
-    records_of_split,
-)
+from galpaca.app.evaluation.measure import EvaluationSettings, measure
 from galpaca.app.option_names import ReadingOptions, with_option_names
 from galpaca.app.report import check_replaceable
 from galpaca.app.run_data import trained_on

@@ -14,16 +14,10 @@ from rich.console import Console
 
 import galpaca
 from galpaca.app.console import make_console, show_rows
+from galpaca.app.evaluation.inputs import HeldOut, read_records, records_of_split
 from galpaca.app.evaluation.labelled_models import LabelledModel, labelled_models
 from galpaca.app.evaluation.loading import load_shown
-from galpaca.app.evaluation.measure import (
-    HeldOut,
-    batch_size_of,
-    facts_of,
-    losses_shown,
-    read_records,
-    records_of_split,
-)
+from galpaca.app.evaluation.measure import batch_size_of, facts_of, losses_shown
 from galpaca.app.evaluation.results import ResultsTarget, keep_result, results_target
 from galpaca.app.option_names import ReadingOptions, with_option_names
 from galpaca.app.run_data import trained_on
