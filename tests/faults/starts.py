@@ -13,6 +13,8 @@ from conftest import command
 from galpaca.runs.host import process_state
 
 _LIMIT_SECONDS = 240
+# Of the processor, after which a start has installed its handlers and is far from its first step.
+_LISTENING_SECONDS = 1.5
 
 
 @dataclass(frozen=True)
@@ -76,13 +78,17 @@ class Starts:
 class WaitingStart:
     """A start on two ranks, one of which stands still from its first moment: the other waits for it.
 
+    Args:
+        stands_still: False for one that goes on.
+
     Attributes:
         process: rank 0, which has launched the other one.
     """
 
     OVERRIDES = ("strategy=ddp", "trainer.devices=2")
 
-    def __init__(self, line: list[str], folder: Path) -> None:
+    def __init__(self, line: list[str], folder: Path, *, stands_still: bool = True) -> None:
+        self._stands_still = stands_still
         self._errors = (folder / "start.err").open("w+", encoding="utf-8")
         self.process = subprocess.Popen(line, cwd=folder, stdout=subprocess.DEVNULL, stderr=self._errors)
         self._record = folder / "runs" / "test" / "run.json"
@@ -93,12 +99,21 @@ class WaitingStart:
         while not self._other and time.monotonic() < deadline:
             for child in _children(self.process.pid):
                 if b"LOCAL_RANK=1" in _environment(child):
-                    os.kill(child, signal.SIGSTOP)
+                    if self._stands_still:
+                        os.kill(child, signal.SIGSTOP)
                     self._other = child
             time.sleep(0.02)
         assert self._other, self.errors()
-        time.sleep(2)  # until rank 0 is in the rendezvous
+        if self._stands_still:
+            time.sleep(2)  # until rank 0 is in the rendezvous
         return self
+
+    def signal_other(self, number: int) -> None:
+        """To the launched rank, while it imports."""
+        deadline = time.monotonic() + _LIMIT_SECONDS
+        while _cpu_seconds(self._other) < _LISTENING_SECONDS and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(self._other, number)
 
     def __exit__(self, *_: object) -> None:
         for pid in (self._other, self.process.pid):

@@ -1,7 +1,11 @@
 """SIGTERM before there is anything to save: one line, exit code 143, whatever the process was at."""
 
 import json
+import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +44,50 @@ def test_a_start_that_waits_for_a_rank_is_ended_by_any_signal(
     assert waiting.leaves_nobody()
     [start] = json.loads((tmp_path / "runs/test/run.json").read_text(encoding="utf-8"))["starts"]
     assert start["ended"]["how"] == "stopped"
+
+
+@pytest.mark.slow
+def test_a_signal_to_another_rank_alone_ends_the_start(
+    tmp_path: Path, tokenizer_folder: Path, records_file: Path
+) -> None:
+    """Rank 1 ended with 0, as it does where rank 0 was signalled as well, and rank 0 went on waiting for it."""
+    line = command(tmp_path, tokenizer_folder, records_file, *WaitingStart.OVERRIDES)
+    with WaitingStart(line, tmp_path, stands_still=False) as start:
+        start.signal_other(signal.SIGTERM)
+        assert start.process.wait(15) == 143
+        assert start.leaves_nobody()
+
+
+END_WITH_LAUNCHER = """
+import os, signal, sys, time
+from galpaca.app.cluster.ranks import end_with_launcher
+
+signal.signal(signal.SIGTERM, lambda *_: (print("asked to save", flush=True), os._exit(0)))
+end_with_launcher()
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    ("marks", "said"),
+    [
+        ({"TORCHELASTIC_RUN_ID": "x"}, "asked to save\n"),  # so that it saves
+        ({"GALPACA_LAUNCHER": "1"}, ""),  # nobody would save for it
+    ],
+    ids=["torchrun", "Lightning"],
+)
+def test_a_rank_ends_with_its_launcher(marks: dict[str, str], said: str) -> None:
+    """Ranks of a torchrun that SIGUSR1 had ended waited for each other, and held the port of the next start."""
+    launch = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', sys.argv[1]]).wait()"
+    line = [sys.executable, "-c", launch, END_WITH_LAUNCHER]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env={**os.environ, **marks}) as launcher:
+        assert launcher.stdout
+        assert launcher.stdout.readline() == "ready\n"
+        begin = time.monotonic()
+        launcher.kill()
+        assert launcher.stdout.read() == said  # ends when the rank does
+        assert time.monotonic() - begin < 30
 
 
 @pytest.mark.slow
