@@ -217,6 +217,19 @@ def test_every_experiment_states_what_was_measured() -> None:
             assert word.lower() in header.lower(), f"{name}: {word}"
 
 
+def test_runs_are_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """README's two commands went to two places; an empty folder became the root of the disk's names."""
+    monkeypatch.delenv("GALPACA_RUNS", raising=False)
+    assert compose(["+experiment=demo"])[0].run.root == "runs"
+    monkeypatch.setenv("GALPACA_RUNS", "/scratch/mine")
+    assert compose(["+experiment=demo"])[0].run.root == "/scratch/mine"
+    assert compose(["+experiment=demo", "run.root=here"])[0].run.root == "here"
+    monkeypatch.setenv("GALPACA_RUNS", "")
+    with pytest.raises(InputError, match="is empty") as caught:
+        compose(["+experiment=demo"])
+    assert "GALPACA_RUNS" in str(caught.value)
+
+
 def test_config_is_frozen() -> None:
     config, _ = compose(["+experiment=demo"])
     assert isinstance(config, Config)

@@ -54,6 +54,20 @@ def test_a_rank_without_examples_takes_part(train: Train, tmp_path: Path) -> Non
     assert two == pytest.approx(one, rel=TOLERANCE)
 
 
+def test_more_ranks_than_examples_a_step_are_refused(train: Train) -> None:
+    done = train("strategy=ddp", "trainer.devices=9")
+    assert done.returncode == 2
+    assert "9 ranks share a step of 8 examples" in done.stderr
+    assert "trainer.devices=8 at most" in done.stderr
+
+
+def test_few_examples_for_each_rank_are_said(train: Train) -> None:
+    done = train("strategy=ddp", "trainer.devices=2", "batch.examples=6", "trainer.max_steps=1")
+    assert done.returncode == 0, done.stderr
+    assert "3 a rank in each step are too few" in done.stdout
+    assert "too few" not in train("run.name=one", "batch.examples=6", "trainer.max_steps=1").stdout
+
+
 @pytest.mark.slow
 def test_shards_within_a_node_and_copies_between_nodes(
     train: Train, tmp_path: Path, tokenizer_folder: Path, records_file: Path, server: str

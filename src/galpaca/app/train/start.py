@@ -266,8 +266,8 @@ def _notes(run: RunContext) -> list[tuple[str, str]]:
         rows.append(("sweep", f"{sweep}, as run {run.record.content.id}"))
     per_rank = config.batch.examples / config.trainer.num_ranks
     if config.trainer.num_ranks > 1 and per_rank < _FEW_EXAMPLES:
-        how = "fewer GPUs take hardly longer; so would more batch.examples, which is another recipe"
-        rows.append(("few examples", f"{per_rank:.3g} a GPU each step are too few to keep it busy; {how}"))
+        how = "fewer ranks take hardly longer; so would more batch.examples, which is another recipe"
+        rows.append(("few examples", f"{per_rank:.3g} a rank in each step are too few to keep it busy; {how}"))
     if advice := run.start.tuning.lr_advice(config.optim.lr):
         rows.append(("warning", advice))
     if steps.num_steps < _FEW_STEPS and config.trainer.max_steps is None and config.trainer.longest_steps is None:
