@@ -47,6 +47,16 @@ def test_mistakes_are_found_before_the_first(swept: list[str], tmp_path: Path) -
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("values", ["range(1,1)", "interval(0,1)", "glob(*)"])
+def test_a_sweep_over_nothing_that_can_be_listed_is_refused(swept: list[str], tmp_path: Path, values: str) -> None:
+    """An empty range was an IndexError, and an interval has no end of values."""
+    done = run(swept, "-m", "run.name=sw/${seed}", f"seed={values}", folder=tmp_path)
+    assert done.returncode == 2
+    assert f"error: seed={values}: " in done.stderr
+    assert "seed=A,B,C" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.slow
 def test_a_sweep_that_is_stopped_saves_its_run_and_starts_no_other(swept: list[str], tmp_path: Path) -> None:
     words = ["-m", "run.name=sw/${seed}", "seed=1,2", "trainer.max_steps=5000", "trainer.max_epochs=5000"]

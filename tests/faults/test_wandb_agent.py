@@ -22,6 +22,14 @@ def test_a_new_run_takes_over_the_id_that_the_agent_has_chosen(train: Train, tmp
     assert "unset WANDB_RUN_ID WANDB_SWEEP_ID" in again.stderr
 
 
+def test_an_id_that_is_none_is_refused_before_anything_is_written(train: Train, tmp_path: Path) -> None:
+    """W&B refused it with a stack trace, after the run had been recorded under it."""
+    done = train("logger=wandb", env={**AGENT, "WANDB_RUN_ID": "../x y"}, forked=True)
+    assert done.returncode == 2
+    assert "'../x y' is no id of a run" in done.stderr
+    assert not (tmp_path / "runs/test").exists()
+
+
 def test_other_loggers_leave_the_agents_id_alone(train: Train, tmp_path: Path) -> None:
     assert train(env=AGENT, forked=True).returncode == 0
     assert json.loads((tmp_path / "runs/test/run.json").read_text(encoding="utf-8"))["id"] != "agent77"

@@ -1,6 +1,7 @@
 """``run.json``: what a run was made from, and its results."""
 
 import json
+import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
@@ -42,8 +43,11 @@ class RunRecord:
             origin: where it comes from, in messages.
 
         Raises:
-            InputError: the run was started under another one.
+            InputError: it is none, or the run was started under another one.
         """
+        if not re.fullmatch(r"[\w.-]+", given):
+            what = f"{given!r} is no id of a run"
+            raise InputError(what, where=origin, why="letters, digits and . _ - are", fix=f"unset {origin}")
         if not self.is_new and given != self.content.id:
             raise InputError(
                 f"the run has the id {self.content.id}, not {given}",

@@ -18,6 +18,7 @@ from pathlib import Path
 from galpaca.app.cluster.ranks import global_rank
 from galpaca.app.config.composition import compose, with_home
 from galpaca.app.config.habits import MULTIRUN
+from galpaca.app.config.messages import config_error
 from galpaca.errors import GalpacaError, InputError, Problems
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.shutdown import Shutdown, signal_of
@@ -70,9 +71,11 @@ def sweep(arguments: Sequence[str]) -> None:
 
 
 def _jobs(overrides: Sequence[str]) -> list[Job]:
-    choices = [_values_of(override) for override in overrides]
     jobs = []
     with Problems() as problems:
+        found = [problems.collect(partial(_values_of, override)) for override in overrides]
+        problems.raise_any()
+        choices = [values for values in found if values is not None]
         for words in product(*choices):
             composed = problems.collect(partial(compose, words))
             if composed is None:
@@ -86,12 +89,22 @@ def _jobs(overrides: Sequence[str]) -> list[Job]:
 def _values_of(override: str) -> list[str]:
     """The override with each of its values; a list in brackets, and what is quoted, is one value."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException, OverrideParseException
 
-    [parsed] = OverridesParser.create().parse_overrides([override])
+    try:
+        [parsed] = OverridesParser.create().parse_overrides([override])
+    except OverrideParseException as error:
+        raise config_error(error, [override]) from None
     if not parsed.is_sweep_override():
         return [override]
     key = parsed.get_key_element()
-    return [f"{key}={value}" for value in parsed.sweep_string_iterator()]
+    try:
+        values = [f"{key}={value}" for value in parsed.sweep_string_iterator()]
+    except HydraException:  # of an interval, which has no end of them, or of a pattern
+        values = []
+    if not values:
+        raise InputError("a sweep needs a list of values", where=override, fix=f"{key}=A,B,C, or {key}=range(1,4)")
+    return values
 
 
 def _check_folders(jobs: Sequence[Job], swept: Sequence[str]) -> None:
