@@ -1,6 +1,7 @@
 """``release.checkpoint=best``: the saved checkpoint with the lowest validation loss is the model, and says so."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -86,3 +87,51 @@ def test_own_records_are_asked_and_the_best_is_kept(train: Train, tmp_path: Path
     samples = read_jsonl(folder / "samples.jsonl")
     assert 1 <= len({line["instruction"] for line in samples}) <= 8
     assert {line["instruction"] for line in samples} <= set(held_out)
+
+
+# The loss of OVERFITS is lowest at one of its first validations.
+PATIENT = (*OVERFITS, "trainer.max_steps=40", "trainer.early_stopping_patience=3")
+
+
+@pytest.mark.slow
+def test_training_ends_where_the_validation_loss_no_longer_falls(train: Train, tmp_path: Path) -> None:
+    """On two ranks, in the same bits as a run that trains all steps, and again after a kill at any point."""
+    ranks = ("strategy=ddp", "trainer.devices=2", "checkpoint.keep_last=30")
+    done = train(*PATIENT, *ranks)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "runs/test"
+    losses = val_losses(folder)
+    best = min(losses, key=lambda step: losses[step])
+    last = best + 3 * 2
+    assert max(losses) == last < 40, losses
+    for text in (done.stdout, (folder / "model/README.md").read_text(encoding="utf-8")):
+        assert f"after step {last}: the validation loss no longer fell" in text
+    assert {line["step"] for line in read_jsonl(folder / "metrics.jsonl")} == set(range(1, last + 1))
+    state = galpaca("runs", folder.parent)
+    assert "complete" in state.stdout, state.stdout
+    assert "is complete" in train(*PATIENT, *ranks).stdout
+
+    # What a kill between the last validation and the release leaves behind.
+    answer = weights(folder / "model")
+    shutil.rmtree(folder / "model")
+    again = train(*PATIENT, *ranks)
+    assert again.returncode == 0, again.stderr
+    assert weights(folder / "model") == answer
+    assert max(val_losses(folder)) == last
+
+    # And whoever wants all steps after all has them.
+    on = train(*PATIENT, *ranks, "trainer.early_stopping_patience=null")
+    assert on.returncode == 0, on.stderr
+    assert max(val_losses(folder)) == 40
+    whole = train(*PATIENT, *ranks, "trainer.early_stopping_patience=null", "run.name=whole")
+    assert whole.returncode == 0, whole.stderr
+    assert val_losses(folder) == val_losses(folder.with_name("whole"))
+    assert weights(folder / "model") == weights(folder.with_name("whole") / "model")
+    assert "no longer fell" not in (folder / "model/README.md").read_text(encoding="utf-8")
+
+
+def test_patience_needs_held_out_records(train: Train) -> None:
+    done = train("trainer.early_stopping_patience=2")
+    assert done.returncode == 2
+    assert "trainer.early_stopping_patience=2 has nothing to choose by" in done.stderr
+    assert "data.val_fraction=0.1" in done.stderr

@@ -44,6 +44,7 @@ FREE: Mapping[str, tuple[str, ...]] = {
         "trainer.val_every_steps",
         "trainer.read_metrics_every_steps",
     ),
+    "when to stop, at the latest after all steps": ("trainer.early_stopping_patience",),
     "what happens after a fault": ("guard", "hang"),
     "the released folder": ("release", "model.license", "data.license", "data.terms"),
 }

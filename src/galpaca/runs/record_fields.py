@@ -180,10 +180,15 @@ class ReleaseFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class MergedLosses:
-    """Validation losses of adapters merged into the base as it was in training, and as it is in its files."""
+    """Validation losses of adapters merged into the base as it was in training, and as it is in its files.
+
+    Attributes:
+        step: of the adapters; None for the last of the plan.
+    """
 
     trained: float
     original: float
+    step: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,6 +237,7 @@ class RunContent:
         parameters: number of the model's parameters.
         final: written when the run is complete.
         merged: of adapters, where there is validation.
+        early_stop_step: the step after which training ended, where that was not the last of the plan.
     """
 
     id: str = ""
@@ -250,12 +256,18 @@ class RunContent:
     release: ReleaseFacts | None = None
     final: FinalFigures | None = None
     merged: MergedLosses | None = None
+    early_stop_step: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def num_steps(self) -> int | None:
         """Optimizer steps of the whole run, once they are planned."""
         return self.plan.steps if self.plan else None
+
+    @property
+    def last_step(self) -> int | None:
+        """The step after which a complete run has ended."""
+        return self.early_stop_step or self.num_steps
 
     @property
     def last_start(self) -> Start:

@@ -68,7 +68,7 @@ def run_state(folder: RunFolder, record: RunContent, history: History, now: floa
 
 
 def _ended(folder: RunFolder, record: RunContent, history: History) -> RunState:
-    if _is_released(folder, record) and history.last_step == record.num_steps:
+    if _is_released(folder, record) and history.last_step == record.last_step:
         return RunState("complete", "its model is released")
     ended = record.last_end
     if ended.how == "failed":

@@ -149,6 +149,8 @@ class TrainerSpec:
         longest_steps: for rehearsals: train only on this many of the longest steps of the plan.
         val_every_steps: steps between validations; default: at the end of each epoch. The last step is always
             validated.
+        early_stopping_patience: validations in a row without a lower validation loss, after which training ends;
+            null trains all steps. ``release.checkpoint=best`` releases the step with the lowest.
         read_metrics_every_steps: most steps between two reads of metrics from the device, about once a second.
         data_workers: data loading processes per rank; 0 is fast enough, since collating a step takes a
             millisecond.
@@ -161,6 +163,7 @@ class TrainerSpec:
     max_steps: int | None = None
     longest_steps: int | None = None
     val_every_steps: int | None = None
+    early_stopping_patience: int | None = None
     read_metrics_every_steps: int = 1
     data_workers: int = 0
 

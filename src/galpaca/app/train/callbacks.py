@@ -17,9 +17,11 @@ from galpaca.app.train.samples import Samples
 from galpaca.app.train.start import note_end
 from galpaca.estimate.flops import Tuned
 from galpaca.model.opt import architecture_of
+from galpaca.runs.early_stopping import stops_early
 from galpaca.runs.history import read_samples
 from galpaca.runs.metrics import append_lines, training_losses, validation_losses
 from galpaca.runs.spikes import LossSpikes
+from galpaca.training.callbacks.early_stopping import EarlyStopping
 from galpaca.training.callbacks.hang import HangWatch
 from galpaca.training.callbacks.metrics import Sink, StepMetrics
 from galpaca.training.callbacks.preemption import PreemptionNotice
@@ -71,8 +73,10 @@ def in_order(
     """
     missed = MissedValidation(_validation_is_missing(run))
     notice = PreemptionNotice(lambda number: decide(number).job is not None)
+    patience = run.config.trainer.early_stopping_patience
+    early = [] if patience is None else [EarlyStopping(partial(stops_early, run.folder, patience), checkpointer)]
     answers = [] if samples is None else [_sample_answers(run, samples, metrics, loggers)]
-    return [*further, metrics, checkpointer, missed, *answers, notice]
+    return [*further, metrics, checkpointer, missed, *early, *answers, notice]
 
 
 def make_hang_watch(run: RunContext, kill_children: Callable[[], None]) -> HangWatch | None:
@@ -106,7 +110,6 @@ def _sample_answers(run: RunContext, samples: Samples, metrics: StepMetrics, log
     return SampleAnswers(
         samples.encoded,
         replace(spec, every_steps=spec.every_steps or run.steps.per_epoch),
-        num_steps=run.steps.num_steps,
         known={line.step for line in read_samples(run.folder.samples)},
         metrics=metrics,
         write=partial(samples.write, run.folder, loggers),

@@ -21,7 +21,7 @@ from galpaca.runs.lines import StepLine, ValidationLine
 from galpaca.runs.metrics import read_metrics
 from galpaca.runs.recipe import DATA
 from galpaca.runs.record import RunRecord
-from galpaca.runs.record_fields import ExampleCounts, FinalFigures, ReleaseFacts, SourceFacts
+from galpaca.runs.record_fields import ExampleCounts, FinalFigures, ReleaseFacts, RunContent, SourceFacts
 from galpaca.training.optimizers.adamw import AdamW
 
 if TYPE_CHECKING:
@@ -81,10 +81,17 @@ def _merged_rows(model: TrainedModel, merge_into: str | None) -> Rows:
         return []
     rows = [("adapters are merged into", f"the frozen weights {_MERGED[merge_into]}, in float32, rounded once")]
     losses = model.record.content.merged
-    if losses is not None and model.weights.manifest.step == model.record.content.num_steps:
+    if losses is not None and model.weights.manifest.step == (losses.step or model.record.content.num_steps):
         each = ((_MERGED[name], getattr(losses, name)) for name in _MERGED)
         rows += [(f"validation loss, merged into the weights {words}", f"{loss:.4f}") for words, loss in each]
     return rows
+
+
+def early_stop_rows(content: RunContent) -> Rows:
+    """Why training ended before its last step; none where it did not."""
+    if content.early_stop_step is None:
+        return []
+    return [("ended early", f"after step {content.early_stop_step:,}: the validation loss no longer fell")]
 
 
 def result_rows(final: FinalFigures) -> Rows:
@@ -127,6 +134,7 @@ def _recipe_rows(manifest: Manifest, record: RunRecord) -> Rows:
     versions = record.content.last_start.versions
     return [
         ("steps", steps),
+        *early_stop_rows(record.content),
         ("optimizer", _optimizer(manifest)),
         *(
             (label, text_of(*(settings[key] for key in keys)))

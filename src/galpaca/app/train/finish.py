@@ -9,7 +9,7 @@ from galpaca.app.cluster.ranks import global_rank
 from galpaca.app.config.schema import Config
 from galpaca.app.console import show_rows
 from galpaca.app.report import write_report
-from galpaca.app.train.card import result_rows
+from galpaca.app.train.card import early_stop_rows, result_rows
 from galpaca.app.train.context import RunContext
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.record_fields import FinalFigures, ReleaseFacts
@@ -19,10 +19,10 @@ def finish(run: RunContext) -> None:
     """Writes the report and prints the summary, on rank 0."""
     if global_rank() != 0:
         return
-    folder, console = run.folder, run.console
+    folder, console, content = run.folder, run.console, run.record.content
     released = run.config.released_folders
     paths = [*((name, str(folder.path / name)) for name in released), *_report_row(folder, console)]
-    show_rows(console, "done", [*result_rows(run.record.content.final or FinalFigures()), *paths])
+    show_rows(console, "done", [*early_stop_rows(content), *result_rows(content.final or FinalFigures()), *paths])
     show_rows(console, "next", next_commands(folder, released))
 
 

@@ -39,7 +39,7 @@ def merged_losses(
     into_trained, into_original = (
         _loss(trained.released(original=original), config, module, dtype, device) for original in (False, True)
     )
-    return MergedLosses(trained=into_trained, original=into_original)
+    return MergedLosses(trained=into_trained, original=into_original, step=trained.manifest.step)
 
 
 @torch.no_grad()

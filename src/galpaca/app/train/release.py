@@ -97,8 +97,9 @@ def release(run: RunContext) -> None:
     if global_rank() != 0:
         return
     folder, record, config = run.folder, run.record, run.config
-    record.update(final=figures_of(folder))
-    spec, started = config.release, time.perf_counter()
+    spec, started, trained = config.release, time.perf_counter(), folder.last_saved_step()
+    ended_early = trained if trained < run.steps.num_steps else None
+    record.update(final=figures_of(folder), early_stop_step=ended_early)
     step = step_to_release(folder, spec.checkpoint)
     model = open_model(folder, record, folder.checkpoint(step))
     if step != folder.last_saved_step():

@@ -26,6 +26,7 @@ from galpaca.files.checksums import file_facts
 from galpaca.model.opt import open_weights, parameter_shapes
 from galpaca.model.tuning.method import TuningMethod
 from galpaca.runs.checkpoints import Manifest, newest_whole, point_to, read_manifest, set_aside
+from galpaca.runs.early_stopping import stops_early
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.lines import StepLine
 from galpaca.runs.lock import locked
@@ -88,7 +89,10 @@ def open_record(
 
 
 def finished(folder: RunFolder, config: Config, num_steps: int) -> bool:
-    return folder.has_all(config.released_folders) and folder.last_saved_step() == num_steps
+    """Whether there is nothing left to train or to release."""
+    if not folder.has_all(config.released_folders):
+        return False
+    return folder.last_saved_step() == num_steps or stops_early(folder, config.trainer.early_stopping_patience)
 
 
 def choose_starting_point(
@@ -183,6 +187,7 @@ def write_start(run: RunContext, resolved_yaml: str, local: LocalModel, changes:
         plan=PlanFigures(**summarize(steps.module.train_plan(steps.num_ranks), steps.num_steps)),
         whole_plan=_whole_plan(run),
         parameters=run.start.num_parameters,
+        early_stop_step=None,
         histograms=Histograms(**histograms(lengths, num_targets)),
     )
     start = Start(

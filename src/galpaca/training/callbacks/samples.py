@@ -26,7 +26,6 @@ class SampleAnswers(L.Callback):
     Attributes:
         questions: those of each sample.
         spec: when, and how long an answer may be; ``every_steps`` is set.
-        num_steps: steps of the whole run.
         known: steps whose answers are on disk already.
         metrics: step metrics, whose clock excludes the time this takes.
         write: receives the step and each question's answer, on rank 0.
@@ -35,11 +34,13 @@ class SampleAnswers(L.Callback):
 
     questions: EncodedQuestions
     spec: SamplesSpec
-    num_steps: int
     known: Collection[int]
     metrics: StepMetrics
     write: Callable[[int, list[list[int]]], None]
     seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._answered = -1
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         step = trainer.global_step
@@ -53,9 +54,14 @@ class SampleAnswers(L.Callback):
         if self._is_due(batch.index + 1):
             self._answer(trainer, batch.index + 1)
 
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        step = trainer.global_step
+        if step != self._answered and trainer.strategy.broadcast(step not in self.known):
+            self._answer(trainer, step)
+
     def _is_due(self, step: int) -> bool:
         assert self.spec.every_steps is not None
-        return step % self.spec.every_steps == 0 or step == self.num_steps
+        return step % self.spec.every_steps == 0
 
     def _answer(self, trainer: L.Trainer, step: int) -> None:
         self.metrics.flush(trainer)
@@ -68,6 +74,7 @@ class SampleAnswers(L.Callback):
             tuner.train()
         if trainer.is_global_zero:
             self.write(step, answers)
+        self._answered = step
         self.seconds = time.perf_counter() - started
         self.metrics.restart_clock(trainer)
 

@@ -97,10 +97,7 @@ class Checkpointer(L.Callback):
         stop, step = self.consensus.agreed_stop, trainer.global_step
         if not stop:
             return
-        if self._saved_step == step:
-            self.finish(trainer)
-        else:
-            self.save(trainer, step, wait=True)
+        self.ensure(trainer)
         message = f"stopped in the validation after step {step}, which is saved; resuming starts with that validation"
         raise StoppedBySignal(message, stop, agreed=True)
 
@@ -139,6 +136,13 @@ class Checkpointer(L.Callback):
         if wait:
             self.finish(trainer)
         self.metrics.restart_clock(trainer)
+
+    def ensure(self, trainer: L.Trainer) -> None:
+        """Waits until a checkpoint of the current step is committed, which is taken where there is none."""
+        if self._saved_step == trainer.global_step:
+            self.finish(trainer)
+        else:
+            self.save(trainer, trainer.global_step, wait=True)
 
     def finish(self, trainer: L.Trainer) -> None:
         """Waits until the checkpoint in progress is committed."""
