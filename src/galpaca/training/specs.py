@@ -150,7 +150,7 @@ class TrainerSpec:
         val_every_steps: steps between validations; default: at the end of each epoch. The last step is always
             validated.
         early_stopping_patience: validations in a row without a lower validation loss, after which training ends;
-            null trains all steps. ``release.checkpoint=best`` releases the step with the lowest.
+            null trains all steps. ``release.checkpoint`` may be the one with the lowest.
         read_metrics_every_steps: most steps between two reads of metrics from the device, about once a second.
         data_workers: data loading processes per rank; 0 is fast enough, since collating a step takes a
             millisecond.
