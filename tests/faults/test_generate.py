@@ -293,6 +293,7 @@ def test_a_talk_in_the_terminal(run: Path, tmp_path: Path) -> None:
         terminal.until(">>> ")
         terminal.type("/input Sodium\n")
         terminal.until("Input for every instruction: Sodium")
+        terminal.until("[input: Sodium] >>> ")
         terminal.type("Name a\\\n")
         terminal.until("... ")
         terminal.type("gas twice.\n")
@@ -301,10 +302,17 @@ def test_a_talk_in_the_terminal(run: Path, tmp_path: Path) -> None:
         seen = terminal.until("the answer follows").replace("\r\n", "\n")
         assert "### Instruction:\nName a\ngas twice.\n\n### Input:\nSodium\n\n### Response:\n" in seen
         assert "Name a gas." not in seen, "no earlier turn reaches the model"
+        terminal.type("/input\n")
+        terminal.until("Input cleared")
+        terminal.type("\x1b[200~One gas.\n\nTwo lines.\x1b[201~\n")  # as a terminal sends what is pasted
+        terminal.until("tokens/s")
+        terminal.type("/template\n")
+        seen = terminal.until("the answer follows").replace("\r\n", "\n")
+        assert "### Instruction:\nOne gas.\n\nTwo lines.\n\n### Response:\n" in seen
         terminal.type("/save talk.jsonl\n")
-        terminal.until("Saved 2 questions and answers to talk.jsonl")
+        terminal.until("Saved 3 questions and answers to talk.jsonl")
         saved = read_jsonl(tmp_path / "talk.jsonl")
-        assert [turn["input"] for turn in saved] == ["", "Sodium"]
+        assert [turn["input"] for turn in saved] == ["", "Sodium", ""]
         terminal.type("/save talk.jsonl\n")
         terminal.until("the file already exists")
         terminal.type("/reset\n")
@@ -312,9 +320,10 @@ def test_a_talk_in_the_terminal(run: Path, tmp_path: Path) -> None:
         terminal.type("/what\n")
         terminal.until("Unknown command /what")
         terminal.type("漢" * 800 + "\n")  # three tokens each
-        terminal.until("but the context length, answer included, is")
+        terminal.until("answer included, is")
         terminal.type("/help\n")
-        terminal.until("sees no earlier ones")
+        told = terminal.until("recall earlier lines.").replace("\r\n", "\n")
+        assert "    /input alone clears it\n" in told or "/input alone clears\n                it\n" in told, told
         terminal.until(">>> ")
         terminal.type("\x04")
     finally:
@@ -329,7 +338,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(run: Path, tmp_path: Path) 
         terminal.until(">>> ")
         for _ in range(40):  # an answer may be over already
             terminal.type("Name a gas.\n")
-            terminal.until("gas.\r\n")
+            terminal.until("\x1b[?2004l")  # what readline ends a line with
             terminal.wait_for_more()
             terminal.type("\x03")
             if "stopped" in terminal.until(">>> "):

@@ -1,5 +1,7 @@
 """Console output."""
 
+import re
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +27,29 @@ def show_rows(console: Console, title: str, rows: Sequence[tuple[str, str]]) -> 
     console.print(title, style="bold", markup=False)
     for label, value in rows:  # no table: it would truncate or fold a path, which then leads nowhere
         console.print(Text.assemble((f"  {label:<{width}}", "cyan"), f"  {value}"))
+
+
+def between_words(console: Console, text: str) -> str:
+    """The text with lines that end between words in a terminal, and as it is elsewhere.
+
+    A row of a table continues below its last column. A word longer than a line, such as a sequence, stays whole.
+    """
+    if not console.is_terminal:
+        return text
+    return "\n".join(_wrapped(line, max(20, console.width - 1)) for line in text.split("\n"))
+
+
+def _wrapped(line: str, width: int) -> str:
+    ahead = re.match(r" +\S+(?: \S+)* {2,}", line)
+    return textwrap.fill(
+        line,
+        width,
+        subsequent_indent=" " * (ahead.end() if ahead else 0),
+        break_long_words=False,
+        break_on_hyphens=False,
+        replace_whitespace=False,
+        expand_tabs=False,
+    )
 
 
 # Steps may take minutes: with rich's own 30 seconds there would be no speed, and no time left.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from galpaca.app.console import make_console
+from galpaca.app.console import between_words, make_console
 from galpaca.app.model_options import ModelOptions
 from galpaca.data.records import Record, Turn
 from galpaca.errors import GalpacaError, InputError
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from galpaca.inference.loading import Loaded
 
 HELP = """\
-Type an instruction; end a line with \\ to continue on the next one.
+Type an instruction; end a line with \\ to continue on the next one. Several lines that are pasted are one instruction.
 {turns}
 
-  /input TEXT   add this input to every instruction from now on; /input alone clears it
+  /input TEXT   add this input to every instruction from now on, as >>> then shows; /input alone clears it
   /template     show the last prompt, or the next one, as the model sees it
   /reset        clear the input and the history
   /save FILE    save questions and answers as JSON Lines
@@ -38,6 +38,8 @@ Type an instruction; end a line with \\ to continue on the next one.
   /quit         quit; so does Ctrl-D
 
 Ctrl-C stops an answer; the arrow keys recall earlier lines."""
+# Characters of the standing input beside the prompt.
+_INPUT_SHOWN = 32
 TURNS = {
     False: "Each instruction is answered on its own: the model was trained on single turns and sees no earlier ones.",
     True: "The model sees earlier questions and answers; /reset starts another conversation.",
@@ -95,13 +97,18 @@ class Chat:
 
     def _line(self) -> str:
         lines = []
-        prompt = ">>> " if sys.stdin.isatty() else ""
+        prompt = f"{self._standing_input()}>>> " if sys.stdin.isatty() else ""
         while True:
             lines.append(input(prompt).rstrip())
             if not lines[-1].endswith("\\"):
                 return "\n".join(lines).strip()
             lines[-1] = lines[-1][:-1]
             prompt = "... " if prompt else ""
+
+    def _standing_input(self) -> str:
+        """The input of the next question, on one line and short."""
+        text = " ".join(self.input.split())
+        return f"[input: {text if len(text) <= _INPUT_SHOWN else text[: _INPUT_SHOWN - 1] + '…'}] " if text else ""
 
     def _ask(self, instruction: str) -> None:
         from galpaca.inference.stream import Stream
@@ -139,7 +146,7 @@ class Chat:
 
     def show_template(self, _: str) -> None:
         [ids] = self.loaded.prompt_ids([self.asked or self._question("(your instruction)")[0]])
-        print(self.loaded.tokenizer.decode(ids))
+        print(between_words(self.console, self.loaded.tokenizer.decode(ids)))
         self._show(f"({len(ids):,} tokens; the answer follows the last character)")
 
     def reset(self, _: str) -> None:
@@ -161,7 +168,7 @@ class Chat:
         self._show(HELP.format(turns=TURNS[self.loaded.keeps_turns]))
 
     def _show(self, text: str) -> None:
-        self.console.print(text, style="dim", markup=False)
+        self.console.print(between_words(self.console, text), style="dim", markup=False)
 
     @contextmanager
     def _interrupts(self) -> Iterator[None]:
@@ -201,8 +208,10 @@ def chat(options: ModelOptions) -> None:
     Raises:
         InputError: invalid options or model.
     """
-    import readline  # noqa: F401 - input() then knows arrows and history
+    import readline  # input() then knows arrows and history
 
+    # Python turns it off, and each line of a paste is then a question. What is no GNU readline does not know it.
+    readline.parse_and_bind("set enable-bracketed-paste on")
     options.check()
     console = make_console()
     loaded, settings = options.load(console)
