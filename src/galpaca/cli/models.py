@@ -28,7 +28,12 @@ def add_generate(command: ArgumentParser) -> Run:
     add("--input", default="", metavar="TEXT", help="optional input for the instruction")
     file = "file of prompts, with columns instruction and input, or messages"
     add("--file", type=Path, metavar="PROMPTS", help=file)
-    add("--out", type=Path, metavar="ANSWERS", help="with --file: output .jsonl file, in prompt order")
+    add(
+        "--out",
+        type=Path,
+        metavar="ANSWERS",
+        help="with --file: output file, in prompt order: .jsonl, .json, .csv or .tsv",
+    )
     samples = "answers per prompt (default: 1)"
     add("--samples", dest="num_samples", type=int, default=1, metavar="N", help=samples)
     add_batch_size(command)

@@ -1,7 +1,7 @@
 """Answers on disk: appended as they are generated, resumable after a crash, finally sorted in prompt order.
 
 Three files: ``OUT.settings.json`` has the settings, ``OUT.partial`` takes the answers line by line, and ``OUT`` is
-there when all of them are.
+there when all of them are, in the form that its name says.
 """
 
 import json
@@ -14,6 +14,7 @@ from typing import Any
 from galpaca.errors import InputError, Problems
 from galpaca.files.atomic import replace_file, sync_entry
 from galpaca.files.disks import naming
+from galpaca.inference.answer_formats import format_of
 from galpaca.runs.lock import locked
 
 _ANOTHER = "choose another --out; or delete it, its .settings.json and its .partial to start over"
@@ -25,14 +26,18 @@ class AnswersFile:
     """The answers of one set of prompts with one set of settings.
 
     Args:
-        out: output file.
+        out: output file: JSON Lines, JSON, CSV or TSV.
         fields: keys that identify the answer of a line.
+
+    Raises:
+        InputError: as ``format_of``.
     """
 
     def __init__(self, out: Path, fields: Sequence[str]) -> None:
         self.out, self._fields = out, tuple(fields)
         self.partial = out.with_name(f"{out.name}.partial")
         self.settings = out.with_name(f"{out.name}.settings.json")
+        self._format = format_of(out)
         self._lock = out.with_name(f".{out.name}.lock")
         self._lines: dict[tuple[Any, ...], Line] = {}
 
@@ -117,7 +122,7 @@ class AnswersFile:
 
     def finish(self) -> None:
         """Writes the file to be: all answers in order, whole or not at all."""
-        replace_file(self.out, "".join(json.dumps(line, ensure_ascii=False, default=str) + "\n" for line in self.lines))
+        replace_file(self.out, self._format(self.lines))
         sync_entry(self.out.absolute().parent)
         self.partial.unlink(missing_ok=True)
 
