@@ -7,11 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, MadeOnce, Started, completed
+from conftest import REPOSITORY, MadeOnce, Started, completed, read_jsonl
 from playwright.sync_api import expect
 
 from browser.visits import Open, Visit
@@ -78,19 +79,29 @@ def _train(server: str, folder: Path, tokenizer_folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def address(model: Path) -> Iterator[str]:
+    with serving(model, program=("-c", SLOW)) as (port, _):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def serving(model: Path, *options: str, program: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Serves the page; yields its port and what was printed about it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    line = [sys.executable, "-c", SLOW, "chat", str(model), "--web", "--port", str(port)]
+    line = [sys.executable, *program, "chat", str(model), "--web", "--port", str(port), *options]
     # What reaches another host fails, where it would only be slow otherwise.
     dead = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9") | {"NO_PROXY": "127.0.0.1,localhost"}
     with (
         subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env={**os.environ, **dead}, cwd=REPOSITORY) as server,
     ):
         assert server.stdout is not None
-        assert f"http://127.0.0.1:{port}" in server.stdout.readline()
-        yield f"http://127.0.0.1:{port}"
-        server.send_signal(signal.SIGINT)
+        try:
+            said = server.stdout.readline()
+            assert f":{port} serves" in said
+            yield port, said if not options else said + server.stdout.readline()
+        finally:
+            server.send_signal(signal.SIGINT)
         assert server.wait(30) == 0, "Ctrl-C is how the page is meant to end"
         assert "Traceback" not in server.stdout.read()
 
@@ -138,6 +149,86 @@ def test_tags_citations_and_molecules_are_shown(open_page: Open, address: str) -
     seen = visit.page.locator("#prompt textarea").input_value()
     assert seen.startswith("Below is an instruction that describes a task. Write")
     assert seen.endswith(f"### Instruction:\nAdd with work.\n\n### Response:{TAGGED}")
+
+
+@pytest.mark.parametrize("sequence", ["CC(=O)O", "CC(C)(C)OC(=O)N" * 10, "M" + "KVLAAGIVGLC" * 12])
+def test_a_phone_shows_all_of_a_sequence(open_page: Open, address: str, sequence: str) -> None:
+    """A sequence has no spaces; one of 15 characters made the page 436 pixels wide on a screen of 390."""
+    visit = open_page(address, width=390)
+    ask(visit, f"What is [START_SMILES]{sequence}[END_SMILES] good for?")
+    answered(visit)
+    expect(visit.page.locator("#talk .user.message").last).to_contain_text(sequence)
+    assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    beyond = (
+        "[...document.querySelectorAll('#talk .message *')].filter(e => e.getBoundingClientRect().right > innerWidth)"
+    )
+    assert visit.page.evaluate(f"{beyond}.map(e => e.outerHTML.slice(0, 200))") == []
+
+
+def test_the_box_is_free_for_the_next_question(open_page: Open, address: str) -> None:
+    visit = open_page(address)
+    box = visit.page.locator("#instruction textarea")
+    visit.page.locator("#input textarea").fill("for all")
+    ask(visit, "Count for long.")
+    expect(box).to_have_value("", timeout=30_000)
+    box.fill("Typed meanwhile")
+    answered(visit)
+    expect(box).to_have_value("Typed meanwhile")
+    expect(visit.page.locator("#input textarea")).to_have_value("for all")
+    ask(visit, "word " * 900)
+    expect(visit.page.locator("#summary")).to_contain_text("answer included, is 512")
+    expect(box).to_have_value(("word " * 900).strip())  # it was not answered, and may be shortened
+
+
+def test_an_answer_is_copied_and_a_talk_saved_as_generated(open_page: Open, address: str, tmp_path: Path) -> None:
+    visit = open_page(address)
+    visit.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    visit.page.locator("#save").click()
+    expect(visit.page.locator("#summary")).to_contain_text("nothing to save yet")
+    visit.page.locator("#copy").click()
+    expect(visit.page.locator("#summary")).to_contain_text("no answer to copy yet")
+    for number, question in enumerate(("Integrate.", "Add with work."), start=1):
+        ask(visit, question)
+        expect(visit.page.locator("#talk .bot.message")).to_have_count(number)
+        expect(visit.page.locator("#summary")).not_to_contain_text("tokens/s")
+        answered(visit)
+    visit.page.locator("#copy").click()
+    expect(visit.page.locator("#summary")).to_contain_text("Copied the last answer")
+    assert visit.page.evaluate("navigator.clipboard.readText()") == TAGGED, "tags and all"
+    with visit.page.expect_download() as download:
+        visit.page.locator("#save").click()
+    assert download.value.suggested_filename == "chat.jsonl"
+    download.value.save_as(tmp_path / "chat.jsonl")
+    saved = read_jsonl(tmp_path / "chat.jsonl")
+    assert [(turn["instruction"], turn["answer"]) for turn in saved] == [
+        ("Integrate.", LATEX),
+        ("Add with work.", TAGGED),
+    ]
+    assert saved[0]["settings"]["temperature"] == 0
+    visit.page.locator("#clear").click()
+    expect(visit.page.locator("#talk .bot.message")).to_have_count(0)
+    visit.page.locator("#save").click()
+    expect(visit.page.locator("#summary")).to_contain_text("nothing to save yet")
+    assert visit.errors == []
+
+
+def test_other_machines_are_asked_for_a_password(open_page: Open, model: Path) -> None:
+    with serving(model, "--host", "0.0.0.0", program=("-m", "galpaca")) as (port, said):
+        told = re.search(r"log in as galpaca with the password (\S+);", said)
+        assert told is not None, said
+        visit = open_page(f"http://127.0.0.1:{port}")
+        word = visit.page.get_by_label("password")
+        visit.page.get_by_label("username").fill("galpaca")
+        expect(visit.page.locator("#talk")).to_have_count(0)
+        word.fill("guessed")
+        visit.page.get_by_role("button", name="Login").click()
+        expect(visit.page.locator("#talk")).to_have_count(0)
+        expect(visit.page.get_by_text("Incorrect Credentials")).to_be_visible()
+        visit.page.get_by_label("username").fill("galpaca")
+        word.fill(told[1])
+        visit.page.get_by_role("button", name="Login").click()
+        ask(visit, "Integrate.")
+        answered(visit)
 
 
 def test_an_answer_streams_and_stops(open_page: Open, address: str) -> None:

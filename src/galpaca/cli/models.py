@@ -56,17 +56,20 @@ def add_generate(command: ArgumentParser) -> Run:
 def add_chat(command: ArgumentParser) -> Run:
     """Chat with a model in the terminal, or with --web in the browser; answers are streamed."""
     _add_model_options(command)
-    command.add_argument("--web", action="store_true", help="serve a web page on localhost")
+    command.add_argument("--web", action="store_true", help="serve a web page, for this machine alone")
+    host = "with --web: address to listen on; one that other machines reach asks for a password (default: 127.0.0.1)"
+    command.add_argument("--host", metavar="ADDRESS", help=host)
     command.add_argument("--port", type=int, metavar="PORT", help="with --web: port of the page (default: 7860)")
 
-    def run(web: bool, port: int | None, **options: Any) -> None:
-        if port is not None and not web:
-            command.error("--port requires --web")
+    def run(web: bool, host: str | None, port: int | None, **options: Any) -> None:
+        for flag, given in (("--host", host), ("--port", port)):
+            if given is not None and not web:
+                command.error(f"{flag} requires --web")
         model = _model_options(**options)
         if web:
-            from galpaca.app.chat.page import DEFAULT_PORT, chat_page
+            from galpaca.app.chat.page import DEFAULT_HOST, DEFAULT_PORT, chat_page
 
-            chat_page(model, DEFAULT_PORT if port is None else port)
+            chat_page(model, DEFAULT_HOST if host is None else host, DEFAULT_PORT if port is None else port)
         else:
             from galpaca.app.chat.terminal import chat
 

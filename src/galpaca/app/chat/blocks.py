@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio
 
-from galpaca.app.chat.talk import Conversations, Message, Shown
+from galpaca.app.chat.talk import Conversations, Message
 from galpaca.inference.loading import Loaded
 from galpaca.inference.settings import Settings
 
@@ -25,7 +25,37 @@ CSS = """
 footer, #talk .icon-button-wrapper { display: none !important; }
 #head h3 { margin: 0.2em 0 0; }
 #summary { min-height: 1.5em; color: var(--body-text-color-subdued); }
+/* A sequence has no spaces to break at: it must not push the page off a phone. */
+#talk .message, #talk .message * { overflow-wrap: anywhere; min-width: 0; }
+#talk .katex-display, #talk pre { overflow-x: auto; overflow-y: hidden; }
 #prompt textarea { font-family: var(--font-mono); font-size: 0.8rem; }
+"""
+
+
+# Done by the browser alone, from the text as it was generated. Without HTTPS it has no clipboard on other machines.
+_COPY = """
+(saved) => {
+  const last = (saved || "").trim().split("\\n").pop();
+  if (!last) return "There is no answer to copy yet.";
+  const text = JSON.parse(last).answer;
+  if (navigator.clipboard) { navigator.clipboard.writeText(text); return "Copied the last answer."; }
+  const box = document.body.appendChild(document.createElement("textarea"));
+  box.value = text; box.select();
+  const done = document.execCommand("copy");
+  box.remove();
+  return done ? "Copied the last answer." : "The browser does not let this page copy.";
+}
+"""
+_SAVE = """
+(saved) => {
+  if (!saved) return "There is nothing to save yet.";
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([saved], {type: "application/jsonl"}));
+  link.download = "chat.jsonl";
+  link.click();
+  URL.revokeObjectURL(link.href);
+  return `Saved ${saved.trim().split("\\n").length} questions and answers as chat.jsonl.`;
+}
 """
 
 
@@ -41,6 +71,10 @@ def build_page(loaded: Loaded, settings: Settings) -> gradio.Blocks:
         with gradio.Row(equal_height=False):
             with gradio.Column(scale=3, min_width=320):
                 talk, note, instruction, input, ask, stop, clear = _talk()
+                saved = gradio.Textbox(visible=False)
+                with gradio.Row():
+                    copy = gradio.Button("Copy answer", size="sm", elem_id="copy", min_width=80)
+                    save = gradio.Button("Save as JSON Lines", size="sm", elem_id="save", min_width=80)
             with gradio.Column(scale=1, min_width=260), gradio.Accordion("Sampling settings", open=True):
                 values = _values(settings, loaded.positions)
         with gradio.Accordion("Prompt as the model sees it", open=False, elem_id="seen"):
@@ -57,9 +91,10 @@ def build_page(loaded: Loaded, settings: Settings) -> gradio.Blocks:
 
         def answer(
             request: gradio.Request, instruction: str, input: str, talk: list[Message], *given: Any
-        ) -> Iterator[Shown]:
+        ) -> Iterator[tuple[Any, ...]]:
             question = (instruction.strip(), input.strip())
-            yield from talks.ask(str(request.session_hash), question, talk, dict(zip(values, given, strict=True)))
+            for shown in talks.ask(str(request.session_hash), question, talk, dict(zip(values, given, strict=True))):
+                yield tuple(gradio.skip() if value is None else value for value in shown)
 
         def end(request: gradio.Request) -> None:
             talks.stop(str(request.session_hash))
@@ -72,13 +107,15 @@ def build_page(loaded: Loaded, settings: Settings) -> gradio.Blocks:
             [ask.click, instruction.submit, input.submit],
             answer,
             [instruction, input, talk, *values.values()],
-            [talk, note, prompt],
+            [talk, note, prompt, instruction, saved],
             trigger_mode="once",
             **quietly,
         )
         stop.click(end, queue=False, **quietly)
-        emptied = [talk, note, prompt, instruction, input]
-        clear.click(lambda: ([], "", "", "", ""), outputs=emptied, queue=False, **quietly)
+        emptied = [talk, note, prompt, instruction, input, saved]
+        clear.click(lambda: ([], *[""] * (len(emptied) - 1)), outputs=emptied, queue=False, **quietly)
+        for button, js in ((copy, _COPY), (save, _SAVE)):
+            button.click(None, saved, note, js=js, **quietly)
         page.unload(leave)
     return page
 

@@ -1,7 +1,8 @@
-"""``galpaca chat --web``: a chat page on localhost that loads nothing from other hosts."""
+"""``galpaca chat --web``: a chat page on this machine that loads nothing from other hosts."""
 
 import errno
 import os
+import secrets
 import socket
 import threading
 
@@ -9,18 +10,26 @@ from galpaca.app.console import make_console
 from galpaca.app.model_options import ModelOptions
 from galpaca.errors import InputError, StoppedBySignal
 
-HOST = "127.0.0.1"
+DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 7860
+# Of the page, where other machines can open it.
+USER, PASSWORD_VARIABLE = "galpaca", "GALPACA_CHAT_PASSWORD"
 
 
-def chat_page(options: ModelOptions, port: int) -> None:
+def chat_page(options: ModelOptions, host: str, port: int) -> None:
     """Serves the page until Ctrl-C.
 
+    Args:
+        host: address to listen on. Where other machines reach it, the page asks for a password: that of
+            ``GALPACA_CHAT_PASSWORD``, or one that is made and shown.
+
     Raises:
-        InputError: Gradio is not installed, the port is in use, or the options or the model are invalid.
+        InputError: Gradio is not installed, the address is not this machine's or in use, or the options or the model
+            are invalid.
     """
     options.check()
-    check_port(port)
+    check_address(host, port)
+    password = None if _is_loopback(host) else os.environ.get(PASSWORD_VARIABLE) or secrets.token_urlsafe(9)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:
         from galpaca.app.chat.blocks import CSS, build_page, theme
@@ -32,7 +41,8 @@ def chat_page(options: ModelOptions, port: int) -> None:
     page = build_page(loaded, settings)
     try:
         page.launch(
-            server_name=HOST,
+            server_name=host,
+            auth=None if password is None else (USER, password),
             server_port=port,
             share=False,
             quiet=True,
@@ -43,9 +53,15 @@ def chat_page(options: ModelOptions, port: int) -> None:
             css=CSS,
         )
     except OSError as error:
-        raise InputError(f"cannot serve the page: {error}", where=f"--port {port}", fix=_another_port()) from None
+        raise InputError(f"cannot serve the page: {error}", where=f"--port {port}", fix=_another_port(host)) from None
     served = f"{loaded.name} ({loaded.device_dtype})"
-    console.print(f"http://{HOST}:{port} serves {served}; press Ctrl-C to stop", markup=False)
+    shown = socket.gethostname() if host in _ANY else host
+    console.print(
+        f"http://{f'[{shown}]' if ':' in shown else shown}:{port} serves {served}; Ctrl-C stops", markup=False
+    )
+    if password is not None:
+        of = f"of {PASSWORD_VARIABLE}" if os.environ.get(PASSWORD_VARIABLE) else password
+        console.print(f"log in as {USER} with the password {of}; what is typed travels unencrypted", markup=False)
     try:
         threading.Event().wait()
     except (StoppedBySignal, KeyboardInterrupt):
@@ -54,25 +70,38 @@ def chat_page(options: ModelOptions, port: int) -> None:
         page.close(verbose=False)
 
 
-def check_port(port: int) -> None:
-    """Checks that the page can be served on this port.
+_HOSTS = "--host 0.0.0.0 listens on all addresses of this machine, --host 127.0.0.1 is for itself alone"
+_ANY = ("0.0.0.0", "::")
+
+
+def _is_loopback(host: str) -> bool:
+    return host == "localhost" or host == "::1" or host.startswith("127.")
+
+
+def check_address(host: str, port: int) -> None:
+    """Checks that the page can be served at this address.
 
     Raises:
-        InputError: not a valid port, or in use; the message names a free one.
+        InputError: not an address of this machine, or not a valid port, or in use; the message names a free one.
     """
     if not 1 <= port <= 65535:
         raise InputError(f"must be in [1, 65535], got {port}", where="--port", fix="--port 1024 to 65535")
-    with socket.socket() as probe:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise InputError(f"no such address: {error}", where=f"--host {host}", fix=_HOSTS) from None
+    with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that was just given back is free
         try:
-            probe.bind((HOST, port))
+            probe.bind(address)
         except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise InputError("not an address of this machine", where=f"--host {host}", fix=_HOSTS) from None
             taken = error.errno == errno.EADDRINUSE
             what = f"port {port} is already in use" if taken else f"cannot bind port {port}: {error.strerror}"
-            raise InputError(what, where="--port", fix=_another_port()) from None
+            raise InputError(what, where="--port", fix=_another_port(host)) from None
 
 
-def _another_port() -> str:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
+def _another_port(host: str) -> str:
+    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         return f"--port {probe.getsockname()[1]}, which is free"

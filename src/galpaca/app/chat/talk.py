@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from galpaca.app.chat.terminal import summary
+from galpaca.app.chat.terminal import json_lines, saved_turn, summary
 from galpaca.data.records import Record, Turn
 from galpaca.errors import GalpacaError, InputErrors
 from galpaca.inference.conversation import next_question
@@ -34,11 +34,15 @@ class Shown(NamedTuple):
         talk: history of questions and answers.
         note: status line below the history.
         prompt: the prompt as the model sees it, followed by the answer as generated.
+        box: what the box of the instruction holds; None leaves what may have been typed since.
+        saved: finished questions and answers as JSON Lines; None for no change.
     """
 
     talk: list[Message]
     note: str
     prompt: str
+    box: str | None = None
+    saved: str | None = None
 
 
 class Conversations:
@@ -49,6 +53,7 @@ class Conversations:
         self._stops: dict[str, threading.Event] = {}
         self._numbers: dict[str, int] = {}
         self._histories: dict[str, list[Turn]] = {}
+        self._saved: dict[str, list[dict[str, Any]]] = {}
 
     def ask(self, page: str, question: tuple[str, str], talk: list[Message], values: dict[str, Any]) -> Iterator[Shown]:
         """Yields what the page shows while the answer is generated.
@@ -66,23 +71,28 @@ class Conversations:
         started = time.monotonic()
         prompt, text = "", ""
         history = self._histories[page] = self._histories.get(page, []) if talk else []
+        saved = self._saved[page] = self._saved.get(page, []) if talk else []
         conversation = [*talk, _message("user", "\n\n".join(filter(None, question))), _message("assistant", "")]
         try:
             asked, _ = next_question(self._loaded, history, *question)
-            stream = Stream(self._loaded, asked, self._chosen(values), number=number, stop=stop)
+            chosen = self._chosen(values)
+            stream = Stream(self._loaded, asked, chosen, number=number, stop=stop)
             prompt = self.prompt(asked)
-            yield Shown(conversation, "Reading the prompt …", prompt)
+            yield Shown(conversation, "Reading the prompt …", prompt, box="")
             for piece in stream:
                 text += piece
                 yield Shown([*conversation[:-1], _message("assistant", text)], "Generating …", prompt + text)
         except GalpacaError as error:
-            yield Shown(conversation[:-1] if text else talk, _sentence(error), prompt + text)
+            yield Shown(conversation[:-1] if text else talk, _sentence(error), prompt + text, box=question[0])
             return
         answer = stream.answer
         assert answer is not None
-        history.append(Turn(*question, answer.text))
+        turn = Turn(*question, answer.text)
+        history.append(turn)
+        saved.append(saved_turn(turn, answer, self._loaded, chosen))
         note = summary(answer, time.monotonic() - started).strip("()")
-        yield Shown([*conversation[:-1], _message("assistant", answer.text)], note, prompt + answer.text)
+        whole = [*conversation[:-1], _message("assistant", answer.text)]
+        yield Shown(whole, note, prompt + answer.text, saved=json_lines(saved))
 
     def stop(self, page: str) -> None:
         if stop := self._stops.get(page):
@@ -94,6 +104,7 @@ class Conversations:
         self._stops.pop(page, None)
         self._numbers.pop(page, None)
         self._histories.pop(page, None)
+        self._saved.pop(page, None)
 
     def prompt(self, question: Record) -> str:
         """The prompt as the model sees it, after the tokenizer's normalization."""

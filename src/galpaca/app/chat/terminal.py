@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -130,8 +130,7 @@ class Chat:
         answer = stream.answer
         assert answer is not None
         self._show(summary(answer, time.monotonic() - started))
-        turn = {"instruction": instruction, "input": self.input, "answer": answer.text, "finish": answer.finish}
-        self.turns.append({**turn, "model": self.loaded.name, "settings": asdict(self.settings)})
+        self.turns.append(saved_turn(Turn(instruction, self.input, answer.text), answer, self.loaded, self.settings))
 
     def _question(self, instruction: str) -> tuple[Record, int]:
         """The question with what the model may see of earlier ones, and how many of these it may not."""
@@ -159,7 +158,7 @@ class Chat:
             what = "the file already exists" if name else "no file name given"
             raise InputError(what, where=name or "/save", fix="/save FILE")
         try:
-            replace_file(path, "".join(json.dumps(turn, ensure_ascii=False) + "\n" for turn in self.turns))
+            replace_file(path, json_lines(self.turns))
         except OSError as error:
             raise InputError(f"cannot write the file: {error.strerror}", where=name, fix="/save ANOTHER") from None
         self._show(f"Saved {len(self.turns):,} questions and answers to {path}")
@@ -193,6 +192,16 @@ _COMMANDS = {
     "/save": Chat.save,
     "/help": Chat.help,
 }
+
+
+def saved_turn(turn: Turn, answer: Answer, loaded: Loaded, settings: Settings) -> dict[str, Any]:
+    """A question and its answer as they are saved."""
+    asked = {"instruction": turn.instruction, "input": turn.input, "answer": turn.output, "finish": answer.finish}
+    return {**asked, "model": loaded.name, "settings": asdict(settings)}
+
+
+def json_lines(turns: Sequence[Mapping[str, Any]]) -> str:
+    return "".join(json.dumps(turn, ensure_ascii=False) + "\n" for turn in turns)
 
 
 def summary(answer: Answer, seconds: float) -> str:
