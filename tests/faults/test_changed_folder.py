@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Train, command
+from conftest import Train, command, read_jsonl
 from forked import Forked
 
 STEPS = ("trainer.max_steps=4", "checkpoint.every_steps=2")
@@ -38,6 +38,27 @@ def test_a_complete_run_names_the_command_for_another_release(train: Train, tmp_
     line = f"galpaca export {folder} {folder}-float16-7 --dtype float16 --max-new-tokens 7"
     assert line in done.stdout
     assert "left as it is" not in train(*STEPS).stdout
+
+
+@pytest.mark.parametrize("machine", [(), ("strategy=fsdp", "trainer.devices=2")])
+def test_a_complete_run_trains_the_steps_that_it_is_given_more(
+    train: Train, tmp_path: Path, machine: tuple[str, ...]
+) -> None:
+    """Its last checkpoint said that it was the last: the run was called complete, with no step taken."""
+    assert train(*STEPS, *machine).returncode == 0
+    more = train(*STEPS, *machine, "trainer.max_steps=7", "run.accept_changes=true")
+    assert more.returncode == 0, more.stderr
+    folder = tmp_path / "runs/test"
+    assert [line["step"] for line in read_jsonl(folder / "metrics.jsonl")] == list(range(1, 8))
+    assert "| steps | 7 of 7 " in card(folder)
+
+
+def test_fewer_steps_than_are_taken_are_refused(train: Train, tmp_path: Path) -> None:
+    assert train(*STEPS).returncode == 0
+    fewer = train(*STEPS, "trainer.max_steps=3", "run.accept_changes=true")
+    assert fewer.returncode == 2
+    assert "the newest checkpoint is after step 4, but the plan has 3 steps" in fewer.stderr
+    assert f"galpaca export {tmp_path / 'runs/test'}@2" in fewer.stderr
 
 
 def test_checkpoints_without_a_record_are_a_warning(train: Train, half: Path) -> None:

@@ -18,13 +18,13 @@ from galpaca.app.train.finish import finish, release_advice
 from galpaca.app.train.instantiate import check_machine, make_engine
 from galpaca.app.train.samples import load_samples
 from galpaca.app.train.start import (
-    choose_starting_point,
     finished,
     open_record,
     record_outcome,
     run_lock,
     write_start,
 )
+from galpaca.app.train.starting_point import choose_starting_point
 from galpaca.model.compute import prepare_layers
 from galpaca.model.opt import build_model, check_model, parameter_shapes, read_config
 from galpaca.runs.folder import RunFolder
@@ -72,7 +72,7 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
         model = build_model(model_config)
         engine.tuning.check_model(parameter_shapes(model))
         opened = OpenedRun(config, folder, record, console)
-        start = choose_starting_point(opened, local, model, engine.tuning)
+        start = choose_starting_point(opened, steps.num_steps, local, model, engine.tuning)
         run = RunContext(**vars(opened), steps=steps, start=start)
         check_disk_and_memory(run)
         from galpaca.app.train.fit import fit  # these load all of Lightning and transformers: after the checks

@@ -8,24 +8,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from galpaca.app.cluster.ranks import global_rank
 from galpaca.app.config.schema import Config
 from galpaca.app.output import losses
 from galpaca.app.prepared.weights import LocalModel
-from galpaca.app.train.context import OpenedRun, RunContext, StartingPoint
+from galpaca.app.train.context import RunContext
 from galpaca.app.train.data import PreparedData
 from galpaca.app.train.data_facts import example_counts
 from galpaca.data.histograms import histograms
 from galpaca.data.plan import summarize
-from galpaca.errors import Problems, StoppedBySignal
+from galpaca.errors import StoppedBySignal
 from galpaca.files.atomic import replace_file
 from galpaca.files.build_once import no_empty_folders
-from galpaca.files.checksums import file_facts
-from galpaca.model.opt import open_weights, parameter_shapes
-from galpaca.model.tuning.method import TuningMethod
-from galpaca.runs.checkpoints import Manifest, newest_whole, point_to, read_manifest, set_aside
 from galpaca.runs.early_stopping import stops_early
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.lines import StepLine
@@ -36,10 +31,6 @@ from galpaca.runs.recipe import make_recipe
 from galpaca.runs.record import RunRecord
 from galpaca.runs.record_fields import Histograms, Outcome, PlanFigures, Start
 from galpaca.runs.shutdown import Shutdown
-from galpaca.training.optimizers.saved import check_saved_state
-
-if TYPE_CHECKING:
-    from transformers import OPTForCausalLM
 
 
 @contextmanager
@@ -93,75 +84,6 @@ def finished(folder: RunFolder, config: Config, num_steps: int) -> bool:
     if not folder.has_all(config.released_folders):
         return False
     return folder.last_saved_step() == num_steps or stops_early(folder, config.trainer.early_stopping_patience)
-
-
-def choose_starting_point(
-    run: OpenedRun, local: LocalModel, model: OPTForCausalLM, tuning: TuningMethod
-) -> StartingPoint:
-    """The newest intact checkpoint, or the initial weights.
-
-    Args:
-        model: on the meta device; has the shapes of its parameters.
-        tuning: which of them are trained.
-
-    Raises:
-        InputError: all checkpoints are damaged, or the newest one belongs to another run; or the weights are damaged
-            or cannot be read.
-    """
-    step = _newest_whole(run) if global_rank() == 0 else run.folder.last_saved_step()
-    base_shapes = parameter_shapes(model)
-    shapes = tuning.shapes(base_shapes)
-    # What is not trained is in no checkpoint.
-    if step and tuning.trained_shapes(shapes) == shapes:
-        return StartingPoint(step, None, base_shapes, shapes, tuning)
-    if global_rank() == 0:
-        local.verify()
-    seed = run.config.seed
-    weights = tuning.starting_weights(open_weights(local.spec, model.config, base_shapes, seed), seed)
-    return StartingPoint(step, weights, base_shapes, shapes, tuning)
-
-
-def _newest_whole(run: OpenedRun) -> int:
-    """Rank 0 verifies all files and sets damaged checkpoints aside; other ranks later learn its choice."""
-    folder, config = run.folder, run.config
-    folder.remove_partial()
-    step, damaged = newest_whole(folder)
-    if not step:
-        with Problems() as problems:
-            for path, reasons in damaged.items():
-                fix = f"restore it, or rm -r {folder.checkpoints} to start over"
-                problems.add("; ".join(reasons), where=path, fix=fix)
-        return 0
-    for path, reasons in damaged.items():
-        moved = f"damaged checkpoint moved to {set_aside(path)}: {'; '.join(reasons)}"
-        run.console.print(f"[yellow]warning:[/yellow] {moved}")
-        run.console.print(f"  resuming from the previous checkpoint, step {step}")
-    checkpoint = folder.checkpoint(step)
-    point_to(checkpoint)
-    manifest = read_manifest(checkpoint)
-    if not config.run.accept_changes:
-        _check_belongs(folder, manifest, run.record)
-    check_saved_state(checkpoint, manifest.optimizer, config.optim.factory)
-    return step
-
-
-def _check_belongs(folder: RunFolder, manifest: Manifest, record: RunRecord) -> None:
-    covered = file_facts(folder.metrics, manifest.metrics.bytes) if folder.metrics.is_file() else None
-    with Problems() as problems:
-        if not record.had_recipe(manifest.recipe):
-            problems.add(
-                "the checkpoint was saved with a different recipe or different data",
-                where=folder.checkpoint(manifest.step),
-                why="; ".join(record.recipe.changes_since(manifest.recipe)),
-                fix="move it away to resume from the previous one, or accept it with run.accept_changes=true",
-            )
-        if covered != manifest.metrics:
-            problems.add(
-                f"the lines up to step {manifest.step} have changed since that checkpoint was saved",
-                where=folder.metrics,
-                why="its metrics may be wrong",
-                fix="restore the file; run.accept_changes=true continues without the lines that cannot be read",
-            )
 
 
 def write_start(run: RunContext, resolved_yaml: str, local: LocalModel, changes: Sequence[str]) -> None:

@@ -22,9 +22,9 @@ from galpaca.app.prepared import fetch, hub
 from galpaca.app.prepared.convert import convert_folder
 from galpaca.app.prepared.fetch import make_model, model_folder
 from galpaca.app.prepared.weights import LocalModel, local_model
-from galpaca.app.train import start
+from galpaca.app.train import starting_point
 from galpaca.app.train.context import OpenedRun
-from galpaca.app.train.start import choose_starting_point
+from galpaca.app.train.starting_point import choose_starting_point
 from galpaca.errors import InputError
 from galpaca.model.opt import build_model
 from galpaca.model.tuning.full import FullTuning
@@ -344,10 +344,10 @@ class TestDamage:
         config = config_of(tmp_path)
         _, folder = prepared(config)
         flip_a_bit(folder / WEIGHTS)
-        monkeypatch.setattr(start, "_newest_whole", lambda *_: step)
+        monkeypatch.setattr(starting_point, "_newest_whole", lambda *_: step)
         run = RunFolder(tmp_path / "runs", "test")
         built = build_model(OPTConfig(num_hidden_layers=1, hidden_size=16, ffn_dim=16, num_attention_heads=1))
-        arguments = (OpenedRun(config, run, RunRecord(run.record), CONSOLE), found(config), built, tuning)
+        arguments = (OpenedRun(config, run, RunRecord(run.record), CONSOLE), 9, found(config), built, tuning)
         if step and tuning.trained("fc1.weight"):
             assert choose_starting_point(*arguments).weights is None
         else:
