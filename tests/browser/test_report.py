@@ -14,6 +14,8 @@ HOSTILE = (
     "</script><script>window.hacked = 1</script><img src='https://example.invalid/x.png' onerror='window.hacked = 2'>"
 )
 
+FORMULA = r"\[\int_0^1 x^2 \, dx = \frac{1}{3}\]"
+
 
 @pytest.fixture(scope="module")
 def runs(
@@ -41,7 +43,9 @@ def runs(
     train("second", 20, "optim.lr=1e-3")
     second = train("second", STEPS, "optim.lr=1e-3", "run.accept_changes=true")
     requested = {"category": "facts", "instruction": "What is entropy?", "input": HOSTILE}
-    samples = [{**requested, "step": step, "answer": f"After {step} steps: {HOSTILE}"} for step in (20, 40, 60)]
+    samples = [
+        {**requested, "step": step, "answer": f"After {step} steps: {FORMULA} {HOSTILE}"} for step in (20, 40, 60)
+    ]
     (first / "samples.jsonl").write_text("".join(json.dumps(sample) + "\n" for sample in samples))
     return [first, second]
 
@@ -108,12 +112,21 @@ def test_the_summary_tells_what_the_run_was(page: Path, runs: list[Path], open_p
     final = json.loads((runs[0] / "run.json").read_text())["final"]
     assert float(message["loss"]) == pytest.approx(final["loss"], rel=1e-3)
     assert float(message["validation loss"]) == pytest.approx(final["val_loss"], rel=1e-3)
+    head = dict(visit.page.eval_on_selector_all(".head div", "all => all.map(one => one.innerText.split('\\n'))"))
+    assert "all parameters" in head["model"]
+    assert head["data"].startswith("records.json, ")
+    assert "8 examples a step, learning rate 0.003, cosine" in head["recipe"]
+    assert head["machine"].startswith("1 x ")
+    assert "in training steps, " in head["time"]
+    assert head["time"].endswith("from start to end")
     text = visit.page.inner_text("main")
     for needed in ("target tokens lost to truncation", "torch", "config.yaml", "Checkpoints", "max_steps: 60"):
         assert needed in text
 
 
-def test_two_runs_are_drawn_in_two_colours_and_a_resume_is_marked(overlay: Path, open_page: Open) -> None:
+def test_two_runs_are_drawn_in_two_colours_and_a_resume_is_marked(
+    overlay: Path, runs: list[Path], open_page: Open
+) -> None:
     visit = open_page(overlay)
     found = ink(visit, "loss")
     assert found[colour(visit, "c0")] > 100
@@ -135,6 +148,13 @@ def test_two_runs_are_drawn_in_two_colours_and_a_resume_is_marked(overlay: Path,
         return rows.size;
     }""")
     assert mark > 5
+    losses = [json.loads((run / "run.json").read_text())["final"]["val_loss"] for run in runs]
+    best = runs[losses.index(min(losses))].name
+    rows = visit.page.locator("#runs tbody").first.locator("tr th")
+    assert rows.nth(0).inner_text() == f"{best} best"
+    assert rows.nth(1).inner_text() == runs[losses.index(max(losses))].name
+    labels = visit.page.eval_on_selector_all("#chart-loss .u-legend .u-label", "all => all.map(one => one.innerText)")
+    assert "first smoothed:" in [label.replace("\xa0", " ") for label in labels] or "first smoothed" in labels, labels
     assert is_quiet(visit, overlay)
 
 
@@ -145,6 +165,12 @@ def test_on_a_phone_nothing_sticks_out(which: str, dark: bool, page: Path, overl
     assert visit.page.evaluate("document.documentElement.scrollWidth") == 390
     widths = visit.page.eval_on_selector_all(".uplot", "all => all.map(one => one.getBoundingClientRect().right)")
     assert max(widths) <= 390
+    cells = "all => all.filter(one => one.getBoundingClientRect().right > innerWidth).map(one => one.outerHTML)"
+    assert visit.page.eval_on_selector_all(".stacks tbody th, .stacks td", cells) == [], (
+        "what is off the edge is not read"
+    )
+    visible = visit.page.locator("#checkpoints td[data-label='validation loss']").first
+    assert "validation loss" in visible.evaluate("one => getComputedStyle(one, '::before').content")
     assert ink(visit, "loss")[colour(visit, "c0")] > 50
 
 
@@ -229,10 +255,19 @@ def test_log_axis_and_each_step_can_be_switched(page: Path, open_page: Open) -> 
     assert visit.errors == []
 
 
+def test_formulas_of_answers_are_drawn_by_the_browser(page: Path, open_page: Open) -> None:
+    visit = open_page(page)
+    drawn = visit.page.locator("#answers .answer math mfrac").first
+    box = drawn.bounding_box()
+    assert box is not None
+    assert box["height"] > 20, "a numerator above a denominator"
+    assert is_quiet(visit, page)
+
+
 def test_text_of_records_and_answers_stays_text(page: Path, open_page: Open) -> None:
     visit = open_page(page)
     assert visit.page.evaluate("window.hacked") is None
-    assert f"After 60 steps: {HOSTILE}" in visit.page.inner_text("#answers")
+    assert HOSTILE in visit.page.inner_text("#answers")
     assert "After 20 steps" not in visit.page.inner_text("#answers")
     visit.page.locator("#answers summary").click()
     assert "After 20 steps" in visit.page.inner_text("#answers")

@@ -29,6 +29,7 @@ FLOORS = [
 DOORS = {"cli", "train", "__main__"}
 FLOOR_OF = {package: number for number, packages in enumerate(FLOORS) for package in packages}
 
+_FORMULAS = dict.fromkeys(["latex2mathml", "markupsafe"], "galpaca.report.formulas")
 # What a package may import beside the standard library. A module or package behind it: only there.
 LIBRARIES: dict[str, dict[str, str | None]] = {
     "errors": {},
@@ -54,7 +55,7 @@ LIBRARIES: dict[str, dict[str, str | None]] = {
         **dict.fromkeys(["numpy", "torch", "transformers", "safetensors", "huggingface_hub", "yaml"]),
         "jinja2": "galpaca.release.card",
     },
-    "report": {**dict.fromkeys(["numpy", "yaml"]), "jinja2": "galpaca.report.page"},
+    "report": {**dict.fromkeys(["numpy", "yaml"]), "jinja2": "galpaca.report.page", **_FORMULAS},
     "inference": {
         **dict.fromkeys(["numpy", "torch", "transformers"]),
         "huggingface_hub": "galpaca.inference.hub",

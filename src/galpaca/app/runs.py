@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,9 +20,10 @@ from galpaca.runs.configuration import read_configuration
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.found import runs_below
 from galpaca.runs.history import History, final_figures, read_history
-from galpaca.runs.recipe import DATA, FREE, TOKENIZER
+from galpaca.runs.recipe import FREE
 from galpaca.runs.record import read_content
 from galpaca.runs.record_fields import RunContent
+from galpaca.runs.standings import Standing, best_of, data_of, ranked
 from galpaca.runs.state import Kind, run_state
 
 # Keys and groups that say where a run is, and what is saved and shown of it: nothing to compare runs by.
@@ -120,17 +120,9 @@ def compare(folders: Sequence[RunFolder]) -> list[Row]:
     rows = [_read(folder, parent) for folder in folders]
     differing = _differing([row.config for row in rows if row.config])
     rows = [replace(row, config={key: row.config[key] for key in differing if key in row.config}) for row in rows]
-    counts = Counter(row.data for row in rows)
-    rows.sort(key=lambda row: (-counts[row.data], row.data, *_order(row.val_loss), *_order(row.loss), row.run))
-    first = {row.data: row.run for row in reversed(rows)}
-    return [
-        replace(row, best=row.run == first[row.data] and counts[row.data] > 1 and row.val_loss is not None)
-        for row in rows
-    ]
-
-
-def _order(value: float | None) -> tuple[bool, float]:
-    return value is None, value or 0.0
+    standings = [Standing(row.run, row.data, row.loss, row.val_loss) for row in rows]
+    best = best_of(standings)
+    return [replace(rows[place], best=place in best) for place in ranked(standings)]
 
 
 def _read(folder: RunFolder, parent: Path) -> Row:
@@ -167,7 +159,7 @@ def _read(folder: RunFolder, parent: Path) -> Row:
         tokens_per_second=final.tokens_per_second,
         hours=round(final.train_seconds / 3600, 4),
         config=_compared(config),
-        data=_data_of(record),
+        data=data_of(record),
     )
 
 
@@ -179,11 +171,6 @@ def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in config.items()
         if key not in unused and not any(key == name or key.startswith(f"{name}.") for name in _LEFT_OUT)
     }
-
-
-def _data_of(record: RunContent) -> str:
-    settings = record.recipe.settings if record.recipe else {}
-    return "-".join(str(settings[key])[:6] for key in (DATA, TOKENIZER) if key in settings)
 
 
 def _state(kind: Kind, step: int, num_steps: int | None) -> str:

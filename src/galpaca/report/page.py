@@ -12,8 +12,11 @@ from galpaca import __version__
 from galpaca.formatting import format_moment
 from galpaca.report import tables
 from galpaca.report.charts import Chart, charts, clock
+from galpaca.report.formulas import with_formulas
+from galpaca.report.head import head_rows
 from galpaca.report.run import ReportedRun
 from galpaca.report.series import STRETCHES
+from galpaca.runs.standings import best_of
 
 # By it one knows the file again, and may replace it.
 GENERATOR = "galpaca report"
@@ -31,6 +34,8 @@ def render(runs: Sequence[ReportedRun]) -> str:
         runs=runs,
         charts=shown,
         tables=tables,
+        head_rows=head_rows,
+        best=best_of([run.standing for run in runs]),
         has_samples=any(run.samples for run in runs),
         common_cards=list(dict.fromkeys(card.label for run in runs for card in tables.cards(run))),
         card_values=lambda run: {card.label: card.value for card in tables.cards(run)},
@@ -51,6 +56,7 @@ def fill(page: str, *, styles: Sequence[str], scripts: Sequence[str], **values: 
 
     strict = jinja2.StrictUndefined
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=strict)
+    environment.filters["formulas"] = with_formulas
     texts = [_asset(name) for name in scripts]
     return environment.from_string(_asset(page)).render(
         styles=[_asset(name) for name in styles], scripts=texts, script_hashes=[_hash(text) for text in texts], **values

@@ -16,6 +16,7 @@ from galpaca.runs.history import History, final_figures, read_history, read_samp
 from galpaca.runs.lines import SampleLine
 from galpaca.runs.record import read_content
 from galpaca.runs.record_fields import FinalFigures, RunContent, Start
+from galpaca.runs.standings import Standing, data_of, ranked
 from galpaca.runs.state import RunState, run_state
 
 
@@ -53,20 +54,25 @@ class ReportedRun:
         """Of the whole run, where it is known."""
         return self.record.num_steps
 
+    @property
+    def standing(self) -> Standing:
+        return Standing(self.name, data_of(self.record), self.final.loss, self.final.val_loss)
+
     def flat_config(self) -> dict[str, Any]:
         """Every value of the configuration by its dotted key."""
         return flat(yaml.safe_load(self.config) or {}) if self.config else {}
 
 
 def load_runs(paths: Sequence[Path]) -> list[ReportedRun]:
-    """Reads runs, alive or not.
+    """Reads runs, alive or not; several of them as they rank.
 
     Raises:
         InputError: a folder is no run, or its ``run.json`` is damaged.
     """
     folders = [find_run(path) for path in paths]
     names = _names([folder.path for folder in folders])
-    return [_load(folder, name) for folder, name in zip(folders, names, strict=True)]
+    runs = [_load(folder, name) for folder, name in zip(folders, names, strict=True)]
+    return [runs[place] for place in ranked([run.standing for run in runs])]
 
 
 def _load(folder: RunFolder, name: str) -> ReportedRun:

@@ -113,7 +113,7 @@ def test_several_runs_are_drawn_over_each_other(tmp_path: Path) -> None:
     assert [run["name"] for run in data_of(page)["runs"]] == ["a/run", "b/run"]
     assert {one["run"] for one in data_of(page)["charts"][0]["lines"]} == {0, 1}
     text = page.read_text()
-    assert "<td>optim.lr</td>" in text
+    assert ">optim.lr</td>" in text
     assert "<td>optim.beta1</td>" not in text
 
 

@@ -49,7 +49,7 @@
 
   function label(line, chart) {
     const name = line.label || (several ? "" : chart.title.toLowerCase());
-    return [several ? page.runs[line.run].name : "", several && line.look === "smooth" ? "" : name].filter(Boolean).join(" ");
+    return [several ? page.runs[line.run].name : "", several && line.look === "smooth" && !line.label ? "smoothed" : name].filter(Boolean).join(" ");
   }
 
   function look(line, place, lines) {
@@ -126,10 +126,10 @@
   function options(chart, lines, isLog, holder) {
     const axis = { stroke: css("--muted"), grid: { stroke: css("--grid"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
     const shown = lines[0].look === "area" ? [...lines].reverse() : lines;
-    // Without a cursor the legend shows what was last.
+    // Without a cursor the legend shows what was last, but of marks, which were at steps of their own.
     const value = (line, place) => (plot, drawn, series, index) => {
       const values = line.look === "area" ? line.y : plot.data[place + 1];
-      return formatted(line.look === "bars" && index == null ? null : values[index ?? nearest(plot, place + 1, plot.data[0].length - 1)]);
+      return formatted((line.look === "bars" || line.look === "marks") && index == null ? null : values[index ?? nearest(plot, place + 1, plot.data[0].length - 1)]);
     };
     const series = shown.map((line, place) => ({ label: label(line, chart), ...look(line, place, shown), value: value(line, place) }));
     const xName = chart.x === "step" ? { steps: "step", tokens: "tokens", hours: "hours" }[view.over] : chart.x;
