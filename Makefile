@@ -57,7 +57,7 @@ lint: $(stamp) ## Check style, types and shell scripts
 	$(bin)/ruff check
 	$(bin)/ruff format --check
 	$(bin)/mypy
-	$(bin)/shellcheck --external-sources slurm/*.sbatch slurm/*.sh slurm/site.env.example .ci/run
+	$(bin)/shellcheck --external-sources slurm/submit slurm/*.sbatch slurm/*.sh slurm/site.env.example .ci/run
 
 format: $(stamp) ## Format the code
 	$(bin)/ruff check --fix-only

@@ -78,7 +78,34 @@ find_python() {
         fail "${python[*]} cannot import galpaca (${message##*$'\n'}): pip install -e . there, or fix $site_file"
 }
 
-[[ -n ${SLURM_JOB_ID:-} ]] || fail "not in a SLURM job: submit it with sbatch"
+check_overrides='
+import sys
+from galpaca.app.config.composition import compose
+from galpaca.app.entrypoint import run_command
+sys.exit(run_command(lambda: compose(sys.argv[1:])))'
+
+# Of a dry run, this stands for srun: it shows the command, checks its overrides and starts nothing.
+dry_run() {
+    printf 'srun'
+    printf ' %q' "$@"
+    echo
+    while [[ $1 != "${python[0]}" ]]; do
+        shift
+    done
+    local given=("${@:${#python[@]}+1}")
+    if [[ ${given[0]} == *train.py ]]; then
+        "${python[@]}" -c "$check_overrides" "${given[@]:1}" || exit
+    elif [[ ${given[2]} == rehearse ]]; then
+        "${python[@]}" -c "$check_overrides" "${given[@]:3}" || exit
+    fi
+    exit 0 # what follows needs what srun would have made
+}
+
+if [[ -n ${GALPACA_DRY_RUN:-} ]]; then
+    srun() { dry_run "$@"; }
+elif [[ -z ${SLURM_JOB_ID:-} ]]; then
+    fail "not in a SLURM job: submit it with sbatch, or try it with slurm/submit --dry-run"
+fi
 read_site
 check_runs
 load_modules
@@ -93,4 +120,4 @@ export SLURM_EXPORT_ENV=ALL
 # Inherited if this job was submitted from within another one; srun rejects them together with the script's --mem.
 [[ -z ${SLURM_MEM_PER_NODE:-} ]] || unset SLURM_MEM_PER_CPU SLURM_MEM_PER_GPU
 export PYTHONUNBUFFERED=1 # so that the log is up to date
-echo "job $SLURM_JOB_ID, restart ${SLURM_RESTART_COUNT:-0}, ${SLURM_JOB_NUM_NODES:-1} node(s) ${SLURM_JOB_NODELIST:-}, runs in $GALPACA_RUNS, code in $GALPACA_HOME"
+echo "job ${SLURM_JOB_ID:-(none)}, restart ${SLURM_RESTART_COUNT:-0}, ${SLURM_JOB_NUM_NODES:-1} node(s) ${SLURM_JOB_NODELIST:-}, runs in $GALPACA_RUNS, code in $GALPACA_HOME"

@@ -36,6 +36,12 @@ def prepare(overrides: Sequence[str]) -> None:
     """
     console = make_console()
     config, _ = compose(overrides)
+    prepare_one(config, console)
+    show_next(console, next_commands(overrides, config))
+
+
+def prepare_one(config: Config, console: Console) -> None:
+    """Makes and verifies what a run needs, and shows it."""
     root = Path(config.run.root)
     keep_caches(root)
     places = []
@@ -61,7 +67,6 @@ def prepare(overrides: Sequence[str]) -> None:
     model = ("model", f"{num_parameters:,} parameters, {weights}")
     plan = ("steps", f"{steps.num_steps:,}, {config.batch.examples:,} examples each")
     show_rows(console, "prepared", [model, plan, *(place.row() for place in places)])
-    show_next(console, next_commands(overrides, config))
 
 
 def next_commands(overrides: Sequence[str], config: Config) -> list[str]:

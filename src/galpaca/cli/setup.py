@@ -14,17 +14,22 @@ def add_prepare(command: ArgumentParser) -> Run:
     """
     add_overrides(command, ", e.g. +experiment=NAME")
     add = command.add_argument
+    sweep = "a file with the overrides of one run per line: check all, and prepare what they need once"
+    add("--sweep", type=Path, metavar="LIST", help=sweep)
     add("--weights", type=Path, metavar="FOLDER", help="only convert the pytorch_model*.bin files in FOLDER")
     out = "with --weights: output folder (default: next to the .bin files)"
     add("--out", type=optional_path, metavar="FOLDER", help=out)
 
-    def run(overrides: Sequence[str], weights: Path | None, out: Path | None) -> None:
+    def run(overrides: Sequence[str], sweep: Path | None, weights: Path | None, out: Path | None) -> None:
         from galpaca.app.prepare import prepare
+        from galpaca.app.prepare_sweep import prepare_sweep
         from galpaca.app.prepared.convert import convert_folder
 
-        if weights is None and out is None:
+        if sweep is not None and weights is None and out is None:
+            prepare_sweep(sweep, overrides)
+        elif weights is None and out is None:
             prepare(overrides)
-        elif weights is None or overrides:
+        elif weights is None or overrides or sweep is not None:
             command.error("give either --weights FOLDER [--out FOLDER], or KEY=VALUE overrides as for train")
         else:
             convert_folder(weights, out)

@@ -1,4 +1,4 @@
-"""The ``sbatch`` command for a run: a script in ``slurm/``, and options that differ from its ``#SBATCH`` lines."""
+"""The command that submits a run: a script in ``slurm/``, and options that differ from its ``#SBATCH`` lines."""
 
 import os
 import re
@@ -10,6 +10,9 @@ from galpaca.app.config.schema import Config
 
 # Where the repository is the working directory, as it is for those who submit.
 SCRIPTS = Path("slurm")
+# Where site.env sets one of these, requests are in the site's own words, which this script knows.
+SUBMIT = "slurm/submit"
+SITES_WORDS = ("GALPACA_GPU_REQUEST", "GALPACA_MEMORY_REQUEST")
 
 _EXPERIMENT = re.compile(r"[~+]*experiment(=.*)?")
 _OPTION = re.compile(r"#SBATCH --([\w-]+)=(\S+)")
@@ -36,17 +39,43 @@ def rehearsal_line(overrides: Sequence[str], config: Config) -> str:
     return _line(SCRIPTS / "rehearse.sbatch", overrides, config)
 
 
-def _line(script: Path, overrides: Sequence[str], config: Config, *, explicit: bool = False) -> str:
+def sweep_line(list_: Path, num_runs: int, overrides: Sequence[str], config: Config) -> str:
+    """The command that submits a run for each line of a list.
+
+    Args:
+        overrides: those of all runs.
+        config: of one of them.
+    """
+    options = [f"--array=1-{num_runs}"]
+    return _line(SCRIPTS / "sweep.sbatch", overrides, config, options=options, first=[str(list_)])
+
+
+def _line(
+    script: Path,
+    overrides: Sequence[str],
+    config: Config,
+    *,
+    explicit: bool = False,
+    options: Sequence[str] = (),
+    first: Sequence[str] = (),
+) -> str:
     """The command for one script.
 
     Args:
         explicit: state nodes and GPUs even if the script's own lines request the same.
+        options: further options of sbatch.
+        first: arguments of the script before the overrides.
     """
     text = script.read_text(encoding="utf-8")
     own = dict(_OPTION.findall(text))
+    is_sites = any(name in os.environ for name in SITES_WORDS)
     wanted = _machine(config, own.get("gres", "gpu:0"))
-    options = [f"--{key}={value}" for key, value in wanted.items() if explicit or own.get(key) != value]
-    return shlex.join(["sbatch", *options, str(script), *_given(overrides, _DEFAULT.findall(text)[0], config)])
+    asked = {key: value for key, value in wanted.items() if explicit or own.get(key) != value}
+    if is_sites and "gres" in asked:
+        gpus = config.trainer.devices if config.trainer.accelerator == "gpu" else 0
+        asked = {key: value for key, value in asked.items() if key != "gres"} | {"node-gpus": str(gpus)}
+    words = [SUBMIT if is_sites else "sbatch", *options, *(f"--{key}={value}" for key, value in asked.items())]
+    return shlex.join([*words, str(script), *first, *_given(overrides, _DEFAULT.findall(text)[0], config)])
 
 
 def _machine(config: Config, own_gpus: str) -> Mapping[str, str]:

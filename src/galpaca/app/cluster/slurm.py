@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 # Requeues before a job is considered never-ending.
 _MAX_REQUEUES = 20
 _CAP = "GALPACA_MAX_REQUEUES"
+# Set by slurm/submit: jobs of one run wait for one another.
+_CHAIN = "GALPACA_CHAIN"
 _ANSWER_SECONDS = 60
 # Many jobs that reach their time limit together keep the controller busy. A warning leaves minutes.
 _RETRY_SECONDS = 90
@@ -111,6 +113,8 @@ def decide(number: int, environment: Mapping[str, str] = os.environ) -> Decision
         return Decision(None)  # somebody else decides
     if facts.get("BatchFlag") == "0":
         return Decision(None, f"job {job.id} is interactive, which SLURM does not requeue; rerun the command to resume")
+    if environment.get(_CHAIN):
+        return Decision(None, f"job {job.id} is not requeued: the next job of its chain resumes")
     if job.restarts >= most:
         message = f"job {job.id} is not requeued: it was requeued {job.restarts} times, and {_CAP} is {most}; {again}"
         return Decision(None, message)

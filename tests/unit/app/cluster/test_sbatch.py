@@ -123,3 +123,22 @@ def test_without_scripts_or_slurm_it_is_the_run_itself(
     (login_node / "sbatch").touch(0o755)
     monkeypatch.chdir(tmp_path)  # as for an installed package
     assert lines(tmp_path, "+experiment=galpaca67b") == [line.replace("python train.py", "galpaca train")]
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ("+experiment=galpaca67b", "slurm/submit slurm/galpaca67b.sbatch"),
+        (
+            "+experiment=galpaca67b trainer.devices=2",
+            "slurm/submit --ntasks-per-node=2 --node-gpus=2 slurm/galpaca67b.sbatch trainer.devices=2",
+        ),
+        (
+            "+experiment=demo",
+            "slurm/submit --nodes=1 --ntasks-per-node=1 --node-gpus=0 slurm/single_gpu.sbatch +experiment=demo",
+        ),
+    ],
+)
+def test_a_site_with_words_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, line: str) -> None:
+    monkeypatch.setenv("GALPACA_GPU_REQUEST", "--gpus-per-node=a100:N")
+    assert lines(tmp_path, *given.split())[1] == line
