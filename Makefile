@@ -4,6 +4,10 @@
 PYTHON ?= python3
 # Not `?=`: a VENV that happens to be in the shell's environment must not be installed into, or cleaned away.
 VENV := .venv
+# Where torch comes from, as in TORCH_INDEX=ADDRESS: PyTorch's index of builds for one version of CUDA. Empty for pip's.
+TORCH_INDEX ?=
+# Optional parts of pyproject.toml, such as web,evaluate; dev has all but bench.
+EXTRAS ?= dev
 PYTEST_ARGS ?=
 # Containers often set it. Each process would then compile all that it imports anew, which takes longer than most tests.
 unexport PYTHONDONTWRITEBYTECODE
@@ -21,7 +25,7 @@ clients := $(VENV)/clients
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST))
 
-venv: $(stamp) ## Create .venv with the pinned versions of constraints.txt
+venv: $(stamp) ## Create .venv with the pinned versions of constraints.txt; TORCH_INDEX=ADDRESS for a build of torch, EXTRAS=web,evaluate
 
 # With their own versions of what they need, beside the environment's.
 clients: $(stamp) ## Install the other versions of transformers that released models are tested with
@@ -79,7 +83,9 @@ $(stamp): pyproject.toml constraints.txt
 	@# The pip that comes with an older Python takes three times as long to find all packages.
 	@$(bin)/python -m pip install --quiet --upgrade pip
 	@# Most modules of the packages are never imported: compiling all of them takes as long as the rest of the install.
-	@$(bin)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[dev]'
+	@$(if $(TORCH_INDEX),$(bin)/python -m pip install --quiet --no-compile --index-url $(TORCH_INDEX) \
+	  "$$(grep '^torch==' constraints.txt)")
+	@$(bin)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[$(EXTRAS)]'
 	@# What a run imports is compiled now, for shells in which Python may not write.
 	@$(bin)/python -c 'import lightning.pytorch, torch.distributed.fsdp, transformers.models.opt.modeling_opt, hydra, wandb'
 	@touch $@

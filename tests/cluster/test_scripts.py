@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY, command
 
-from cluster.forking import make_environment
+from cluster.forking import STEP_SECONDS, make_environment
 from cluster.slurm import Slurm
 from galpaca.app.cluster.sbatch import job_line, rehearsal_line
 from galpaca.app.config.composition import compose
@@ -211,6 +211,41 @@ def test_a_sweep(slurm: Slurm, submit: Submit, forking: dict[str, str], override
         ("002", "complete", "0.01", "0.03"),
         ("001", "complete", "1e-05", "0.5"),
     ]
+
+
+def test_a_chain_where_nothing_is_requeued(
+    slurm: Slurm, site: dict[str, str], tmp_path: Path, server: str, overrides: list[str]
+) -> None:
+    """Three jobs of one run: the first is out of time, the second goes on, the third finds it complete."""
+    environment = make_environment(tmp_path / "forking", server)
+    site |= {
+        "GALPACA_ENVIRONMENT": f"GALPACA_ENVIRONMENT={environment}",
+        "GALPACA_MEMORY_REQUEST": "export GALPACA_MEMORY_REQUEST=",
+        STEP_SECONDS: f"export {STEP_SECONDS}=0.1",
+    }
+    (tmp_path / "site.env").write_text("\n".join(site.values()) + "\n")
+    steps = ("trainer.max_steps=100", "trainer.max_epochs=100")
+    line = [REPOSITORY / "slurm/submit", "--chain=3", "--parsable", "slurm/single_gpu.sbatch", *overrides, *steps]
+    log = f"--output={tmp_path}/%j.out"
+    variables = {"GALPACA_SITE": str(tmp_path / "site.env")}
+    said = slurm.run(*map(str, [*line[:2], log, *line[2:]]), environment=variables, cwd=REPOSITORY)
+    jobs = [Job(number, tmp_path / f"{number}.out") for number in said.split()]
+    assert len(jobs) == 3
+    run = tmp_path / "scratch" / "galpaca125m"
+    deadline = time.monotonic() + SECONDS
+    while not (run / "metrics.jsonl").is_file() or not (run / "metrics.jsonl").read_text():
+        assert time.monotonic() < deadline, jobs[0].said()
+        time.sleep(0.1)
+    assert [slurm.state(job.id) for job in jobs[1:]] == ["PENDING", "PENDING"]
+    slurm.run("scancel", "--signal=USR1", jobs[0].id)
+    facts = slurm.wait(jobs[0].id, "FAILED", seconds=60)
+    assert facts["Restarts"] == "0"
+    assert f"job {jobs[0].id} is not requeued: the next job of its chain resumes" in jobs[0].said()
+    assert "resuming" in completed(slurm, jobs[1])
+    assert "is complete" in completed(slurm, jobs[2])
+    lines = [json.loads(text)["step"] for text in (run / "metrics.jsonl").read_text().splitlines()]
+    assert sorted(set(lines)) == list(range(1, 101))
+    assert len(json.loads((run / "run.json").read_text(encoding="utf-8"))["starts"]) == 2
 
 
 # Jobs that cannot begin -----------------------------------------------------------------------------------------------
