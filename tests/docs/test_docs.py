@@ -126,7 +126,11 @@ def test_every_override_is_one(one: Code) -> None:
     assert [key for key in requested if key not in known and not key.startswith(made_up)] == []
 
 
-@pytest.mark.parametrize("one", [one for one in CODE if words(one.text)[:1] == ["sbatch"]], ids=str)
+@pytest.mark.parametrize(
+    "one",
+    [one for one in CODE if words(one.text)[:1] in (["sbatch"], ["slurm/submit"]) and ".sbatch" in one.text],
+    ids=str,
+)
 def test_every_job_script_is_there(one: Code) -> None:
     script = next(word for word in words(one.text) if word.endswith(".sbatch"))
     assert (REPOSITORY / script).is_file()

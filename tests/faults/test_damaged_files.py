@@ -25,6 +25,7 @@ def commands(run: Path, out: Path, prompts: Path) -> list[list[str]]:
         ["watch", str(run), "--once"],
         ["checkpoints", str(run)],
         ["cite", str(run)],
+        ["bug-report", str(run), "--out", str(out / "bug-report.md")],
         ["sync", str(run), "--dry-run"],
         ["export", str(run), str(out / "model")],
         ["split", str(run), "--out", str(out / "split")],

@@ -26,7 +26,7 @@ FLOORS = [
     {"app"},
     {"doors"},
 ]
-DOORS = {"cli", "train", "__main__"}
+DOORS = {"cli", "train", "notebook", "__main__"}
 FLOOR_OF = {package: number for number, packages in enumerate(FLOORS) for package in packages}
 
 _FORMULAS = dict.fromkeys(["latex2mathml", "markupsafe"], "galpaca.report.formulas")
@@ -66,7 +66,7 @@ LIBRARIES: dict[str, dict[str, str | None]] = {
         "gradio": "galpaca.app.chat.blocks",
         "huggingface_hub": "galpaca.app.prepared.hub",
     },
-    "doors": {},
+    "doors": {"pandas": "galpaca.notebook"},
 }
 
 # Heavy or optional: the core runs without them.

@@ -20,6 +20,7 @@ _COMMANDS: Sequence[tuple[str, Callable[[argparse.ArgumentParser], Run], str]] =
     ("runs", runs.add_runs, "compare runs: state, losses, speed and configuration differences"),
     ("checkpoints", runs.add_checkpoints, "list a run's checkpoints and verify them"),
     ("cite", runs.add_cite, "say how a run's model was made, with the citations that it owes"),
+    ("bug-report", runs.add_bug_report, "write what others need to know of a run that went wrong"),
     ("sync", runs.add_sync, "send to W&B what it lacks of runs, also while they train"),
     ("export", runs.add_export, "write a checkpoint as a Hugging Face folder, and optionally upload it"),
     ("generate", models.add_generate, "answer one instruction, or a file of them"),

@@ -138,6 +138,22 @@ def add_split(command: ArgumentParser) -> Run:
     return run
 
 
+def add_bug_report(command: ArgumentParser) -> Run:
+    """Write one file with a run's versions, configuration, plan, last figures, errors and stacks, to go with a question
+    or an issue. Records, keys, names and paths are left out.
+    """
+    command.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    out = "output file (default: bug-report-NAME.md)"
+    command.add_argument("--out", type=optional_path, metavar="FILE", help=out)
+
+    def run(**options: Any) -> None:
+        from galpaca.app.bug_report import bug_report
+
+        bug_report(**options)
+
+    return run
+
+
 def add_cite(command: ArgumentParser) -> Run:
     """Print a paragraph on how a run's model was made (recipe, seed, hardware, hours, energy where it was read), and
     the citations that it owes in BibTeX.

@@ -21,9 +21,9 @@ def add_prepare(command: ArgumentParser) -> Run:
     add("--out", type=optional_path, metavar="FOLDER", help=out)
 
     def run(overrides: Sequence[str], sweep: Path | None, weights: Path | None, out: Path | None) -> None:
-        from galpaca.app.prepare import prepare
-        from galpaca.app.prepare_sweep import prepare_sweep
         from galpaca.app.prepared.convert import convert_folder
+        from galpaca.app.prepared.prepare import prepare
+        from galpaca.app.prepared.sweep import prepare_sweep
 
         if sweep is not None and weights is None and out is None:
             prepare_sweep(sweep, overrides)

@@ -8,7 +8,7 @@ from conftest import REPOSITORY
 
 from galpaca.app.cluster.sbatch import job_line, rehearsal_line
 from galpaca.app.config.composition import compose
-from galpaca.app.prepare import next_commands
+from galpaca.app.prepared.prepare import next_commands
 
 
 @pytest.fixture(autouse=True)

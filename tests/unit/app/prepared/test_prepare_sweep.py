@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-from galpaca.app.prepare_sweep import prepare_sweep, read_list
+from galpaca.app.prepared.sweep import prepare_sweep, read_list
 from galpaca.errors import InputError
 
 LIST = "# rates\noptim.lr=1e-5\n\n  optim.lr=2e-5 'run.name=a b'\r\n# and length\ndata.max_length=100\n"

@@ -10,8 +10,8 @@ from galpaca.app.cluster.sbatch import sweep_line
 from galpaca.app.config.composition import compose
 from galpaca.app.config.schema import Config
 from galpaca.app.console import make_console
-from galpaca.app.prepare import prepare_one
 from galpaca.app.prepared.places import show_next
+from galpaca.app.prepared.prepare import prepare_one
 from galpaca.errors import InputError, Problems, restated
 
 
