@@ -1,8 +1,9 @@
 """``python -m bench.starts``: starts on two ranks, signalled at random moments before the first step.
 
-With Lightning's launcher and with torchrun, each of the five signals, to one rank or to all. After 15 seconds no
-process may be left, the exit code must be a documented one, nothing may be half-written, and the same command must then
-run to its end. Ten minutes on 2 cores for 30 of them.
+With Lightning's launcher, with torchrun and as jobs of a real SLURM, each of the five signals, to one rank or to all.
+After 15 seconds no process may be left, the exit code must be a documented one, nothing may be half-written, and the
+same command (or the job, requeued or submitted again) must then run to its end. Half an hour on 2 cores for 30 of them
+without SLURM and 30 with it.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
+from bench import starts_slurm
 from bench.results import REPOSITORY, RESULTS, save
+from bench.start_outcome import LEFT_SECONDS, Outcome, partial_files
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP, signal.SIGUSR2)
-_LEFT_SECONDS = 15.0
 _LIMIT_SECONDS = 120.0
 _OVERRIDES = (
     *("+experiment=demo", "model.hidden_size=32", "model.num_heads=4", "model.ffn_size=64", "strategy=ddp"),
@@ -36,32 +38,10 @@ _LAUNCHERS = {
 }
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How one start ended.
-
-    Attributes:
-        seconds: from the command to the signal.
-        left: processes after 15 s.
-        partial: files that were being written.
-        again: exit code of the same command afterwards.
-        wrong: what was not as it should be; empty if all was.
-    """
-
-    launcher: str
-    signal: str
-    to: str
-    seconds: float
-    exit_code: int | None
-    left: int
-    partial: int
-    again: int
-    wrong: str
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.starts", description=__doc__)
     parser.add_argument("--starts", type=int, default=30, help="(%(default)s)")
+    parser.add_argument("--under-slurm", type=int, default=30, metavar="N", help="as many as jobs (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (%(default)s)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of results (%(default)s)")
     given = parser.parse_args()
@@ -77,14 +57,26 @@ def main() -> int:
             one = _start(
                 launcher, root / f"runs-{number}", SIGNALS[number % 5], rng, rng.uniform(0.05, until_step[launcher])
             )
-            outcomes.append(one)
-            print(f"{number + 1:>4}  {'  '.join(str(value) for value in asdict(one).values())}", flush=True)
+            outcomes.append(_shown(number, one))
+    if given.under_slurm:
+        with starts_slurm.a_desk() as desk:
+            most = starts_slurm.seconds_until_step(desk)
+            print(f"seconds from the first task to the first step under SLURM: {most}", flush=True)
+            for number in range(given.under_slurm):
+                moment = rng.uniform(0.0, most)
+                one = starts_slurm.start(desk, f"run-{number}", SIGNALS[number % 5], rng, moment)
+                outcomes.append(_shown(number, one))
     failed = [one for one in outcomes if one.wrong]
     print(
         f"{len(outcomes) - len(failed)} of {len(outcomes)} starts ended as documented and ran to their end afterwards"
     )
     print(f"written: {save('starts', {'starts': [asdict(one) for one in outcomes]}, given.out)}")
     return 1 if failed else 0
+
+
+def _shown(number: int, one: Outcome) -> Outcome:
+    print(f"{number + 1:>4}  {'  '.join(str(value) for value in asdict(one).values())}", flush=True)
+    return one
 
 
 def _command(launcher: str, root: Path) -> list[str]:
@@ -118,7 +110,7 @@ def _start(launcher: str, root: Path, number: signal.Signals, rng: random.Random
     to = rng.choice(["all", "one"])
     for pid in _group(process.pid) if to == "all" else [rng.choice(ranks)]:
         _kill(pid, number)
-    deadline = time.monotonic() + _LEFT_SECONDS
+    deadline = time.monotonic() + LEFT_SECONDS
     while _group(process.pid) and time.monotonic() < deadline:
         process.poll()
         time.sleep(0.05)
@@ -126,7 +118,7 @@ def _start(launcher: str, root: Path, number: signal.Signals, rng: random.Random
     for pid in left:
         _kill(pid, signal.SIGKILL)
     code = process.wait()
-    partial = [path for path in root.rglob("*") if ".partial" in path.name]
+    partial = partial_files(root)
     again = subprocess.run(
         _command(launcher, root), cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ).returncode

@@ -17,6 +17,7 @@ from galpaca.app.output import CLOSED, OutputLostError, lasting_output
 from galpaca.errors import GalpacaError, StoppedBySignal
 from galpaca.files.disks import OF_THE_DISK
 from galpaca.runs.host import describe_disk
+from galpaca.runs.last_resort import UNWIND_SECONDS
 from galpaca.runs.shutdown import Shutdown, ignore_signals
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def _exit_code(command: Callable[[], object], shutdown: Shutdown) -> int:
         elif error.of_one_rank:
             print(f"error on rank {global_rank()}: {error}", file=sys.stderr)
         else:
-            _let_rank_0_speak()
+            _let_rank_0_speak(_RANK_0_FIRST_SECONDS)
         return error.exit_code
     except StoppedBySignal as stop:
         shutdown.leave()
@@ -98,7 +99,7 @@ def _stopped(stop: StoppedBySignal) -> int:
         stop_launcher(stop.number)
         return 0
     if global_rank() != 0:
-        _let_rank_0_speak()  # if it got the signal too, nothing is left to do
+        _let_rank_0_speak(UNWIND_SECONDS)  # if it got the signal too, nothing is left to do
     else:
         print(str(stop), file=sys.stderr, flush=True)
     if message := requeue(decide(stop.number)):
@@ -115,10 +116,10 @@ def _end_at_once(stop: StoppedBySignal) -> NoReturn:
         _exit_at_once(code)
 
 
-def _let_rank_0_speak() -> None:
+def _let_rank_0_speak(seconds: float) -> None:
     """Waits for rank 0 to end: launchers end all processes when the first one leaves with an error."""
     ignore_signals()
-    time.sleep(_RANK_0_FIRST_SECONDS)
+    time.sleep(seconds)
 
 
 def train_with_hydra() -> int:

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import Protocol
 
 # To unwind: a file that is being written is taken away.
-_UNWIND_SECONDS = 5.0
+UNWIND_SECONDS = 3.0
 _NO_SIGNAL = b"\0"
 
 
@@ -70,7 +70,7 @@ class LastResort:
             ends, was_first = self._ends_at_once(number, is_first=is_first), is_first
             is_first = False
             # Training may have begun meanwhile, and then the signal asks it to save.
-            if ends and not self._is_leaving.wait(_UNWIND_SECONDS) and self._ends_at_once(number, is_first=was_first):
+            if ends and not self._is_leaving.wait(UNWIND_SECONDS) and self._ends_at_once(number, is_first=was_first):
                 self._end(number)
 
 
