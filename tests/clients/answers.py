@@ -35,6 +35,7 @@ def main(folder: str, questions: list[str]) -> dict[str, Any]:
     talked = piped(chats, batch_size=len(chats), **GREEDY)
     return {
         "version": transformers.__version__,
+        "ids": [tokenizer(one)["input_ids"] for one in prompts],
         "single": [answers([one])[0] for one in prompts],
         "batched": answers(prompts),
         "pipeline": [one[0]["generated_text"] for one in plain],

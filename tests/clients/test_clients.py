@@ -9,12 +9,17 @@ from typing import Any
 
 import pytest
 
+from galpaca.data.records import Record
+from galpaca.inference.loading import load
+
 HERE = Path(__file__).parent
 QUESTIONS = (
     "What is the chemical symbol of gold?",
     "Name a noble gas.",
     "What is the SI unit of force, and how is it written in base units of that system?",
     "Which star is closest to the Earth?",
+    "What is [START_SMILES]CC(=O)O[END_SMILES] used for, and [START_AMINO]MKV[END_AMINO]?",
+    "Continue this molecule: [START_SMILES]CC(=O)N",
 )
 # Of the environment, and those that ``make clients`` has installed beside it.
 OTHERS = {"transformers 5": None, "transformers 4.57": Path(sys.prefix) / "clients" / "transformers-4.57.1"}
@@ -49,6 +54,9 @@ def test_every_way_of_asking_gives_the_same_answers(run: Path, greedy: list[str]
     if client is not None and not client.is_dir():
         pytest.skip(f"{client} is not there: make clients")
     found = answers_of(client, run / "model")
+    # Sequences too reach the model as they do in galpaca, a token for each character.
+    own = load(str(run / "model"))
+    assert found["ids"] == own.prompt_ids([Record.of(question) for question in QUESTIONS])
     assert found["version"].startswith(name.split()[1])
     for way in ("single", "batched", "pipeline", "chat pipeline"):
         assert [one.strip() for one in found[way]] == [one.strip() for one in greedy], way

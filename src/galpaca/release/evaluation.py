@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from galpaca.data.categories import WITHOUT
 from galpaca.formatting import format_or, markdown_row
 
 _BEGIN, _END = "<!-- galpaca evaluate: begin -->", "<!-- galpaca evaluate: end -->"
@@ -38,7 +39,10 @@ def _with_table(card: str, results: Sequence[Result]) -> str:
 
 
 def _table(results: Sequence[Result]) -> str:
-    lines = ["| measured on | figure | value | error | examples | how |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| measured on | figure | value | 95 % interval, or standard error | examples | how |",
+        "|---|---|---|---|---|---|",
+    ]
     for result in results:
         cells_of = _of_records if result["kind"] == "records" else _of_task
         lines += [markdown_row(cells_of(result, row)) for row in result["rows"]]
@@ -47,12 +51,16 @@ def _table(results: Sequence[Result]) -> str:
 
 def _of_records(result: Result, row: Result) -> list[str]:
     source = result["records"]["source"]
-    dataset = source if row["category"] == "all" else f"{source}: {row['category']}"
+    dataset = source if row["category"] == "all" else f"{source}: {_category(row)}"
     low, high = row["loss"]["low"], row["loss"]["high"]
     how = "with prompt template" if result["model"]["template"] != "plain text" else "plain text"
     value = f"{row['loss']['value']:.4f} ({format_or(row['perplexity'], '.4g', '–')})"
     error = "" if low is None else f"{low:.4f} to {high:.4f}"
     return [dataset, "loss (perplexity)", value, error, f"{row['records']:,}", how]
+
+
+def _category(row: Result) -> str:
+    return "no category" if row["category"] == WITHOUT else str(row["category"])
 
 
 def _of_task(result: Result, row: Result) -> list[str]:
@@ -99,7 +107,7 @@ def _entries(result: Result) -> list[dict[str, Any]]:
     if result["kind"] == "records":
         source = result["records"]["source"]
         figures = [
-            {"type": "loss", "value": row["loss"]["value"], "name": f"loss ({row['category']})"}
+            {"type": "loss", "value": row["loss"]["value"], "name": f"loss ({_category(row)})"}
             for row in result["rows"]
         ]
         return [_entry(source, figures)]

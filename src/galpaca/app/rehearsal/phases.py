@@ -66,7 +66,8 @@ class Phases:
         """
         folder = self.plan.folder
         plan = self.plan
-        first = f"phase 1 of 3: load, train on the {plan.num_steps} longest steps, save after {plan.every_steps}"
+        steps = f"at most {plan.num_steps} steps, the longest"
+        first = f"phase 1 of 3: load, train on {steps}, save after {plan.every_steps}"
         self.show(f"{first}, kill")
         self.coordinator.start(1)
         manifest, step = None, None

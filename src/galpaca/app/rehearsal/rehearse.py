@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from galpaca.app.rehearsal.phases import Phases
 from galpaca.app.rehearsal.plan import RehearsalPlan, check_name
 from galpaca.app.train.disk_space import disk_shortage
 from galpaca.errors import GalpacaError, InputError, Problems, StoppedBySignal
+from galpaca.formatting import format_duration
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.lock import locked
 from galpaca.runs.shutdown import Shutdown
@@ -85,6 +87,7 @@ def _check(config: Config, options: RehearseOptions) -> None:
 
 def _lead(plan: RehearsalPlan, coordinator: Coordinator, shutdown: Shutdown, options: RehearseOptions) -> None:
     console = Console(stderr=options.as_json, highlight=False, soft_wrap=True)
+    started = time.monotonic()
 
     def show(line: str) -> None:
         console.print(f"  {line}", markup=False)
@@ -97,7 +100,7 @@ def _lead(plan: RehearsalPlan, coordinator: Coordinator, shutdown: Shutdown, opt
                 results = Phases(plan, coordinator, shutdown, 60 * options.limit_minutes, show).run()
                 figures, need = read_figures(plan, results)
         lack = disk_shortage(need, figures.free_bytes, plan.root.parent)
-        _show(figures, console, options, "does not fit" if lack else "fits")
+        _show(figures, console, options, "does not fit" if lack else "fits", time.monotonic() - started)
         if lack:
             raise GalpacaError(f"does not fit: {lack.what}", where=lack.where, why=lack.why, fix=lack.fix)
     except GalpacaError as error:
@@ -107,12 +110,24 @@ def _lead(plan: RehearsalPlan, coordinator: Coordinator, shutdown: Shutdown, opt
         raise
 
 
-def _show(figures: Figures, console: Console, options: RehearseOptions, verdict: str) -> None:
+def _show(figures: Figures, console: Console, options: RehearseOptions, verdict: str, seconds: float) -> None:
     if options.as_json:
         if verdict == "fits":
             print(json.dumps({"verdict": verdict, **to_json(figures)}))
         return
-    show_rows(console, "rehearsed", [*figures.rows(), ("verdict", verdict)])
+    show_rows(console, "rehearsed", [*figures.rows(), *short_run_rows(figures, seconds), ("verdict", verdict)])
+
+
+def short_run_rows(figures: Figures, seconds: float) -> list[tuple[str, str]]:
+    """A word where the run itself takes no longer than its rehearsal.
+
+    Args:
+        seconds: what the rehearsal took.
+    """
+    if figures.run_seconds.total > seconds:
+        return []
+    took, whole = format_duration(seconds), format_duration(figures.run_seconds.total)
+    return [("note", f"this took {took}, and the whole run takes {whole}: such a run needs no rehearsal")]
 
 
 @contextmanager

@@ -89,7 +89,8 @@ class Checkpointer(L.Callback):
         if self.spec.is_due(step, self.run.steps_per_epoch) or any(self._minutes_up.ranks[:1]) or last or stop:
             self.save(trainer, step, wait=last or bool(stop) or not self.spec.asynchronous)
         if stop and not last:
-            raise StoppedBySignal(f"stopped after step {step}, which is saved", stop, agreed=True)
+            message = f"stopped after step {step}, which is saved; the same command goes on from there"
+            raise StoppedBySignal(message, stop, agreed=True)
         if last:
             trainer.should_stop = True  # makes Lightning validate once more, wherever the last step falls
 

@@ -9,6 +9,7 @@ from galpaca.app.config.composition import compose
 from galpaca.app.rehearsal.figures import Figures, read_figures, to_json
 from galpaca.app.rehearsal.phases import PhaseResults
 from galpaca.app.rehearsal.plan import RehearsalPlan
+from galpaca.app.rehearsal.rehearse import short_run_rows
 from galpaca.files.checksums import FileFacts
 from galpaca.runs.checkpoints import Manifest, SaveSeconds
 from galpaca.runs.recipe import Recipe
@@ -101,3 +102,11 @@ def test_all_of_it_is_json_and_rows(tmp_path: Path) -> None:
     assert rows["peak memory"] == "20.0 GiB of 80.0 GiB, highest over ranks"
     assert rows["MFU"] == "50.0%"
     assert rows["request"] == "--time=00:45:00"
+
+
+def test_a_run_that_is_no_longer_than_its_rehearsal_needs_none(tmp_path: Path) -> None:
+    figures = figures_of(tmp_path)
+    total = figures.run_seconds.total
+    assert short_run_rows(figures, total - 1) == []
+    [(_, note)] = short_run_rows(figures, total + 1)
+    assert "such a run needs no rehearsal" in note
