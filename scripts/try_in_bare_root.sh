@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Tries the installation where nothing is: README's `make demo` and a dry run of every job script, in a root of Debian
-# that has python3, its venv package, make and git. Needs root, mmdebstrap and a network; 6 GB below FOLDER.
+# Tries the installation where nothing is: README's `make demo`, a dry run of every job script, and what the Apptainer
+# definition does to an image, in a root of Debian that has python3, its venv package, make and git. Needs root,
+# mmdebstrap and a network; 10 GB below FOLDER.
 #
 #   scripts/try_in_bare_root.sh FOLDER [SUITE]      the root is made in FOLDER/root, unless it is there; default: bookworm
 #
@@ -52,3 +53,19 @@ chroot "$root" env -i "${environment[@]}" bash -euo pipefail -c '
     done
     echo "== the demo and $(ls slurm/*.sbatch | wc -l) dry runs ended well"
 '
+
+# The sections of the definition, by their own words; what Apptainer adds is the image's format.
+definition=$repository/slurm/galpaca.def
+section() { # NAME
+    sed -n "/^%$1\$/,/^%/p" "$definition" | sed '/^%/d'
+}
+section files | while read -r from to; do
+    mkdir -p "$root$(dirname "$to")"
+    cp -r --no-target-directory "$root/home/galpaca/galpaca/$from" "$root$to"
+done
+for name in post test; do
+    extras=$(section arguments | sed -n 's/^ *EXTRAS=//p')
+    section "$name" | sed "s/{{ TORCH_INDEX }}//; s/{{ EXTRAS }}/$extras/" |
+        chroot "$root" env -i "${environment[@]}" bash -euo pipefail
+done
+echo "== the definition's %post and %test ended well"

@@ -64,6 +64,14 @@ def test_the_best_is_released_whatever_came_after_it(train: Train, tmp_path: Pat
     assert f"galpaca export {folder}@last {folder}-last" in other.stdout
 
 
+@pytest.mark.slow
+def test_checkpoints_that_are_judged_are_validated(train: Train, tmp_path: Path) -> None:
+    """Only ends of epochs were, without ``trainer.val_every_steps``: no checkpoint between them could be the best."""
+    done = train(*(word for word in OVERFITS if not word.startswith("trainer.val_every_steps")))
+    assert done.returncode == 0, done.stderr
+    assert sorted(val_losses(tmp_path / "runs/test")) == [2, 4, 6, 8]
+
+
 def test_what_cannot_be_chosen_by_is_refused(train: Train) -> None:
     done = train("release.checkpoint=best")
     assert done.returncode == 2

@@ -7,8 +7,9 @@ from xml.etree import ElementTree
 from markupsafe import Markup, escape
 
 # GALACTICA writes \( and \[; others write dollars. One dollar opens only before, and closes only after, what is no
-# space, and not before a digit (as in Pandoc): "$5 and $6" is money.
+# space, and not before a digit (as in Pandoc): "$5 and $6" is money. Code is left as it is.
 _FORMULA = re.compile(
+    r"```.*?(?:```|\Z)|`[^`\n]+`|"
     r"\$\$(?P<shown>.+?)\$\$|\\\[(?P<bracket>.+?)\\\]|\\\((?P<paren>.+?)\\\)|\$(?=\S)(?P<dollar>[^$\n]+?)(?<=\S)\$(?!\d)",
     re.DOTALL,
 )
@@ -83,7 +84,8 @@ def with_formulas(text: str) -> Markup:
     parts, end = [], 0
     for found in _FORMULA.finditer(text):
         is_block = found["dollar"] is None and found["paren"] is None
-        drawn = _mathml(next(filter(None, found.groups())), is_block=is_block)
+        latex = next(filter(None, found.groups()), None)
+        drawn = _mathml(latex, is_block=is_block) if latex is not None else None
         if drawn is not None:
             parts += [escape(text[end : found.start()]), _held(drawn, found[0], is_block=is_block)]
             end = found.end()

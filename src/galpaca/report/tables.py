@@ -241,6 +241,9 @@ def notes(run: ReportedRun) -> list[str]:
         notes.append("No step has been taken yet, so there is nothing to plot.")
     if run.state.is_alive:
         notes.append(f"The run was still in progress when this was written, {format_moment(run.read_at)}.")
+    if run.record.early_stop_step is not None:
+        ended = f"Training ended early, after step {run.record.early_stop_step:,} of {run.num_steps or 0:,}"
+        notes.append(f"{ended}: the validation loss no longer fell.")
     notes += _of_non_finite(run)
     gaps = _missing_steps(run)
     if gaps:

@@ -147,8 +147,8 @@ class TrainerSpec:
         max_epochs: passes over the training examples.
         max_steps: optional limit on optimizer steps; the learning-rate schedule spans the steps that are taken.
         longest_steps: for rehearsals: train only on this many of the longest steps of the plan.
-        val_every_steps: steps between validations; default: at the end of each epoch. The last step is always
-            validated.
+        val_every_steps: steps between validations; default: at the end of each epoch, or with
+            ``checkpoint.keep_best`` every ``checkpoint.every_steps``. The last step is always validated.
         early_stopping_patience: validations in a row without a lower validation loss, after which training ends;
             null trains all steps. ``release.checkpoint`` may be the one with the lowest.
         read_metrics_every_steps: most steps between two reads of metrics from the device, about once a second.

@@ -16,6 +16,7 @@ from galpaca.report.formulas import with_formulas
         ("It costs $5 and $6.", 0),
         ("$ 5 and 6 $", 0),
         ("a $b", 0),
+        ("`echo $A$B` and ```\n$x$\n```", 0),
         (r"\(x_{", 0),
         (r"\(x_{\) stays", 0),  # cannot be read
         ("[START_SMILES]CC(=O)O[END_SMILES]", 0),

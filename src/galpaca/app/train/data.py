@@ -266,7 +266,12 @@ def plan_steps(config: Config, data: PreparedData) -> Steps:
     plan = module.train_plan(num_ranks)
     module.val_plans(num_ranks)
     per_epoch = plan.steps_per_epoch
-    return Steps(module, module.num_steps, per_epoch, num_ranks, config.trainer.val_every_steps or per_epoch)
+    return Steps(module, module.num_steps, per_epoch, num_ranks, _val_every_steps(config) or per_epoch)
+
+
+def _val_every_steps(config: Config) -> int | None:
+    """As it is set; where checkpoints are judged by their validation loss, at each that is taken by steps."""
+    return config.trainer.val_every_steps or (config.checkpoint.every_steps if config.checkpoint.keep_best else None)
 
 
 def _check_tags(spec: DataSpec, tokenizer: Tokenizer) -> None:
