@@ -53,6 +53,25 @@ def test_a_complete_run_trains_the_steps_that_it_is_given_more(
     assert "| steps | 7 of 7 " in card(folder)
 
 
+def test_a_model_of_fewer_steps_does_not_make_a_run_complete(train: Train, tmp_path: Path) -> None:
+    """It was killed after its further steps and before their release: the model of before is still there."""
+    assert train(*STEPS).returncode == 0
+    folder = tmp_path / "runs/test"
+    earlier = shutil.copytree(folder / "model", tmp_path / "earlier")
+    more = (*STEPS, "trainer.max_steps=7", "run.accept_changes=true")
+    assert "unreleased" not in json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert train(*more).returncode == 0
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    (folder / "run.json").write_text(json.dumps({**record, "unreleased": True}), encoding="utf-8")
+    shutil.rmtree(folder / "model")
+    shutil.copytree(earlier, folder / "model")
+    again = train(*STEPS, "trainer.max_steps=7")
+    assert again.returncode == 0, again.stderr
+    assert "is complete" not in again.stdout
+    assert "| steps | 7 of 7 " in card(folder)
+    assert "is complete" in train(*STEPS, "trainer.max_steps=7").stdout
+
+
 def test_fewer_steps_than_are_taken_are_refused(train: Train, tmp_path: Path) -> None:
     assert train(*STEPS).returncode == 0
     fewer = train(*STEPS, "trainer.max_steps=3", "run.accept_changes=true")

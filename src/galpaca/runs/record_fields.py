@@ -238,6 +238,8 @@ class RunContent:
         final: written when the run is complete.
         merged: of adapters, where there is validation.
         early_stop_step: the step after which training ended, where that was not the last of the plan.
+        unreleased: training has begun or gone on since what is released was made; None where it has not, and in records
+            from before there was this.
     """
 
     id: str = ""
@@ -257,6 +259,7 @@ class RunContent:
     final: FinalFigures | None = None
     merged: MergedLosses | None = None
     early_stop_step: int | None = None
+    unreleased: bool | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property

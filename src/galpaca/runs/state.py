@@ -78,7 +78,7 @@ def _ended(folder: RunFolder, record: RunContent, history: History) -> RunState:
 
 
 def _is_released(folder: RunFolder, record: RunContent) -> bool:
-    return folder.has_all((record.release and record.release.folders) or ("model",))
+    return not record.unreleased and folder.has_all((record.release and record.release.folders) or ("model",))
 
 
 def _saved(folder: RunFolder, history: History) -> str:

@@ -24,6 +24,7 @@ from galpaca.release.base import Base, save_base
 from galpaca.release.card import model_card
 from galpaca.release.export import SHARD_BYTES, ExportFormat, export
 from galpaca.runs.checkpoints import best_saved_step
+from galpaca.runs.early_stopping import stops_early
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.host import total_memory_bytes
 from galpaca.runs.provenance import processor_name
@@ -98,7 +99,9 @@ def release(run: RunContext) -> None:
         return
     folder, record, config = run.folder, run.record, run.config
     spec, started, trained = config.release, time.perf_counter(), folder.last_saved_step()
-    ended_early = trained if trained < run.steps.num_steps else None
+    ended_early = trained if stops_early(folder, config.trainer.early_stopping_patience) else None
+    if trained == run.steps.num_steps:
+        ended_early = None
     record.update(final=figures_of(folder), early_stop_step=ended_early)
     step = step_to_release(folder, spec.checkpoint)
     model = open_model(folder, record, folder.checkpoint(step))
@@ -112,6 +115,7 @@ def release(run: RunContext) -> None:
         path = str(folder.model)
         settings = ReleaseSettings(folder.model, path, spec.dtype, spec.max_new_tokens, merge_into=spec.merge_into)
         release_model(model, settings, run.console)
+    record.set(unreleased=None)
     record.add_seconds(release=time.perf_counter() - started)
 
 

@@ -63,7 +63,7 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
         samples = load_samples(config, data, model_config.max_position_embeddings)
         record, changes = open_record(folder, config, data, local, engine.id_variable)
         show_data(console, data.split)
-        if finished(folder, config, steps.num_steps):
+        if finished(folder, record, config, steps.num_steps):
             what = " and ".join(str(folder.path / name) for name in config.released_folders)
             console.print(f"\n[green]{folder.path} is complete[/green]; its model is {what}")
             for advice in release_advice(folder, config, record.content.release):

@@ -79,9 +79,9 @@ def open_record(
     return record, record.take_recipe(recipe, accept_changes=config.run.accept_changes)
 
 
-def finished(folder: RunFolder, config: Config, num_steps: int) -> bool:
+def finished(folder: RunFolder, record: RunRecord, config: Config, num_steps: int) -> bool:
     """Whether there is nothing left to train or to release."""
-    if not folder.has_all(config.released_folders):
+    if record.content.unreleased or not folder.has_all(config.released_folders):
         return False
     return folder.last_saved_step() == num_steps or stops_early(folder, config.trainer.early_stopping_patience)
 
@@ -110,6 +110,7 @@ def write_start(run: RunContext, resolved_yaml: str, local: LocalModel, changes:
         whole_plan=_whole_plan(run),
         parameters=run.start.num_parameters,
         early_stop_step=None,
+        unreleased=True,
         histograms=Histograms(**histograms(lengths, num_targets)),
     )
     start = Start(
