@@ -73,7 +73,7 @@ find_python() {
         export PATH="$GALPACA_ENVIRONMENT/bin:$PATH"
         unset PYTHONHOME
     fi
-    python=("${GALPACA_CONTAINER[@]}" python)
+    python=(${GALPACA_CONTAINER[@]+"${GALPACA_CONTAINER[@]}"} python) # bash before 4.4 calls an empty array unset
     message=$("${python[@]}" -c 'import galpaca' 2>&1) ||
         fail "${python[*]} cannot import galpaca (${message##*$'\n'}): pip install -e . there, or fix $site_file"
 }
@@ -92,11 +92,20 @@ dry_run() {
     while [[ $1 != "${python[0]}" ]]; do
         shift
     done
-    local given=("${@:${#python[@]}+1}")
-    if [[ ${given[0]} == *train.py ]]; then
-        "${python[@]}" -c "$check_overrides" "${given[@]:1}" || exit
-    elif [[ ${given[2]} == rehearse ]]; then
-        "${python[@]}" -c "$check_overrides" "${given[@]:3}" || exit
+    local given=("${@:${#python[@]}+1}") kept=()
+    # What are options of the command itself is no override.
+    while ((${#given[@]})); do
+        case ${given[0]} in
+            --steps | --minutes) given=("${given[@]:1}") ;;
+            --*) ;;
+            *) kept+=("${given[0]}") ;;
+        esac
+        given=(${given[@]+"${given[@]:1}"})
+    done
+    if [[ ${kept[0]} == *train.py ]]; then
+        "${python[@]}" -c "$check_overrides" "${kept[@]:1}" || exit
+    elif [[ ${kept[2]} == rehearse ]]; then
+        "${python[@]}" -c "$check_overrides" "${kept[@]:3}" || exit
     fi
     exit 0 # what follows needs what srun would have made
 }

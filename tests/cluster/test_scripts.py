@@ -225,11 +225,11 @@ def test_a_chain_where_nothing_is_requeued(
     }
     (tmp_path / "site.env").write_text("\n".join(site.values()) + "\n")
     steps = ("trainer.max_steps=100", "trainer.max_epochs=100")
-    line = [REPOSITORY / "slurm/submit", "--chain=3", "--parsable", "slurm/single_gpu.sbatch", *overrides, *steps]
+    line = [REPOSITORY / "slurm/submit", "--chain=3", "slurm/single_gpu.sbatch", *overrides, *steps]
     log = f"--output={tmp_path}/%j.out"
     variables = {"GALPACA_SITE": str(tmp_path / "site.env")}
     said = slurm.run(*map(str, [*line[:2], log, *line[2:]]), environment=variables, cwd=REPOSITORY)
-    jobs = [Job(number, tmp_path / f"{number}.out") for number in said.split()]
+    jobs = [Job(number, tmp_path / f"{number}.out") for number in re.findall(r"Submitted batch job (\d+), ", said)]
     assert len(jobs) == 3
     run = tmp_path / "scratch" / "galpaca125m"
     deadline = time.monotonic() + SECONDS

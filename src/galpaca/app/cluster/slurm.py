@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 # Requeues before a job is considered never-ending.
 _MAX_REQUEUES = 20
 _CAP = "GALPACA_MAX_REQUEUES"
-# Set by slurm/submit: jobs of one run wait for one another.
+# Set by slurm/submit: which of how many jobs of a run that wait for one another, as 2/5.
 _CHAIN = "GALPACA_CHAIN"
 _ANSWER_SECONDS = 60
 # Many jobs that reach their time limit together keep the controller busy. A warning leaves minutes.
@@ -113,8 +113,10 @@ def decide(number: int, environment: Mapping[str, str] = os.environ) -> Decision
         return Decision(None)  # somebody else decides
     if facts.get("BatchFlag") == "0":
         return Decision(None, f"job {job.id} is interactive, which SLURM does not requeue; rerun the command to resume")
-    if environment.get(_CHAIN):
-        return Decision(None, f"job {job.id} is not requeued: the next job of its chain resumes")
+    if place := environment.get(_CHAIN):
+        own, _, last = place.partition("/")
+        what = f"it was the last of its chain; {again}" if own == last else "the next job of its chain resumes"
+        return Decision(None, f"job {job.id} is not requeued: {what}")
     if job.restarts >= most:
         message = f"job {job.id} is not requeued: it was requeued {job.restarts} times, and {_CAP} is {most}; {again}"
         return Decision(None, message)

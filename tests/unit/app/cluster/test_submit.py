@@ -57,7 +57,7 @@ def test_without_settings_a_script_is_submitted_as_it_stands(submit: Submit) -> 
         ("export GALPACA_GPU_REQUEST=", (), "--gres=gpu:4", []),
         ("", ("--node-gpus=0",), "--gres=gpu:4", []),
         ("export GALPACA_MEMORY_REQUEST=", (), "--mem=240G", ["--gres=gpu:4"]),
-        ("", ("--chain=2",), "--requeue", ["--no-requeue", "--dependency=singleton"]),
+        ("export GALPACA_GPU_REQUEST=--gpus-per-node=NVIDIA_A100:N", (), "", ["--gpus-per-node=NVIDIA_A100:4"]),
     ],
 )
 def test_requests_are_in_the_words_of_the_site(
@@ -69,11 +69,48 @@ def test_requests_are_in_the_words_of_the_site(
     assert "--nodes=1" in found
 
 
-def test_a_chain_is_as_many_jobs_of_one_name(submit: Submit) -> None:
-    done = submit("--chain=3", "slurm/galpaca67b.sbatch", "run.name=long")
-    lines = [line for line in done.stdout.splitlines() if line.startswith("sbatch ")]
-    assert len(lines) == 3
-    assert all(line.startswith("sbatch --job-name=long /") for line in lines)
+def test_a_chain_is_jobs_that_wait_for_each_other(submit: Submit, tmp_path: Path) -> None:
+    """Each for the one before alone: jobs of one name would wait for other runs of the same script."""
+    program, log = tmp_path / "bin" / "sbatch", tmp_path / "log"
+    program.write_text(f'#!/bin/sh\necho "$GALPACA_CHAIN $*" >>{log}\ngrep -c . {log}\n')
+    done = submit("--chain=3", "--dependency=afterok:77", "--job-name=mine", "slurm/galpaca67b.sbatch", "optim.lr=1e-5")
+    assert done.returncode == 0, done.stderr
+    assert [line.rpartition(", ")[2] for line in done.stdout.splitlines()] == [
+        f"{n} of a chain of 3" for n in (1, 2, 3)
+    ]
+    given = [line.split() for line in log.read_text().splitlines()]
+    assert [words[0] for words in given] == ["1/3", "2/3", "3/3"]
+    waits = [[word for word in words if word.startswith("--dependency")][-1] for words in given]
+    assert waits == ["--dependency=afterok:77", "--dependency=afterany:1", "--dependency=afterany:2"]
+    assert all("--no-requeue" in words and "--job-name=mine" in words for words in given)
+
+
+@pytest.mark.parametrize(
+    ("line", "options", "site", "expected"),
+    [
+        ("--gres=gpu:a100:4", (), "", "--gres=gpu:a100:4"),
+        ("--gres=gpu:a100:4", ("--node-gpus=2",), "", "--gres=gpu:a100:2"),
+        ("--gres=gpu:a100:4", (), "GALPACA_GPU_REQUEST=--gpus-per-node=N", "--gpus-per-node=4"),
+        ("--mem=0", (), "", "--mem=0"),
+        ("--gres=gpu:4,nvme:1", (), "", None),
+    ],
+)
+def test_a_script_that_somebody_has_changed_is_understood_or_refused(
+    submit: Submit, tmp_path: Path, line: str, options: tuple[str, ...], site: str, expected: str | None
+) -> None:
+    script = tmp_path / "own.sbatch"
+    script.write_text(f"#!/bin/bash\n#SBATCH {line}  # changed\n#SBATCH --time=1:00:00\n")
+    done = submit(*options, str(script), site=site)
+    if expected is None:
+        assert done.returncode == 2
+        assert "gpu:4,nvme:1 in" in done.stderr
+    else:
+        assert requests(done) == [expected, "--time=1:00:00"]
+
+
+def test_a_rehearsals_own_options_are_no_overrides(submit: Submit) -> None:
+    done = submit("--dry-run", "slurm/rehearse.sbatch", "--steps=4", "--minutes", "3", "trainer.devices=2")
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in (REPOSITORY / "slurm").glob("*.sbatch")))
@@ -98,6 +135,8 @@ def test_a_dry_run_needs_no_cluster(submit: Submit, tmp_path: Path, script: str)
         (("slurm/galpaca.sbatch",), "", "there is no script slurm/galpaca.sbatch"),
         ((), "", "no script is given"),
         (("--chain=x", "slurm/galpaca67b.sbatch"), "", "--chain=x is no number of jobs"),
+        (("--chain", "5", "slurm/galpaca67b.sbatch"), "", "behind an equals sign, as in --chain=2"),
+        (("slurm/galpaca67b.sbatch", "--dry-run"), "", "--dry-run comes before the script"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_submitted(
