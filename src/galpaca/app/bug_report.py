@@ -25,18 +25,28 @@ _STACK_CHARACTERS = 20_000
 _PRIVATE_KEYS = re.compile(
     r"(?:^|[._])(path|root|dir|folder|home|host|entity|project|group|tags|notes|name|hub_id|hub_config|prompts|source|"
     r"dataset|base_model|question|question_input|command|slurm_job|id|key|token|secret|password|fields|mix|split_by|"
-    r"hints|ignored_columns|first)$"
+    r"hints|ignored_columns|first|tokenizer|template|terms|hub_revision|revision)$"
 )
 _PUBLIC_KEYS = ("precision.name",)
 _COMMON_NAMES = ("root", "user", "home", "localhost")
 _HIDDEN = "(left out)"
-_PACKAGE = re.compile(r"[^\s'\"]*/(?:site-packages|dist-packages|src)/([\w./-]+)")
-_PYTHONS_OWN = re.compile(r"[^\s'\"]*/lib/(python\d\.\d+/[\w./-]+)")
-_PATH = re.compile(r"(?<![\w<.:])(?:~|\.{1,2})?/[^\s'\"`,;:()\[\]]+")
+# What everybody may know: models of the Hub that this is made for, and names of the project's own.
+_PUBLIC_VALUES = re.compile(r"(facebook/galactica-[\w.-]+|galpaca[\w.]*|alpaca|single_turn)$")
+_PACKAGE = re.compile(
+    r"[^\s'\"]*/(?:(?:site|dist)-packages/([\w./-]+)|src/(galpaca/[\w./-]+)|lib/(python\d\.\d+/[\w./-]+))"
+)
 _URL = re.compile(r"\b[a-z][a-z0-9+.-]*://\S+")
 _MAIL = re.compile(r"\b[\w.+-]+@[\w-]+\.[\w.-]+\b")
+# What is quoted and begins like a path may have blanks in it.
+_QUOTED_PATH = re.compile(r"(['\"`])(?:~[\w.-]*|\.{1,2}|[\w.-]+:)?/[^'\"`\n]*\1")
+_WITH_SLASH = re.compile(r"[^\s'\"`,;()\[\]]*/[^\s'\"`,;()\[\]]*")
+# One slash between words is no path: tokens/s, and/or, 3/4.
+_NO_PATH = re.compile(r"[\w-]+/[\w-]+")
 # Keys of W&B are 40 hexadecimal digits or more, the Hub's begin with hf_. Digests are no secret, but of no use.
 _KEYS = re.compile(r"\b(?:hf_[A-Za-z0-9]{8,}|[A-Za-z0-9_-]*[0-9a-f]{32,}[A-Za-z0-9_]*)\b")
+# The text of an error that is none of galpaca's own may hold anything, a record too.
+_FOREIGN = re.compile(r"(\w*(?:Error|Exception|Interrupt|Exit|Warning))(?::.*)?", re.DOTALL)
+_LEAST_CHARACTERS = 4
 
 
 def bug_report(run: Path, out: Path | None = None) -> None:
@@ -66,7 +76,7 @@ def describe(folder: RunFolder) -> str:
     notes: list[str] = []
     record = _or_note(notes, "run.json", lambda: read_content(folder.record)) or RunContent()
     config = _or_note(notes, "config.yaml", lambda: read_configuration(folder.config)) or {}
-    private = _names_of(record)
+    private = [*_names_of(record), *_private_values(config)]
     sections = [
         ("What happened", "*Say here what you did, what came and what you expected.*"),
         ("Cannot be read", "\n".join(f"- {note}" for note in notes)),
@@ -101,9 +111,23 @@ def _names_of(record: RunContent) -> list[str]:
     return [name for name in found if len(name) > 2 and name not in _COMMON_NAMES]
 
 
+def _private_values(config: Mapping[str, Any], above: str = "") -> list[str]:
+    """Texts that the configuration hides; an error or a note may hold them, too."""
+    found: list[str] = []
+    for key, value in config.items():
+        name = f"{above}{key}"
+        if isinstance(value, Mapping):
+            found += _private_values(value, f"{name}.")
+        elif isinstance(value, str) and _is_private(name, value) and len(value) >= _LEAST_CHARACTERS:
+            found.append(value)
+    return found
+
+
 def _start(start: Start) -> str:
     ended = start.ended
-    how = ": ".join(filter(None, [ended.how, ended.why])) if ended else "no end is recorded"
+    foreign = _FOREIGN.fullmatch(ended.why) if ended else None
+    why = foreign[1] if foreign else ended.why if ended else ""
+    how = ": ".join(filter(None, [ended.how, why])) if ended else "no end is recorded"
     shown = {
         "after step": start.step,
         "ended": how,
@@ -111,7 +135,7 @@ def _start(start: Start) -> str:
         "machine": encode(start.machine) if start.machine else None,
         "seconds": encode(start.seconds),
         "setup": {key: value for key, value in start.setup.items() if key not in ("folder", "model")},
-        "accepted changes": list(start.accepted_changes),
+        "accepted changes": [_change(one) for one in start.accepted_changes],
         "lost output": list(start.lost_output),
         "versions": dict(start.versions),
     }
@@ -154,18 +178,42 @@ def _kept(content: Any, above: str = "") -> Any:
 def _of_mapping(content: Mapping[str, Any], above: str) -> Iterator[tuple[str, Any]]:
     for key, value in content.items():
         name = f"{above}{key}"
-        is_private = _PRIVATE_KEYS.search(name) and name not in _PUBLIC_KEYS and not isinstance(value, bool)
-        yield key, _HIDDEN if is_private and value not in (None, "", {}, []) else _kept(value, f"{name}.")
+        yield key, _HIDDEN if _is_private(name, value) else _kept(value, f"{name}.")
+
+
+def _is_private(name: str, value: Any) -> bool:
+    """Whether a value stays out: by its key, unless it is empty, a switch, or known to everybody."""
+    if isinstance(value, bool) or value in (None, "", {}, []):
+        return False
+    if isinstance(value, str) and _PUBLIC_VALUES.fullmatch(value):
+        return False
+    return name.endswith("._target_") or (_PRIVATE_KEYS.search(name) is not None and name not in _PUBLIC_KEYS)
+
+
+def _change(text: str) -> str:
+    """``key: before -> after``; of a private key, the key alone."""
+    key, _, _ = text.partition(":")
+    return f"{key}: {_HIDDEN}" if _is_private(key, text) else text
+
+
+def _without_path(found: re.Match[str]) -> str:
+    word = found[0].rstrip(":.")
+    is_public = _NO_PATH.fullmatch(word) or _PUBLIC_VALUES.fullmatch(word)
+    return found[0] if is_public else f"(path){found[0][len(word) :]}"
 
 
 def without_private(text: str, names: Sequence[str] = ()) -> str:
     """The text without addresses, keys, paths and the names given; of files of packages, their place in the package."""
-    text = _URL.sub("(address)", text)
-    text = _MAIL.sub("(address)", text)
-    text = _PACKAGE.sub(r"\1", text)
-    text = _PYTHONS_OWN.sub(r"\1", text)
-    text = _PATH.sub("(path)", text)
+    text = _MAIL.sub("(address)", _URL.sub("(address)", text))
+    kept: list[str] = []
+
+    def keep(found: re.Match[str]) -> str:
+        kept.append(found[1] or found[2] or found[3])
+        return f"\0{len(kept) - 1}\0"
+
+    text = _QUOTED_PATH.sub(r"\1(path)\1", _PACKAGE.sub(keep, text))
+    text = _WITH_SLASH.sub(_without_path, text)
     text = _KEYS.sub("(key)", text)
     for name in sorted(names, key=len, reverse=True):
-        text = re.sub(rf"\b{re.escape(name)}\b", "(name)", text)
-    return text
+        text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "(name)", text)
+    return re.sub("\0(\\d+)\0", lambda found: kept[int(found[1])], text)

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from galpaca.app.bug_report import bug_report, describe, without_private
 from galpaca.errors import InputError
@@ -20,6 +21,11 @@ from galpaca.runs.folder import RunFolder, find_run
         ('File "/usr/lib/python3.11/threading.py", line 3', 'File "python3.11/threading.py", line 3'),
         ("key 0123456789abcdef0123456789abcdef01234567 or hf_abcdefghijklmnop", "key (key) or (key)"),
         ("https://host.example.org/a?token=b, ada@example.org", "(address) (address)"),
+        ("/home/ada/src/oncology/patients.json", "(path)"),
+        ('File "/home/ada/work/src/galpaca/app/x.py", line 3', 'File "galpaca/app/x.py", line 3'),
+        ("host:/scratch/ada/a.json -I/home/ada/inc ~ada/data/x", "(path) (path) (path)"),
+        ("open '/data/My Project/x' failed", "open '(path)' failed"),
+        ("runs/oncology-trial/metrics.jsonl lacks 2 of 2 steps", "(path) lacks 2 of 2 steps"),
         ("on node17, 3/4 done, and/or", "on (name), 3/4 done, and/or"),
         ("1e-5, 12.5 tokens/s", "1e-5, 12.5 tokens/s"),
     ],
@@ -58,6 +64,24 @@ def test_a_report_helps(failed: RunFolder) -> None:
         "step ",
     ):
         assert part in text, part
+
+
+def test_what_the_configuration_hides_is_hidden_everywhere(failed: RunFolder) -> None:
+    path = failed.path / "config.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config["data"]["hub_id"], config["model"]["path"] = "clinic/records", "facebook/galactica-6.7b"
+    config["callbacks"] = {"own": {"_target_": "lab_code.Secret", "every": 3}}
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    record = json.loads((failed.path / "run.json").read_text(encoding="utf-8"))
+    record["starts"][-1]["ended"]["why"] = "KeyError: 'Patient Smith'"
+    record["starts"][-1]["accepted_changes"] = ["data.hub_id: clinic/a -> clinic/records", "optim.lr: 1 -> 2"]
+    record["starts"][-1]["setup"]["source"] = "of clinic/records"
+    (failed.path / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    text = describe(failed)
+    for private in ("clinic", "Smith", "lab_code"):
+        assert private not in text, private
+    for public in ("facebook/galactica-6.7b", "failed: KeyError", "data.hub_id: (left out)", "optim.lr: 1 -> 2"):
+        assert public in text, public
 
 
 def test_a_report_tells_nothing_private(failed: RunFolder, demo_records: list[dict[str, str]]) -> None:
