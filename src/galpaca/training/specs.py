@@ -147,8 +147,8 @@ class TrainerSpec:
         max_epochs: passes over the training examples.
         max_steps: optional limit on optimizer steps; the learning-rate schedule spans the steps that are taken.
         longest_steps: for rehearsals: train only on this many of the longest steps of the plan.
-        val_every_steps: steps between validations; default: at the end of each epoch, or with
-            ``checkpoint.keep_best`` every ``checkpoint.every_steps``. The last step is always validated.
+        val_every_steps: steps between validations; default: at the end of each epoch, or, if that
+            is sooner, with ``checkpoint.keep_best`` every ``checkpoint.every_steps``. The last step always is.
         early_stopping_patience: validations in a row without a lower validation loss, after which training ends;
             null trains all steps. ``release.checkpoint`` may be the one with the lowest.
         read_metrics_every_steps: most steps between two reads of metrics from the device, about once a second.
@@ -212,6 +212,14 @@ class CheckpointSpec:
             problems.check_at_least_one("checkpoint.", counts)
             fix = "checkpoint.every_minutes=15, or null to disable it"
             problems.check_number("checkpoint.every_minutes", self.every_minutes, "> 0", fix)
+
+
+def steps_between_validations(trainer: TrainerSpec, checkpoint: CheckpointSpec, steps_per_epoch: int) -> int:
+    """As it is set; else an epoch, or fewer steps where checkpoints between its ends are judged by their loss."""
+    if trainer.val_every_steps is not None:
+        return trainer.val_every_steps
+    judged = checkpoint.every_steps if checkpoint.keep_best and not checkpoint.every_epoch else None
+    return min(judged or steps_per_epoch, steps_per_epoch)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from galpaca.runs.lines import StepLine, ValidationLine
 from galpaca.runs.metrics import read_metrics
 from galpaca.runs.record import read_content
 from galpaca.runs.record_fields import Machine, PhaseSeconds, PlanFigures, RunContent
+from galpaca.training.specs import steps_between_validations
 
 
 @dataclass(frozen=True)
@@ -200,6 +201,7 @@ def _run_time(config: Config, files: _Files, pace: Pace) -> RunTime:
     in_steps = pace.steps_seconds(whole.steps, whole.tokens)
     num_checkpoints = _num_checkpoints(config, whole.steps, whole.steps_per_epoch, in_steps)
     validation = max((line.val_seconds or 0.0 for line in files.validations), default=0.0)
+    every = steps_between_validations(config.trainer, config.checkpoint, whole.steps_per_epoch)
     in_background = first is not last and config.checkpoint.asynchronous
     return RunTime(
         start=start.until_first_step or start.load or 0.0,
@@ -212,7 +214,7 @@ def _run_time(config: Config, files: _Files, pace: Pace) -> RunTime:
             write=first.seconds.write if in_background else 0.0,
             last=last.seconds.stall,
         ),
-        validations=validation * _times(config.trainer.val_every_steps, whole),
+        validations=validation * _times(every, whole),
         samples=(start.samples or 0.0) * _times(config.samples.every_steps, whole),
         release=end.release or 0.0,
     )

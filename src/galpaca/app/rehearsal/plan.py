@@ -76,6 +76,8 @@ class RehearsalPlan:
             "checkpoint.keep_last=1",
             "checkpoint.keep_every=null",
             "checkpoint.keep_best=false",
+            "release.checkpoint=last",
+            "trainer.early_stopping_patience=null",
             "hang.requeue=false",
         ]
         return [sys.executable, "-m", "galpaca.train", *kept, *changed]

@@ -32,6 +32,7 @@ from galpaca.data.spec import DataSpec, SourceSpec, naming_source
 from galpaca.data.split import TEST, VALIDATION, SourceExamples, SplitExamples, least_fractions, sides_of
 from galpaca.data.tokenizer import Tokenizer, load_tokenizer
 from galpaca.errors import InputError, Problems
+from galpaca.training.specs import steps_between_validations
 
 if TYPE_CHECKING:
     from galpaca.training.datamodule import AlpacaDataModule
@@ -266,12 +267,8 @@ def plan_steps(config: Config, data: PreparedData) -> Steps:
     plan = module.train_plan(num_ranks)
     module.val_plans(num_ranks)
     per_epoch = plan.steps_per_epoch
-    return Steps(module, module.num_steps, per_epoch, num_ranks, _val_every_steps(config) or per_epoch)
-
-
-def _val_every_steps(config: Config) -> int | None:
-    """As it is set; where checkpoints are judged by their validation loss, at each that is taken by steps."""
-    return config.trainer.val_every_steps or (config.checkpoint.every_steps if config.checkpoint.keep_best else None)
+    val_every_steps = steps_between_validations(config.trainer, config.checkpoint, per_epoch)
+    return Steps(module, module.num_steps, per_epoch, num_ranks, val_every_steps)
 
 
 def _check_tags(spec: DataSpec, tokenizer: Tokenizer) -> None:

@@ -225,3 +225,14 @@ class TestFailures:
     def test_a_process_that_was_stopped(self, plan: RehearsalPlan) -> None:
         assert isinstance(failure(plan, "phase 1", {0: 143}), StoppedBySignal)
         assert isinstance(failure(plan, "phase 1", {0: 1, 1: 143}), StoppedBySignal)
+
+
+@pytest.mark.parametrize("experiment", ["galpaca67b", "own_records", "galpaca1b_lora"])
+def test_every_experiment_can_be_rehearsed(tmp_path: Path, experiment: str) -> None:
+    """What a rehearsal changes must go with what a run asks for, such as the best checkpoint."""
+    given = [f"+experiment={experiment}", f"run.root={tmp_path}", "data=local", "data.path=records.csv"]
+    given += ["trainer.early_stopping_patience=2", "data.val_fraction=0.1"]
+    plan = RehearsalPlan(compose(given)[0], given, 20)
+    config, _ = compose(plan.command[3:])
+    assert config.release.checkpoint == "last"
+    assert config.trainer.early_stopping_patience is None
