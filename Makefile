@@ -20,6 +20,18 @@ pytest = $(bin)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 stamp := $(VENV)/.installed
 clients := $(VENV)/clients
 
+# Whoever says where torch comes from, or which parts, and has an environment with others, gets another environment.
+settings := $(VENV)/.settings
+ifneq ($(filter command environment,$(origin TORCH_INDEX) $(origin EXTRAS)),)
+ifneq ($(strip $(TORCH_INDEX) $(EXTRAS)),$(shell cat $(settings) 2>/dev/null || echo dev))
+$(stamp): other-settings
+endif
+endif
+
+.PHONY: other-settings
+other-settings:
+	@test ! -d $(VENV) || { echo "$(VENV) was made with other settings, and is made anew"; rm -rf $(VENV); }
+
 .PHONY: help venv clients test slow tests demo endurance reference surface lint format clean
 
 help: ## Show this list
@@ -88,4 +100,5 @@ $(stamp): pyproject.toml constraints.txt
 	@$(bin)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[$(EXTRAS)]'
 	@# What a run imports is compiled now, for shells in which Python may not write.
 	@$(bin)/python -c 'import lightning.pytorch, torch.distributed.fsdp, transformers.models.opt.modeling_opt, hydra, wandb'
+	@echo "$(strip $(TORCH_INDEX) $(EXTRAS))" >$(settings)
 	@touch $@

@@ -58,20 +58,30 @@ def main() -> int:
                 launcher, root / f"runs-{number}", SIGNALS[number % 5], rng, rng.uniform(0.05, until_step[launcher])
             )
             outcomes.append(_shown(number, one))
-    if given.under_slurm:
-        with starts_slurm.a_desk() as desk:
-            most = starts_slurm.seconds_until_step(desk)
-            print(f"seconds from the first task to the first step under SLURM: {most}", flush=True)
-            for number in range(given.under_slurm):
-                moment = rng.uniform(0.0, most)
-                one = starts_slurm.start(desk, f"run-{number}", SIGNALS[number % 5], rng, moment)
-                outcomes.append(_shown(number, one))
+    not_done = ""
+    try:
+        if given.under_slurm:
+            outcomes += _under_slurm(given.under_slurm, rng)
+    except starts_slurm.NoSlurmError as error:
+        not_done = f"{given.under_slurm} under SLURM: {error}"
+        print(f"not done: {not_done}", flush=True)
     failed = [one for one in outcomes if one.wrong]
     print(
         f"{len(outcomes) - len(failed)} of {len(outcomes)} starts ended as documented and ran to their end afterwards"
     )
-    print(f"written: {save('starts', {'starts': [asdict(one) for one in outcomes]}, given.out)}")
+    figures = {"starts": [asdict(one) for one in outcomes], "not_done": not_done}
+    print(f"written: {save('starts', figures, given.out)}")
     return 1 if failed else 0
+
+
+def _under_slurm(number_of_starts: int, rng: random.Random) -> list[Outcome]:
+    with starts_slurm.a_desk() as desk:
+        most = starts_slurm.seconds_until_step(desk)
+        print(f"seconds from the first task to the first step under SLURM: {most}", flush=True)
+        return [
+            _shown(number, starts_slurm.start(desk, f"run-{number}", SIGNALS[number % 5], rng, rng.uniform(0.0, most)))
+            for number in range(number_of_starts)
+        ]
 
 
 def _shown(number: int, one: Outcome) -> Outcome:

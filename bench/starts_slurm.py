@@ -24,20 +24,28 @@ _OVERRIDES = ("strategy=ddp", "trainer.max_steps=4", "checkpoint.every_steps=2")
 _END_SECONDS = 300.0
 
 
+class NoSlurmError(Exception):
+    """There can be no SLURM here."""
+
+
 @contextmanager
 def a_desk() -> Iterator[Desk]:
     """A SLURM of one node, fetched and started.
 
     Raises:
-        cluster.places.UnavailableError: there can be none here.
+        NoSlurmError: there can be none here.
     """
     sys.path.insert(0, str(REPOSITORY / "tests"))
     from cluster.jobs import Desk
+    from cluster.places import UnavailableError
     from cluster.slurm import fetch, running
 
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="galpaca-starts-slurm-")))
-        fetch(folder / "packages")
+        try:
+            fetch(folder / "packages")
+        except UnavailableError as error:
+            raise NoSlurmError(str(error)) from None
         records = json.loads((REPOSITORY / "src/galpaca/demo/records.json").read_text(encoding="utf-8"))[::12][:40]
         (folder / "records.json").write_text(json.dumps(records), encoding="utf-8")
         slurm = stack.enter_context(running(folder / "packages"))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from galpaca.errors import InputError
+from galpaca.errors import InputError, Problems
 from galpaca.inference.settings import Settings
 from galpaca.runs.configuration import read_configuration
 from galpaca.runs.folder import RunFolder, find_run
@@ -35,7 +35,7 @@ def open_run(path: str | Path) -> OpenRun:
     return OpenRun(find_run(Path(path)))
 
 
-def open_model(name: str, *, dtype: Any = None) -> OpenModel:
+def open_model(name: str | Path, *, dtype: Any = None) -> OpenModel:
     """A model that answers.
 
     Args:
@@ -48,7 +48,7 @@ def open_model(name: str, *, dtype: Any = None) -> OpenModel:
     """
     from galpaca.inference.loading import load
 
-    return OpenModel(load(name, dtype=dtype))
+    return OpenModel(load(str(name), dtype=dtype))
 
 
 @dataclass(frozen=True)
@@ -122,12 +122,17 @@ class OpenModel:
 
         if isinstance(instructions, str):
             raise InputError("expected a list of instructions, got one text", fix=f"answer([{instructions[:20]!r}])")
-        if inputs and len(inputs) != len(instructions):
-            what = f"{len(inputs)} inputs for {len(instructions)} instructions"
+        asked, given = list(instructions), list(inputs)
+        if given and len(given) != len(asked):
+            what = f"{len(given)} inputs for {len(asked)} instructions"
             raise InputError(what, fix="one input for each instruction, empty ones included, or none")
+        known = [item.name for item in fields(Settings)]
+        with Problems() as problems:
+            for key in settings.keys() - set(known):
+                problems.add("no such setting", where=key, fix=f"one of {', '.join(known)}")
         chosen = replace(Settings(max_new_tokens=self.loaded.max_new_tokens), **settings)
         chosen.check()
-        pairs = zip(instructions, inputs or [""] * len(instructions), strict=True)
+        pairs = zip(asked, given or [""] * len(asked), strict=True)
         records = [Record.of(instruction, input) for instruction, input in pairs]
         return [one.text for one in answer(self.loaded, records, chosen)]
 

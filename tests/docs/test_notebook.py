@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
+from pandas import DataFrame
 
 from galpaca import notebook
 from galpaca.errors import InputError
@@ -38,6 +39,8 @@ def test_answers_are_those_of_generate(run: Path) -> None:
     model = notebook.open_run(run).model()
     expected = answer(load(str(run)), [Record.of(one, "briefly") for one in questions], Settings(max_new_tokens=8))
     assert model.answer(questions, ["briefly"] * 2, max_new_tokens=8) == [one.text for one in expected]
+    table = DataFrame({"question": questions, "input": ["briefly"] * 2})
+    assert model.answer(table["question"], table["input"], max_new_tokens=8) == [one.text for one in expected]
 
 
 def test_mistakes_are_told(run: Path, tmp_path: Path) -> None:
@@ -48,5 +51,7 @@ def test_mistakes_are_told(run: Path, tmp_path: Path) -> None:
         model.answer(["a", "b"], ["c"])
     with pytest.raises(InputError, match="temperature"):
         model.answer(["a"], temperature=-1)
+    with pytest.raises(InputError, match="no such setting"):
+        model.answer(["a"], temprature=1)
     with pytest.raises(InputError):
         notebook.open_run(tmp_path)

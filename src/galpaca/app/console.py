@@ -1,7 +1,6 @@
 """Console output."""
 
 import re
-import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,7 +31,8 @@ def show_rows(console: Console, title: str, rows: Sequence[tuple[str, str]]) -> 
 def between_words(console: Console, text: str) -> str:
     """The text with lines that end between words in a terminal, and as it is elsewhere.
 
-    A row of a table continues below its last column. A word longer than a line, such as a sequence, stays whole.
+    A row of a table continues below its last column. No character is left out, and a word longer than a line, such as a
+    sequence, stays whole.
     """
     if not console.is_terminal:
         return text
@@ -40,16 +40,18 @@ def between_words(console: Console, text: str) -> str:
 
 
 def _wrapped(line: str, width: int) -> str:
-    ahead = re.match(r" +\S+(?: \S+)* {2,}", line)
-    return textwrap.fill(
-        line,
-        width,
-        subsequent_indent=" " * (ahead.end() if ahead else 0),
-        break_long_words=False,
-        break_on_hyphens=False,
-        replace_whitespace=False,
-        expand_tabs=False,
-    )
+    row = re.match(r" {2,}\S+(?: \S+)* {2,}", line)
+    indent = " " * (row.end() if row else 0)
+    lines: list[str] = []
+    while len(line) > width:
+        start = len(indent) if lines else len(line) - len(line.lstrip(" "))
+        cut = line.rfind(" ", start, width + 1)
+        cut = cut if cut > start else line.find(" ", width)
+        if cut < 0:
+            break
+        lines.append(line[: cut + 1])
+        line = indent + line[cut + 1 :]
+    return "\n".join([*lines, line])
 
 
 # Steps may take minutes: with rich's own 30 seconds there would be no speed, and no time left.

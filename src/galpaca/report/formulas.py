@@ -7,10 +7,12 @@ from xml.etree import ElementTree
 from markupsafe import Markup, escape
 
 # GALACTICA writes \( and \[; others write dollars. One dollar opens only before, and closes only after, what is no
-# space, and not before a digit (as in Pandoc): "$5 and $6" is money. Code is left as it is.
+# space, and not before a digit (as in Pandoc): "$5 and $6" is money. Nor does it open or close within a word, or behind
+# a backslash. Code is left as it is.
 _FORMULA = re.compile(
-    r"```.*?(?:```|\Z)|`[^`\n]+`|"
-    r"\$\$(?P<shown>.+?)\$\$|\\\[(?P<bracket>.+?)\\\]|\\\((?P<paren>.+?)\\\)|\$(?=\S)(?P<dollar>[^$\n]+?)(?<=\S)\$(?!\d)",
+    r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]+`|"
+    r"\$\$(?P<shown>.+?)\$\$|\\\[(?P<bracket>.+?)\\\]|\\\((?P<paren>.+?)\\\)|"
+    r"(?<![\w\\$])\$(?=[^\s$])(?P<dollar>[^$\n]+?)(?<=[^\s\\])\$(?![\w$])",
     re.DOTALL,
 )
 # Whatever a model writes, there are no links, styles or scripts.

@@ -42,7 +42,8 @@ def _data(run: ReportedRun) -> str:
 def _recipe(run: ReportedRun) -> str:
     settings, plan = run.record.recipe.settings if run.record.recipe else {}, run.record.plan
     known = [(keys, text) for keys, text in _RECIPE if settings.keys() >= set(keys)]
-    epochs = [f"{plan.steps / plan.steps_per_epoch:.3g} epochs"] if plan and plan.steps_per_epoch else []
+    steps = run.record.last_step or 0
+    epochs = [f"{steps / plan.steps_per_epoch:.3g} epochs"] if plan and plan.steps_per_epoch else []
     return ", ".join([*(text.format(*(settings[key] for key in keys)) for keys, text in known), *epochs])
 
 

@@ -16,6 +16,10 @@ from galpaca.report.formulas import with_formulas
         ("It costs $5 and $6.", 0),
         ("$ 5 and 6 $", 0),
         ("a $b", 0),
+        ("echo $HOME/bin:$PATH:x", 0),
+        (r"\$5 (\$US)", 0),
+        ("~~~\n$x$\n~~~", 0),
+        ("at ($x$), $y$.", 2),
         ("`echo $A$B` and ```\n$x$\n```", 0),
         (r"\(x_{", 0),
         (r"\(x_{\) stays", 0),  # cannot be read

@@ -39,6 +39,8 @@ def chat_page(options: ModelOptions, host: str, port: int) -> None:
     console = make_console()
     loaded, settings = options.load(console)
     page = build_page(loaded, settings)
+    for name in ("NO_PROXY", "no_proxy"):  # Gradio looks whether it answers, which is no affair of a proxy
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), host, "localhost"]))
     try:
         page.launch(
             server_name=host,
@@ -52,13 +54,11 @@ def chat_page(options: ModelOptions, host: str, port: int) -> None:
             theme=theme(),
             css=CSS,
         )
-    except OSError as error:
+    except Exception as error:  # Gradio's own are of any class
         raise InputError(f"cannot serve the page: {error}", where=f"--port {port}", fix=_another_port(host)) from None
     served = f"{loaded.name} ({loaded.device_dtype})"
-    shown = socket.gethostname() if host in _ANY else host
-    console.print(
-        f"http://{f'[{shown}]' if ':' in shown else shown}:{port} serves {served}; Ctrl-C stops", markup=False
-    )
+    shown = socket.gethostname() if host == _ANY else host
+    console.print(f"http://{shown}:{port} serves {served}; Ctrl-C stops", markup=False)
     if password is not None:
         of = f"of {PASSWORD_VARIABLE}" if os.environ.get(PASSWORD_VARIABLE) else password
         console.print(f"log in as {USER} with the password {of}; what is typed travels unencrypted", markup=False)
@@ -71,11 +71,11 @@ def chat_page(options: ModelOptions, host: str, port: int) -> None:
 
 
 _HOSTS = "--host 0.0.0.0 listens on all addresses of this machine, --host 127.0.0.1 is for itself alone"
-_ANY = ("0.0.0.0", "::")
+_ANY = "0.0.0.0"
 
 
 def _is_loopback(host: str) -> bool:
-    return host == "localhost" or host == "::1" or host.startswith("127.")
+    return host == "localhost" or host.startswith("127.")
 
 
 def check_address(host: str, port: int) -> None:
@@ -87,7 +87,7 @@ def check_address(host: str, port: int) -> None:
     if not 1 <= port <= 65535:
         raise InputError(f"must be in [1, 65535], got {port}", where="--port", fix="--port 1024 to 65535")
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        family, _, _, _, address = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)[0]
     except OSError as error:
         raise InputError(f"no such address: {error}", where=f"--host {host}", fix=_HOSTS) from None
     with socket.socket(family) as probe:
@@ -103,5 +103,5 @@ def check_address(host: str, port: int) -> None:
 
 
 def _another_port(host: str) -> str:
-    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+    with socket.create_server((host, 0)) as probe:
         return f"--port {probe.getsockname()[1]}, which is free"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from galpaca.app.cluster.sbatch import sweep_line
+from galpaca.app.cluster.sbatch import SCRIPTS, sweep_line
 from galpaca.app.config.composition import compose
 from galpaca.app.config.schema import Config
 from galpaca.app.console import make_console
@@ -51,7 +51,18 @@ def prepare_sweep(path: Path, overrides: Sequence[str]) -> None:
     console.print(
         f"\n{len(distinct):,} prepared, which is all that the {len(runs):,} runs of {path} need", markup=False
     )
-    show_next(console, [sweep_line(path, len(runs), overrides, configs[0])])
+    show_next(console, _next_lines(path, runs, overrides, configs[0]))
+
+
+def _next_lines(path: Path, runs: Sequence[ListedRun], overrides: Sequence[str], config: Config) -> list[str]:
+    """What submits the runs where the scripts are, and elsewhere each by itself."""
+    if SCRIPTS.is_dir():
+        return [sweep_line(path, len(runs), overrides, config)]
+    return [shlex.join(["galpaca", "train", *_of_run(path, run, overrides)]) for run in runs]
+
+
+def _of_run(path: Path, run: ListedRun, overrides: Sequence[str]) -> list[str]:
+    return [*overrides, *run.overrides, f"run.name={path.stem}/{run.number:03d}"]
 
 
 def read_list(path: Path) -> list[ListedRun]:
@@ -89,4 +100,4 @@ def _composed(path: Path, run: ListedRun, overrides: Sequence[str]) -> Config:
         return InputError(error.what, where=f"{path}, line {run.line}: {error.where}", why=error.why, fix=error.fix)
 
     with restated(named):
-        return compose([*overrides, *run.overrides, f"run.name={path.stem}/{run.number:03d}"])[0]
+        return compose(_of_run(path, run, overrides))[0]
