@@ -5,9 +5,9 @@ PYTHON ?= python3
 # Not `?=`: a VENV that happens to be in the shell's environment must not be installed into, or cleaned away.
 VENV := .venv
 # Where torch comes from, as in TORCH_INDEX=ADDRESS: PyTorch's index of builds for one version of CUDA. Empty for pip's.
-TORCH_INDEX ?=
+TORCH_INDEX :=
 # Optional parts of pyproject.toml, such as web,evaluate; dev has all but bench.
-EXTRAS ?= dev
+EXTRAS := dev
 PYTEST_ARGS ?=
 # Containers often set it. Each process would then compile all that it imports anew, which takes longer than most tests.
 unexport PYTHONDONTWRITEBYTECODE
@@ -22,7 +22,7 @@ clients := $(VENV)/clients
 
 # Whoever says where torch comes from, or which parts, and has an environment with others, gets another environment.
 settings := $(VENV)/.settings
-ifneq ($(filter command environment,$(origin TORCH_INDEX) $(origin EXTRAS)),)
+ifneq ($(filter command,$(origin TORCH_INDEX) $(origin EXTRAS)),)
 ifneq ($(strip $(TORCH_INDEX) $(EXTRAS)),$(shell cat $(settings) 2>/dev/null || echo dev))
 $(stamp): other-settings
 endif
