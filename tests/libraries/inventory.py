@@ -74,9 +74,7 @@ LISTED = {
     # Lightning
     _LOOP: Private("Lightning has no public way to replace its loop over steps"),
     f"{_LOOP}._broadcast_sigterm_tensor": Private("waits for the GPU before every step; overridden to do nothing"),
-    f"{_LOOP}.on_load_checkpoint": Private(
-        "overridden, because a step that was the last may be none any more"
-    ),
+    f"{_LOOP}.on_load_checkpoint": Private("overridden, because a step that was the last may be none any more"),
     _SIGNALS: Private("its handlers hang when several ranks get SIGTERM, and there is no option to leave them out"),
     f"{_SIGNALS}.register_signal_handlers": Private("overridden to register none"),
     f"{_SIGNALS}.received_sigterm": Private("the trainer asks for it, and the overridden method set it"),
