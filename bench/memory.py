@@ -209,9 +209,10 @@ def _make_run(shape: Shape, folder: Path) -> Path:
     from galpaca.app.console import make_console
     from galpaca.app.prepared.weights import LocalModel
     from galpaca.app.train.context import RunContext, StartingPoint
-    from galpaca.app.train.data import find_data, plan_steps, prepare_data
+    from galpaca.app.train.data import find_data, prepare_data
     from galpaca.app.train.release import keep_for_release
     from galpaca.app.train.start import open_record
+    from galpaca.app.train.steps import plan_steps
     from galpaca.files.checksums import FileFacts, file_facts
     from galpaca.model.tuning.full import FullTuning
     from galpaca.runs.checkpoints import TRAINER, Manifest, SaveSeconds, commit, partial_of, write_report

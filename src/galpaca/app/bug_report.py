@@ -76,21 +76,31 @@ def describe(folder: RunFolder) -> str:
     notes: list[str] = []
     record = _or_note(notes, "run.json", lambda: read_content(folder.record)) or RunContent()
     config = _or_note(notes, "config.yaml", lambda: read_configuration(folder.config)) or {}
-    private = [*_names_of(record), *_private_values(config)]
-    sections = [
+    content, names = encode(record), _names_of(record)
+    # Words of errors and notes; elsewhere a run that is called "loss" would take a figure's name along.
+    in_words = [
         ("What happened", "*Say here what you did, what came and what you expected.*"),
         ("Cannot be read", "\n".join(f"- {note}" for note in notes)),
         ("Starts", "\n\n".join(map(_start, record.starts))),
+        ("Stacks", _stacks(folder.stacks)),
+    ]
+    in_figures = [
         ("Versions here and now", _block(versions())),
-        ("Plan and examples", _block(_kept({key: encode(record)[key] for key in _OF_RECORD if key in encode(record)}))),
+        ("Plan and examples", _block(_kept({key: content[key] for key in _OF_RECORD if key in content}))),
         ("Checkpoints", ", ".join(f"step {step}" for step in folder.saved_steps()) or "none"),
         (f"Last {_LAST_LINES} lines of metrics", _lines(folder.metrics)),
         ("Steps that were not finite", _lines(folder.non_finite)),
-        ("Stacks", _stacks(folder.stacks)),
         ("Configuration", _block(_kept(config))),
     ]
-    text = "\n\n".join(f"## {title}\n\n{content}" for title, content in sections if content)
-    return f"# A run that went wrong\n\n{without_private(text, private)}\n"
+    parts = (
+        without_private(_sections(in_words), [*names, *_private_values(config)]),
+        without_private(_sections(in_figures), names),
+    )
+    return "\n\n".join(["# A run that went wrong", *parts]) + "\n"
+
+
+def _sections(sections: Sequence[tuple[str, str]]) -> str:
+    return "\n\n".join(f"## {title}\n\n{content}" for title, content in sections if content)
 
 
 # Of run.json; what is not here may hold anything.

@@ -13,7 +13,8 @@ from galpaca.errors import InputError
 Line = Mapping[str, Any]
 
 
-def _json_lines(lines: Sequence[Line]) -> str:
+def json_lines(lines: Sequence[Line]) -> str:
+    """A line of JSON each; what JSON has no form for stands as text."""
     return "".join(json.dumps(line, ensure_ascii=False, default=str) + "\n" for line in lines)
 
 
@@ -38,8 +39,8 @@ def _cell(value: Any) -> Any:
 
 
 _FORMATS: Mapping[str, Callable[[Sequence[Line]], str]] = {
-    ".jsonl": _json_lines,
-    ".ndjson": _json_lines,
+    ".jsonl": json_lines,
+    ".ndjson": json_lines,
     ".json": _json,
     ".csv": partial(_table, delimiter=","),
     ".tsv": partial(_table, delimiter="\t"),

@@ -70,6 +70,7 @@ def test_what_the_configuration_hides_is_hidden_everywhere(failed: RunFolder) ->
     path = failed.path / "config.yaml"
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
     config["data"]["hub_id"], config["model"]["path"] = "clinic/records", "facebook/galactica-6.7b"
+    config["run"]["name"] = "loss"
     config["callbacks"] = {"own": {"_target_": "lab_code.Secret", "every": 3}}
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     record = json.loads((failed.path / "run.json").read_text(encoding="utf-8"))
@@ -78,6 +79,7 @@ def test_what_the_configuration_hides_is_hidden_everywhere(failed: RunFolder) ->
     record["starts"][-1]["setup"]["source"] = "of clinic/records"
     (failed.path / "run.json").write_text(json.dumps(record), encoding="utf-8")
     text = describe(failed)
+    assert '"loss": ' in text, "a figure, and no name"
     for private in ("clinic", "Smith", "lab_code"):
         assert private not in text, private
     for public in ("facebook/galactica-6.7b", "failed: KeyError", "data.hub_id: (left out)", "optim.lr: 1 -> 2"):

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from galpaca.app.chat.terminal import json_lines, saved_turn, summary
+from galpaca.app.chat.terminal import saved_turn, summary
 from galpaca.data.records import Record, Turn
 from galpaca.errors import GalpacaError, InputErrors
+from galpaca.inference.answer_formats import json_lines
 from galpaca.inference.conversation import next_question
 from galpaca.inference.loading import Loaded
 from galpaca.inference.settings import Settings

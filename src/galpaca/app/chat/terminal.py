@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from galpaca.app.model_options import ModelOptions
 from galpaca.data.records import Record, Turn
 from galpaca.errors import GalpacaError, InputError
 from galpaca.files.atomic import replace_file
+from galpaca.inference.answer_formats import json_lines
 from galpaca.inference.settings import Settings
 
 if TYPE_CHECKING:
@@ -198,10 +198,6 @@ def saved_turn(turn: Turn, answer: Answer, loaded: Loaded, settings: Settings) -
     """A question and its answer as they are saved."""
     asked = {"instruction": turn.instruction, "input": turn.input, "answer": turn.output, "finish": answer.finish}
     return {**asked, "model": loaded.name, "settings": asdict(settings)}
-
-
-def json_lines(turns: Sequence[Mapping[str, Any]]) -> str:
-    return "".join(json.dumps(turn, ensure_ascii=False) + "\n" for turn in turns)
 
 
 def summary(answer: Answer, seconds: float) -> str:

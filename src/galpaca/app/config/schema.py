@@ -116,15 +116,12 @@ class Config:
     def __post_init__(self) -> None:
         best, patience = self.release.checkpoint == "best", self.trainer.early_stopping_patience
         with Problems() as problems:
-            judges = {
-                "release.checkpoint=best": best and "release.checkpoint=last",
-                f"trainer.early_stopping_patience={patience}": patience and "trainer.early_stopping_patience=null",
-            }
-            for key, without in judges.items() if not self.data.validates else ():
-                if without:
-                    what, why = f"{key} has nothing to choose by", "no record is held out to validate on"
-                    fix = f"data.val_fraction=0.1, data.val_path=FILE, or {without}"
-                    problems.add(what, where="data.val_fraction", why=why, fix=fix)
+            judging = [("release.checkpoint", "best", "last")] if best else []
+            judging += [("trainer.early_stopping_patience", str(patience), "null")] if patience else []
+            for key, value, without in judging if not self.data.validates else ():
+                what, why = f"{key}={value} has nothing to choose by", "no record is held out to validate on"
+                fix = f"data.val_fraction=0.1, data.val_path=FILE, or {key}={without}"
+                problems.add(what, where="data.val_fraction", why=why, fix=fix)
             if best and not self.checkpoint.keep_best:
                 fix = "checkpoint.keep_best=true, or release.checkpoint=last"
                 problems.add("the best checkpoint would be removed", where="checkpoint.keep_best", fix=fix)

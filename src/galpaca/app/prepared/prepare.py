@@ -17,9 +17,10 @@ from galpaca.app.prepared.hub import has_pickled, has_safetensors, is_hub_id
 from galpaca.app.prepared.places import Place, show_next, since
 from galpaca.app.prepared.rows import make_rows, rows_folder
 from galpaca.app.prepared.weights import local_model
-from galpaca.app.train.data import find_data, plan_steps, prepare_data
+from galpaca.app.train.data import find_data, prepare_data
 from galpaca.app.train.data_facts import show_data
 from galpaca.app.train.samples import load_samples
+from galpaca.app.train.steps import plan_steps
 from galpaca.model.opt import ModelSpec, check_folder, check_model, check_weights, read_config
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from galpaca.app.config.schema import Config
-from galpaca.app.train.data import Steps
+from galpaca.app.train.steps import Steps
 from galpaca.model.tensors import Shapes, TensorSource
 from galpaca.model.tuning.method import TuningMethod
 from galpaca.runs.folder import RunFolder

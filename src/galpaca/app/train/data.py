@@ -7,13 +7,12 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
-from galpaca.app.config.schema import Config
 from galpaca.app.console import counting
 from galpaca.app.prepared.rows import open_source
 from galpaca.data.cache import cache_entry, cache_key, load_or_encode
@@ -32,10 +31,6 @@ from galpaca.data.spec import DataSpec, SourceSpec, naming_source
 from galpaca.data.split import TEST, VALIDATION, SourceExamples, SplitExamples, least_fractions, sides_of
 from galpaca.data.tokenizer import Tokenizer, load_tokenizer
 from galpaca.errors import InputError, Problems
-from galpaca.training.specs import steps_between_validations
-
-if TYPE_CHECKING:
-    from galpaca.training.datamodule import AlpacaDataModule
 
 
 @dataclass(frozen=True)
@@ -226,49 +221,6 @@ def _former_fingerprint(sources: Sequence[FoundSource], tokenizer: Tokenizer, ex
         return None
     [one] = sources
     return former_fingerprint(one.spec.spec, one.source, one.template, tokenizer, examples.receipt)
-
-
-@dataclass(frozen=True)
-class Steps:
-    """The run's steps.
-
-    Attributes:
-        module: the data, planned.
-        num_steps: optimizer steps of the whole run.
-        per_epoch: optimizer steps of an epoch.
-        num_ranks: number of ranks.
-        val_every_steps: optimizer steps between validations.
-    """
-
-    module: AlpacaDataModule
-    num_steps: int
-    per_epoch: int
-    num_ranks: int
-    val_every_steps: int
-
-
-def plan_steps(config: Config, data: PreparedData) -> Steps:
-    """Plans every step of the run.
-
-    Raises:
-        InputError: the token budget of a micro-batch is below the longest example.
-    """
-    from galpaca.training.datamodule import AlpacaDataModule
-
-    module = AlpacaDataModule(
-        data.split,
-        config.batch,
-        config.trainer,
-        seed=config.seed,
-        pad_id=data.tokenizer.pad_id,
-        pads_to_sizes=config.compute.compiles(config.fast_attention),
-    )
-    num_ranks = config.trainer.num_ranks
-    plan = module.train_plan(num_ranks)
-    module.val_plans(num_ranks)
-    per_epoch = plan.steps_per_epoch
-    val_every_steps = steps_between_validations(config.trainer, config.checkpoint, per_epoch)
-    return Steps(module, module.num_steps, per_epoch, num_ranks, val_every_steps)
 
 
 def _check_tags(spec: DataSpec, tokenizer: Tokenizer) -> None:

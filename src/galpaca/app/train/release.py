@@ -99,10 +99,8 @@ def release(run: RunContext) -> None:
         return
     folder, record, config = run.folder, run.record, run.config
     spec, started, trained = config.release, time.perf_counter(), folder.last_saved_step()
-    ended_early = trained if stops_early(folder, config.trainer.early_stopping_patience) else None
-    if trained == run.steps.num_steps:
-        ended_early = None
-    record.update(final=figures_of(folder), early_stop_step=ended_early)
+    is_early = trained < run.steps.num_steps and stops_early(folder, config.trainer.early_stopping_patience)
+    record.update(final=figures_of(folder), early_stop_step=trained if is_early else None)
     step = step_to_release(folder, spec.checkpoint)
     model = open_model(folder, record, folder.checkpoint(step))
     if step != folder.last_saved_step():

@@ -11,7 +11,7 @@ from galpaca.app.console import make_console, show_rows
 from galpaca.app.prepared.caches import keep_caches
 from galpaca.app.prepared.weights import local_model
 from galpaca.app.train.context import OpenedRun, RunContext
-from galpaca.app.train.data import find_data, plan_steps, prepare_data
+from galpaca.app.train.data import find_data, prepare_data
 from galpaca.app.train.data_facts import show_data
 from galpaca.app.train.disk_space import check_disk_and_memory
 from galpaca.app.train.finish import finish, release_advice
@@ -25,6 +25,7 @@ from galpaca.app.train.start import (
     write_start,
 )
 from galpaca.app.train.starting_point import choose_starting_point
+from galpaca.app.train.steps import plan_steps
 from galpaca.model.compute import prepare_layers
 from galpaca.model.opt import build_model, check_model, parameter_shapes, read_config
 from galpaca.runs.folder import RunFolder
