@@ -29,7 +29,7 @@ def test_a_table_is_read_back(tmp_path: Path, name: str, delimiter: str) -> None
         **{"question": None, "year": "1905", "tags": '["a", "b"]', "index": "0", "answer": "two\tor one", "note": ""}
     }
     assert [row["question"] for row in rows] == [line["question"] for line in LINES]
-    assert rows[1]["answer"] == rows[1]["year"] == ""
+    assert rows[1]["answer"] == rows[1]["year"] == rows[1]["note"] == ""
 
 
 def test_json(tmp_path: Path) -> None:

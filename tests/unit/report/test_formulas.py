@@ -1,6 +1,7 @@
 """Formulas of answers are drawn, and nothing that a model writes becomes anything else of the page."""
 
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
@@ -36,6 +37,13 @@ def test_formulas_are_found(text: str, num_formulas: int) -> None:
 def test_the_source_is_kept() -> None:
     assert r'title="\(a &lt; b\)"' in with_formulas(r"\(a < b\)")
     assert "<mo>&lt;</mo>" in with_formulas(r"\(a < b\)")
+
+
+def test_an_element_that_is_none_of_mathml_leaves_the_formula_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what a later version of the library may make."""
+    element = ElementTree.fromstring("<math><script>alert(1)</script></math>")
+    monkeypatch.setattr("latex2mathml.converter.convert_to_element", lambda *_, **__: element)
+    assert with_formulas(r"\(x\)") == r"\(x\)"
 
 
 class Tags(HTMLParser):
