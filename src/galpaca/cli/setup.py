@@ -30,7 +30,9 @@ def add_prepare(command: ArgumentParser) -> Run:
         elif weights is None and out is None:
             prepare(overrides)
         elif weights is None or overrides or sweep is not None:
-            command.error("give either --weights FOLDER [--out FOLDER], or KEY=VALUE overrides as for train")
+            command.error(
+                "give either --weights FOLDER [--out FOLDER], or [--sweep LIST] and KEY=VALUE overrides as for train"
+            )
         else:
             convert_folder(weights, out)
 

@@ -75,7 +75,8 @@ def read_list(path: Path) -> list[ListedRun]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         fix = "--sweep FILE, with the overrides of a run in each line"
-        raise InputError(f"the list cannot be read: {error}", where=path, fix=fix) from None
+        why = getattr(error, "strerror", None) or str(error)
+        raise InputError("the list cannot be read", where=path, why=why, fix=fix) from None
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1)]
     runs = [(number, line) for number, line in lines if line and not line.startswith("#")]
     if not runs:
