@@ -338,7 +338,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(run: Path, tmp_path: Path) 
         terminal.until(">>> ")
         for _ in range(40):  # an answer may be over already
             terminal.type("Name a gas.\n")
-            terminal.until("\x1b[?2004l")  # what readline ends a line with
+            terminal.until("\x1b[?2004l\r")  # what readline ends a line with: what comes now is the answer
             terminal.wait_for_more()
             terminal.type("\x03")
             if "stopped" in terminal.until(">>> "):
