@@ -22,7 +22,7 @@ from galpaca.training.memory import keep_freed_memory
 from galpaca.training.non_finite.update_guard import UpdateGuard
 from galpaca.training.optimization import learning_rate, make_optimizer
 from galpaca.training.specs import OptimizerSpec
-from galpaca.training.strategies import StepStrategy
+from galpaca.training.strategies.step_strategy import StepStrategy
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from lightning.pytorch.plugins.precision import Precision
 from galpaca.training.loops import replace_loops
 from galpaca.training.process_group import cluster_environment
 from galpaca.training.specs import TrainerSpec
-from galpaca.training.strategies import StepStrategy
+from galpaca.training.strategies.step_strategy import StepStrategy
 
 
 def make_trainer(

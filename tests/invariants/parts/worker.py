@@ -13,7 +13,7 @@ from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 from transformers.models.opt.modeling_opt import OPTDecoderLayer
 
 from galpaca.training.parts import sharded_parts
-from galpaca.training.strategies import FullySharded
+from galpaca.training.strategies.fully_sharded import FullySharded
 
 SHARDINGS = ("FULL_SHARD", "SHARD_GRAD_OP", "NO_SHARD", "HYBRID_SHARD")
 

@@ -32,7 +32,7 @@ from galpaca.training.checkpoints.store import CheckpointStore
 from galpaca.training.consensus import Consensus
 from galpaca.training.loggers.sink import LoggerSink
 from galpaca.training.module import InstructionTuner
-from galpaca.training.strategies import StepStrategy
+from galpaca.training.strategies.step_strategy import StepStrategy
 from galpaca.training.trainer import make_trainer
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
     from lightning.pytorch.plugins.precision import Precision
 
-    from galpaca.training.strategies import StepStrategy
+    from galpaca.training.strategies.step_strategy import StepStrategy
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from galpaca.app.config.schema import Config
 from galpaca.errors import Problems
 
 if TYPE_CHECKING:
-    from galpaca.training.strategies import StepStrategy
+    from galpaca.training.strategies.step_strategy import StepStrategy
 
 
 def check_tuning(config: Config, strategy: StepStrategy) -> None:

@@ -23,7 +23,7 @@ from galpaca.runs.recipe import Recipe
 from galpaca.training.callbacks.metrics import StepMetrics
 from galpaca.training.checkpoints.store import CheckpointStore
 from galpaca.training.specs import CheckpointSpec
-from galpaca.training.strategies import StepStrategy
+from galpaca.training.strategies.step_strategy import StepStrategy
 
 
 @dataclass(frozen=True)

@@ -1,174 +1,32 @@
-"""Lightning's strategies, taught that one Lightning batch is one optimizer step of several micro-batches.
+"""Everything sharded over ranks by Lightning's ``FSDPStrategy`` (torch's FSDP1)."""
 
-Stock strategies run ``training_step`` inside the wrapped model's forward. Several backward passes in there break FSDP
-("Expects BACKWARD_PRE") and hide the gradient synchronization from DDP. Here the step runs outside, and each
-micro-batch goes through the wrapped model's forward on its own. What else differs between strategies (gradients kept
-back until the last micro-batch, the gradient's norm) is a method of each.
-"""
-
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import torch
 from lightning.pytorch.plugins.precision import Precision
-from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import BackwardPrefetch, FullyShardedDataParallel, ShardingStrategy
 from torch.distributed.fsdp import MixedPrecision as FSDPMixedPrecision
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
-from torch.optim import Optimizer
 
 from galpaca.errors import InputError, Problems
 from galpaca.model.layer_unit import LayerUnit
-from galpaca.model.parts import Part, materialize, materialize_all, whole_parts
+from galpaca.model.parts import Part, materialize
 from galpaca.model.tuning.method import TuningMethod
-from galpaca.training.checkpoints.strategy import CheckpointingStrategy
 from galpaca.training.parts import sharded_parts
-from galpaca.training.precision import ShardedPrecision, device_type, plain_precision, refused
+from galpaca.training.precision import ShardedPrecision, device_type, refused
 from galpaca.training.specs import PrecisionSpec
-
-# How long ranks wait for each other before they give up.
-_TIMEOUT = timedelta(minutes=30)
-
-
-class StepStrategy(CheckpointingStrategy):
-    """What the training module needs of its strategy, beyond Lightning's own.
-
-    Attributes:
-        max_ranks: most processes that it can be of; None for any number.
-    """
-
-    max_ranks: int | None = None
-    # Set from Lightning's ``connect`` on; its own annotations allow for None before that.
-    model: Any
-    lightning_module: Any
-
-    def check_layout(self, devices: int, num_nodes: int) -> None:
-        """Checks that it can be of as many processes on each node, before anything is written.
-
-        Raises:
-            InputError: it cannot.
-        """
-
-    def check_tuning(self, tuning: TuningMethod) -> None:
-        """Checks that it can hold the parameters of what is trained, before anything is written.
-
-        Raises:
-            InputError: it cannot.
-        """
-
-    def memory_advice(self, num_ranks: int, tuning: TuningMethod) -> list[str]:
-        """Settings with which each process would hold less, cheapest first, each with what it costs."""
-        if tuning.mixes_dtypes:  # which no other strategy shards
-            return []
-        return ["several GPUs: strategy=fsdp trainer.devices=N (each holds 1/N of the weights)"]
-
-    def training_step(self, *args: Any, **kwargs: Any) -> Any:
-        return self.lightning_module.training_step(*args, **kwargs)
-
-    def validation_step(self, *args: Any, **kwargs: Any) -> Any:
-        return self.lightning_module.validation_step(*args, **kwargs)
-
-    def run_micro_batch(self, micro_batch: Any, *compute: Callable[..., Tensor]) -> Tensor:
-        """The micro-batch through the wrapped model, in the precision of the run.
-
-        Args:
-            compute: what to call instead of the loss; see ``InstructionTuner.forward``.
-        """
-        with self.precision_plugin.forward_context():
-            return self.model(micro_batch, *compute)
-
-    @contextmanager
-    def accumulating(self, last: bool) -> Iterator[None]:
-        """Around a micro-batch's forward and backward; ``last`` is when gradients must be summed over ranks."""
-        yield
-
-    def unscale_gradients(self, optimizer: Optimizer) -> None:
-        """Takes the loss scale out of the gradients, if there is one.
-
-        Lightning leaves that to the update of an optimizer that takes ``found_inf``, and a norm taken before it would
-        be the scaled one.
-        """
-        scaler = getattr(self.precision_plugin, "scaler", None)
-        if scaler is not None:
-            scaler.unscale_(optimizer)
-
-    def clip_grad_norm(self, max_norm: float | None) -> Tensor:
-        """Clips all gradients by their global norm and returns it, as it was before; None only measures it."""
-        if max_norm is None:
-            return nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
-        return nn.utils.clip_grad_norm_(self.model.parameters(), max_norm)
-
-    def on_any_rank(self, flag: Tensor) -> Tensor:
-        """Scalar bool: whether it is true on any rank. The host does not wait."""
-        return flag
-
-    def from_rank_0(self, tensor: Tensor) -> Tensor:
-        """The first rank's tensor on all of them."""
-        return tensor
-
-    def weights_replaced(self) -> None:
-        """Called when weights were replaced in the midst of training."""
-
-    def teardown(self) -> None:
-        # Lightning moves all that training held to the host. Gradients and moments are three times the weights, and
-        # could end a run for lack of memory after its last step.
-        for optimizer in self.optimizers:
-            optimizer.zero_grad()
-            optimizer.state.clear()
-        self.optimizers = []
-        if self.store is not None:
-            self.store.free()
-        super().teardown()
-
-    def materialize(self, model: nn.Module) -> None:
-        """Gives parameters on the meta device memory on this rank's device, uninitialized."""
-        materialize_all(model, self.root_device)
-
-    def parts(self) -> list[Part]:
-        return whole_parts(self.lightning_module)
+from galpaca.training.strategies.many_ranks import TIMEOUT, ManyRanks
+from galpaca.training.strategies.step_strategy import StepStrategy
 
 
-class _ManyRanks(StepStrategy):
-    """Several processes under one process group."""
-
-    def on_any_rank(self, flag: Tensor) -> Tensor:
-        highest = flag.to(torch.uint8)
-        torch.distributed.all_reduce(highest, torch.distributed.ReduceOp.MAX)
-        return highest.bool()
-
-    def from_rank_0(self, tensor: Tensor) -> Tensor:
-        torch.distributed.broadcast(tensor, src=0)
-        return tensor
-
-
-class SingleDevice(StepStrategy, SingleDeviceStrategy):
-    """One process, one device."""
-
-    max_ranks = 1
-
-
-class DataParallel(_ManyRanks, DDPStrategy):
-    """A whole model on every rank."""
-
-    def replica(self) -> tuple[int, int]:
-        return self.global_rank, self.world_size
-
-    @contextmanager
-    def accumulating(self, last: bool) -> Iterator[None]:
-        if last:
-            yield
-        else:
-            with self.model.no_sync():
-                yield
-
-
-class FullySharded(_ManyRanks, FSDPStrategy):
+class FullySharded(ManyRanks, FSDPStrategy):
     """Parameters, gradients and optimizer state sharded over ranks (Lightning's FSDP, torch's FSDP1).
 
     Each decoder layer is a unit; embeddings and the tied head stay in the root unit. Every micro-batch reduces its
@@ -261,19 +119,6 @@ class FullySharded(_ManyRanks, FSDPStrategy):
         return self.model.clip_grad_norm_(float("inf") if max_norm is None else max_norm)
 
 
-def single(accelerator: str, precision: PrecisionSpec) -> tuple[StepStrategy, Precision]:
-    """One device."""
-    device = torch.device("cpu" if accelerator == "cpu" else "cuda:0")
-    return SingleDevice(device=device), plain_precision("single", accelerator, precision)
-
-
-def ddp(accelerator: str, precision: PrecisionSpec) -> tuple[StepStrategy, Precision]:
-    """A whole model on every rank; gradients averaged."""
-    # A bucket view saves a copy of all gradients.
-    strategy = DataParallel(timeout=_TIMEOUT, gradient_as_bucket_view=True)
-    return strategy, plain_precision("ddp", accelerator, precision)
-
-
 def fsdp(
     accelerator: str,
     precision: PrecisionSpec,
@@ -298,7 +143,7 @@ def fsdp(
         raise refused("fsdp", precision.name, names)
     strategy = FullySharded(
         reduce_dtype=getattr(torch, precision.reduce_dtype),
-        timeout=_TIMEOUT,
+        timeout=TIMEOUT,
         sharding_strategy=sharding_strategy,
         backward_prefetch=BackwardPrefetch[backward_prefetch] if backward_prefetch else None,
         forward_prefetch=forward_prefetch,

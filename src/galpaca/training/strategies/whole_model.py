@@ -1,0 +1,47 @@
+"""A whole model on every rank: one process, or copies whose gradients are averaged."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from lightning.pytorch.plugins.precision import Precision
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+
+from galpaca.training.precision import plain_precision
+from galpaca.training.specs import PrecisionSpec
+from galpaca.training.strategies.many_ranks import TIMEOUT, ManyRanks
+from galpaca.training.strategies.step_strategy import StepStrategy
+
+
+class SingleDevice(StepStrategy, SingleDeviceStrategy):
+    """One process, one device."""
+
+    max_ranks = 1
+
+
+class DataParallel(ManyRanks, DDPStrategy):
+    """A whole model on every rank."""
+
+    def replica(self) -> tuple[int, int]:
+        return self.global_rank, self.world_size
+
+    @contextmanager
+    def accumulating(self, last: bool) -> Iterator[None]:
+        if last:
+            yield
+        else:
+            with self.model.no_sync():
+                yield
+
+
+def single(accelerator: str, precision: PrecisionSpec) -> tuple[StepStrategy, Precision]:
+    """One device."""
+    device = torch.device("cpu" if accelerator == "cpu" else "cuda:0")
+    return SingleDevice(device=device), plain_precision("single", accelerator, precision)
+
+
+def ddp(accelerator: str, precision: PrecisionSpec) -> tuple[StepStrategy, Precision]:
+    """A whole model on every rank; gradients averaged."""
+    # A bucket view saves a copy of all gradients.
+    strategy = DataParallel(timeout=TIMEOUT, gradient_as_bucket_view=True)
+    return strategy, plain_precision("ddp", accelerator, precision)
