@@ -15,7 +15,6 @@ from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy
-from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
 
 
 @dataclass(frozen=True)
@@ -105,9 +104,12 @@ LISTED = {
     "._checkpoint_wrapped_module": Private(
         "the layer in it, and what it puts into parameters' names", lambda: checkpoint_wrapper(nn.Linear(1, 1))
     ),
+    "._scale": Private(
+        "the loss scale on its device: the public way waits for it", lambda: torch.amp.GradScaler(device="cpu")
+    ),
     "._per_optimizer_states": Private(
-        "the scaler's flag of an overflow, whose shape a fused update refuses",
-        lambda: ShardedGradScaler(device="cpu"),
+        "tells the scaler of an overflow without its reading all gradients",
+        lambda: torch.amp.GradScaler(device="cpu"),
         lambda states: states[0]["found_inf_per_device"].items(),
     ),
     "._step_supports_amp_scaling": Private("whether an optimizer's update unscales the gradients", fused_adamw),

@@ -18,6 +18,8 @@ from galpaca.model.tuning.full import FullTuning
 from galpaca.model.tuning.method import TuningMethod
 from galpaca.training.clock import Mark, mark
 from galpaca.training.figures import Figures
+from galpaca.training.gradient_factor import gradient_factor, scale_gradients
+from galpaca.training.loss_scale import gradients_measured, inverse_scale
 from galpaca.training.memory import keep_freed_memory
 from galpaca.training.non_finite.update_guard import UpdateGuard
 from galpaca.training.optimization import learning_rate, make_optimizer
@@ -145,13 +147,18 @@ class InstructionTuner(L.LightningModule):
         return {"outcome": outcome}  # in a mapping, since Lightning takes nothing else
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        # The hook's place is after the loss scaler has unscaled the gradients and before the update.
-        self.strategy.unscale_gradients(optimizer)
-        self._grad_norm = self.strategy.clip_grad_norm(self.optimizer_spec.clip_norm)
-        if getattr(self.trainer.precision_plugin, "scaler", None) is None:
-            assert self._nll_sum is not None
-            is_bad = ~(self._grad_norm.isfinite() & self._nll_sum.isfinite())
-            self.guard.before_update(optimizer, self.strategy.on_any_rank(is_bad))
+        # The hook's place is after all gradients are there and before the update. They are read once, for their norm.
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        unscale = None if scaler is None else inverse_scale(scaler)
+        norm = self.strategy.grad_norm()
+        self._grad_norm = norm if unscale is None else norm * unscale
+        scale_gradients(optimizer, gradient_factor(self._grad_norm, self.optimizer_spec.clip_norm, unscale))
+        if scaler is not None:
+            gradients_measured(scaler, optimizer, ~self._grad_norm.isfinite())
+            return
+        assert self._nll_sum is not None
+        is_bad = ~(self._grad_norm.isfinite() & self._nll_sum.isfinite())
+        self.guard.before_update(optimizer, self.strategy.on_any_rank(is_bad))
 
     def seed_micro_batch(self, step: int, micro_batch: int) -> None:
         """Makes this rank's dropout in a micro-batch what it is in that step, however often it is computed."""

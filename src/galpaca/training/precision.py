@@ -2,31 +2,22 @@
 
 from typing import Any
 
+import torch
 from lightning.pytorch.plugins.precision import DoublePrecision, FSDPPrecision, MixedPrecision, Precision
-from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
-from torch.optim import Optimizer
 
 from galpaca.errors import InputError
 from galpaca.training.specs import PrecisionSpec
 
 
-class _ShardedScaler(ShardedGradScaler):
-    """Reports an overflow by a number; torch's vector of one number is refused by fused optimizers' updates."""
-
-    def unscale_(self, optimizer: Optimizer) -> None:
-        super().unscale_(optimizer)
-        flags = self._per_optimizer_states[id(optimizer)]["found_inf_per_device"]
-        for device, flag in flags.items():
-            flags[device] = flag.reshape(())
-
-
 class ShardedPrecision(FSDPPrecision):
     """FSDP's precision with a loss scaler for the device at hand; Lightning's always scales for CUDA."""
+
+    scaler: Any  # Lightning's own is one of torch's for FSDP
 
     def __init__(self, name: Any, accelerator: str) -> None:
         super().__init__(name)
         if self.scaler is not None:
-            self.scaler = _ShardedScaler(device=accelerator)
+            self.scaler = torch.amp.GradScaler(device=accelerator)
 
 
 def plain_precision(strategy: str, accelerator: str, precision: PrecisionSpec) -> Precision:

@@ -22,7 +22,7 @@ from galpaca.model.tuning.method import TuningMethod
 from galpaca.training.parts import sharded_parts
 from galpaca.training.precision import ShardedPrecision, device_type, refused
 from galpaca.training.specs import PrecisionSpec
-from galpaca.training.strategies.many_ranks import TIMEOUT, ManyRanks
+from galpaca.training.strategies.many_ranks import TIMEOUT, ManyRanks, sharded_norm
 from galpaca.training.strategies.step_strategy import StepStrategy
 
 
@@ -115,8 +115,14 @@ class FullySharded(ManyRanks, FSDPStrategy):
             return self.global_rank, self.world_size
         return 0, 1
 
-    def clip_grad_norm(self, max_norm: float | None) -> Tensor:
-        return self.model.clip_grad_norm_(float("inf") if max_norm is None else max_norm)
+    def grad_norm(self) -> Tensor:
+        # torch's own measures only where it clips as well, which writes all gradients once more.
+        if self.model.sharding_strategy == ShardingStrategy.NO_SHARD:
+            return super().grad_norm()
+        units = FullyShardedDataParallel.fsdp_modules(self.model)
+        flat: list[Any] = [unit._handle.flat_param for unit in units if unit._handle is not None]
+        parameters = [parameter for one in flat for parameter in one._params]
+        return sharded_norm(parameters, self.root_device, self.model.process_group)
 
 
 def fsdp(

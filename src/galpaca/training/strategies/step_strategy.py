@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from galpaca.model.parts import Part, materialize_all, whole_parts
 from galpaca.model.tuning.method import TuningMethod
@@ -70,21 +69,9 @@ class StepStrategy(CheckpointingStrategy):
         """Around a micro-batch's forward and backward; ``last`` is when gradients must be summed over ranks."""
         yield
 
-    def unscale_gradients(self, optimizer: Optimizer) -> None:
-        """Takes the loss scale out of the gradients, if there is one.
-
-        Lightning leaves that to the update of an optimizer that takes ``found_inf``, and a norm taken before it would
-        be the scaled one.
-        """
-        scaler = getattr(self.precision_plugin, "scaler", None)
-        if scaler is not None:
-            scaler.unscale_(optimizer)
-
-    def clip_grad_norm(self, max_norm: float | None) -> Tensor:
-        """Clips all gradients by their global norm and returns it, as it was before; None only measures it."""
-        if max_norm is None:
-            return nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
-        return nn.utils.clip_grad_norm_(self.model.parameters(), max_norm)
+    def grad_norm(self) -> Tensor:
+        """Scalar: the global norm of all gradients, as they are, the same on all ranks."""
+        return nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
 
     def on_any_rank(self, flag: Tensor) -> Tensor:
         """Scalar bool: whether it is true on any rank. The host does not wait."""
