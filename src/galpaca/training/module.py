@@ -191,7 +191,7 @@ class InstructionTuner(L.LightningModule):
             self.log(name, loss.float(), logger=False, sync_dist=True)
 
     def configure_optimizers(self) -> Optimizer:
-        trained = ((name, one) for name, one in self.named_parameters() if one.requires_grad)
+        trained = ((name, one) for name, one in self.strategy.named_parameters() if one.requires_grad)
         return make_optimizer(self.optimizer_spec, trained)
 
     @property

@@ -1,5 +1,6 @@
 """Number formats as Lightning's plugins, with loss scaling for the device at hand."""
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -8,16 +9,27 @@ from lightning.pytorch.plugins.precision import DoublePrecision, FSDPPrecision, 
 from galpaca.errors import InputError
 from galpaca.training.specs import PrecisionSpec
 
+HALF_DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
 
 class ShardedPrecision(FSDPPrecision):
-    """FSDP's precision with a loss scaler for the device at hand; Lightning's always scales for CUDA."""
+    """FSDP's precision for the device at hand; Lightning's always scales and casts for CUDA.
+
+    Weights are cast to 16 bits as they are gathered, so the residual stream is of 16 bits. Autocast still decides what
+    is computed wider (on CUDA, layer norms); on a CPU it changes no bit, but is the same path.
+    """
 
     scaler: Any  # Lightning's own is one of torch's for FSDP
 
     def __init__(self, name: Any, accelerator: str) -> None:
         super().__init__(name)
+        self._device_type = accelerator
         if self.scaler is not None:
             self.scaler = torch.amp.GradScaler(device=accelerator)
+
+    def forward_context(self) -> AbstractContextManager[Any]:
+        dtype = HALF_DTYPES.get(self.precision)
+        return super().forward_context() if dtype is None else torch.autocast(self._device_type, dtype)
 
 
 def plain_precision(strategy: str, accelerator: str, precision: PrecisionSpec) -> Precision:

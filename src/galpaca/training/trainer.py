@@ -63,6 +63,7 @@ def _hush_libraries() -> None:
     for message in (
         ".*does not have many workers.*",  # collating a step takes a millisecond, worker processes would cost more
         ".*Multiple backends are registered with this ProcessGroup.*",
+        ".*FSDP2-wrapped module .* returned a view tensor.*",  # and nobody changes it in its place
         ".*Total length of `list` across ranks is zero.*",  # no validation was requested
     ):
         warnings.filterwarnings("ignore", message=message)

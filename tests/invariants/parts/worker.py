@@ -12,7 +12,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 from transformers.models.opt.modeling_opt import OPTDecoderLayer
 
-from galpaca.training.parts import sharded_parts
+from galpaca.training.parts import flat_parts
 from galpaca.training.strategies.fully_sharded import FullySharded
 
 SHARDINGS = ("FULL_SHARD", "SHARD_GRAD_OP", "NO_SHARD", "HYBRID_SHARD")
@@ -46,7 +46,7 @@ def main() -> None:
         index, count = strategy.replica()
         saved = [
             (part.name, part.shape, part.start, part.stop, part.of(part.parameter).clone())
-            for part in (part.share(index, count) for part in sharded_parts(wrapped))
+            for part in (part.share(index, count) for part in flat_parts(wrapped))
         ]
         torch.save(saved, folder / f"{sharding}-{rank}.pt")
     distributed.barrier()

@@ -4,6 +4,7 @@ Each of these makes a strategy and the precision that goes with it.
 """
 
 from galpaca.training.strategies.fully_sharded import fsdp
+from galpaca.training.strategies.fully_sharded2 import fsdp2
 from galpaca.training.strategies.whole_model import ddp, single
 
-__all__ = ["ddp", "fsdp", "single"]
+__all__ = ["ddp", "fsdp", "fsdp2", "single"]

@@ -19,7 +19,7 @@ from galpaca.errors import InputError, Problems
 from galpaca.model.layer_unit import LayerUnit
 from galpaca.model.parts import Part, materialize
 from galpaca.model.tuning.method import TuningMethod
-from galpaca.training.parts import sharded_parts
+from galpaca.training.parts import flat_parts
 from galpaca.training.precision import ShardedPrecision, device_type, refused
 from galpaca.training.specs import PrecisionSpec
 from galpaca.training.strategies.many_ranks import TIMEOUT, ManyRanks, sharded_norm
@@ -98,7 +98,7 @@ class FullySharded(ManyRanks, FSDPStrategy):
         """Does nothing: it is done unit by unit, while FSDP wraps them."""
 
     def parts(self) -> list[Part]:
-        return sharded_parts(self.model)
+        return flat_parts(self.model)
 
     def weights_replaced(self) -> None:
         # The root unit keeps what it has gathered from one forward to the next where no backward came in between.

@@ -69,6 +69,10 @@ class StepStrategy(CheckpointingStrategy):
         """Around a micro-batch's forward and backward; ``last`` is when gradients must be summed over ranks."""
         yield
 
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """What this rank holds of each parameter, by its name in the Lightning module: what optimizers update."""
+        yield from self.lightning_module.named_parameters()
+
     def grad_norm(self) -> Tensor:
         """Scalar: the global norm of all gradients, as they are, the same on all ranks."""
         return nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])

@@ -1,0 +1,183 @@
+"""Everything sharded over ranks by torch's FSDP2 (``fully_shard``): each parameter along its first dimension."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from lightning.pytorch.plugins.precision import Precision
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+
+from galpaca.errors import GalpacaError, InputError
+from galpaca.model.layer_unit import LayerUnit
+from galpaca.model.parts import Part
+from galpaca.model.tuning.method import TuningMethod
+from galpaca.training.parts import row_parts
+from galpaca.training.precision import HALF_DTYPES, ShardedPrecision, device_type, refused
+from galpaca.training.specs import PrecisionSpec
+from galpaca.training.strategies.many_ranks import TIMEOUT, ManyRanks, sharded_norm
+from galpaca.training.strategies.step_strategy import StepStrategy
+
+_SHARDS, _COPIES = "shards", "copies"  # dimensions of the mesh of processes
+
+
+class FullySharded2(ManyRanks, ModelParallelStrategy):
+    """Parameters, gradients and optimizer state sharded over ranks, and in as many dtypes as they have.
+
+    Each decoder layer is a unit; embeddings and the tied head stay in the root unit, which is needed right after
+    forward and is kept. Optimizer, clipping and checkpoints see this rank's rows as plain parameters; that they belong
+    to distributed tensors is known in this file only.
+
+    Args:
+        half_dtype: what float32 weights are cast to as they are gathered; None for no cast.
+        reduce_dtype: in which gradients are reduced over ranks, where weights are cast.
+        hybrid: shard within a node and copy between nodes.
+        reshard_after_forward: drop a layer's gathered weights after forward, and gather them again for backward.
+    """
+
+    def __init__(
+        self, half_dtype: torch.dtype | None, reduce_dtype: torch.dtype, *, hybrid: bool, reshard_after_forward: bool
+    ) -> None:
+        super().__init__(timeout=TIMEOUT)
+        self._policy = MixedPrecisionPolicy(half_dtype, reduce_dtype if half_dtype else None)
+        self._hybrid, self._reshard_after_forward = hybrid, reshard_after_forward
+        self._rows: dict[str, tuple[DTensor, nn.Parameter]] = {}
+
+    def check_layout(self, devices: int, num_nodes: int) -> None:
+        if self._hybrid and devices == 1 and num_nodes > 1:
+            raise InputError(
+                "shards lie within a node, but each node has only one process",
+                where="strategy.hybrid",
+                fix="strategy=ddp (a copy per node), or strategy.hybrid=false (shards over all nodes)",
+            )
+
+    def memory_advice(self, num_ranks: int, tuning: TuningMethod) -> list[str]:
+        return [
+            *(["strategy.hybrid=false (more communication between nodes)"] if self._hybrid else []),
+            *([] if self._reshard_after_forward else ["strategy.reshard_after_forward=true (more communication)"]),
+            f"more GPUs than {num_ranks}: trainer.devices, trainer.num_nodes",
+        ]
+
+    def setup_environment(self) -> None:
+        self._setup_distributed()
+        sizes = {_SHARDS: self.world_size}
+        if self._hybrid:
+            sizes = {_COPIES: self.num_nodes, _SHARDS: self.num_processes}
+        # Lightning's own mesh has a dimension for tensors that are split within a layer.
+        self._device_mesh = init_device_mesh(self.root_device.type, tuple(sizes.values()), mesh_dim_names=tuple(sizes))
+
+    @property
+    def distributed_sampler_kwargs(self) -> dict[str, Any]:
+        return {"num_replicas": self.world_size, "rank": self.global_rank}
+
+    @contextmanager
+    def accumulating(self, last: bool) -> Iterator[None]:
+        root = cast(FSDPModule, self.lightning_module.model)
+        root.set_is_last_backward(last)
+        root.set_requires_all_reduce(last)  # between copies: once a step, where there are any
+        yield
+        if last:
+            self._hand_over_gradients()
+
+    def materialize(self, model: nn.Module) -> None:
+        dtypes = {parameter.dtype for parameter in model.parameters()}
+        # Frozen weights are in the dtype that they compute in, or in codes; adapters are cast where they compute.
+        policy = self._policy if len(dtypes) == 1 else MixedPrecisionPolicy()
+        units = [module for module in model.modules() if isinstance(module, LayerUnit)]
+        for unit in units:
+            fully_shard(
+                unit, mesh=self.device_mesh, mp_policy=policy, reshard_after_forward=self._reshard_after_forward
+            )
+        fully_shard(model, mesh=self.device_mesh, mp_policy=policy, reshard_after_forward=False)
+        model.to_empty(device=self.root_device)  # tied parameters are distributed tensors, which keeps them tied
+        if len(dtypes) > 1:
+            _check_dtypes(units[0])
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """This rank's rows of each parameter, under the name of the whole."""
+        if not self._rows:
+            self._rows = {name: (_split(one), _rows_of(one)) for name, one in self.lightning_module.named_parameters()}
+        yield from ((name, rows) for name, (_, rows) in self._rows.items())
+
+    def parts(self) -> list[Part]:
+        names = dict(self.named_parameters())
+        return row_parts((name, self._rows[name][0], rows) for name, rows in names.items())
+
+    def replica(self) -> tuple[int, int]:
+        if not self._hybrid:
+            return 0, 1
+        copies = self.device_mesh[_COPIES]
+        return copies.get_local_rank(), copies.size()
+
+    def weights_replaced(self) -> None:
+        # The root unit keeps what it has gathered from one forward to the next where no backward came in between.
+        cast(FSDPModule, self.lightning_module.model).reshard()
+
+    def grad_norm(self) -> Tensor:
+        shards = (rows for _, rows in self.named_parameters())
+        return sharded_norm(shards, self.root_device, self._mesh_of_shards.get_group())
+
+    @property
+    def _mesh_of_shards(self) -> DeviceMesh:
+        return self.device_mesh[_SHARDS]
+
+    def _hand_over_gradients(self) -> None:
+        """Gives the step's gradients, which backward leaves with the distributed tensors, to this rank's rows."""
+        for split, rows in self._rows.values():
+            if split.grad is not None:
+                rows.grad, split.grad = cast(DTensor, split.grad).to_local(), None
+
+
+def _split(parameter: nn.Parameter) -> DTensor:
+    assert isinstance(parameter, DTensor), "fully_shard splits each"
+    return parameter
+
+
+def _rows_of(parameter: nn.Parameter) -> nn.Parameter:
+    """This rank's rows in the same memory; none of a parameter that has fewer rows than there are ranks."""
+    return nn.Parameter(_split(parameter).to_local().detach(), parameter.requires_grad)
+
+
+def _check_dtypes(unit: nn.Module) -> None:
+    """Checks that a unit's parameters are gathered as they are.
+
+    Raises:
+        GalpacaError: this version of torch casts some of them.
+    """
+    before = {name: parameter.dtype for name, parameter in unit.named_parameters()}
+    gathered = cast(FSDPModule, unit)
+    gathered.unshard()
+    changed = [name for name, parameter in unit.named_parameters() if parameter.dtype != before[name]]
+    gathered.reshard()
+    if changed:
+        raise GalpacaError(
+            f"torch {torch.__version__} casts frozen parameters as it gathers them: {', '.join(changed)}",
+            where="strategy=fsdp2",
+            fix="a torch version from pyproject.toml, or strategy=ddp",
+        )
+
+
+def fsdp2(
+    accelerator: str, precision: PrecisionSpec, hybrid: bool = False, reshard_after_forward: bool = True
+) -> tuple[StepStrategy, Precision]:
+    """Everything sharded over ranks, by torch's ``fully_shard``.
+
+    Args:
+        hybrid: shards within a node and copies between nodes.
+        reshard_after_forward: drops a layer's gathered weights after forward; false keeps them for backward, for less
+            talk and more memory.
+    """
+    names = ("32-true", "bf16-mixed", "16-mixed")
+    if precision.name not in names:
+        raise refused("fsdp2", precision.name, names)
+    strategy = FullySharded2(
+        HALF_DTYPES.get(precision.name),
+        getattr(torch, precision.reduce_dtype),
+        hybrid=hybrid,
+        reshard_after_forward=reshard_after_forward,
+    )
+    return strategy, ShardedPrecision(precision.name, device_type(accelerator))
