@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import signal
 import subprocess
@@ -303,6 +304,23 @@ def poison(step: int, rank: int, layer: int) -> None:
 
     _before_micro_batches(mark)
     InstructionTuner.on_train_start = setup_and_hook  # type: ignore[method-assign]
+
+
+def overflow(step: int, rank: int) -> None:
+    """One value of what a single rank holds of the gradients, as if its product had left float16's range."""
+    import torch
+
+    from galpaca.training.module import InstructionTuner
+
+    measure = InstructionTuner.on_before_optimizer_step
+
+    def spoil_and_measure(self: InstructionTuner, optimizer: torch.optim.Optimizer) -> None:
+        if self.trainer.global_step == step and self.global_rank == rank:
+            gradients = (one.grad for group in optimizer.param_groups for one in group["params"])
+            next(one for one in gradients if one is not None and one.numel()).view(-1)[0] = math.inf
+        measure(self, optimizer)
+
+    InstructionTuner.on_before_optimizer_step = spoil_and_measure  # type: ignore[method-assign]
 
 
 def leave_out_updates(steps: list[int]) -> None:

@@ -29,6 +29,7 @@ STRATEGIES = {
     "single": ("strategy=single",),
     "ddp": ("strategy=ddp", "trainer.devices=2"),
     "fsdp": ("strategy=fsdp", "trainer.devices=2"),
+    "fsdp2": ("strategy=fsdp2", "trainer.devices=2"),
 }
 # Other from run to run, whatever happens to it.
 OF_THE_MACHINE = ("_per_second", "_seconds", "_bytes")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import Train, read_jsonl
+from extension.checkpoint_tensors import all_tensors
 from faults.kills import assert_equal_runs
 from safetensors.torch import load_file
 
@@ -113,3 +114,21 @@ def test_a_scaler_that_overflows_for_ever_is_stopped(train: Train, tmp_path: Pat
     assert "gradients overflowed in 4 consecutive steps" in done.stderr
     assert "loss scale is down to" in done.stderr
     assert json.loads((tmp_path / "runs/test/metrics.jsonl").read_text().splitlines()[-1])["skipped"] is True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["fsdp", "fsdp2"])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_an_overflow_in_one_ranks_shards_leaves_out_the_update_of_all(
+    train: Train, tmp_path: Path, strategy: str, rank: int
+) -> None:
+    """Else one half of a model would be updated and the other not, and their loss scales would part."""
+    steps = ("trainer.max_steps=3", "checkpoint.every_steps=1", "checkpoint.keep_last=9", "batch.examples=2")
+    hook = {"hook": "faults.crash:overflow", "hook_arguments": (2, rank)}
+    done = train(f"strategy={strategy}", "trainer.devices=2", "precision=16-mixed", *steps, **hook)
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "runs/test"
+    assert [line["skipped"] for line in lines(run)] == [False, False, True]
+    before, after = (all_tensors(run / f"checkpoints/step-{step:08d}") for step in (2, 3))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert json.loads((run / "checkpoints/step-00000003/trainer.json").read_text())["precision"]["scale"] == 32768.0

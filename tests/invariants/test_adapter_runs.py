@@ -19,7 +19,11 @@ from galpaca.runs.folder import RunFolder
 
 STEPS = 8
 TUNINGS = ("lora", "qlora")
-STRATEGIES = {"single": ("strategy=single",), "ddp": ("strategy=ddp", "trainer.devices=2")}
+STRATEGIES = {
+    "single": ("strategy=single",),
+    "ddp": ("strategy=ddp", "trainer.devices=2"),
+    "fsdp2": ("strategy=fsdp2", "trainer.devices=2"),
+}
 COMMON = (
     f"trainer.max_steps={STEPS}",
     "trainer.max_epochs=100",
@@ -51,7 +55,8 @@ def test_one_process_and_two_compute_the_same_and_keep_only_adapters(
     for name, strategy in STRATEGIES.items():
         done = train(f"run.name={name}", f"model.path={base_model}", f"tuning={tuning}", *COMMON, *EXACT, *strategy)
         assert done.returncode == 0, done.stderr
-    assert losses(tmp_path, "ddp") == pytest.approx(losses(tmp_path, "single"), rel=LOSS_TOLERANCE)
+    for name in STRATEGIES:
+        assert losses(tmp_path, name) == pytest.approx(losses(tmp_path, "single"), rel=LOSS_TOLERANCE)
     assert checksum(base_model) == before
     shapes = Lora().trained_shapes(Lora().shapes(FolderTensors(base_model).shapes))
     assert len(shapes) == 2 * 6 * 2  # A and B of six layers in each of two blocks

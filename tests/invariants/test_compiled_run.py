@@ -21,11 +21,12 @@ COMMON = (
     "samples.every_steps=3",
     "samples.max_new_tokens=12",
 )
-COMPILED = ("strategy=fsdp", "trainer.devices=2", "compute.compile=true", "compute.compile_backend=aot_eager")
+COMPILED = ("trainer.devices=2", "compute.compile=true", "compute.compile_backend=aot_eager")
 
 
 @pytest.mark.slow
-def test_a_compiled_run_equals_a_plain_one(train: Train, tmp_path: Path) -> None:
+@pytest.mark.parametrize("strategy", ["fsdp", "fsdp2"])
+def test_a_compiled_run_equals_a_plain_one(train: Train, tmp_path: Path, strategy: str) -> None:
     """Sharded, padded, stopped half-way and gone on with, beside one process that does none of it."""
     prompts = tmp_path / "samples.jsonl"
     prompts.write_text('{"category": "facts", "instruction": "What is the boiling point?"}\n', encoding="utf-8")
@@ -34,7 +35,7 @@ def test_a_compiled_run_equals_a_plain_one(train: Train, tmp_path: Path) -> None
     assert plain.returncode == 0, plain.stderr
     for stop_at_step, code in ((3, 143), (None, 0)):
         hook: dict[str, Any] = {"hook": "invariants.cpu_varlen:install", "hook_arguments": (stop_at_step,)}
-        done = train("run.name=compiled", *common, *COMPILED, **hook)
+        done = train("run.name=compiled", *common, *COMPILED, f"strategy={strategy}", **hook)
         assert done.returncode == code, done.stderr
     setups = [
         json.loads((tmp_path / "runs" / name / "run.json").read_text())["starts"] for name in ("plain", "compiled")

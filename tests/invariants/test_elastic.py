@@ -1,6 +1,7 @@
 """A run that goes on with another number of processes, and another strategy, is the same run."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,36 @@ def _saved(stop: int) -> int:
     it has one, else after the next.
     """
     return stop if stop % 2 == 0 else stop + 1
+
+
+SAVED = ("checkpoint.every_steps=1", "checkpoint.asynchronous=false")
+# Each makes a step, is killed, and hands over to the next.
+ROUND_TRIP = (
+    ("strategy=fsdp", "trainer.devices=2"),
+    ("strategy=fsdp2", "trainer.devices=2"),
+    ("strategy=ddp", "trainer.devices=2"),
+    ("strategy=single",),
+    ("strategy=ddp", "trainer.devices=2"),
+    ("strategy=fsdp2", "trainer.devices=2"),
+    ("strategy=fsdp", "trainer.devices=2"),
+    ("strategy=fsdp2", "trainer.devices=4"),
+)
+
+
+@pytest.mark.slow
+def test_every_strategy_goes_on_with_every_others_checkpoint(train: Train, tmp_path: Path) -> None:
+    """There and back again, a step each: the losses of one process within a millionth."""
+    num_steps = len(ROUND_TRIP)
+    common = ("model.dropout=0.0", f"trainer.max_steps={num_steps}", "trainer.max_epochs=100")
+    assert train("run.name=straight", *common).returncode == 0
+    for step, overrides in enumerate(ROUND_TRIP, 1):
+        last = step == num_steps
+        hook = {} if last else {"hook": "faults.crash:signal_group_at_step", "hook_arguments": (step, signal.SIGKILL)}
+        done = train("run.name=round", *common, *SAVED, *overrides, **hook)
+        assert done.returncode == (0 if last else -signal.SIGKILL), done.stderr
+    one, other = (
+        [line["loss"] for line in read_jsonl(tmp_path / "runs" / name / "metrics.jsonl") if "loss" in line]
+        for name in ("straight", "round")
+    )
+    assert len(other) == num_steps
+    assert other == pytest.approx(one, rel=1e-6)

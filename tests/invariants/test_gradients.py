@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import MadeOnce, run_ranks
 from invariants.gradients.toy import NUM_STEPS, SEED, STEP_EXAMPLES, make_examples, make_model
-from invariants.gradients.ways import WAYS, Way
+from invariants.gradients.ways import REDUCED_ONCE, WAYS, Way
 
 from galpaca.data.examples import labels_of
 from galpaca.data.plan import StepPlan
@@ -66,3 +66,11 @@ def test_the_gradient_is_that_of_the_examples_one_by_one(computed: Callable[[int
         for name, gradient in theirs.items():
             difference = float((ours[name].double() - gradient).abs().max())
             assert difference <= way.tolerance * largest, f"{name}: {difference / largest:.1e}"
+
+
+@pytest.mark.parametrize("way", REDUCED_ONCE, ids=lambda way: way.name)
+def test_ranks_reduce_gradients_in_float32(computed: Callable[[int], Path], way: Way) -> None:
+    """Each rank's are float16; their sum would be, too, were it taken in that."""
+    gradients, _ = torch.load(computed(2) / f"{way.name}.pt", weights_only=True)
+    rounded = sum(int((one.half().float() != one).sum()) for one in gradients.values())
+    assert rounded > sum(one.numel() for one in gradients.values()) / 4

@@ -28,7 +28,7 @@ def losses(folder: Path) -> list[float]:
     return [float(line["loss"]) for line in read_jsonl(folder / "metrics.jsonl") if "loss" in line]
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp", "fsdp2"])
 def test_two_processes_equal_one(train: Train, tmp_path: Path, strategy: str) -> None:
     """Also where a step's last examples leave a rank without any: 40 records, 7 a step, the sixth step has 5."""
     for name, *overrides in (
@@ -42,11 +42,12 @@ def test_two_processes_equal_one(train: Train, tmp_path: Path, strategy: str) ->
     assert two == pytest.approx(one, rel=TOLERANCE)
 
 
-def test_a_rank_without_examples_takes_part(train: Train, tmp_path: Path) -> None:
+@pytest.mark.parametrize("strategy", ["fsdp", "fsdp2"])
+def test_a_rank_without_examples_takes_part(train: Train, tmp_path: Path, strategy: str) -> None:
     """An epoch's last step has one example: one of two ranks adds a zero that is connected to the parameters."""
     for name, *overrides in (
         ("one", "strategy=single"),
-        ("two", "strategy=fsdp", "trainer.devices=2"),
+        ("two", f"strategy={strategy}", "trainer.devices=2"),
     ):
         done = train(f"run.name={name}", "batch.examples=13", *COMMON, "trainer.max_steps=6", *overrides)
         assert done.returncode == 0, done.stderr
@@ -68,14 +69,21 @@ def test_few_examples_for_each_rank_are_said(train: Train) -> None:
     assert "too few" not in train("run.name=one", "batch.examples=6", "trainer.max_steps=1").stdout
 
 
+HYBRID = {
+    "fsdp": ("strategy=fsdp", "strategy.sharding_strategy=HYBRID_SHARD"),
+    "fsdp2": ("strategy=fsdp2", "strategy.hybrid=true"),
+}
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("strategy", HYBRID)
 def test_shards_within_a_node_and_copies_between_nodes(
-    train: Train, tmp_path: Path, tokenizer_folder: Path, records_file: Path, server: str
+    train: Train, tmp_path: Path, tokenizer_folder: Path, records_file: Path, server: str, strategy: str
 ) -> None:
     """Two times two processes that take themselves for two nodes: the same losses, and copies share the writing."""
     done = train("run.name=one", *COMMON)
     assert done.returncode == 0, done.stderr
-    hybrid = ("strategy=fsdp", "strategy.sharding_strategy=HYBRID_SHARD", "trainer.devices=2", "trainer.num_nodes=2")
+    hybrid = (*HYBRID[strategy], "trainer.devices=2", "trainer.num_nodes=2")
     line = command(tmp_path, tokenizer_folder, records_file, "run.name=four", *COMMON, *hybrid)
     run_ranks(server, line, tmp_path, 4, per_node=2)
     one, four = (losses(tmp_path / "runs" / name) for name in ("one", "four"))
@@ -84,11 +92,12 @@ def test_shards_within_a_node_and_copies_between_nodes(
     assert all(torch.allclose(weights[name], others[name], atol=1e-4) for name in weights)
 
 
+@pytest.mark.parametrize("strategy", ["fsdp", "fsdp2"])
 @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
-def test_half_precision_trains_under_fsdp(train: Train, tmp_path: Path, precision: str) -> None:
+def test_half_precision_trains_under_fsdp(train: Train, tmp_path: Path, precision: str, strategy: str) -> None:
     """The project's default on GPUs, on two CPU processes: it learns, and 16-mixed scales its loss."""
     done = train(
-        "strategy=fsdp",
+        f"strategy={strategy}",
         "trainer.devices=2",
         f"precision={precision}",
         "batch.examples=2",

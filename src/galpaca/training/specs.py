@@ -99,10 +99,13 @@ class PrecisionSpec:
     Attributes:
         name: ``32-true``, ``bf16-mixed``, ``16-mixed`` or ``64-true``, as Lightning calls them.
         reduce_dtype: dtype in which FSDP reduces gradients over ranks; Lightning's default is the 16-bit dtype.
+        half_residual: under ``single`` and ``ddp``, compute embeddings and layer norms from 16-bit weights, which makes
+            the residual stream one of 16 bits; ``fsdp`` always does, and ``fsdp2`` without adapters.
     """
 
     name: str = "32-true"
     reduce_dtype: str = "float32"
+    half_residual: bool = False
 
     def __post_init__(self) -> None:
         with Problems() as problems:

@@ -1,9 +1,10 @@
 """One of several ranks: computes gradients in all the ways for its number of ranks, rank 0 saves them."""
 
+import math
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,9 @@ import numpy as np
 import torch
 from invariants import cpu_varlen
 from invariants.gradients.toy import NUM_STEPS, PAD, SEED, STEP_EXAMPLES, make_examples, make_model
-from invariants.gradients.ways import WAYS, Way
+from invariants.gradients.ways import SHARDED, WAYS, Way
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch._dynamo.utils import counters
-from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.distributed.fsdp import MixedPrecision as FSDPMixedPrecision
 
 from galpaca.data.split import SplitExamples
@@ -25,6 +25,7 @@ from galpaca.model.attention import PACKED_ATTENTION
 from galpaca.model.compute import prepare_layers
 from galpaca.model.compute_spec import ComputeSpec
 from galpaca.training import strategies
+from galpaca.training.consensus import from_all_ranks
 from galpaca.training.datamodule import AlpacaDataModule
 from galpaca.training.module import InstructionTuner
 from galpaca.training.precision import ShardedPrecision
@@ -44,20 +45,16 @@ class Recorder(InstructionTuner):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         super().on_before_optimizer_step(optimizer)
-        sharded = isinstance(self.strategy.model, FullyShardedDataParallel)
-        with self._whole_parameters() if sharded else nullcontext():
-            self.recorded.append(
-                {
-                    name.replace("_fsdp_wrapped_module.", "").replace("_checkpoint_wrapped_module.", ""): (
-                        parameter.grad.detach().clone()
-                    )
-                    for name, parameter in self.model.named_parameters()
-                    if parameter.grad is not None
-                }
-            )
-
-    def _whole_parameters(self) -> AbstractContextManager[None]:
-        return FullyShardedDataParallel.summon_full_params(self.strategy.model, with_grads=True, writeback=False)
+        own = [
+            (part.name, part.start, part.of(part.parameter.grad).clone())
+            for part in self.strategy.parts()
+            if part.parameter.grad is not None
+        ]
+        whole = {name: torch.full_like(parameter, math.nan) for name, parameter in make_model().named_parameters()}
+        for rank in from_all_ranks(own, self.trainer.world_size):
+            for name, start, values in rank:
+                whole[name].view(-1)[start : start + len(values)] = values
+        self.recorded.append(whole)
 
 
 class ScaledFloat32(MixedPrecision):
@@ -91,12 +88,18 @@ def varlen_on_cpu() -> Iterator[None]:
         yield
 
 
+OPTIONS: dict[str, Callable[[Way], dict[str, Any]]] = {
+    "fsdp": lambda way: {"sharding_strategy": way.sharding},
+    "fsdp2": lambda way: {"reshard_after_forward": way.reshard},
+}
+
+
 def engine(way: Way) -> tuple[Any, Any]:
     precision = PrecisionSpec("16-mixed" if way.arithmetic == "float16" else "32-true")
-    options = {"sharding_strategy": way.sharding} if way.strategy == "fsdp" else {}
+    options = OPTIONS.get(way.strategy, lambda way: {})(way)
     strategy, plugin = getattr(strategies, way.strategy)("cpu", precision, **options)
     if way.arithmetic == "scaled":
-        plugin = ScaledShardedFloat32() if way.strategy == "fsdp" else ScaledFloat32()
+        plugin = ScaledShardedFloat32() if way.strategy in SHARDED else ScaledFloat32()
     return strategy, plugin
 
 

@@ -79,6 +79,7 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
         from galpaca.app.train.fit import fit  # these load all of Lightning and transformers: after the checks
         from galpaca.app.train.loggers import loggers_of
         from galpaca.app.train.release import keep_for_release, release
+        from galpaca.model.half_residual import halve_residual
 
         write_start(run, resolved_yaml, local, changes)
         keep_for_release(run, data, model_config)
@@ -86,6 +87,8 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
         with record_outcome(record, shutdown):
             prepare_layers(model, config.compute, fast_attention=config.fast_attention)
             engine.tuning.prepare(model, getattr(torch, config.precision.compute_dtype))
+            if config.precision.half_residual:
+                halve_residual(model)
             with loggers_of(engine, run) as loggers:
                 fit(run, model, samples, engine, loggers, shutdown)
                 release(run)

@@ -31,7 +31,7 @@ class FullTuning(TuningMethod):
 
     def memory_advice(self) -> list[str]:
         cost = "2 bytes per parameter instead of 16: trains adapters; another recipe, so needs a new run.name"
-        return [f"tuning=lora optim.lr=2e-4, with strategy=single or ddp ({cost})"]
+        return [f"tuning=lora optim.lr=2e-4, with strategy=single, ddp or fsdp2 ({cost})"]
 
     def recipe(self) -> Mapping[str, Any]:
         return {}

@@ -52,7 +52,7 @@ class FullySharded(ManyRanks, FSDPStrategy):
                 "strategy=fsdp cannot shard frozen weights together with adapters",
                 where="strategy",
                 why="it flattens each layer into one tensor, and theirs are of different dtypes",
-                fix="strategy=single for one GPU, strategy=ddp for several with a copy of the model on each",
+                fix="strategy=fsdp2 for several GPUs, strategy=single for one, strategy=ddp for a copy on each",
             )
 
     def memory_advice(self, num_ranks: int, tuning: TuningMethod) -> list[str]:

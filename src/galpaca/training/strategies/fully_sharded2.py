@@ -93,7 +93,8 @@ class FullySharded2(ManyRanks, ModelParallelStrategy):
                 unit, mesh=self.device_mesh, mp_policy=policy, reshard_after_forward=self._reshard_after_forward
             )
         fully_shard(model, mesh=self.device_mesh, mp_policy=policy, reshard_after_forward=False)
-        model.to_empty(device=self.root_device)  # tied parameters are distributed tensors, which keeps them tied
+        if any(parameter.is_meta for parameter in model.parameters()):
+            model.to_empty(device=self.root_device)  # tied ones are distributed tensors, which keeps them tied
         if len(dtypes) > 1:
             _check_dtypes(units[0])
 

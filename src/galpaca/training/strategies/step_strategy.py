@@ -45,9 +45,8 @@ class StepStrategy(CheckpointingStrategy):
 
     def memory_advice(self, num_ranks: int, tuning: TuningMethod) -> list[str]:
         """Settings with which each process would hold less, cheapest first, each with what it costs."""
-        if tuning.mixes_dtypes:  # which no other strategy shards
-            return []
-        return ["several GPUs: strategy=fsdp trainer.devices=N (each holds 1/N of the weights)"]
+        sharded = "fsdp2" if tuning.mixes_dtypes else "fsdp"  # which flattens a layer into one dtype
+        return [f"several GPUs: strategy={sharded} trainer.devices=N (each holds 1/N of the weights)"]
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         return self.lightning_module.training_step(*args, **kwargs)

@@ -20,7 +20,7 @@ def test_the_order_is_that_of_the_costs() -> None:
         "optim.moments_dtype=bfloat16",
         "compute.activation_checkpointing=full",
         "more GPUs than 4: trainer.devices, trainer.num_nodes",
-        "tuning=lora optim.lr=2e-4, with strategy=single or ddp",
+        "tuning=lora optim.lr=2e-4, with strategy=single, ddp or fsdp2",
     ]
 
 
@@ -34,7 +34,7 @@ def test_what_is_done_already_is_not_advised() -> None:
         "batch.max_tokens=512",
         "strategy.sharding_strategy=FULL_SHARD",
         "more GPUs than 4: trainer.devices, trainer.num_nodes",
-        "tuning=lora optim.lr=2e-4, with strategy=single or ddp",
+        "tuning=lora optim.lr=2e-4, with strategy=single, ddp or fsdp2",
     ]
 
 
@@ -48,6 +48,9 @@ def test_one_gpu() -> None:
     assert adapters.startswith("tuning=lora")
 
 
-def test_adapters_need_no_fewer_bytes_by_sharding_which_they_cannot() -> None:
-    assert advice(experiment="galpaca67b_lora")[-1] == "tuning=qlora"
-    assert not any("fsdp" in line or "moments" in line for line in advice(experiment="galpaca67b_qlora"))
+def test_adapters_are_sharded_by_what_takes_several_dtypes() -> None:
+    *_, several, four_bits = advice(experiment="galpaca67b_lora")
+    assert (several.partition(" ")[0], four_bits) == ("several", "tuning=qlora")
+    *_, several = advice(experiment="galpaca67b_qlora")
+    assert several.startswith("several GPUs: strategy=fsdp2 ")
+    assert not any("moments" in line for line in advice(experiment="galpaca67b_qlora"))
