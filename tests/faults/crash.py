@@ -328,7 +328,7 @@ def leave_out_updates(steps: list[int]) -> None:
     import torch
     from torch.optim import AdamW
 
-    from galpaca.training.optimizers.unfused_adamw import UnfusedAdamW
+    from galpaca.training.optimizers.piecewise_adamw import PiecewiseAdamW
 
     left_out = False
 
@@ -346,7 +346,7 @@ def leave_out_updates(steps: list[int]) -> None:
         return step
 
     _before_steps(note)
-    for kind in (AdamW, UnfusedAdamW):
+    for kind in (AdamW, PiecewiseAdamW):
         kind.step = unless(kind.step)  # type: ignore[method-assign]
 
 

@@ -11,6 +11,9 @@ SOURCES = Path(galpaca.__file__).parent
 # Functions whose parameters are not theirs to choose.
 WIDE = {
     "galpaca.model.attention.packed_attention": "transformers calls it, with the parameters of all attention functions",
+    "galpaca.training.optimizers.piecewise_adamw.PiecewiseAdamW.__init__": (
+        "those of torch.optim.AdamW, and what it lacks"
+    ),
     "galpaca.training.loggers.wandb": "all but two are keys of conf/logger/wandb.yaml, which are flat",
 }
 

@@ -63,6 +63,22 @@ def test_interrupted_equals_straight(
         assert_equal_runs(tmp_path / "runs" / "straight", folder)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["single", "fsdp", "fsdp2"])
+@pytest.mark.parametrize("moments", ["float32", "bfloat16"])
+def test_moments_change_their_place_in_a_run(train: Train, tmp_path: Path, strategy: str, moments: str) -> None:
+    """To the host, killed, and back to the device: the bits of a run whose moments never moved."""
+    how = (*COMMON, *STRATEGIES[strategy], f"optim.moments_dtype={moments}", "optim.fused=false")
+    assert train("run.name=straight", *how).returncode == 0
+    hook = {"hook": "faults.crash:signal_group_at_step", "hook_arguments": (STOPPED_IN, signal.SIGKILL)}
+    assert train("run.name=moved", *how, "optim.moments_on=host", **hook).returncode == -signal.SIGKILL
+    again = train("run.name=moved", *how, "optim.moments_on=device")
+    assert again.returncode == 0, again.stderr
+    assert_equal_runs(tmp_path / "runs" / "straight", tmp_path / "runs" / "moved")
+    assert train("run.name=on-host", *how, "optim.moments_on=host").returncode == 0
+    assert_equal_runs(tmp_path / "runs" / "straight", tmp_path / "runs" / "on-host")
+
+
 def terminate(process: Started, folder: Path, gate: Path) -> None:
     """SIGTERM to rank 0 alone: the others learn of it at the end of the step."""
     process.send_signal(signal.SIGTERM)

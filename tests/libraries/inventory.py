@@ -11,6 +11,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.distributed.device_mesh import init_device_mesh
@@ -66,6 +67,7 @@ def flat_parameter() -> Any:
 
 _LOOP = "lightning.pytorch.loops.training_epoch_loop._TrainingEpochLoop"
 _SIGNALS = "lightning.pytorch.trainer.connectors.signal_connector._SignalConnector"
+_ROWS = "lightning.pytorch.strategies.model_parallel.ModelParallelStrategy"
 _SHARDS = "torch has no public way to ask FSDP1 which values of which parameter a rank holds"
 _KEPT = "names an operation whose result selective recomputation keeps; torch has no public names for these"
 
@@ -81,6 +83,8 @@ LISTED = {
     "lightning.pytorch.strategies.fsdp.FSDPStrategy._setup_model": Private(
         "overridden, because Lightning gives torch's FSDP the index of a device, and a CPU has none"
     ),
+    f"{_ROWS}._device_mesh": Private("Lightning's own mesh has a dimension for layers that are split over ranks"),
+    "._setup_distributed": Private("what its set-up does before it makes that mesh", ModelParallelStrategy, callable),
     # FSDP1
     "._handle": Private(_SHARDS, fsdp_unit),
     "._handle.flat_param": Private(_SHARDS, fsdp_unit),

@@ -26,6 +26,7 @@ FREE: Mapping[str, tuple[str, ...]] = {
         "batch.max_tokens",
         "compute",
         "optim.fused",
+        "optim.moments_on",
         "precision.half_residual",
         "precision.reduce_dtype",
         "trainer.data_workers",

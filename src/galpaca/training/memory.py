@@ -3,6 +3,8 @@
 import ctypes
 import os
 
+import torch
+
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _NEVER = 2**31 - 1
@@ -19,6 +21,13 @@ def prepare_memory(accelerator: str) -> None:
         # Blocks that grow: a micro-batch a little larger than all before it finds room instead of a new block beside
         # the old ones.
         os.environ[_GPU_SETTINGS[0]] = "expandable_segments:True"
+
+
+def give_back_pinned_memory() -> None:
+    """Returns host memory that GPUs copied from to the system; torch would keep what is freed for its next use."""
+    release = getattr(torch.accelerator, "empty_host_cache", None)  # not in every version
+    if release is not None and torch.cuda.is_initialized():
+        release()
 
 
 def keep_freed_memory() -> None:

@@ -57,7 +57,8 @@ def check_disk_and_memory(run: RunContext) -> None:
 
     Raises:
         InputError: not enough disk space for the checkpoints to keep, the one being written and the model; or not
-            enough host memory for the copy that a checkpoint is written from.
+            enough host memory for the optimizer's state that is kept there and the copy that a checkpoint is written
+            from.
     """
     if global_rank() != 0:
         return
@@ -65,7 +66,8 @@ def check_disk_and_memory(run: RunContext) -> None:
     with Problems() as problems:
         if lack := disk_shortage(need, shutil.disk_usage(run.folder.path).free, run.folder.path):
             problems.extend([lack])
-        _check_memory(problems, run.config, need.checkpoint_bytes)
+        of_state = run.config.optim.factory.host_state_bytes(run.config.precision.weight_dtype)
+        _check_memory(problems, run.config, need.checkpoint_bytes, run.start.num_trained * of_state)
 
 
 def _checkpoint_bytes(config: Config, num_trained: int) -> int:
@@ -86,13 +88,23 @@ def disk_shortage(need: DiskNeed, free_bytes: int, where: Path) -> InputError | 
     )
 
 
-def _check_memory(problems: Problems, config: Config, checkpoint: int) -> None:
-    """Ranks share a checkpoint, so a node needs memory for its ranks' part only."""
+def _check_memory(problems: Problems, config: Config, checkpoint: int, state: int) -> None:
+    """Ranks share a checkpoint and the optimizer's state, so a node needs memory for its ranks' part only."""
     available = available_memory_bytes()
-    copies = checkpoint * config.trainer.devices // config.trainer.num_ranks
-    if config.checkpoint.asynchronous and available is not None and copies > available:
+    copies, kept = (size * config.trainer.devices // config.trainer.num_ranks for size in (checkpoint, state))
+    if available is None:
+        return
+    if kept > available:
         problems.add(
-            f"{format_bytes(available)} of host memory free, but a checkpoint's copy needs {format_bytes(copies)}",
+            f"{format_bytes(available)} of host memory free, but the optimizer's state needs {format_bytes(kept)}",
+            where="optim.moments_on",
+            fix="optim.moments_on=device, or optim.moments_dtype=bfloat16, which is another recipe",
+        )
+    elif config.checkpoint.asynchronous and kept + copies > available:
+        beside = f", and the optimizer's state {format_bytes(kept)}" if kept else ""
+        problems.add(
+            f"{format_bytes(available)} of host memory free, but a checkpoint's copy needs {format_bytes(copies)}"
+            f"{beside}",
             where="checkpoint.asynchronous",
             why="training continues while a checkpoint is written from a copy in host memory",
             fix="checkpoint.asynchronous=false needs no copy, but training waits for each checkpoint",

@@ -30,4 +30,6 @@ def memory_advice(config: Config, of_strategy: Sequence[str]) -> list[str]:
         advice.append("compute.activation_checkpointing=full (recomputes the forward: about a third slower)")
     if length < budget <= _FULL_SPEED_TOKENS:
         advice.append(f"batch.max_tokens={max(length, budget // 2)} (slower below {_FULL_SPEED_TOKENS:,} tokens)")
+    if config.tuning.method.held.trains_all:
+        advice += config.optim.factory.slow_memory_advice()
     return [*advice, *of_strategy, *config.tuning.method.memory_advice()]

@@ -79,6 +79,10 @@ class Checkpointer(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._saved_step = trainer.global_step
+        if self.spec.asynchronous and self.run.num_steps > trainer.global_step:
+            strategy = cast(StepStrategy, trainer.strategy)
+            index, count = strategy.replica()
+            self.store.reserve([part.share(index, count) for part in strategy.parts()])
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: StepBatch, batch_idx: int

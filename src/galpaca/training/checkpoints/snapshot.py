@@ -76,6 +76,8 @@ class Snapshot:
         """
         num_bytes = sum(entry.num_bytes for entry in self.entries)
         on_gpu = any(values.is_cuda for _, values in self._tensors)
+        if on_gpu:  # what is in host memory may still be on its way there
+            torch.cuda.current_stream().synchronize()
         if buffer is None or buffer.num_bytes != num_bytes:
             buffer = HostBuffer(num_bytes, pinned=on_gpu)
         offset = 0

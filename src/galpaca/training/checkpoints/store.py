@@ -18,13 +18,14 @@ from galpaca.files.checksums import file_facts
 from galpaca.model.checkpoint_tensors import WEIGHT, CheckpointTensors
 from galpaca.model.parts import Part, fill
 from galpaca.model.tensor_file import write_tensor_file
-from galpaca.model.tensors import Shapes, TensorSource, check_shapes
+from galpaca.model.tensors import Shapes, TensorSource, check_shapes, dtype_name
 from galpaca.model.tuning.full import FullTuning
 from galpaca.model.tuning.method import TuningMethod
 from galpaca.runs.checkpoints import TRAINER, SavedOptimizer, rank_file, read_manifest, write_report
 from galpaca.runs.folder import step_of
 from galpaca.training.checkpoints.background import Background
 from galpaca.training.checkpoints.snapshot import HostBuffer, Snapshot
+from galpaca.training.memory import give_back_pinned_memory
 from galpaca.training.optimizers.adamw import AdamW
 from galpaca.training.optimizers.factory import OptimizerFactory
 from galpaca.training.optimizers.saved import check_saved_state, saved_state
@@ -107,6 +108,17 @@ class CheckpointStore:
         text = _state_text(state, optimizer)  # on all ranks, so that what it refuses is refused by all
         self.background.start(partial(self._write, target, snapshot, text if target.rank == 0 else None))
 
+    def reserve(self, parts: Sequence[Part]) -> None:
+        """Takes the host memory for copies now, since a GPU's kind of it takes seconds, which a step would wait."""
+        saved = [part for part in parts if part.name in self.saved_shapes]
+        self._buffer = HostBuffer(
+            sum(map(self._saved_bytes, saved)), pinned=any(one.parameter.is_cuda for one in saved)
+        )
+
+    def _saved_bytes(self, part: Part) -> int:
+        weight = part.parameter.dtype
+        return part.num_values * (weight.itemsize + self.factory.state_bytes(dtype_name(weight)))
+
     def load(self, checkpoint: Path, parts: Sequence[Part], optimizer: Optimizer) -> dict[str, Any]:
         """Restores weights and the optimizer's state.
 
@@ -161,6 +173,7 @@ class CheckpointStore:
         """Gives back the memory of copies."""
         self.background.wait()
         self._buffer = None
+        give_back_pinned_memory()
 
     def refusal(self, folder: Path, rank: int) -> str:
         """Why this rank cannot write to a folder; empty if it can."""

@@ -53,6 +53,10 @@ class OptimizerFactory(ABC):
         """Settings that would take less memory, each with what it costs."""
         return []
 
+    def slow_memory_advice(self) -> list[str]:
+        """The same, of settings that cost more time than to compute the forward pass again."""
+        return []
+
     @classmethod
     def target(cls) -> str:
         """The ``_target_`` that names it."""
@@ -69,6 +73,10 @@ class OptimizerFactory(ABC):
     def state_bytes(self, weight_dtype: str) -> int:
         """Bytes of state of a parameter."""
         return sum(map(dtype_bytes, self.state_dtypes(weight_dtype).values()))
+
+    def host_state_bytes(self, weight_dtype: str) -> int:
+        """Those of them that are in host memory."""
+        return 0
 
 
 def dtype_bytes(name: str) -> int:

@@ -61,7 +61,8 @@ def begin_state(parameter: nn.Parameter, first: Mapping[str, Any], updates: int 
             count = updates or 0
             state[name] = torch.full_like(value, count) if isinstance(value, Tensor) else type(value)(count)
         else:
-            state[name] = torch.zeros_like(parameter, dtype=value.dtype, memory_format=torch.preserve_format)
+            like = {"dtype": value.dtype, "device": value.device, "pin_memory": value.is_pinned()}
+            state[name] = torch.zeros(parameter.shape, **like)
     return state
 
 

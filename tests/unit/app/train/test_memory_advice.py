@@ -19,6 +19,7 @@ def test_the_order_is_that_of_the_costs() -> None:
         "compute.activation_checkpointing=selective",
         "optim.moments_dtype=bfloat16",
         "compute.activation_checkpointing=full",
+        "optim.moments_on=host",
         "more GPUs than 4: trainer.devices, trainer.num_nodes",
         "tuning=lora optim.lr=2e-4, with strategy=single, ddp or fsdp2",
     ]
@@ -32,6 +33,7 @@ def test_what_is_done_already_is_not_advised() -> None:
         "strategy.sharding_strategy=SHARD_GRAD_OP",
     ) == [
         "batch.max_tokens=512",
+        "optim.moments_on=host",
         "strategy.sharding_strategy=FULL_SHARD",
         "more GPUs than 4: trainer.devices, trainer.num_nodes",
         "tuning=lora optim.lr=2e-4, with strategy=single, ddp or fsdp2",

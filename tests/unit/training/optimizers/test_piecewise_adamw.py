@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from galpaca.training.optimizers.unfused_adamw import UnfusedAdamW, round_to_bfloat16
+from galpaca.training.optimizers.adamw_update import stochastic
+from galpaca.training.optimizers.piecewise_adamw import PiecewiseAdamW
 
 OPTIONS: dict[str, Any] = {"lr": 1e-2, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.1}
-compact = partial(UnfusedAdamW, moments_dtype=torch.bfloat16)
+compact = partial(PiecewiseAdamW, moments_dtype=torch.bfloat16)
 
 
 def updated(make: Any, dtype: torch.dtype, steps: int = 1500) -> list[torch.Tensor]:
@@ -35,7 +36,7 @@ def updated(make: Any, dtype: torch.dtype, steps: int = 1500) -> list[torch.Tens
 def test_its_bits_are_those_of_torchs_loop(dtype: torch.dtype, weight_decay: float) -> None:
     """Which has the number of updates on the host, where a flag on the device cannot hold it back."""
     options = {**OPTIONS, "weight_decay": weight_decay}
-    ours = updated(lambda parameters: UnfusedAdamW(parameters, **options), dtype)
+    ours = updated(lambda parameters: PiecewiseAdamW(parameters, **options), dtype)
     theirs = updated(lambda parameters: torch.optim.AdamW(parameters, fused=False, **options), dtype)
     assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
 
@@ -93,7 +94,7 @@ def test_a_second_moment_decays() -> None:
 def test_rounding_keeps_the_mean() -> None:
     torch.manual_seed(0)
     value = 1 + 1 / 300  # between 1 and the next bfloat16, 1 + 1/128
-    rounded = round_to_bfloat16(torch.full((100_000,), value)).float()
+    rounded = stochastic(torch.full((100_000,), value)).float()
     assert set(rounded.unique().tolist()) == {1.0, 1 + 1 / 128}
     deviation = math.sqrt((1 / 300) * (1 / 128 - 1 / 300) / 100_000)
     assert abs(float(rounded.mean()) - value) < 5 * deviation
@@ -101,5 +102,5 @@ def test_rounding_keeps_the_mean() -> None:
 
 def test_rounding_leaves_what_fits_and_what_is_not_finite() -> None:
     values = torch.tensor([0.0, -2.5, 1024.0, math.inf, -math.inf])
-    assert torch.equal(round_to_bfloat16(values).float(), values)
-    assert round_to_bfloat16(torch.tensor([math.nan])).isnan().all()
+    assert torch.equal(stochastic(values).float(), values)
+    assert stochastic(torch.tensor([math.nan])).isnan().all()
