@@ -13,10 +13,10 @@ from bench.gpu.bits import in_a_process
 from bench.gpu.case import Case, lack_of_memory
 from bench.gpu.cases import ADAPTERS, COMPACT, DEFAULTS, ON_CPU, OPTIONS, PROFILED, UNFUSED, is_tuning
 from bench.gpu.costs import LargestCosts
+from bench.gpu.figures import GpuSession
 from bench.gpu.invariants import CHECKS
 from bench.gpu.limits import machine_limits, path_figures
 from bench.gpu.peer import MICRO_BATCH, measure_trainer
-from bench.gpu.session import Session
 from bench.gpu.training import WARM_UP_STEPS, measure
 from bench.gpu.waits import no_waits
 from bench.gpu.workload import SHAPES, make_examples
@@ -31,7 +31,7 @@ def main() -> int:
     given = arguments()
     device = torch.device(given.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     prepare_memory("gpu" if device.type == "cuda" else "cpu")
-    session = Session(given.minutes, given.out, _file_name(given))
+    session = GpuSession(given.minutes, given.out, _file_name(given))
     examples = make_examples(given.lengths)
     if device.type == "cuda":
         torch.cuda.set_device(0)
@@ -72,7 +72,7 @@ def _file_name(given: argparse.Namespace) -> str:
     return "-".join(["gpu", *shapes, *tuning])
 
 
-def _checks(session: Session, examples: EncodedExamples, device: torch.device) -> None:
+def _checks(session: GpuSession, examples: EncodedExamples, device: torch.device) -> None:
     for name, check in CHECKS.items():
         session.run(name, partial(check, device, torch.bfloat16), session.checks, name)
     in_float32 = partial(CHECKS["no leak"], device, torch.float32)
@@ -85,7 +85,7 @@ def _checks(session: Session, examples: EncodedExamples, device: torch.device) -
 
 
 def _cases(
-    session: Session, examples: EncodedExamples, device: torch.device, shapes: list[str], tuning: list[str]
+    session: GpuSession, examples: EncodedExamples, device: torch.device, shapes: list[str], tuning: list[str]
 ) -> None:
     card_bytes = torch.cuda.mem_get_info(device)[1]
 

@@ -14,9 +14,10 @@ from torch import Tensor
 from bench.gpu import bits, waits
 from bench.gpu.case import Case, lack_of_memory, memory_of
 from bench.gpu.cases import ADAPTERS, DEFAULTS, OPTIONS, is_tuning
-from bench.gpu.session import OUT_OF_TIME, Session
+from bench.gpu.figures import GpuSession
 from bench.gpu.training import measure
 from bench.gpu.workload import SHAPES, Shape, make_examples
+from bench.session import OUT_OF_TIME
 from galpaca.model.tuning.lora import Lora
 from galpaca.model.tuning.method import TuningMethod
 from galpaca.model.tuning.qlora import QLora
@@ -107,7 +108,7 @@ def test_what_a_card_cannot_hold_is_left_out_with_its_arithmetic(tmp_path: Path)
     assert "optimizer state 49.6" in lack
     assert lack_of_memory(full, CARD_141) is None, "6.7B in full belongs on a card of 141 GB"
     assert lack_of_memory(lora, 24 << 30) is None, "LoRA of 6.7B belongs on any"
-    session = Session(1.0, tmp_path, "gpu-test")
+    session = GpuSession(1.0, tmp_path, "gpu-test")
     session.run("6.7b", lambda: pytest.fail("it must not be started"), session.rows, lack=lack)
     assert session.left_out == {"6.7b": lack}
     assert not session.failures
@@ -126,7 +127,7 @@ def test_a_session_keeps_what_it_found_when_a_measurement_fails_or_time_runs_out
     def fails() -> dict[str, Any]:
         raise RuntimeError("out of something")
 
-    session = Session(1.0, tmp_path, "gpu-test")
+    session = GpuSession(1.0, tmp_path, "gpu-test")
     session.run("good", lambda: {"passed": True, "figure": 1.5}, session.checks, "good")
     session.run("bad", lambda: {"passed": False}, session.checks, "bad")
     session.run("broken", fails, session.rows)
@@ -135,7 +136,7 @@ def test_a_session_keeps_what_it_found_when_a_measurement_fails_or_time_runs_out
     assert content["invariants"]["good"]["figure"] == 1.5
     assert content["failures"].keys() == {"bad", "broken"}
     assert content["command"].startswith("python -m bench.gpu")
-    late = Session(-1.0, tmp_path, "gpu-late")
+    late = GpuSession(-1.0, tmp_path, "gpu-late")
     late.run("late", lambda: {}, late.rows)
     assert late.left_out == {"late": OUT_OF_TIME}
 
@@ -149,7 +150,7 @@ def test_a_row_says_what_it_depends_on_and_how_sure_it_is() -> None:
     assert row["compile_seconds"] is not None
     assert row["other_warm_up_seconds"] == pytest.approx(row["warm_up_seconds"] - row["compile_seconds"])
     assert row["estimated_memory_bytes"] > 0
-    session = Session(1.0, Path(), "gpu-test")
+    session = GpuSession(1.0, Path(), "gpu-test")
     session.rows.append(row)
     assert "toy" in session.table()
 

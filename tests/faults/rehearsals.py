@@ -1,4 +1,4 @@
-"""``galpaca rehearse`` whose phases are forked from the tests' server: the same code, without seconds of imports."""
+"""``galpaca rehearse``, or ``bench.life``, whose phases are forked from the tests' server: the same code, without seconds of imports."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +10,7 @@ from forked import Forked
 _SCRIPTS = {
     "galpaca.train": REPOSITORY / "train.py",
     "galpaca.app.rehearsal.reload": REPOSITORY / "src" / "galpaca" / "app" / "rehearsal" / "reload.py",
+    "bench.life.deterministic": REPOSITORY / "bench" / "life" / "deterministic.py",
 }
 
 
