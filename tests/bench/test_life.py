@@ -14,6 +14,7 @@ from bench.life.compare import loss_difference, other_bits, other_lines, other_p
 from bench.life.phases import Life
 from bench.life.plan import STARTS, LifePlan
 from bench.session import Session
+from galpaca.app.config.composition import compose
 from galpaca.files.checksums import FileFacts
 from galpaca.runs.checkpoints import Manifest
 from galpaca.runs.recipe import Recipe
@@ -102,6 +103,9 @@ def test_starts_of_one_run_differ_in_their_ranks_alone(plan: LifePlan) -> None:
     assert two_nodes.command(2) == two_nodes.command(3)
     assert "galpaca.train" in first
     assert "bench.life.deterministic" in plan.command(1)
+    on_gpus = two_nodes.command(1)
+    config, _ = compose(on_gpus[on_gpus.index("galpaca.train") + 1 :])
+    assert (config.trainer.num_ranks, config.precision.name) == (8, "32-true")
     assert {STARTS[number].run for number in (1, 2, 4)} == {"straight", "killed", "moved"}
 
 
