@@ -101,7 +101,7 @@ def test_a_program_that_fails_is_shown_and_one_that_is_late_is_cut_off(
     job = reference.make_job(given, tmp_path)
     session = reference.ReferenceSession(given)
     programs = reference.Programs(tmp_path, session)
-    monkeypatch.setattr(reference.sys, "executable", "/bin/false")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
     with Shutdown().listening(), pytest.raises(RuntimeError, match=r"the loop ended with 1"):
         programs.plain(job)
     given.minutes = -1.0
