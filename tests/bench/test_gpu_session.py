@@ -1,6 +1,8 @@
 """What ``bench.gpu`` decides by itself, without a GPU: waits that are meant, cases that do not fit, bits, its file."""
 
+import ast
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import REPOSITORY
 from lightning.pytorch.strategies import Strategy
 from torch import Tensor
 
@@ -187,3 +190,14 @@ def test_two_runs_of_one_seed_are_compared_to_the_bit(monkeypatch: pytest.Monkey
     assert not strict["passed"]
     assert strict["unequal_weights"] > 0
     assert strict["furthest"] > 0
+
+
+def test_it_needs_nothing_that_a_bare_machine_with_torch_lacks() -> None:
+    """Hydra and what it needs are absent there; only ``app`` knows them (``tests/floors``)."""
+    imported: set[str] = set()
+    for path in [*(REPOSITORY / "bench" / "gpu").glob("*.py"), REPOSITORY / "bench" / "session.py"]:
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        imported |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+        imported |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    assert "torch" in imported
+    assert not [name for name in imported if re.match(r"(hydra|omegaconf|antlr4|galpaca\.app|galpaca\.cli)\b", name)]
