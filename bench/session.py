@@ -12,6 +12,10 @@ from bench.results import save
 OUT_OF_TIME = "no time left"
 
 
+class OutOfTimeError(RuntimeError):
+    """A measurement that was cut off: nothing is said of what it measures."""
+
+
 class Session:
     """Runs measurements within a time, and keeps what they find on disk after each.
 
@@ -54,6 +58,11 @@ class Session:
             return
         try:
             found = measure()
+        except OutOfTimeError as error:
+            self.left_out[name] = f"cut off: {error}"[:2_000]
+            print(f"{name}: {self.left_out[name]}", flush=True)
+            self.save()
+            return
         except Exception as error:  # whatever it was, the next measurement may do
             self.failures[name] = f"{type(error).__name__}: {error}"[:2_000]
             print(f"{name}: FAILED, {self.failures[name]}", flush=True)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from bench.life.plan import STARTS, LifePlan
+from bench.session import OutOfTimeError
 from galpaca.app.rehearsal.child import Child
 from galpaca.app.rehearsal.coordinator import Coordinator, RankProcess
 
@@ -65,7 +66,8 @@ class Ranks:
             Exit codes by rank; None if the condition was met first.
 
         Raises:
-            RuntimeError: it took too long; or one rank failed and others hang on.
+            OutOfTimeError: there is none left.
+            RuntimeError: one rank failed and others hang on.
         """
         failed_at: float | None = None
         while len(codes := self.coordinator.codes()) < self.coordinator.num_ranks:
@@ -76,9 +78,10 @@ class Ranks:
             if any(codes.values()) and failed_at is None:
                 failed_at = time.monotonic()
             hangs = failed_at is not None and time.monotonic() > failed_at + _SETTLE_SECONDS
-            if hangs or time.monotonic() > self._deadline:
-                why = f"{codes} ended, others hang" if hangs else "no time left, and it was not done"
-                raise RuntimeError(f"{why}: {self.printed()}")
+            if hangs:
+                raise RuntimeError(f"{codes} ended, others hang: {self.printed()}")
+            if time.monotonic() > self._deadline:
+                raise OutOfTimeError(self.printed())
             time.sleep(self.coordinator.poll_seconds)
         return codes
 

@@ -24,7 +24,7 @@ import torch
 from bench.reference.compare import TOLERANCES, compare, whole_lines
 from bench.reference.plain import Job
 from bench.results import REPOSITORY, RESULTS
-from bench.session import Session
+from bench.session import OutOfTimeError, Session
 from galpaca.app.rehearsal.child import Child
 
 _MODEL, _RECORDS = "facebook/galactica-125m", "tatsu-lab/alpaca"
@@ -41,7 +41,7 @@ def main() -> int:
     session.about = asdict(job)
     program = Programs(folder, session)
     session.run("galpaca", lambda: program.galpaca(given, job), session.runs, "galpaca")
-    lack = None if "galpaca" in session.runs else "galpaca's own run failed"
+    lack = None if "galpaca" in session.runs else "galpaca's own run did not come to its end"
     session.run("plain", lambda: program.plain(job), session.runs, "plain", lack=lack)
     lack = lack if program.plain_steps() else lack or "the plain loop made no step"
     session.run("compared", lambda: program.compared(given.precision, job), session.runs, "compared", lack=lack)
@@ -143,7 +143,9 @@ class Programs:
         """``train.py``, without dropout."""
         began = time.monotonic()
         code = self._run("galpaca.train", overrides(given, job, self.folder))
-        if code != 0:
+        if code is None:
+            raise OutOfTimeError(self._printed("galpaca.train"))
+        if code:
             raise RuntimeError(f"train.py ended with {code}: {self._printed('galpaca.train')}")
         return {"lines": whole_lines(self.metrics), "seconds": time.monotonic() - began}
 

@@ -3,9 +3,11 @@
 import ast
 import json
 import re
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,13 +16,14 @@ from conftest import REPOSITORY
 from lightning.pytorch.strategies import Strategy
 from torch import Tensor
 
+from bench.gpu import __main__ as gpu
 from bench.gpu import bits, waits
 from bench.gpu.case import Case, lack_of_memory, memory_of
 from bench.gpu.cases import ADAPTERS, DEFAULTS, OPTIONS, is_tuning
 from bench.gpu.figures import GpuSession
 from bench.gpu.training import measure
 from bench.gpu.workload import SHAPES, Shape, make_examples
-from bench.session import OUT_OF_TIME
+from bench.session import OUT_OF_TIME, OutOfTimeError
 from galpaca.model.tuning.lora import Lora
 from galpaca.model.tuning.method import TuningMethod
 from galpaca.model.tuning.qlora import QLora
@@ -142,6 +145,17 @@ def test_a_session_keeps_what_it_found_when_a_measurement_fails_or_time_runs_out
     late = GpuSession(-1.0, tmp_path, "gpu-late")
     late.run("late", lambda: {}, late.rows)
     assert late.left_out == {"late": OUT_OF_TIME}
+    assert not late.failures
+
+
+def test_what_is_cut_off_has_not_failed(tmp_path: Path) -> None:
+    def takes_long() -> dict[str, Any]:
+        raise OutOfTimeError("step 5 of 30")
+
+    session = GpuSession(1.0, tmp_path, "gpu-test")
+    session.run("long", takes_long, session.rows)
+    assert session.left_out == {"long": "cut off: step 5 of 30"}
+    assert not session.failures
 
 
 def test_a_row_says_what_it_depends_on_and_how_sure_it_is() -> None:
@@ -190,6 +204,51 @@ def test_two_runs_of_one_seed_are_compared_to_the_bit(monkeypatch: pytest.Monkey
     assert not strict["passed"]
     assert strict["unequal_weights"] > 0
     assert strict["furthest"] > 0
+
+
+def test_a_card_of_80_gb_is_given_what_it_can_hold_in_the_order_of_worth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[str] = []
+
+    def measure_nothing(case: Case, *_: Any, **__: Any) -> dict[str, Any]:
+        measured.append(f"{case.shape} {case.name}")
+        row = {"name": case.name, "shape": case.shape, "precision": case.precision, "tokens_per_second": 3.0}
+        return {**row, "mfu": None, "peak_memory_bytes": 1, "step_seconds": 1.0, "step_seconds_deviation": 0.0}
+
+    def trainer(*_: Any) -> dict[str, Any]:
+        return {**measure_nothing(Case("transformers.Trainer", "1.3b", "bf16-mixed")), "tokens_per_second": 2.0}
+
+    monkeypatch.setattr(gpu, "measure", measure_nothing)
+    monkeypatch.setattr(gpu, "measure_trainer", trainer)
+    monkeypatch.setattr(gpu, "path_figures", lambda *_: {"tokens": 1})
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (0, CARD_80))
+    session = GpuSession(1.0, tmp_path, "gpu-test")
+    gpu._cases(session, make_examples(count=4), CPU, ["6.7b", "1.3b"], ["full", "lora"])
+    assert measured[0] == "1.3b 1.3b"
+    assert "6.7b LoRA" in measured
+    assert "6.7b QLoRA" not in measured
+    assert session.paths.keys() == {"6.7b", "1.3b"}
+    assert session.left_out["6.7b 6.7b selective bf16-mixed"].startswith("needs 116 GiB of 80")
+    assert session.figures()["ratio_to_trainer"] == 1.5
+    assert "1.50x" in session.table()
+
+
+def test_bits_are_compared_in_a_process_whose_environment_cublas_wants(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+
+    def run(command: list[str], **how: Any) -> subprocess.CompletedProcess[str]:
+        given.update(how)
+        if given.get("writes"):
+            Path(command[-1]).write_text('{"passed": true}', encoding="utf-8")
+        return subprocess.CompletedProcess(command, 1, "", "no kernel image")
+
+    monkeypatch.setattr(bits, "subprocess", SimpleNamespace(run=run))
+    with pytest.raises(RuntimeError, match="exit code 1: no kernel image"):
+        bits.in_a_process()
+    assert given["env"]["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    given["writes"] = True
+    assert bits.in_a_process() == {"passed": True}
 
 
 def test_it_needs_nothing_that_a_bare_machine_with_torch_lacks() -> None:

@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, OPTForCausalLM
 from bench.reference import __main__ as reference
 from bench.reference import plain
 from bench.reference.compare import compare, whole_lines
+from bench.session import OutOfTimeError
 from examples import flat_loop
 from galpaca.app.config.composition import compose
 from galpaca.runs.shutdown import Shutdown
@@ -107,3 +108,5 @@ def test_a_program_that_fails_is_shown_and_one_that_is_late_is_cut_off(
     given.minutes = -1.0
     late = reference.Programs(tmp_path, reference.ReferenceSession(given))
     assert late.plain(job)["ended"] is False
+    with pytest.raises(OutOfTimeError):
+        late.galpaca(given, job)
