@@ -36,6 +36,9 @@ _GRACE_SECONDS = 45.0
 def main() -> int:
     given = arguments()
     plan = make_plan(given)
+    if plan.accelerator == "cpu" and not given.tiny:
+        print(f"no GPU is here, and a CPU would take hours for {plan.shape}: --tiny", file=sys.stderr)
+        return 2
     rank, shutdown = global_rank(), Shutdown.of_process()
     process, channel = LifeProcess(plan, rank), Channel(plan.folder, launch_of(os.environ))
     limit_seconds = 60 * given.minutes + _GRACE_SECONDS
@@ -77,10 +80,10 @@ def arguments() -> argparse.Namespace:
 
 
 def make_plan(given: argparse.Namespace) -> LifePlan:
-    """The life that was requested; on a machine without a GPU only ``--tiny`` can be lived in minutes."""
+    """The life that was requested."""
     ranks = given.devices * given.nodes
     return LifePlan(
-        folder=(given.folder or Path(tempfile.mkdtemp(prefix="galpaca-life-"))).resolve(),
+        folder=(given.folder or Path(tempfile.gettempdir()) / f"galpaca-life-{os.getpid()}").resolve(),
         shape=given.shape,
         accelerator="cpu" if given.tiny or not _has_gpu() else "gpu",
         devices=given.devices,

@@ -153,6 +153,16 @@ def test_what_follows_a_failure_is_left_out_and_says_why(plan: LifePlan, tmp_pat
     assert late.left_out["straight"] == "no time left"
 
 
+def test_a_machine_without_a_gpu_is_told_of_the_tiny_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(life, "_has_gpu", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["life", f"--folder={tmp_path / 'runs'}"])
+    assert life.main() == 2
+    assert "--tiny" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
 def test_one_rank_has_no_fewer(plan: LifePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     alone = replace(plan, devices=1)
     session = life.LifeSession(1.0, tmp_path, alone)
