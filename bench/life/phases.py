@@ -67,13 +67,13 @@ class Life:
 
     def _run_straight(self) -> dict[str, Any]:
         folder = self._start(1)
-        codes = self._ranks.wait()
+        ended = self._ended(self._ranks.wait(), 0)
         self._straight = self._last(folder)
-        found = {**self._ended(codes, 0), **self._watch.figures(), **_speed(step_lines(folder.metrics))}
+        found = {**ended, **self._watch.figures(), **_speed(step_lines(folder.metrics))}
         found |= {"start": _start_seconds(folder)}
         broken = damage(folder.checkpoint(self._straight.step))
         shutil.rmtree(folder.checkpoints)  # a disk need not hold those of several runs
-        return {**found, "damaged": broken, "passed": found["passed"] and not broken}
+        return {**found, "damaged": broken, "passed": not broken}
 
     def _kill(self) -> dict[str, Any]:
         """After a checkpoint, with later steps done."""
@@ -95,6 +95,7 @@ class Life:
         content = read_content(folder.record)
         equal = not bits and not lines
         found = {
+            **ended,
             "resumed_after_step": content.starts[-1].step if content else None,
             "equal_bits": equal,
             "other_files": bits,
@@ -104,7 +105,7 @@ class Life:
         }
         # Without deterministic algorithms a GPU may add in any order: then it is a fact, and losses must be near.
         exact = self.plan.deterministic or self.plan.accelerator == "cpu"
-        return {**found, "passed": ended["passed"] and (equal if exact else furthest <= LOSS_TOLERANCE)}
+        return {**found, "passed": equal if exact else furthest <= LOSS_TOLERANCE}
 
     def _load(self) -> dict[str, Any]:
         """The released folder, as its users do, in a process of its own."""
@@ -146,7 +147,7 @@ class Life:
             "loss_difference": furthest,
             "tolerance": LOSS_TOLERANCE,
             "other_steps": plan[:10],
-            "passed": ended["passed"] and not plan and furthest <= LOSS_TOLERANCE,
+            "passed": not plan and furthest <= LOSS_TOLERANCE,
         }
 
     def _stopped(self, folder: RunFolder, after_step: int) -> dict[str, Any]:
@@ -157,7 +158,7 @@ class Life:
         found = self._ended(codes, StoppedBySignal.exit_code)
         done, saved = _last_step(folder), folder.last_saved_step()
         figures = {"after_step": done, "saved_step": saved, **self._watch.figures()}
-        return {**found, **figures, "passed": found["passed"] and done == saved < self.plan.steps}
+        return {**found, **figures, "passed": done == saved < self.plan.steps}
 
     def _start(self, number: int) -> RunFolder:
         folder = self.plan.run(STARTS[number].run)
@@ -166,11 +167,15 @@ class Life:
         return folder
 
     def _ended(self, codes: dict[int, int] | None, expected: int) -> dict[str, Any]:
-        """The first rank's exit code is the command's; others that stopped by agreement leave with 0."""
+        """The first rank's exit code is the command's; others that stopped by agreement leave with 0.
+
+        Raises:
+            RuntimeError: another one; with the end of what was printed.
+        """
         assert codes is not None
-        found: dict[str, Any] = {"exit_codes": {str(rank): code for rank, code in codes.items()}}
-        passed = codes[0] == expected and all(code in (0, expected) for code in codes.values())
-        return {**found, "passed": passed, **({} if passed else {"printed": self._ranks.printed()})}
+        if codes[0] != expected or any(code not in (0, expected) for code in codes.values()):
+            raise RuntimeError(f"exit codes by rank {codes}, not {expected}: {self._ranks.printed()}")
+        return {"exit_codes": {str(rank): code for rank, code in codes.items()}}
 
     def _last(self, folder: RunFolder) -> Manifest:
         """Manifest of the last step's checkpoint.

@@ -144,7 +144,7 @@ def test_what_follows_a_failure_is_left_out_and_says_why(plan: LifePlan, tmp_pat
     session.phases = lived.phases
     lived.live()
     assert list(session.failures) == ["straight"]
-    assert "out of something" in session.failures["straight"]
+    assert "exit codes by rank {0: 1}, not 0: error: out of something" in session.failures["straight"]
     assert session.left_out["killed"] == "'straight' did not come to its end"
     assert session.left_out["loaded"] == "'resumed' did not come to its end"
     assert ranks.killed == 1
@@ -157,6 +157,7 @@ def test_a_machine_without_a_gpu_is_told_of_the_tiny_life(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(life, "_has_gpu", lambda: False)
+    monkeypatch.setattr(life, "_lead", lambda *_: pytest.fail("a life of hours was started"))
     monkeypatch.setattr(sys, "argv", ["life", f"--folder={tmp_path / 'runs'}"])
     assert life.main() == 2
     assert "--tiny" in capsys.readouterr().err

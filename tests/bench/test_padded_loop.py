@@ -105,6 +105,10 @@ def test_a_program_that_fails_is_shown_and_one_that_is_late_is_cut_off(
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with Shutdown().listening(), pytest.raises(RuntimeError, match=r"the loop ended with 1"):
         programs.plain(job)
+    sleeps = tmp_path / "sleeps"
+    sleeps.write_text("#!/bin/sh\nsleep 60\n", encoding="utf-8")
+    sleeps.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(sleeps))
     given.minutes = -1.0
     late = reference.Programs(tmp_path, reference.ReferenceSession(given))
     assert late.plain(job)["ended"] is False
