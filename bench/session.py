@@ -53,21 +53,13 @@ class Session:
         """
         begin = time.monotonic()
         if lack or self.seconds_left < 0:
-            self.left_out[name] = lack or OUT_OF_TIME
-            print(f"{name}: left out, {self.left_out[name]}", flush=True)
-            return
+            return self._keep(self.left_out, name, lack or OUT_OF_TIME)
         try:
             found = measure()
         except OutOfTimeError as error:
-            self.left_out[name] = f"cut off: {error}"[:2_000]
-            print(f"{name}: {self.left_out[name]}", flush=True)
-            self.save()
-            return
+            return self._keep(self.left_out, name, f"cut off: {error}")
         except Exception as error:  # whatever it was, the next measurement may do
-            self.failures[name] = f"{type(error).__name__}: {error}"[:2_000]
-            print(f"{name}: FAILED, {self.failures[name]}", flush=True)
-            self.save()
-            return
+            return self._keep(self.failures, name, f"{type(error).__name__}: {error}")
         if isinstance(place, list):
             place.append(found)
         elif key is not None:
@@ -78,6 +70,11 @@ class Session:
             self.failures[name] = f"{found}"[:2_000]
         print(f"{name}: {_short(found)} ({time.monotonic() - begin:.0f} s)", flush=True)
         self.save()  # a run that is cut off keeps what it found
+
+    def _keep(self, place: dict[str, str], name: str, why: str) -> None:
+        place[name] = why[:2_000]
+        print(f"{name}: {'FAILED' if place is self.failures else 'left out'}, {place[name]}", flush=True)
+        self.save()
 
     def save(self) -> Path:
         return save(self.name, self.figures(), self.out, program=self.program)
