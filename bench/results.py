@@ -16,18 +16,23 @@ RESULTS = Path(__file__).parent / "results"
 _PACKAGES = ("torch", "transformers", "lightning", "peft", "trl", "accelerate", "numpy")
 
 
-def save(benchmark: str, figures: dict[str, Any], folder: Path = RESULTS) -> Path:
-    """Writes ``DATE_BENCHMARK_HARDWARE.json``: the figures, and all that they depend on."""
+def save(benchmark: str, figures: dict[str, Any], folder: Path = RESULTS, *, program: str | None = None) -> Path:
+    """Writes ``DATE_BENCHMARK_HARDWARE.json``: the figures, and all that they depend on.
+
+    Args:
+        program: ``bench.PROGRAM`` was typed; by default the benchmark's name, where a program has only one.
+    """
     now = datetime.now(UTC)
     path = folder / f"{now:%Y-%m-%d}_{benchmark}_{hardware()}.json"
     surroundings = {
         "benchmark": benchmark,
         "date": now.isoformat(timespec="seconds"),
-        "command": " ".join(["python", "-m", f"bench.{benchmark}", *sys.argv[1:]]),
+        "command": " ".join(["python", "-m", f"bench.{program or benchmark}", *sys.argv[1:]]),
         "commit": commit(),
         "hardware": hardware(),
         "processor": processor(),
         "cores": os.cpu_count(),
+        "gpu": gpu(),
         "python": platform.python_version(),
         "packages": versions(),
     }
@@ -51,6 +56,19 @@ def gpu_name() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return listed.stdout.splitlines()[0].strip() if listed.stdout.strip() else None
+
+
+def gpu() -> dict[str, Any] | None:
+    """The first GPU as its driver describes it; None without one."""
+    try:
+        asked = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,power.limit", "--format=csv,noheader"]
+        listed = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    if not listed:
+        return None
+    name, driver, memory, power = (value.strip() for value in listed[0].split(","))
+    return {"name": name, "count": len(listed), "driver": driver, "memory": memory, "power_limit": power}
 
 
 def processor() -> str:

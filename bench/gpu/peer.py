@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import tempfile
 import time
-from statistics import median
+from statistics import fmean, median, stdev
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerFast, Trainer, TrainerCallback, TrainingArguments
 
+from bench.gpu.case import Case
 from bench.gpu.training import free_memory
-from bench.gpu.workload import PAD_ID, SHAPES, make_model
+from bench.gpu.workload import MAX_LENGTH, PAD_ID, SHAPES, make_model
+from bench.results import versions
 from galpaca.data.examples import EncodedExamples, labels_of
 
 _WARM_UP_STEPS, _TIMED_STEPS = 2, 4
 _EXAMPLES_PER_MICRO_BATCH = 16
 _EXAMPLES_PER_STEP = 128
+# Its largest micro-batch, for the arithmetic of memory: padded to the longest example, and logits of every token.
+MICRO_BATCH = Case("padded", "1.3b", "bf16-mixed", max_tokens=_EXAMPLES_PER_MICRO_BATCH * MAX_LENGTH)
 
 
 class _StepSeconds(TrainerCallback):
@@ -68,8 +72,11 @@ def measure_trainer(shape: str, examples: EncodedExamples, device: torch.device)
         "shape": shape,
         "precision": "bf16-mixed",
         "examples": _EXAMPLES_PER_STEP,
+        "packages": versions(),
         "tokens_per_second": float(step_tokens.sum() / seconds.sum()),
         "step_seconds": float(median(seconds)),
+        "step_seconds_mean": fmean(seconds),
+        "step_seconds_deviation": stdev(seconds),
         "peak_memory_bytes": torch.cuda.max_memory_allocated(device),
         "mfu": None,
     }

@@ -21,7 +21,8 @@ from bench import old_runs
 from bench.adapters import __main__ as adapters
 from bench.adapters import turns as adapter_turns
 from bench.adapters.records import make_pairs, read_facts
-from bench.gpu.training import Case, measure
+from bench.gpu.case import Case
+from bench.gpu.training import measure
 from bench.gpu.workload import SHAPES, Shape, make_examples
 from bench.old_runs import Checkout, differences
 from bench.peers import __main__ as peers

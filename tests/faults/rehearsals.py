@@ -1,4 +1,4 @@
-"""``galpaca rehearse`` whose phases are forked from the tests' server: the same code, without seconds of imports."""
+"""``galpaca rehearse``, and benchmarks like it, whose phases are forked from the tests' server, without imports."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,9 +18,12 @@ def fork_children(server: str) -> None:
     from galpaca.app.rehearsal import child
 
     def start(command: list[str], env: dict[str, str], stdout: Any, **_: Any) -> Forked:
-        arguments = [str(_SCRIPTS[command[2]]), *command[3:]]
-        output = stdout.fileno()
-        return Forked(server, arguments, cwd=Path.cwd(), env=env, stdout=output, stderr=output)
+        module, output = command[2], stdout.fileno()
+        if module in _SCRIPTS:
+            arguments, folder = [str(_SCRIPTS[module]), *command[3:]], Path.cwd()
+        else:
+            arguments, folder = command[1:], REPOSITORY
+        return Forked(server, arguments, cwd=folder, env=env, stdout=output, stderr=output)
 
     module: Any = child
     module.subprocess = SimpleNamespace(Popen=start, DEVNULL=None, STDOUT=None)
