@@ -117,9 +117,9 @@ class LifePlan:
         """Of one start; that of a run's later starts differs in the number of ranks at most."""
         start = STARTS[number]
         devices, nodes = (self.fewer, 1) if start.on_fewer else (self.devices, self.nodes)
-        module = "bench.life.deterministic" if self.deterministic else "galpaca.train"
         return [
-            *(sys.executable, "-m", module, *self._recipe(), f"run.name={start.run}"),
+            *(sys.executable, "-m", "galpaca.train", *self._recipe(), f"run.name={start.run}"),
+            f"compute.deterministic={str(self.deterministic).lower()}",
             *(f"trainer.devices={devices}", f"trainer.num_nodes={nodes}"),
         ]
 

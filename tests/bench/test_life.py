@@ -102,7 +102,8 @@ def test_starts_of_one_run_differ_in_their_ranks_alone(plan: LifePlan) -> None:
     assert changed == {"trainer.devices=4": "trainer.devices=3", "trainer.num_nodes=2": "trainer.num_nodes=1"}
     assert two_nodes.command(2) == two_nodes.command(3)
     assert "galpaca.train" in first
-    assert "bench.life.deterministic" in plan.command(1)
+    assert "compute.deterministic=true" in plan.command(1)
+    assert "compute.deterministic=false" in first
     on_gpus = two_nodes.command(1)
     config, _ = compose(on_gpus[on_gpus.index("galpaca.train") + 1 :])
     assert (config.trainer.num_ranks, config.precision.name) == (8, "32-true")

@@ -281,7 +281,8 @@ def test_a_talk_in_the_terminal(run: Path, tmp_path: Path) -> None:
     """One program for all of it, since it takes seconds to start."""
     terminal = Terminal(line("chat", run, "--max-new-tokens", 150), tmp_path)
     try:
-        terminal.until(">>> ")
+        asked = terminal.until(">>> ")
+        assert "\x1b[?2004h" in asked, "else a terminal sends a paste as lines, each of which is a question"
         terminal.type("Name a gas.\n")
         terminal.until("tokens/s")
         terminal.until(">>> ")

@@ -45,7 +45,7 @@ def test_a_signal_to_torchrun_saves(
         time.sleep(0.05)
     process.send_signal(number)
     message = process.communicate(timeout=200)[0]
-    assert "which is saved" in message
+    assert "which is saved; the same command goes on from there" in message
     (checkpoint,) = (tmp_path / "runs/test/checkpoints").glob("step-*")
     assert int(checkpoint.name.removeprefix("step-")) == read_jsonl(metrics)[-1]["step"]
 

@@ -65,12 +65,27 @@ def packed_attention(
 
 
 def is_fast(accelerator: str, precision: str, dropout: float) -> bool:
-    """Whether a run can take one kernel over all examples instead of attention over one after the other."""
-    return accelerator == "gpu" and precision in ("16-mixed", "bf16-mixed") and dropout == 0.0
+    """Whether a run can take one kernel over all examples instead of attention over one after the other.
+
+    On a machine without a GPU the answer is that of one whose GPU is recent enough.
+    """
+    is_half = precision in ("16-mixed", "bf16-mixed")
+    return accelerator == "gpu" and is_half and dropout == 0.0 and not gpu_is_too_old()
 
 
 def _can_use_varlen(query: Tensor, dropout: float) -> bool:
-    return query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and dropout == 0.0
+    is_half = query.dtype in (torch.float16, torch.bfloat16)
+    return query.is_cuda and is_half and dropout == 0.0 and not gpu_is_too_old()
+
+
+# FlashAttention 2, behind ``varlen_attn``, has no program for GPUs before it (V100, T4): the first step would fail.
+OLDEST_CAPABILITY = (8, 0)
+
+
+@torch.compiler.assume_constant_result
+def gpu_is_too_old() -> bool:
+    """Whether this process's GPU, if it has one, lacks the kernel over all examples."""
+    return torch.cuda.is_available() and torch.cuda.get_device_capability() < OLDEST_CAPABILITY
 
 
 def _can_use_dense(query: Tensor, longest_tokens: int, dropout: float) -> bool:

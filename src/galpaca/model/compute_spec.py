@@ -17,11 +17,14 @@ class ComputeSpec:
         activation_checkpointing: ``none`` keeps all activations for backward; ``selective`` keeps the results of
             matrix products and attention and recomputes the cheap rest; ``full`` keeps only each layer's input and
             recomputes its forward.
+        deterministic: on a GPU, add in the same order every time (attention's backward, matrix products), so that a run
+            that was killed and resumed ends in the same bits; false may be faster. A CPU always does.
     """
 
     compile: bool | None = None
     compile_backend: str = "inductor"
     activation_checkpointing: str = "none"
+    deterministic: bool = True
 
     def __post_init__(self) -> None:
         with Problems() as problems:
@@ -47,7 +50,8 @@ class ComputeSpec:
                 problems.add(
                     "activation checkpointing cannot be combined with compilation and per-example attention",
                     where="compute.compile",
-                    why="the fast attention needs a GPU, a 16-bit precision and model.attention_dropout=0",
+                    why="the fast attention needs a GPU of compute capability 8.0 or more, a 16-bit precision and "
+                    "model.attention_dropout=0",
                     fix="compute.compile=false, or compute.activation_checkpointing=none",
                 )
 

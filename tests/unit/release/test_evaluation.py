@@ -4,6 +4,7 @@ from typing import Any
 
 import yaml
 
+from galpaca.data.categories import WITHOUT
 from galpaca.release.evaluation import card_with_results
 
 CARD = "---\nlicense: apache-2.0\ntags:\n- opt\n---\n\n# demo\n\n## Results\n\nx\n\n## Intended use and limits\n\ny\n"
@@ -45,6 +46,7 @@ def test_results_come_before_the_limits_and_leave_the_rest_as_it_was() -> None:
     message = "| held\\|out.json | loss (perplexity) | 1.0000 (2.7) | 0.9000 to 1.1000 | 40 | with prompt template |"
     assert message in card
     assert "| science | acc | 0.2500 | ± 0.0500 | 80 | 0 shots, plain text, first 80 only, lm-eval 0.4 |" in card
+    assert "| measured on | figure | value | 95 % interval, or standard error | examples | how |" in card
     assert card.index("## Results") < card.index("## Evaluation") < card.index("## Intended use")
     begin, end = card.index("<!-- galpaca"), card.rindex("-->")
     assert card[begin:].startswith("<!-- galpaca evaluate: begin -->\n## Evaluation")
@@ -75,3 +77,13 @@ def test_a_card_without_front_matter_gets_its_table_at_the_end() -> None:
     assert card.startswith("# a model\n\ntext\n\n<!-- galpaca evaluate: begin -->")
     assert card.endswith("<!-- galpaca evaluate: end -->\n")
     assert card_with_results(card, "a", [of_task()]) == card
+
+
+def test_records_without_a_category_are_called_so() -> None:
+    """The metadata said ``loss ((none))``."""
+    results = of_records(1.0)
+    results["rows"].append({**results["rows"][0], "category": WITHOUT})
+    card = card_with_results(CARD, "demo", [results])
+    (entry,) = matter(card)["model-index"][0]["results"]
+    assert [metric["name"] for metric in entry["metrics"]] == ["loss (all)", "loss (no category)"]
+    assert "(none)" not in card

@@ -94,6 +94,16 @@ def test_whatever_a_text_holds_is_shown_as_text() -> None:
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
 
 
+@pytest.mark.parametrize(
+    ("count", "said"), [(1, "1 record has an empty output"), (2, "2 records have an empty output")]
+)
+def test_records_without_output_are_counted_in_words_that_agree(count: int, said: str) -> None:
+    """It said "1 records have"."""
+    lone = content()
+    lone["records"]["without_output"] = count
+    assert said in render_comparison(lone)
+
+
 def test_without_records_there_is_no_loss() -> None:
     page = render_comparison(content(records=None))
     assert 'id="loss"' not in page

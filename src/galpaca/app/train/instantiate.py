@@ -16,6 +16,7 @@ from galpaca.app.train.tuning import check_tuning
 from galpaca.errors import InputError
 from galpaca.estimate.peaks import dense_peak
 from galpaca.model.tuning.method import TuningMethod
+from galpaca.training.determinism import set_determinism
 from galpaca.training.memory import prepare_memory
 from galpaca.training.optimizers.state import check_state
 
@@ -48,9 +49,11 @@ def make_engine(config: Config) -> Engine:
 
     Raises:
         InputError: a precision or a layout of processes that the strategy refuses, a target that does not bind, an
-            optimizer whose state a checkpoint cannot hold, tuning that the strategy or the precision cannot do.
+            optimizer whose state a checkpoint cannot hold, tuning that the strategy or the precision cannot do, an
+            environment in which a GPU cannot be deterministic.
     """
     prepare_memory(config.trainer.accelerator)
+    set_determinism(config.trainer.accelerator, config.compute.deterministic)
     make_strategy = bound(config.strategy, "strategy", ("accelerator", "precision"))
     make_callbacks = [bound(node, f"callbacks.{name}") for name, node in config.callbacks.items()]
     make_loggers = bound(config.logger, "logger", ("folder", "run_id"))

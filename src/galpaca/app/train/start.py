@@ -174,7 +174,7 @@ def _describe(run: RunContext) -> list[tuple[str, str]]:
         ("machine", f"{machine}, {strategy}, {config.precision.name}"),
         ("optimizer", config.optim.factory.describe()),
         ("dropout", f"{config.model.dropout}, attention {config.model.attention_dropout}"),
-        ("attention", "all examples in one kernel" if config.fast_attention else "one example at a time"),
+        ("attention", _attention(config)),
         ("layers", _layers(config)),
     ]
 
@@ -215,6 +215,17 @@ def _num_recorded(run: RunContext) -> int:
     """Steps up to that of the checkpoint which have a line."""
     lines = read_metrics(run.folder.metrics) if run.start.step else ()
     return len({line.step for line in lines if isinstance(line, StepLine) and line.step <= run.start.step})
+
+
+def _attention(config: Config) -> str:
+    from galpaca.model.attention import OLDEST_CAPABILITY, gpu_is_too_old
+
+    if config.fast_attention:
+        return "all examples in one kernel"
+    slow = "one example at a time"
+    if config.trainer.accelerator == "gpu" and gpu_is_too_old():
+        slow += f": this GPU's compute capability is below {'.'.join(map(str, OLDEST_CAPABILITY))}"
+    return slow
 
 
 def _layers(config: Config) -> str:
