@@ -11,7 +11,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,13 @@ from bench.results import RESULTS, save
 from galpaca.data.plan import StepPlan
 from galpaca.estimate.flops import Architecture, Tuned, step_flops
 from galpaca.estimate.galactica import GALACTICA
-from galpaca.estimate.memory import MemoryParts, num_adapter_weights, num_parameters, step_memory
+from galpaca.estimate.memory import (
+    HOST_MOMENTS_ROOM_BYTES,
+    MemoryParts,
+    num_adapter_weights,
+    num_parameters,
+    step_memory,
+)
 from galpaca.estimate.peaks import dense_peak
 from galpaca.model.tuning.full import FullTuning
 from galpaca.model.tuning.lora import Lora
@@ -55,6 +61,7 @@ class Card:
         memory_gib: as the driver shows it.
         bytes_per_second: of its memory.
         link_bytes_per_second: to the other cards of its node, in one direction.
+        host_bytes_per_second: to host memory, in one direction.
         product_share: what large products reach of the peak.
     """
 
@@ -62,6 +69,7 @@ class Card:
     memory_gib: float
     bytes_per_second: float
     link_bytes_per_second: float
+    host_bytes_per_second: float
     product_share: float
 
     @property
@@ -72,9 +80,9 @@ class Card:
 
 
 CARDS = (
-    Card("A100", 79.2, 2.04e12, 300e9, 0.75),
-    Card("H100", 79.2, 3.35e12, 450e9, 0.68),
-    Card("H200", 139.8, 4.8e12, 450e9, 0.73),
+    Card("A100", 79.2, 2.04e12, 300e9, 32e9, 0.75),
+    Card("H100", 79.2, 3.35e12, 450e9, 64e9, 0.68),
+    Card("H200", 139.8, 4.8e12, 450e9, 64e9, 0.73),
 )
 
 
@@ -84,6 +92,7 @@ class Way:
 
     Attributes:
         moments: dtype of Adam's moments.
+        on_host: moments are in host memory.
     """
 
     name: str
@@ -92,6 +101,7 @@ class Way:
     recomputation: str = "none"
     max_tokens: int = 4_096
     moments: str = "float32"
+    on_host: bool = False
 
     @property
     def architecture(self) -> Architecture:
@@ -115,6 +125,7 @@ ONE_CARD = (
     Way("6.7b full", "6.7b", recomputation="selective"),
     Way("6.7b full, bf16 moments", "6.7b", recomputation="selective", moments="bfloat16"),
     Way("6.7b full, bf16 moments", "6.7b", recomputation="full", max_tokens=2_048, moments="bfloat16"),
+    Way("6.7b full, moments on host", "6.7b", recomputation="full", on_host=True),
     Way("6.7b LoRA", "6.7b", Lora(), "full"),
     Way("6.7b QLoRA", "6.7b", QLora(), "full"),
     Way("1.3b full", "1.3b", max_tokens=8_192),
@@ -216,6 +227,7 @@ class Prediction:
 
     Attributes:
         exposed: of gathers and reductions, what the products do not hide.
+        transfers: of moments from host memory, while others go back; nothing hides them.
         memory: of a card.
     """
 
@@ -226,6 +238,7 @@ class Prediction:
     moved: float
     links: float
     exposed: float
+    transfers: float
     gaps: float
     mfu: float
     tokens_per_second: float
@@ -234,7 +247,7 @@ class Prediction:
 
     @property
     def seconds(self) -> float:
-        return self.products + self.moved + self.exposed + self.gaps
+        return self.products + self.moved + self.exposed + self.transfers + self.gaps
 
 
 def predict(card: Card, num_cards: int, way: Way, unit: PerUnit) -> Prediction:
@@ -249,11 +262,13 @@ def predict(card: Card, num_cards: int, way: Way, unit: PerUnit) -> Prediction:
     moved = _moved_bytes(way, num_cards, tokens, micro_batches, unit) / (card.bytes_per_second * _BANDWIDTH)
     links = _linked_bytes(way, num_cards, micro_batches) / (card.link_bytes_per_second * _LINKS)
     exposed = max(0.0, links - _OVERLAP * products)
-    gaps = _GAPS * (products + moved + exposed)
-    seconds = products + moved + exposed + gaps
+    on_host = way.moment_bytes * way.num_trained / num_cards if way.on_host else 0.0
+    transfers = on_host / (card.host_bytes_per_second * _LINKS)
+    gaps = _GAPS * (products + moved + exposed + transfers)
+    seconds = products + moved + exposed + transfers + gaps
     mfu = useful / seconds / (card.peak * num_cards)
     parts = memory(way, num_cards)
-    terms = (products, moved, links, exposed, gaps, mfu, tokens / seconds, micro_batches)
+    terms = (products, moved, links, exposed, transfers, gaps, mfu, tokens / seconds, micro_batches)
     return Prediction(card.name, num_cards, way, *terms, parts)
 
 
@@ -295,8 +310,10 @@ def memory(way: Way, num_cards: int) -> MemoryParts:
         num_tokens=way.max_tokens,
         recomputation=way.recomputation,
         rank=way.rank,
-        state_bytes=way.moment_bytes,
+        state_bytes=0.0 if way.on_host else way.moment_bytes,
     )
+    if way.on_host:
+        whole = replace(whole, scratch=whole.scratch + HOST_MOMENTS_ROOM_BYTES)
     if not _is_sharded(way, num_cards):
         return whole
     architecture = way.architecture
@@ -327,8 +344,8 @@ def predictions(unit: PerUnit) -> list[Prediction]:
 
 
 _HEADINGS = (
-    "cards", "what", "recomputation, tokens", "micro-batches", "products", "bytes", "links, of them exposed", "gaps",
-    "step", "MFU", "tokens/s", "GiB",
+    "cards", "what", "recomputation, tokens", "micro-batches", "products", "bytes", "links, of them exposed", "host",
+    "gaps", "step", "MFU", "tokens/s", "GiB",
 )  # fmt: skip
 
 
@@ -340,10 +357,11 @@ def table(found: Sequence[Prediction]) -> str:
         what = [f"{one.num_cards} x {one.card}", one.way.name, f"{one.way.recomputation}, {one.way.max_tokens:,}"]
         needed, room = one.memory.total / GIB, memory_gib[one.card]
         if needed > room:
-            lines.append("| " + " | ".join([*what, *[""] * 8, f"needs {needed:.0f} of {room:.0f}"]) + " |")
+            lines.append("| " + " | ".join([*what, *[""] * 9, f"needs {needed:.0f} of {room:.0f}"]) + " |")
             continue
         links = f"{one.links:.2f}, {one.exposed:.2f}" if one.links >= 0.005 else ""
-        terms = [f"{one.products:.2f}", f"{one.moved:.2f}", links, f"{one.gaps:.2f}", f"{one.seconds:.2f}"]
+        host = f"{one.transfers:.2f}" if one.transfers else ""
+        terms = [f"{one.products:.2f}", f"{one.moved:.2f}", links, host, f"{one.gaps:.2f}", f"{one.seconds:.2f}"]
         ends = [f"{one.mfu:.0%}", f"{one.tokens_per_second:,.0f}", f"{needed:.0f}"]
         lines.append("| " + " | ".join([*what, f"{one.micro_batches:.1f}", *terms, *ends]) + " |")
     return "\n".join(lines)

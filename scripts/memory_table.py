@@ -6,9 +6,10 @@ A page marks where the table goes by ``<!-- memory: one GPU -->`` and ``<!-- end
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from galpaca.estimate.galactica import GALACTICA
-from galpaca.estimate.memory import step_memory
+from galpaca.estimate.memory import HOST_MOMENTS_ROOM_BYTES, step_memory
 from galpaca.model.tuning.full import FullTuning
 from galpaca.model.tuning.lora import Lora
 from galpaca.model.tuning.qlora import QLora
@@ -24,7 +25,15 @@ _CARDS = (
     (79.0, "80 GB"),
     (139.0, "141 GB"),
 )
-_METHODS = (("full", FullTuning(), 0), ("lora", Lora(), 16), ("qlora", QLora(), 16))
+# Of the optimizer: bytes of its state a parameter on the card, and what else of it is there.
+_FLOAT32, _BFLOAT16, _ON_HOST = (8.0, 0.0), (4.0, 0.0), (0.0, HOST_MOMENTS_ROOM_BYTES)
+_METHODS = (
+    ("full", FullTuning(), 0, _FLOAT32),
+    ("full, `optim.moments_dtype=bfloat16`", FullTuning(), 0, _BFLOAT16),
+    ("full, `optim.moments_on=host`", FullTuning(), 0, _ON_HOST),
+    ("lora", Lora(), 16, _FLOAT32),
+    ("qlora", QLora(), 16, _FLOAT32),
+)
 _TOKENS = (1024, 4096)
 
 
@@ -43,9 +52,10 @@ def table() -> str:
     header = ["model", "tuning", *(f"{tokens:,} tokens" for tokens in _TOKENS), "smallest card"]
     rows = [header, ["---"] * len(header)]
     for size, architecture in GALACTICA.items():
-        for name, method, rank in _METHODS:
+        for name, method, rank, (state_bytes, room_bytes) in _METHODS:
+            how: dict[str, Any] = {"recomputation": "full", "rank": rank, "state_bytes": state_bytes}
             needs = [
-                step_memory(architecture, method.held, num_tokens=tokens, recomputation="full", rank=rank).total / _GIB
+                (step_memory(architecture, method.held, num_tokens=tokens, **how).total + room_bytes) / _GIB
                 for tokens in _TOKENS
             ]
             cards = list(dict.fromkeys(smallest_card(need) for need in needs))

@@ -20,7 +20,7 @@ def test_6_7b_on_one_h200_is_what_was_worked_out_by_hand() -> None:
     found = predict(H200, 1, FULL, UNIT)
     assert found.seconds == pytest.approx(1.2, abs=0.05)
     assert found.mfu == pytest.approx(0.53, abs=0.02)
-    assert found.seconds == found.products + found.moved + found.exposed + found.gaps
+    assert found.seconds == found.products + found.moved + found.exposed + found.transfers + found.gaps
     without = predict(H200, 1, replace(FULL, recomputation="none"), UNIT)
     counted_gb = 305 + 318 + 248 + 266
     assert without.moved == pytest.approx(counted_gb * 1e9 / (0.9 * 4.8e12), rel=0.05)
@@ -36,6 +36,17 @@ def test_more_cards_hold_less_each_and_a_faster_one_is_faster() -> None:
         assert predict(H200, 1, way, UNIT).seconds < predict(A100, 1, way, UNIT).seconds
     full = predict(H200, 1, replace(FULL, recomputation="full"), UNIT)
     assert full.products == pytest.approx(4 / 3 * predict(H200, 1, FULL, UNIT).products, rel=0.02)
+
+
+def test_moments_on_the_host_leave_their_memory_to_the_card_and_take_their_way() -> None:
+    """6.7B in full on one card of 80 GB, at 53 GB each way a step."""
+    on_card = replace(FULL, recomputation="full")
+    on_host = replace(on_card, on_host=True)
+    less = memory(on_card, 1).total - memory(on_host, 1).total
+    assert less == pytest.approx(6_657_359_872 * 8, rel=0.05)
+    assert memory(on_host, 1).total < A100.memory_gib * 2**30 < memory(on_card, 1).total
+    longer = predict(A100, 1, on_host, UNIT).seconds - predict(A100, 1, on_card, UNIT).seconds
+    assert longer == pytest.approx(1.05 * 53.26e9 / 24e9, rel=0.01)
 
 
 def test_smaller_micro_batches_are_more_of_them() -> None:

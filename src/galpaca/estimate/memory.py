@@ -19,6 +19,8 @@ TARGET_SHARE = 0.55
 # CUDA's context and the libraries' workspaces; and what the allocator cannot use of what comes and goes with each step.
 _CONTEXT_BYTES = 1 << 30
 _FRAGMENTATION = 0.1
+# Of moments in host memory, what is on the card: three pieces of 2 ** 25 values at a time, two float32 moments of each.
+HOST_MOMENTS_ROOM_BYTES = 3 * 2**25 * 2 * 4.0
 
 
 @dataclass(frozen=True)
