@@ -1,0 +1,66 @@
+"""What a stretch of a program on fake tensors moves in memory, operation by operation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from galpaca.fake_cuda.schema_bytes import Moved, moved
+
+if TYPE_CHECKING:
+    from galpaca.fake_cuda.inductor import Program
+
+
+@dataclass
+class Tally:
+    """What was run: single operations, and compiled programs as wholes."""
+
+    ops: list[Moved] = field(default_factory=list)
+    programs: list[Program] = field(default_factory=list)
+
+
+class _Listening(TorchDispatchMode):
+    def __init__(self, tally: Tally) -> None:
+        super().__init__()
+        self.tally = tally
+        self.is_inside_program = False
+
+    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output: Tensor | Any = op(*args, **(kwargs or {}))
+        if not self.is_inside_program and not op.is_view:
+            self.tally.ops.append(moved(op, args, kwargs or {}, output))
+        return output
+
+
+_listening: list[_Listening] = []
+
+
+@contextmanager
+def tallied() -> Iterator[Tally]:
+    """Tallies what runs in the context, in backward too."""
+    mode = _Listening(Tally())
+    _listening.append(mode)
+    try:
+        with mode:
+            yield mode.tally
+    finally:
+        _listening.remove(mode)
+
+
+@contextmanager
+def of_program(program: Program) -> Iterator[None]:
+    """Around a compiled program's graph: it counts as the program, not by its operations."""
+    outer = [mode for mode in _listening if not mode.is_inside_program]
+    for mode in outer:
+        mode.tally.programs.append(program)
+        mode.is_inside_program = True
+    try:
+        yield
+    finally:
+        for mode in outer:
+            mode.is_inside_program = False
