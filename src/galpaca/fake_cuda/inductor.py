@@ -12,6 +12,7 @@ from typing import Any
 import torch._inductor.compile_fx as compile_fx
 import torch._inductor.config as config
 import torch._inductor.scheduler as scheduler
+import torch.utils._triton as triton
 from sympy import sympify
 from torch import fx
 from torch._inductor.graph import GraphLowering
@@ -69,6 +70,7 @@ recorded = Recorded()
 def record() -> None:
     """Has Inductor record its programs, for good."""
     scheduler.has_triton = lambda: True  # its code is written without it
+    triton.triton_hash_with_backend = lambda: "none"  # names its version in the code
     # Both need values; a program from a cache would not be recorded.
     config.joint_graph_constant_folding = False
     config.fx_graph_cache = False
@@ -105,8 +107,8 @@ def _not_compiled(lowering: GraphLowering, code: Any) -> Any:
     """In place of compiling the generated module: notes it."""
     program = recorded.programs[-1]
     program.code = code.value
-    nodes = [node for node in lowering.scheduler.nodes if not isinstance(node, scheduler.NopKernelSchedulerNode)]
-    program.launches = tuple(_launch(node, lowering) for node in nodes)
+    launches = (_launch(node, lowering) for node in lowering.scheduler.nodes)
+    program.launches = tuple(launch for launch in launches if launch.moved_bytes)  # others only name a result
     return SimpleNamespace(__file__="", call=None)
 
 
@@ -124,4 +126,4 @@ def _launch(node: Any, lowering: GraphLowering) -> Launch:
 
 
 def _library_name(kernel: ExternKernel) -> str:
-    return str(getattr(kernel, "op_overload", None) or getattr(kernel, "python_kernel_name", None) or kernel)
+    return str(getattr(kernel, "op_overload", None) or getattr(kernel, "python_kernel_name", None))

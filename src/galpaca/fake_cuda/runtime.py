@@ -26,7 +26,7 @@ def answer_for(card: Card) -> None:
 def _autocast_and_scaler() -> None:
     """Both disable themselves where there is no card."""
     torch.cuda.amp.common.amp_definitely_not_available = lambda: False
-    torch.cuda.is_bf16_supported = lambda *_: True
+    torch.cuda.is_bf16_supported = lambda *_, **__: True
 
 
 def _properties(card: Card) -> None:
@@ -42,5 +42,5 @@ def _properties(card: Card) -> None:
     interface: Any = CudaInterface  # the same questions, as the compiler asks them
     interface.get_device_properties = interface.Worker.get_device_properties = staticmethod(lambda *_, **__: card)
     interface.get_compute_capability = staticmethod(lambda *_: card.major * 10 + card.minor)
-    interface.is_available = staticmethod(lambda: True)
+    interface.is_available = interface.is_bf16_supported = staticmethod(lambda *_, **__: True)
     interface.current_device = staticmethod(lambda: 0)

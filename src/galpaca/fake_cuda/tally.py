@@ -30,9 +30,14 @@ class _Listening(TorchDispatchMode):
         self.tally = tally
         self.is_inside_program = False
 
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """Else the compiler would leave all that runs under the mode uncompiled."""
+        return True
+
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output: Tensor | Any = op(*args, **(kwargs or {}))
-        if not self.is_inside_program and not op.is_view:
+        if not (self.is_inside_program or op.is_view or op.namespace == "prim"):  # prim: questions, such as which device
             self.tally.ops.append(moved(op, args, kwargs or {}, output))
         return output
 
@@ -42,7 +47,7 @@ _listening: list[_Listening] = []
 
 @contextmanager
 def tallied() -> Iterator[Tally]:
-    """Tallies what runs in the context, in backward too."""
+    """Tallies what runs in the context, in backward too. What is compiled in it counts too: compile before."""
     mode = _Listening(Tally())
     _listening.append(mode)
     try:
