@@ -1,6 +1,7 @@
 """Graphics cards as the compiler sees them: what its decisions depend on."""
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Card:
         return self.major, self.minor
 
 
-_HOPPER = {
+_HOPPER: Any = {
     "L2_cache_size": 50 << 20,
     "shared_memory_per_block_optin": 227 << 10,
     "shared_memory_per_multiprocessor": 228 << 10,

@@ -4,20 +4,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-_READS = {
-    "_local_scalar_dense",  # item(), bool(), float() and int()
-    "is_nonzero",
-    "equal",
-    "nonzero",
-    "masked_select",
-    "_unique2",
-    "unique_dim",
-    "unique_consecutive",
-}
+from galpaca.fake_cuda.schema_bytes import name_of
+
+# Take rows by number without a read, and by a mask with one.
+_INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_"}
 
 
 @contextmanager
@@ -43,12 +38,19 @@ class _Watching(TorchDispatchMode):
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         reads_card = _on_card((args, kwargs))
-        if reads_card and op._schema.name.split("::")[1] in _READS:
+        if reads_card and _depends_on_values(op, (args, kwargs)):
             self.found.append(str(op))
         output = op(*args, **(kwargs or {}))
         if reads_card and not _on_card(output) and _is_filled(op, output):
             self.found.append(f"{op} to the host")
         return output
+
+
+def _depends_on_values(op: Any, values: Any) -> bool:
+    """Whether what it gives the host, a number or a shape, depends on values; torch marks such operations."""
+    if name_of(op) in _INDEXING:
+        return any(isinstance(leaf, Tensor) and leaf.dtype == torch.bool for leaf in tree_leaves(values))
+    return torch.Tag.data_dependent_output in op.tags or torch.Tag.dynamic_output_shape in op.tags
 
 
 def _on_card(values: Any) -> bool:

@@ -13,48 +13,12 @@ import torch._inductor.compile_fx as compile_fx
 import torch._inductor.config as config
 import torch._inductor.scheduler as scheduler
 import torch.utils._triton as triton
-from sympy import sympify
 from torch import fx
 from torch._inductor.graph import GraphLowering
 from torch._inductor.ir import ExternKernel
 
 from galpaca.fake_cuda import tally
-
-
-@dataclass(frozen=True)
-class Launch:
-    """One kernel of a program.
-
-    Attributes:
-        name: of a library's function, or of what is written by a generated kernel.
-        ops: what of the traced graph it computes, by torch's names.
-        moved_bytes: read and written, each buffer once, whatever the kernel's loops.
-        is_library: whether it is a library's, such as a matrix product, and not generated.
-        is_of_fixed_size: whether no buffer of it depends on the number of tokens, as weights do not.
-    """
-
-    name: str
-    ops: frozenset[str]
-    moved_bytes: int
-    is_library: bool
-    is_of_fixed_size: bool
-
-
-@dataclass
-class Program:
-    """What Inductor made of a graph.
-
-    Attributes:
-        is_backward: whether it is a graph's backward.
-        launches: its kernels, in order.
-        code: the generated module, Triton kernels included.
-        num_runs: how often it would have been run.
-    """
-
-    is_backward: bool
-    launches: tuple[Launch, ...] = ()
-    code: str = ""
-    num_runs: int = 0
+from galpaca.fake_cuda.program import Launch, Program
 
 
 @dataclass
@@ -69,8 +33,10 @@ recorded = Recorded()
 
 def record() -> None:
     """Has Inductor record its programs, for good."""
-    scheduler.has_triton = lambda: True  # its code is written without it
-    triton.triton_hash_with_backend = lambda: "none"  # names its version in the code
+    # Triton's code is written without Triton: these ask for it, and name its version in the code.
+    modules: Any = (scheduler, triton)
+    modules[0].has_triton = lambda: True
+    modules[1].triton_hash_with_backend = lambda: "none"
     # Both need values; a program from a cache would not be recorded.
     config.joint_graph_constant_folding = False
     config.fx_graph_cache = False
@@ -121,7 +87,7 @@ def _launch(node: Any, lowering: GraphLowering) -> Launch:
         ops=frozenset(str(origin.target) for part in node.get_nodes() for origin in part.node.origins),
         moved_bytes=int(sum(accesses.values())),
         is_library=is_library,
-        is_of_fixed_size=not any(sympify(lowering.get_numel(name)).free_symbols for name in accesses),
+        is_of_fixed_size=not any(getattr(lowering.get_numel(name), "free_symbols", ()) for name in accesses),
     )
 
 

@@ -39,7 +39,7 @@ def built(cache: Path) -> Path:
     Raises:
         InputError: torch has a CUDA of its own, there is no compiler, or it fails.
     """
-    if any((_torch_folder() / "lib" / name).exists() for name in _OWN_RUNTIMES):
+    if has_own_runtime():
         raise _refused("torch is built for cards", "the runtime that it has cannot be replaced", "a build for the CPU")
     compiler = shutil.which(_COMPILER)
     if compiler is None:
@@ -47,6 +47,11 @@ def built(cache: Path) -> Path:
     folder = cache / _key(compiler)
     build_folder_once(folder, lambda partial: _compile(compiler, partial / _NAME), (folder / _NAME).is_file)
     return folder / _NAME
+
+
+def has_own_runtime() -> bool:
+    """Whether torch is a build for graphics cards."""
+    return any((_torch_folder() / "lib" / name).exists() for name in _OWN_RUNTIMES)
 
 
 _INSTALL = f"apt-get install {_COMPILER}"

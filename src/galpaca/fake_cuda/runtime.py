@@ -20,7 +20,7 @@ def answer_for(card: Card) -> None:
     """
     _autocast_and_scaler()
     _properties(card)
-    torch.version.cuda = _CUDA_VERSION  # type: ignore[assignment]
+    torch.version.cuda = _CUDA_VERSION
 
 
 def _autocast_and_scaler() -> None:

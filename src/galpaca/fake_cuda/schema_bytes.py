@@ -42,7 +42,7 @@ def moved(op: Any, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) 
         op: overload, such as ``torch.ops.aten.add_.Tensor``.
         args, kwargs, output: of its call.
     """
-    name = op._schema.name.split("::")[1]
+    name = name_of(op)
     read, written = _of_arguments(op, name, args, kwargs)
     made = [] if name in _WRITE_NOTHING else _made(op, output)
     if name in _TAKE_ROWS:
@@ -54,6 +54,11 @@ def moved(op: Any, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) 
         read_bytes=sum(map(_num_bytes, read)),
         written_bytes=sum(map(_num_bytes, written)),
     )
+
+
+def name_of(op: Any) -> str:
+    """Torch's name of an operation, whatever its overload: ``add_`` of ``aten.add_.Tensor``."""
+    return str(op).split(".")[1]
 
 
 def _of_arguments(

@@ -1,19 +1,14 @@
 """What a stretch of a program on fake tensors moves in memory, operation by operation."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from galpaca.fake_cuda.program import Program
 from galpaca.fake_cuda.schema_bytes import Moved, moved
-
-if TYPE_CHECKING:
-    from galpaca.fake_cuda.inductor import Program
 
 
 @dataclass
@@ -22,6 +17,11 @@ class Tally:
 
     ops: list[Moved] = field(default_factory=list)
     programs: list[Program] = field(default_factory=list)
+
+    @property
+    def moved_bytes(self) -> int:
+        launches = (launch for program in self.programs for launch in program.launches)
+        return sum(op.moved_bytes for op in self.ops) + sum(launch.moved_bytes for launch in launches)
 
 
 class _Listening(TorchDispatchMode):
@@ -36,8 +36,9 @@ class _Listening(TorchDispatchMode):
         return True
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        output: Tensor | Any = op(*args, **(kwargs or {}))
-        if not (self.is_inside_program or op.is_view or op.namespace == "prim"):  # prim: questions, such as which device
+        output = op(*args, **(kwargs or {}))
+        # Of "prim" are questions, such as on which device a tensor is.
+        if not (self.is_inside_program or op.is_view or op.namespace == "prim"):
             self.tally.ops.append(moved(op, args, kwargs or {}, output))
         return output
 
