@@ -24,8 +24,7 @@ from galpaca.fake_cuda.kept import Kept, kept_for_backward
 from galpaca.fake_cuda.program import Program
 
 NUM_LAYERS = 3
-# What is measured is measured at the budget; then sizes as ``data.sizes`` rounds them, targets too.
-NUM_TOKENS = 4_096
+# What is kept is measured at the first, a whole budget. The others are sizes as ``data.sizes`` rounds them, targets too.
 # None of these crosses a size at which Inductor changes its mind: see ``crossing``.
 SIZES = [
     (4_096, 2_048),
@@ -102,8 +101,7 @@ def _weight_copies(model: OPTForCausalLM, arithmetic: Arithmetic) -> int:
 
 
 def _micro_batch(num_tokens: int, num_targets: int) -> MicroBatch:
-    return fake_micro_batch(num_tokens, num_targets, _AT_NO_SIDE = (4_064, 2_240)
-NUM_EXAMPLES, LONGEST_TOKENS)
+    return fake_micro_batch(num_tokens, num_targets, NUM_EXAMPLES, LONGEST_TOKENS)
 
 
 def _program(program: Program) -> dict[str, Any]:
