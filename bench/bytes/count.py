@@ -68,7 +68,7 @@ def rows(setting: Setting) -> list[dict[str, Any]]:
             **asdict(workload),
             "parameters": _num_parameters(setting),
             "gigabytes": (step + update).gigabytes(),
-            "update_bytes_per_parameter": round(update.total * workload.ranks / _num_parameters(setting), 1),
+            "norm_and_update_bytes_per_parameter": round(update.total * workload.ranks / _num_parameters(setting), 1),
             "gib_kept_for_backward": round(gib_kept, 2),
         }
         for moments, update in updates.items()

@@ -12,7 +12,9 @@ _READ_NOTHING = {"empty_like", "zeros_like", "ones_like", "full_like", "randint_
 _OVERWRITE = {"copy_", "fill_", "zero_"}
 _WRITE_NOTHING = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}
 # They read as many rows as they write, and not the whole table.
-_TAKE_ROWS = {"embedding", "index", "index_select", "gather"}
+_TAKE_ROWS = {"embedding", "index", "index_select", "gather", "nll_loss_forward"}
+# No kernels, though torch does not mark them as views.
+_MOVE_NOTHING = {"_unsafe_view", "_reshape_alias", "detach"}
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ def moved(op: Any, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) 
         args, kwargs, output: of its call.
     """
     name = name_of(op)
+    if name in _MOVE_NOTHING:
+        return Moved(str(op), (), 0, 0)
     read, written = _of_arguments(op, name, args, kwargs)
     made = [] if name in _WRITE_NOTHING else _made(op, output)
     if name in _TAKE_ROWS:

@@ -32,6 +32,7 @@ def meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         (aten.zeros_like.default, (meta(100),), (0, 400)),
         (aten.linalg_vector_norm.default, (meta(100),), (400, 4)),
         (aten._foreach_mul_.Scalar, ([meta(100), meta(50)], 2.0), (600, 600)),
+        (aten._unsafe_view.default, (meta(10, 10), [100]), (0, 0)),
         (aten.embedding.default, (meta(1_000, 8), meta(10, dtype=torch.int64)), (320 + 80, 320)),
     ],
     ids=lambda value: str(value) if hasattr(value, "_schema") else "",
