@@ -24,7 +24,7 @@ from galpaca.fake_cuda.kept import Kept, kept_for_backward
 from galpaca.fake_cuda.program import Program
 
 NUM_LAYERS = 3
-# What is kept is measured at the first, a whole budget. The others are sizes as ``data.sizes`` rounds them, targets too.
+# What is kept is measured at the first, a whole budget. The others are as ``data.sizes`` rounds them, targets too.
 # None of these crosses a size at which Inductor changes its mind: see ``crossing``.
 SIZES = [
     (4_096, 2_048),
