@@ -1,8 +1,7 @@
 """Reads by the host that somebody plants are found; what is not found here would not be found in a step."""
 
 import pytest
-
-from fake_cuda.conftest import OnCard
+from conftest import OnCard
 
 pytestmark = pytest.mark.slow
 

@@ -3,14 +3,15 @@
 Few ways are looked at here in every run, and all of them, on sm_80 and sm_90, by ``make endurance``.
 """
 
+from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MadeOnce
+from conftest import MadeOnce, OnCard
 
 from fake_cuda import cases
-from fake_cuda.conftest import OnCard, looked
 from fake_cuda.layers import KEPT_GIB, LAYER_MATRICES, NUM_SEEN_LAYERS, committed, growth, kept_gib, moved_bytes
+from fake_cuda.processes import looked
 
 Found = dict[str, Any]
 
@@ -24,11 +25,11 @@ _MANY = [(card, cases.name(case)) for card, of_card in cases.MANY.items() for ca
         *(pytest.param(one, marks=pytest.mark.endurance, id=" ".join(one)) for one in _MANY if one not in _FEW),
     ]
 )
-def found(request: pytest.FixtureRequest, made_once: MadeOnce, cache: Any) -> Found:
+def found(request: pytest.FixtureRequest, made_once: MadeOnce, library_cache: Path) -> Found:
     """What the microscope sees of a way to train, with its card."""
     card, name = request.param
     is_few = request.param in _FEW
-    seen = looked(made_once, cache, "few" if is_few else "many", cases.FEW if is_few else cases.MANY)
+    seen = looked(made_once, library_cache, "few" if is_few else "many", cases.FEW if is_few else cases.MANY)
     return {"card": card, "name": name, **seen[card][name]}
 
 

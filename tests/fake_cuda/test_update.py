@@ -4,9 +4,9 @@ import json
 from typing import Any
 
 import pytest
+from conftest import OnCard
 
 from fake_cuda import cases
-from fake_cuda.conftest import OnCard
 from fake_cuda.layers import committed, growth
 
 pytestmark = pytest.mark.slow

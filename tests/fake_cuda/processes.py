@@ -1,10 +1,9 @@
-"""What the training path does on a graphics card, without one: see ``galpaca.fake_cuda``."""
+"""Starts modules of tests in processes that have a pretended card: see ``galpaca.fake_cuda``."""
 
 import json
 import os
 import subprocess
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +14,14 @@ from galpaca.errors import InputError
 from galpaca.fake_cuda import library
 from galpaca.fake_cuda.process import command
 
-# Of the pretended process, which compiles for about ten seconds a case.
+# It compiles for about ten seconds a case.
 _LIMIT_SECONDS = 600
 
-OnCard = Callable[..., Any]
 
-
-@pytest.fixture(scope="session")
-def cache(of_all_workers: Path) -> Path:
-    """Where the library is. Skips where it cannot be built, unless ``GALPACA_TEST_COMPILER=required``."""
+def built_library(folder: Path) -> Path:
+    """Builds the library below a folder, or skips, unless ``GALPACA_TEST_COMPILER=required``."""
     if library.has_own_runtime():
         pytest.skip("needs a build of torch for the CPU: make venv TORCH_INDEX=https://download.pytorch.org/whl/cpu")
-    folder = of_all_workers / "cache"
     try:
         library.built(folder / "galpaca" / "fake_cuda")
     except InputError as error:
@@ -36,21 +31,10 @@ def cache(of_all_workers: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def on_card(cache: Path) -> OnCard:
-    """``on_card(card, module, *arguments)`` runs a module of tests on a pretended card and returns what it prints."""
-
-    def run(card: str, module: str, *arguments: str) -> Any:
-        return finished(start(cache, card, module, *arguments))
-
-    return run
-
-
 def start(cache: Path, card: str, module: str, *arguments: str) -> subprocess.Popen[str]:
     path = os.pathsep.join([str(REPOSITORY / "src"), str(REPOSITORY), str(REPOSITORY / "tests")])
     environment = {**os.environ, "PYTHONPATH": path, "XDG_CACHE_HOME": str(cache)}
     line = command(card, module, *arguments)
-    assert line[0] == sys.executable
     pipe = subprocess.PIPE
     return subprocess.Popen(line, stdout=pipe, stderr=pipe, text=True, env=environment, stdin=subprocess.DEVNULL)
 
