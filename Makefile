@@ -46,7 +46,7 @@ clients: $(stamp) ## Install the other versions of transformers that released mo
 	  transformers==4.57.1 huggingface_hub==0.36.2 tokenizers==0.22.2
 
 test: $(stamp) ## Run the fast tests (minutes); WORKERS=N in parallel, PYTEST_ARGS='-k WORD' for some of them
-	$(pytest) -m "not slow" $(PYTEST_ARGS)
+	$(pytest) -m "not slow and not endurance" $(PYTEST_ARGS)
 
 slow: $(stamp) ## Run the slow tests: kills, full disks, end-to-end runs, small benchmarks
 	$(pytest) -m slow $(PYTEST_ARGS)
@@ -62,6 +62,7 @@ endurance: $(stamp) ## Kill runs at every checkpoint write and preempt SLURM job
 	$(bin)/python -m bench.preemption
 	$(bin)/python -m bench.starts
 	GALPACA_DAMAGED_FILES=2000 $(pytest) tests/faults/test_damaged_files.py
+	$(pytest) -m endurance
 
 reference: $(stamp) ## Write what is generated of the docs: the configuration reference, measured figures
 	$(bin)/python scripts/make_reference.py

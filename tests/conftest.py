@@ -94,6 +94,7 @@ LIMIT_SECONDS = 600.0
 
 Train = Callable[..., subprocess.CompletedProcess[str]]
 MadeOnce = Callable[[str, Callable[[Path], None]], Path]
+OnCard = Callable[..., Any]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -124,6 +125,22 @@ def made_once(of_all_workers: Path) -> MadeOnce:
         return folder
 
     return made
+
+
+@pytest.fixture(scope="session")
+def library_cache(of_all_workers: Path) -> Path:
+    """Where the library for pretended cards is; skips where it cannot be built."""
+    from fake_cuda.processes import built_library
+
+    return built_library(of_all_workers / "cache")
+
+
+@pytest.fixture(scope="session")
+def on_card(library_cache: Path) -> OnCard:
+    """``on_card(card, module, *arguments)`` runs a module on a pretended card and returns the JSON that it prints."""
+    from fake_cuda.processes import finished, start
+
+    return lambda card, module, *arguments: finished(start(library_cache, card, module, *arguments))
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ SOURCES = Path(galpaca.__file__).parent
 # The packages of each floor, lowest first. The doors may know each other: they are one package in three files.
 FLOORS = [
     {"errors", "files", "formatting", "shell"},
-    {"data", "runs", "estimate"},
+    {"data", "runs", "estimate", "fake_cuda"},
     {"model", "tracking"},
     {"training", "release", "inference", "report"},
     {"app"},
@@ -48,6 +48,7 @@ LIBRARIES: dict[str, dict[str, str | None]] = {
     },
     "runs": {"yaml": "galpaca.runs.configuration"},
     "estimate": dict.fromkeys(["numpy"]),
+    "fake_cuda": dict.fromkeys(["torch"]),
     "model": dict.fromkeys(["numpy", "torch", "transformers", "safetensors"]),
     "tracking": dict.fromkeys(["wandb"]),
     "training": dict.fromkeys(["numpy", "torch", "transformers", "safetensors", "lightning"]),

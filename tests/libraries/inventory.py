@@ -13,6 +13,7 @@ import lightning as L
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
+from torch._inductor.graph import GraphLowering
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy
@@ -65,11 +66,17 @@ def flat_parameter() -> Any:
     return fsdp_unit()._handle.flat_param
 
 
+def add() -> Any:
+    return torch.ops.aten.add_.Tensor
+
+
 _LOOP = "lightning.pytorch.loops.training_epoch_loop._TrainingEpochLoop"
 _SIGNALS = "lightning.pytorch.trainer.connectors.signal_connector._SignalConnector"
 _ROWS = "lightning.pytorch.strategies.model_parallel.ModelParallelStrategy"
 _SHARDS = "torch has no public way to ask FSDP1 which values of which parameter a rank holds"
 _KEPT = "names an operation whose result selective recomputation keeps; torch has no public names for these"
+_INDUCTOR = "Inductor has no public way to schedule a program and not to build it, nor to ask what it would move"
+_SCHEMA = "which tensors an operation writes; torch has no public names for these"
 
 LISTED = {
     # Lightning
@@ -128,6 +135,30 @@ LISTED = {
     "torch.ops.aten._scaled_dot_product_cudnn_attention.default": Private(_KEPT),
     "torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default": Private(_KEPT),
     "torch.ops.torch_attn._varlen_attn.default": Private(_KEPT),
+    # torch, for a process with a pretended card alone
+    "torch.utils._python_dispatch.TorchDispatchMode": Private("hears every operation; documented, and nothing else is"),
+    "torch.utils._pytree.tree_leaves": Private("the tensors among an operation's arguments"),
+    "._schema.arguments": Private(_SCHEMA, add, lambda arguments: (arguments[0].alias_info, arguments[0].is_out)),
+    "._schema.returns": Private(_SCHEMA, add, lambda returns: returns[0].alias_info),
+    "._cdata": Private("tells storages without memory apart", lambda: torch.empty(1).untyped_storage()),
+    "torch._dynamo.device_interface.CudaInterface": Private(
+        "what the compiler asks of a card",
+        used=lambda kind: (kind.Worker.get_device_properties, kind.is_bf16_supported),
+    ),
+    "torch._inductor.compile_fx": Private(_INDUCTOR),
+    "torch._inductor.compile_fx.fx_codegen_and_compile": Private(_INDUCTOR, used=callable),
+    "torch._inductor.config": Private(_INDUCTOR),
+    "torch._inductor.config.compile_threads": Private(_INDUCTOR),
+    "torch._inductor.config.fx_graph_cache": Private(_INDUCTOR),
+    "torch._inductor.config.joint_graph_constant_folding": Private(_INDUCTOR),
+    "torch._inductor.graph.GraphLowering": Private(_INDUCTOR, used=lambda kind: (kind.codegen, kind.get_numel)),
+    "._compile_to_module_lines": Private(_INDUCTOR, lambda: GraphLowering, callable),
+    "torch._inductor.ir.ExternKernel": Private(_INDUCTOR),
+    "torch._inductor.scheduler": Private(
+        _INDUCTOR, used=lambda module: (module.has_triton, module.BaseSchedulerNode.get_read_write_buffer_accesses)
+    ),
+    "torch._inductor.scheduler.ExternKernelSchedulerNode": Private(_INDUCTOR),
+    "torch.utils._triton": Private(_INDUCTOR, used=lambda module: module.triton_hash_with_backend),
     # transformers
     "transformers.OPTForCausalLM._from_config": Private(
         "makes a model in a dtype of our choice; AutoModel.from_config is the same for a class that is looked up"

@@ -86,6 +86,8 @@ def test_it_holds_the_package_and_its_configuration(wheel: Path) -> None:
         "galpaca/data/templates/alpaca.yaml",
         "galpaca/demo/records.json",
         "galpaca/demo/tokenizer/tokenizer.json",
+        "galpaca/fake_cuda/cpp/guard.cpp",
+        "galpaca/fake_cuda/cpp/hooks.cpp",
         "galpaca/py.typed",
         "galpaca/report/assets/page.html",
         "galpaca/report/assets/uplot.min.js",

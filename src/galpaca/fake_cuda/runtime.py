@@ -1,0 +1,46 @@
+"""What Python's half of torch asks of a CUDA device, answered for a card that is not there."""
+
+from typing import Any
+
+import torch
+import torch.cuda.amp.common
+from torch._dynamo.device_interface import CudaInterface
+
+from galpaca.fake_cuda.card import Card
+
+# Any from 12 on does: Inductor only compares it.
+_CUDA_VERSION = "13.0"
+
+
+def answer_for(card: Card) -> None:
+    """Answers for the card, for good.
+
+    ``torch.cuda.is_available`` stays False: where it is asked, torch goes on to what only a driver can do, such as
+    reading the state of a generator.
+    """
+    _autocast_and_scaler()
+    _properties(card)
+    torch.version.cuda = _CUDA_VERSION
+
+
+def _autocast_and_scaler() -> None:
+    """Both disable themselves where there is no card."""
+    torch.cuda.amp.common.amp_definitely_not_available = lambda: False
+    torch.cuda.is_bf16_supported = lambda *_, **__: True
+
+
+def _properties(card: Card) -> None:
+    of_card: dict[str, Any] = {
+        "get_device_properties": lambda *_, **__: card,
+        "get_device_capability": lambda *_, **__: card.capability,
+        "device_count": lambda: 1,
+        "current_device": lambda: 0,
+        "synchronize": lambda *_: None,
+    }
+    for name, answer in of_card.items():
+        setattr(torch.cuda, name, answer)
+    interface: Any = CudaInterface  # the same questions, as the compiler asks them
+    interface.get_device_properties = interface.Worker.get_device_properties = staticmethod(lambda *_, **__: card)
+    interface.get_compute_capability = staticmethod(lambda *_: card.major * 10 + card.minor)
+    interface.is_available = interface.is_bf16_supported = staticmethod(lambda *_, **__: True)
+    interface.current_device = staticmethod(lambda: 0)
