@@ -31,6 +31,7 @@ class FakeUpdate:
         self.tuner = InstructionTuner(model, spec, num_steps=100, seed=0)
         trainer: Any = SimpleNamespace(strategy=strategy, precision_plugin=plugin, world_size=1)
         self.tuner._trainer = trainer
+        strategy._lightning_module = self.tuner
         self.tuner._nll_sum = torch.empty((), device=CUDA)
         self.scaler = getattr(plugin, "scaler", None)
         self.optimizer: Optimizer = self.tuner.configure_optimizers()

@@ -4,7 +4,7 @@ import json
 
 from fake_cuda import microscope
 
-# Tokens and targets. At 6.7B, generated reductions change at 1,280 and at 8,192 rows (``MixOrderReduction.can_fuse``).
+# Tokens and targets. Inductor would change its reductions at 1,280 and at 8,192 rows (``MixOrderReduction.can_fuse``).
 SIZES = [(4_096, 2_048), (4_000, 1_216), (8_192, 4_096)]
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+import torch
 import torch._inductor.compile_fx as compile_fx
 import torch._inductor.config as config
 import torch._inductor.scheduler as scheduler
@@ -62,8 +63,8 @@ def _stand_in(program: Program, graph: fx.GraphModule) -> Callable[[list[Any]], 
     def run(arguments: list[Any]) -> Any:
         values = [*arguments]
         arguments.clear()  # as programs do, so that inputs can be freed
-        program.num_runs += 1
-        with tally.of_program(program):
+        input_bytes = sum(one.numel() * one.element_size() for one in values if isinstance(one, torch.Tensor))
+        with tally.of_program(program.run_on(input_bytes)):
             return graph(*values)
 
     return run

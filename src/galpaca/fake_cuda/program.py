@@ -1,6 +1,6 @@
 """What Inductor makes of a graph: its kernels, and what they move."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,10 @@ class Launch:
     is_library: bool
     is_of_fixed_size: bool
 
+    def times(self, scale: float) -> "Launch":
+        """The same where buffers that may change their size are so many times as large."""
+        return self if self.is_of_fixed_size else replace(self, moved_bytes=round(self.moved_bytes * scale))
+
 
 @dataclass
 class Program:
@@ -31,9 +35,23 @@ class Program:
         launches: its kernels, in order.
         code: the generated module, Triton kernels included.
         num_runs: how often it would have been run.
+        made_for_bytes: of its inputs, at the sizes that ``launches`` are counted at: those of its first run.
     """
 
     is_backward: bool
     launches: tuple[Launch, ...] = ()
     code: str = ""
     num_runs: int = 0
+    made_for_bytes: int = 0
+
+    def run_on(self, input_bytes: int) -> "Program":
+        """Notes a run, and gives the program as it is at that run's sizes.
+
+        Launches whose buffers all have one size from run to run stay; the others are in proportion to the inputs, which
+        is exact where all inputs grow together.
+        """
+        self.num_runs += 1
+        if self.num_runs == 1:
+            self.made_for_bytes = input_bytes
+        scale = input_bytes / max(1, self.made_for_bytes)
+        return replace(self, launches=tuple(launch.times(scale) for launch in self.launches))
