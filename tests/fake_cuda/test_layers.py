@@ -12,6 +12,7 @@ from conftest import MadeOnce, OnCard
 from fake_cuda import cases
 from fake_cuda.layers import KEPT_GIB, LAYER_MATRICES, NUM_SEEN_LAYERS, committed, growth, kept_gib, moved_bytes
 from fake_cuda.processes import looked
+from galpaca.fake_cuda.card import CARDS
 
 Found = dict[str, Any]
 
@@ -41,8 +42,10 @@ def test_one_graph_a_layer_and_none_later(found: Found) -> None:
 
 
 def test_its_kernels_are_written(found: Found) -> None:
-    """Down to Triton: else Inductor would have stopped before what is counted."""
+    """Down to Triton, for this card: else Inductor would have stopped before what is counted."""
     assert all(program["triton_kernels"] >= 5 for program in found["programs"])
+    major, minor = CARDS[found["card"]].capability
+    assert all(program["compiled_for"] == [f"{major}{minor}"] for program in found["programs"])
 
 
 def test_the_host_reads_nothing(found: Found) -> None:
