@@ -25,8 +25,9 @@ def main() -> None:
     for card, of_card in cases.MANY.items():
         for name, found in on_card(card, "fake_cuda.microscope", json.dumps(of_card)).items():
             now[f"{card} {name}"] = moved_bytes(found)
-    for card, case in cases.UPDATES:
-        now[f"{card} {cases.update_name(case)}"] = on_card(card, "fake_cuda.updates", json.dumps(case))["moved_bytes"]
+    updates = on_card(cases.UPDATE_CARD, "fake_cuda.updates", json.dumps(cases.UPDATES))
+    for case, found in zip(cases.UPDATES, updates, strict=True):
+        now[f"{cases.UPDATE_CARD} {cases.update_name(case)}"] = found["moved_bytes"]
     for name, of_case in now.items():
         for what, grown in growth(before.get(name, of_case), of_case).items():
             print(f"{name}: {what} {grown}")

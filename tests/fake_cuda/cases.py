@@ -26,10 +26,9 @@ def name(case: dict[str, Any]) -> str:
     return f"{case['strategy']} {case['precision']} {case['recomputation']}"
 
 
-# Precision and moments of an update, on a card.
+UPDATE_CARD = "h100"
 UPDATES = [
-    ("h100", {"precision": precision, "moments": moments})
-    for precision, moments in product(PRECISIONS, ("float32", "bfloat16"))
+    {"precision": precision, "moments": moments} for precision, moments in product(PRECISIONS, ("float32", "bfloat16"))
 ]
 
 

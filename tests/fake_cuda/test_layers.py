@@ -81,7 +81,7 @@ class _CompiledAnew(Exception):  # noqa: N818 - what is expected to be raised, a
     pass
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 @pytest.mark.xfail(raises=_CompiledAnew, reason="Inductor guards on sizes at which it fuses reductions otherwise")
 def test_no_graph_is_made_for_other_sizes(on_card: OnCard) -> None:
     """A micro-batch with fewer than 1,280 targets, or of 8,192 tokens, is compiled anew; one in six of the published

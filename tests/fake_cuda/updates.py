@@ -18,8 +18,11 @@ from galpaca.training.specs import OptimizerSpec
 
 
 def look(precision: str, moments: str) -> dict[str, Any]:
-    """Bytes of unscaling, norm, clipping and update together, in the second step: the first makes the state."""
-    config = SHAPES["6.7b"].config(dropout=0.1)
+    """Bytes of unscaling, norm, clipping and update together, in the second step: the first makes the state.
+
+    Of a small model: they go by its parameters, whatever their number.
+    """
+    config = SHAPES["125m"].config(dropout=0.1)
     config.num_hidden_layers = 1
     with FakeTensorMode():
         model = fake_model(config, Arithmetic.of(precision, "single"), "none")
@@ -35,4 +38,4 @@ def look(precision: str, moments: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(look(**json.loads(sys.argv[1]))))
+    print(json.dumps([look(**case) for case in json.loads(sys.argv[1])]))
