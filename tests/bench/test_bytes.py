@@ -63,13 +63,14 @@ def test_the_published_recipe_is_one_micro_batch_on_four_ranks() -> None:
     assert mean_workload(8_192, ranks=1).micro_batches == 2
 
 
+@pytest.fixture(scope="module")
+def rows(on_card: OnCard) -> list[dict[str, Any]]:
+    setting = {"shape": "125m", "precision": "bf16-mixed", "strategy": "single", "tokens_per_micro_batch": 4_096}
+    return on_card("h200", "bench.bytes.count", json.dumps([setting]))
+
+
 @pytest.mark.slow
 class TestARow:
-    @pytest.fixture(scope="class")
-    def rows(self, on_card: OnCard) -> list[dict[str, Any]]:
-        setting = {"shape": "125m", "precision": "bf16-mixed", "strategy": "single", "tokens_per_micro_batch": 4_096}
-        return on_card("h200", "bench.bytes.count", json.dumps([setting]))
-
     def test_what_is_known_of_it_without_counting(self, rows: list[dict[str, Any]]) -> None:
         for row in rows:
             billions, later = row["parameters"] / 1e9, row["micro_batches"] - 1

@@ -6,6 +6,7 @@ The layers are those of GALACTICA 6.7B, three of them: all but the last are alik
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -112,6 +113,7 @@ def _program(program: Program) -> dict[str, Any]:
         "generated_bytes": sum(launch.moved_bytes for launch in launches if not launch.is_library),
         "library_bytes": sum(launch.moved_bytes for launch in launches if launch.is_library),
         "num_runs": program.num_runs,
+        "compiled_for": sorted(set(re.findall(r"\bcc=(\d+)", program.code))),
     }
 
 

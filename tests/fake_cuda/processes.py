@@ -49,15 +49,21 @@ def finished(process: subprocess.Popen[str]) -> Any:
     return json.loads(out.splitlines()[-1])
 
 
-def looked(
-    made_once: MadeOnce, cache: Path, name: str, cases: Mapping[str, Sequence[dict[str, str]]]
-) -> dict[str, Any]:
-    """What the microscope sees of cases by card, all cards at once; once for all workers."""
+def looked(made_once: MadeOnce, cache: Path, name: str, cases: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """What the microscope sees of cases by card, all cards at once; once for all workers, an error too."""
 
     def make(folder: Path) -> None:
         arguments = {card: json.dumps(list(of_card)) for card, of_card in cases.items()}
         running = {card: start(cache, card, "fake_cuda.microscope", text) for card, text in arguments.items()}
-        found = {card: finished(process) for card, process in running.items()}
+        found: dict[str, Any] = {}
+        for card, process in running.items():
+            try:
+                found[card] = finished(process)
+            except (AssertionError, subprocess.TimeoutExpired) as error:
+                found["error"] = str(error)
         (folder / "found.json").write_text(json.dumps(found), encoding="utf-8")
 
-    return json.loads((made_once(name, make) / "found.json").read_text(encoding="utf-8"))
+    seen = json.loads((made_once(name, make) / "found.json").read_text(encoding="utf-8"))
+    if "error" in seen:
+        pytest.fail(seen["error"])
+    return seen

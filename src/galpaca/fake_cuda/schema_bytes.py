@@ -13,8 +13,6 @@ _OVERWRITE = {"copy_", "fill_", "zero_"}
 _WRITE_NOTHING = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}
 # They read as many rows as they write, and not the whole table.
 _TAKE_ROWS = {"embedding", "index", "index_select", "gather", "nll_loss_forward"}
-# No kernels, though torch does not mark them as views.
-_MOVE_NOTHING = {"_unsafe_view", "_reshape_alias", "detach"}
 
 
 @dataclass(frozen=True)
@@ -45,10 +43,11 @@ def moved(op: Any, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) 
         args, kwargs, output: of its call.
     """
     name = name_of(op)
-    if name in _MOVE_NOTHING:
-        return Moved(str(op), (), 0, 0)
     read, written = _of_arguments(op, name, args, kwargs)
-    made = [] if name in _WRITE_NOTHING else _made(op, output)
+    given = {_address(tensor) for tensor in _tensors((args, kwargs))}
+    made = [] if name in _WRITE_NOTHING else [one for one in _made(op, output) if _address(one) not in given]
+    if not made and not written:
+        read = []  # a view, whatever torch calls it, or memory that nothing was written to
     if name in _TAKE_ROWS:
         read = [*made, *(tensor for tensor in read if not tensor.is_floating_point())]
     written = [*written, *made]
@@ -105,6 +104,10 @@ def _made(op: Any, output: Any) -> list[Tensor]:
 
 def _tensors(value: Any) -> Iterator[Tensor]:
     return (leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor))
+
+
+def _address(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
 
 
 def _num_bytes(tensor: Tensor) -> int:
