@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from bench.gpu.workload import SHAPES, VOCAB_SIZE
 from galpaca.estimate.flops import Architecture, Tuned
-from galpaca.estimate.memory import MemoryParts, num_adapter_weights, step_memory
+from galpaca.estimate.memory import HOST_MOMENTS_ROOM_BYTES, MemoryParts, num_adapter_weights, step_memory
 from galpaca.model.compute_spec import ComputeSpec
 from galpaca.model.tuning.full import FullTuning
 from galpaca.model.tuning.lora import Lora
@@ -74,15 +74,17 @@ def architecture(shape: str) -> Architecture:
 
 def memory_of(case: Case) -> MemoryParts:
     """The estimate of what a case takes on one GPU at its fullest, bytes; not measured on a card yet."""
-    kinds = case.optim.factory.state.values()
-    return step_memory(
+    factory = case.optim.factory
+    on_host = factory.host_state_bytes("float32")
+    parts = step_memory(
         architecture(case.shape),
         case.tuning.held,
         num_tokens=case.max_tokens,
         recomputation=case.compute.activation_checkpointing,
         rank=case.adapter_rank,
-        state_bytes=sum(2.0 if kind == "bfloat16" else 4.0 for kind in kinds),
+        state_bytes=factory.state_bytes("float32") - on_host,
     )
+    return replace(parts, scratch=parts.scratch + HOST_MOMENTS_ROOM_BYTES) if on_host else parts
 
 
 def lack_of_memory(case: Case, card_bytes: int) -> str | None:

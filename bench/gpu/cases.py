@@ -14,6 +14,7 @@ SELECTIVE = ComputeSpec(activation_checkpointing="selective")
 FULL = ComputeSpec(activation_checkpointing="full")
 UNFUSED = OptimizerSpec(factory=AdamW(fused=False))
 COMPACT = OptimizerSpec(factory=AdamW(moments_dtype="bfloat16"))
+ON_HOST = OptimizerSpec(factory=AdamW(moments_on="host"))
 _ADAPTED = OptimizerSpec(lr=2e-4)
 
 # Its step's kernels are listed by their time.
@@ -33,12 +34,14 @@ DEFAULTS = [
 OPTIONS = [
     Case("6.7b: 8,192, selective", "6.7b", "bf16-mixed", SELECTIVE),
     Case("6.7b: 8,192, bf16 moments", "6.7b", "bf16-mixed", SELECTIVE, COMPACT),
+    Case("6.7b: moments on host", "6.7b", "bf16-mixed", FULL, ON_HOST, max_tokens=4_096),
     Case("eager, AdamW in a loop", "1.3b", "bf16-mixed", EAGER, UNFUSED),
-    Case("+ fused AdamW", "1.3b", "bf16-mixed", EAGER),
+    Case("+ update in one kernel", "1.3b", "bf16-mixed", EAGER),
     Case("+ compiled layers", "1.3b", "bf16-mixed", ComputeSpec(compile=True), UNFUSED),
     Case("selective recomputation", "1.3b", "bf16-mixed", SELECTIVE),
     Case("full recomputation", "1.3b", "bf16-mixed", FULL),
     Case("bfloat16 moments", "1.3b", "bf16-mixed", optim=COMPACT),
+    Case("moments on host", "1.3b", "bf16-mixed", optim=ON_HOST),
     Case("micro-batches of 4,096", "1.3b", "bf16-mixed", max_tokens=4_096),
     Case("micro-batches of 16,384", "1.3b", "bf16-mixed", max_tokens=16_384),
 ]
