@@ -52,6 +52,7 @@ PLANS = (
     Plan("ddp", asynchronous=True, ranks=(0, 1), every=5, moments=3),
     Plan("fsdp", asynchronous=False, ranks=(0, 1), every=5, moments=3),
     Plan("fsdp", asynchronous=True, ranks=(0, 1), every=5, moments=3),
+    Plan("fsdp2", asynchronous=True, ranks=(0, 1), every=5, moments=3),
     Plan("single", asynchronous=True, ranks=(0,), every=8, moments=3, tuning="lora"),
     Plan("ddp", asynchronous=False, ranks=(0, 1), every=16, moments=3, tuning="qlora"),
 )
