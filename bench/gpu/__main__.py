@@ -22,6 +22,7 @@ from bench.gpu.waits import no_waits
 from bench.gpu.workload import SHAPES, make_examples
 from bench.results import RESULTS
 from galpaca.data.examples import EncodedExamples
+from galpaca.training.determinism import set_determinism
 from galpaca.training.memory import prepare_memory
 
 TUNINGS = ("full", "lora", "qlora")
@@ -30,7 +31,9 @@ TUNINGS = ("full", "lora", "qlora")
 def main() -> int:
     given = arguments()
     device = torch.device(given.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    prepare_memory("gpu" if device.type == "cuda" else "cpu")
+    accelerator = "gpu" if device.type == "cuda" else "cpu"
+    prepare_memory(accelerator)
+    set_determinism(accelerator, deterministic=True)  # as a run has it
     session = GpuSession(given.minutes, given.out, _file_name(given))
     examples = make_examples(given.lengths)
     if device.type == "cuda":

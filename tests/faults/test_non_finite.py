@@ -95,6 +95,19 @@ def test_rollback_goes_on_from_the_last_checkpoint(train: Train, tmp_path: Path,
 
 
 @pytest.mark.slow
+def test_rollback_under_fsdp2_drops_what_it_had_gathered(train: Train, tmp_path: Path) -> None:
+    """Layers that stay gathered after a forward without backward went on with the weights of before the rollback."""
+    strategy = ("strategy=fsdp2", "strategy.reshard_after_forward=false")
+    how = (*TWO, *strategy, "guard.on_non_finite=rollback", "checkpoint.every_steps=3")
+    assert train(*how, "run.name=back", **POISONED).returncode == 0
+    left_out = {"hook": "faults.crash:leave_out_updates", "hook_arguments": ([3, 4],)}
+    assert train(*how, "run.name=left-out", **left_out).returncode == 0
+    runs = tmp_path / "runs"
+    back, other = (load_file(runs / name / "model/model.safetensors") for name in ("back", "left-out"))
+    assert all(torch.equal(back[name], other[name]) for name in back)
+
+
+@pytest.mark.slow
 def test_rollback_and_kill_end_in_the_same_bits(train: Train, tmp_path: Path) -> None:
     how = (*TWO, "guard.on_non_finite=rollback")
     assert train(*how, "run.name=straight", **POISONED).returncode == 0

@@ -159,8 +159,6 @@ LISTED = {
     ),
     "torch._inductor.scheduler.ExternKernelSchedulerNode": Private(_INDUCTOR),
     "torch._inductor.list_options": Private("which options this version of Inductor has", used=lambda names: names()),
-    "._unsafe_view": Private("an operation that moves nothing, by name", lambda: torch.ops.aten),
-    "._reshape_alias": Private("the same", lambda: torch.ops.aten),
     "torch.utils._triton": Private(_INDUCTOR, used=lambda module: module.triton_hash_with_backend),
     # transformers
     "transformers.OPTForCausalLM._from_config": Private(

@@ -11,18 +11,22 @@ _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 _DETERMINISTIC = (":4096:8", ":16:8")
 
 
+# What torch says of an operation that has no such way, in the message of a RuntimeError.
+NO_DETERMINISTIC_WAY = "does not have a deterministic implementation"
+
+
 def set_determinism(accelerator: str, deterministic: bool) -> None:
     """Has torch add in the same order every time, or as is fastest.
 
     FlashAttention's backward adds with atomics otherwise, and so does that of indexing. An operation that has no such
-    way is named by torch in a warning, and computed. A CPU needs none of it.
+    way raises: where torch may only warn, attention's backward stays as it is. A CPU needs none of it.
 
     Raises:
         InputError: the environment has cuBLAS compute in any order.
     """
     if accelerator != "gpu":
         return
-    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    torch.use_deterministic_algorithms(deterministic)
     # It would overwrite all memory that is taken; nothing here reads what was not written before.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if not deterministic:

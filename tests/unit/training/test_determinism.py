@@ -23,6 +23,7 @@ def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_gpu_is_deterministic(monkeypatch: pytest.MonkeyPatch) -> None:
     set_determinism("gpu", True)
     assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.is_deterministic_algorithms_warn_only_enabled(), "attention's backward would add in any order"
     assert os.environ[WORKSPACE] == ":4096:8"
     monkeypatch.setenv(WORKSPACE, ":16:8")
     set_determinism("gpu", True)

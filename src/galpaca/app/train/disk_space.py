@@ -52,8 +52,11 @@ def disk_need(folder: RunFolder, config: Config, num_steps: int, num_parameters:
     return DiskNeed(_checkpoint_bytes(config, num_trained), stay, len(folder.saved_steps()), still)
 
 
-def check_disk_and_memory(run: RunContext) -> None:
+def check_disk_and_memory(run: RunContext, models_per_node: float = 1.0) -> None:
     """Checks disk space and host memory, on rank 0.
+
+    Args:
+        models_per_node: how many times a node holds the optimizer's state.
 
     Raises:
         InputError: not enough disk space for the checkpoints to keep, the one being written and the model; or not
@@ -67,7 +70,8 @@ def check_disk_and_memory(run: RunContext) -> None:
         if lack := disk_shortage(need, shutil.disk_usage(run.folder.path).free, run.folder.path):
             problems.extend([lack])
         of_state = run.config.optim.factory.host_state_bytes(run.config.precision.weight_dtype)
-        _check_memory(problems, run.config, need.checkpoint_bytes, run.start.num_trained * of_state)
+        state_bytes = round(run.start.num_trained * of_state * models_per_node)
+        _check_memory(problems, run.config, need.checkpoint_bytes, state_bytes)
 
 
 def _checkpoint_bytes(config: Config, num_trained: int) -> int:
@@ -88,10 +92,10 @@ def disk_shortage(need: DiskNeed, free_bytes: int, where: Path) -> InputError | 
     )
 
 
-def _check_memory(problems: Problems, config: Config, checkpoint: int, state: int) -> None:
-    """Ranks share a checkpoint and the optimizer's state, so a node needs memory for its ranks' part only."""
+def _check_memory(problems: Problems, config: Config, checkpoint: int, kept: int) -> None:
+    """Ranks share a checkpoint, so a node needs memory for its ranks' part only; ``kept`` is what else it holds."""
     available = available_memory_bytes()
-    copies, kept = (size * config.trainer.devices // config.trainer.num_ranks for size in (checkpoint, state))
+    copies = checkpoint * config.trainer.devices // config.trainer.num_ranks
     if available is None:
         return
     if kept > available:

@@ -6,6 +6,7 @@ import inspect
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -78,11 +79,17 @@ def check_machine(config: Config) -> None:
     """Checks that this machine fits the run.
 
     Raises:
-        InputError: too few GPUs.
+        InputError: too few GPUs, or no compiler for them.
     """
     trainer = config.trainer
     if trainer.accelerator != "gpu":
         return
+    if torch.version.cuda and find_spec("triton") is None:  # the compiler of layers and of the optimizer's update
+        raise InputError(
+            "Triton is not installed, with which torch compiles for GPUs",
+            where="compute.compile",
+            fix="pip install triton, in the version that this torch requires",
+        )
     found = torch.cuda.device_count()
     if found < trainer.devices:
         fewer = f"trainer.devices={found}, or " if found else ""

@@ -79,7 +79,7 @@ class Checkpointer(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._saved_step = trainer.global_step
-        if self.spec.asynchronous and self.run.num_steps > trainer.global_step:
+        if self.spec.asynchronous and self._saves_before_the_last_step(trainer.global_step):
             strategy = cast(StepStrategy, trainer.strategy)
             index, count = strategy.replica()
             self.store.reserve([part.share(index, count) for part in strategy.parts()])
@@ -215,6 +215,12 @@ class Checkpointer(L.Callback):
             if steps
             else f"{mend} and start again, or set run.root=FOLDER on another disk",
         )
+
+    def _saves_before_the_last_step(self, step: int) -> bool:
+        """Training waits for the last checkpoint, and for one at a stop."""
+        later = range(step + 1, self.run.num_steps)
+        by_steps = any(self.spec.is_due(one, self.run.steps_per_epoch) for one in later)
+        return by_steps or (self.spec.every_minutes is not None and len(later) > 0)
 
     def _retention(self) -> Retention:
         return Retention(self.spec.keep_last, self.spec.keep_every, self.spec.keep_best)

@@ -79,6 +79,7 @@ class Snapshot:
         if on_gpu:  # what is in host memory may still be on its way there
             torch.cuda.current_stream().synchronize()
         if buffer is None or buffer.num_bytes != num_bytes:
+            buffer = None  # given back before there is another
             buffer = HostBuffer(num_bytes, pinned=on_gpu)
         offset = 0
         for entry, values in self._tensors:

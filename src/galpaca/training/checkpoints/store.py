@@ -104,7 +104,8 @@ class CheckpointStore:
         snapshot = Snapshot(parts, optimizer, self.factory.state)
         self.saved_optimizer = SavedOptimizer(self.factory.target(), self.factory.describe(), snapshot.state_dtypes)
         if in_background:
-            self._buffer = snapshot.copy(self._buffer)
+            buffer, self._buffer = self._buffer, None
+            self._buffer = snapshot.copy(buffer)
         text = _state_text(state, optimizer)  # on all ranks, so that what it refuses is refused by all
         self.background.start(partial(self._write, target, snapshot, text if target.rank == 0 else None))
 

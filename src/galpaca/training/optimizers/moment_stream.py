@@ -24,20 +24,24 @@ def moments_like(parameter: Tensor, dtype: torch.dtype, *, on_host: bool) -> Ten
 
 
 class _Mark:
-    """A point in a stream's work that another stream waits for, while the host goes on; nothing on a CPU."""
+    """A point in a stream's work that another stream waits for, while the host goes on; nothing on a CPU.
+
+    Streams are those of its device, which need not be the current one.
+    """
 
     def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._event = torch.cuda.Event() if device.type == "cuda" else None
 
     def set(self) -> None:
         """Here, in the current stream."""
         if self._event is not None:
-            self._event.record()
+            torch.cuda.current_stream(self._device).record_event(self._event)
 
     def wait(self) -> None:
         """Has the current stream wait for it."""
         if self._event is not None:
-            self._event.wait()
+            torch.cuda.current_stream(self._device).wait_event(self._event)
 
 
 class _Slot:

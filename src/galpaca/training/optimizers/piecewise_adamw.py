@@ -69,6 +69,7 @@ class PiecewiseAdamW(Optimizer):
         self.one_kernel, self.rounding = one_kernel, rounding
         self.grad_factor: Tensor | None = None
         self._tables: dict[tuple[Any, ...], Tensor] = {}
+        self._of_this_step: dict[Any, Any] = {}  # counts and scalars, which parameters share
         self._most_updates: int | None = None  # that any parameter may have had
 
     @torch.no_grad()
@@ -78,12 +79,34 @@ class PiecewiseAdamW(Optimizer):
             with torch.enable_grad():
                 result = closure()
         if self._most_updates is None:
-            self._most_updates = max((int(state["step"]) for state in self.state.values() if state), default=0)
+            self._most_updates = self._share_counts()
         self._most_updates += 1
+        self._part_with_idle()
         for update in self._moments_brought(self._updates()):
             update.make()
+        self._of_this_step.clear()
         self.grad_factor = None
         return result
+
+    def _share_counts(self) -> int:
+        """Has parameters with as many updates share the count, so that scalars are computed once for all of them.
+
+        Returns:
+            The most updates of any.
+        """
+        shared: dict[tuple[torch.device, int], Tensor] = {}
+        for state in self.state.values():
+            if state:
+                key = (state["step"].device, int(state["step"]))
+                state["step"] = shared.setdefault(key, state["step"])
+        return max((count for _, count in shared), default=0)
+
+    def _part_with_idle(self) -> None:
+        """Parameters that are not updated this time keep their count for themselves."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None and (state := self.state.get(parameter)):
+                    state["step"] = state["step"].clone()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
@@ -101,10 +124,11 @@ class PiecewiseAdamW(Optimizer):
                 if parameter.grad is not None and parameter.numel():  # a shard may be empty
                     state = self._state_of(parameter)
                     scalars = self._scalars(parameter.device, state["step"], group)
-                    flat = (parameter.detach().view(-1), parameter.grad.reshape(-1))
+                    flat = (parameter.view(-1), parameter.grad.reshape(-1))
                     moments = (state[moment].view(-1) for moment in _MOMENTS)
                     pieces = zip(*(values.split(_PIECE_VALUES) for values in (*flat, *moments)), strict=True)
-                    yield from (PieceUpdate(Piece(*piece), scalars, rule) for piece in pieces)
+                    # Detached: a compiler would look at what they are views of, and make a program for each form of it.
+                    yield from (PieceUpdate(Piece(*(one.detach() for one in piece)), scalars, rule) for piece in pieces)
 
     def _moments_brought(self, updates: Iterator[PieceUpdate]) -> Iterator[PieceUpdate]:
         """The same with moments on the device, wherever they are kept."""
@@ -119,16 +143,30 @@ class PiecewiseAdamW(Optimizer):
 
     def _scalars(self, device: torch.device, step: Tensor, group: dict[str, Any]) -> Scalars:
         """Those of a parameter's update, which is counted."""
+        key = (id(step), group["lr"], group["weight_decay"], group["betas"])
+        if key not in self._of_this_step:
+            self._of_this_step[key] = self._computed_scalars(device, step, group)
+        found: Scalars = self._of_this_step[key]
+        return found
+
+    def _computed_scalars(self, device: torch.device, step: Tensor, group: dict[str, Any]) -> Scalars:
         found_inf: Tensor | None = getattr(self, "found_inf", None)
         is_left_out = None if found_inf is None else found_inf.bool().reshape(())
-        count = step + 1
+        count = self._counted(step, is_left_out)
         table = self._corrections(device, group["betas"])
         correction, root_correction = table.index_select(0, count.long().view(1)).view(2).unbind()
-        step.copy_(count if is_left_out is None else torch.where(is_left_out, step, count))
         # Written as -lr / correction, torch would multiply with the reciprocal, which rounds twice.
         neg_step_size = torch.full_like(correction, -group["lr"]).div_(correction)
         decay = torch.full_like(correction, 1 - group["lr"] * group["weight_decay"])
         return Scalars(neg_step_size, root_correction, decay, self._factor(), is_left_out)
+
+    def _counted(self, step: Tensor, is_left_out: Tensor | None) -> Tensor:
+        """The count with this update, made once for all parameters that share it."""
+        if id(step) not in self._of_this_step:
+            count = self._of_this_step[id(step)] = step + 1
+            step.copy_(count if is_left_out is None else torch.where(is_left_out, step, count))
+        found: Tensor = self._of_this_step[id(step)]
+        return found
 
     def _factor(self) -> Tensor | None:
         scale: Tensor | None = getattr(self, "grad_scale", None)
@@ -139,7 +177,8 @@ class PiecewiseAdamW(Optimizer):
     def _state_of(self, parameter: Tensor) -> dict[str, Tensor]:
         state: dict[str, Tensor] = self.state[parameter]
         if not state:
-            state["step"] = torch.zeros((), device=parameter.device)
+            first = self._of_this_step.setdefault(parameter.device, torch.zeros((), device=parameter.device))
+            state["step"] = first
             state |= {moment: self._moments_like(parameter) for moment in _MOMENTS}
         return state
 

@@ -55,6 +55,11 @@ class FullySharded(ManyRanks, FSDPStrategy):
                 fix="strategy=fsdp2 for several GPUs, strategy=single for one, strategy=ddp for a copy on each",
             )
 
+    def models_per_node(self, devices: int, num_nodes: int) -> float:
+        if self.sharding_strategy == ShardingStrategy.NO_SHARD:
+            return devices
+        return 1.0 if self.sharding_strategy == ShardingStrategy.HYBRID_SHARD else 1 / num_nodes
+
     def memory_advice(self, num_ranks: int, tuning: TuningMethod) -> list[str]:
         shards_all = self.sharding_strategy == ShardingStrategy.FULL_SHARD
         return [

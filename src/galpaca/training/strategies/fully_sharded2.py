@@ -55,6 +55,9 @@ class FullySharded2(ManyRanks, ModelParallelStrategy):
                 fix="strategy=ddp (a copy per node), or strategy.hybrid=false (shards over all nodes)",
             )
 
+    def models_per_node(self, devices: int, num_nodes: int) -> float:
+        return 1.0 if self._hybrid else 1 / num_nodes
+
     def memory_advice(self, num_ranks: int, tuning: TuningMethod) -> list[str]:
         return [
             *(["strategy.hybrid=false (more communication between nodes)"] if self._hybrid else []),
@@ -115,8 +118,15 @@ class FullySharded2(ManyRanks, ModelParallelStrategy):
         return copies.get_local_rank(), copies.size()
 
     def weights_replaced(self) -> None:
-        # The root unit keeps what it has gathered from one forward to the next where no backward came in between.
-        cast(FSDPModule, self.lightning_module.model).reshard()
+        # Units keep what they have gathered from one forward to the next where no backward came in between: the root,
+        # and with reshard_after_forward=false all of them.
+        for module in self.lightning_module.model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
+
+    def teardown(self) -> None:
+        super().teardown()
+        self._rows = {}  # else the shards would stay on the device
 
     def grad_norm(self) -> Tensor:
         shards = (rows for _, rows in self.named_parameters())

@@ -43,6 +43,10 @@ class StepStrategy(CheckpointingStrategy):
             InputError: it cannot.
         """
 
+    def models_per_node(self, devices: int, num_nodes: int) -> float:
+        """How many times a node's processes hold the parameters, and what an optimizer keeps of them."""
+        return devices
+
     def memory_advice(self, num_ranks: int, tuning: TuningMethod) -> list[str]:
         """Settings with which each process would hold less, cheapest first, each with what it costs."""
         sharded = "fsdp2" if tuning.mixes_dtypes else "fsdp"  # which flattens a layer into one dtype

@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 
 from galpaca.app.config.composition import compose
+from galpaca.app.train import disk_space
 from galpaca.app.train.disk_space import disk_need
+from galpaca.app.train.instantiate import bound
+from galpaca.errors import InputError, Problems
 from galpaca.runs.folder import RunFolder
 
 PARAMETERS, ADAPTERS, STEPS = 6_657_359_872, 37_748_736, 1_221
@@ -35,3 +38,41 @@ def test_full_tuning_needs_room_for_all_parameters(tmp_path: Path) -> None:
     config, _ = compose(["+experiment=galpaca67b"])
     need = disk_need(RunFolder(tmp_path, "run"), config, STEPS, PARAMETERS, PARAMETERS)
     assert (need.checkpoint_bytes, need.model_bytes) == (12 * PARAMETERS, 2 * PARAMETERS)
+
+
+def test_moments_in_host_memory_need_it_before_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice what one model's take where two processes of a node hold a copy each; a checkpoint's copy comes on top."""
+    config, _ = compose(["+experiment=galpaca67b", "optim.moments_on=host"])
+    state = 8 * PARAMETERS
+    for available, where in (
+        (state - 1, ["optim.moments_on"]),
+        (state + 1, ["checkpoint.asynchronous"]),
+        (20 * PARAMETERS, []),
+    ):
+        monkeypatch.setattr(disk_space, "available_memory_bytes", lambda found=available: found)
+        problems = Problems()
+        disk_space._check_memory(problems, config, 12 * PARAMETERS, state)
+        assert problems.count == len(where)
+        for name in where:
+            with pytest.raises(InputError, match=name):
+                problems.raise_any()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "models"),
+    [
+        (("strategy=single",), 1.0),
+        (("strategy=ddp",), 4.0),
+        (("strategy=fsdp",), 0.5),
+        (("strategy=fsdp", "strategy.sharding_strategy=HYBRID_SHARD"), 1.0),
+        (("strategy=fsdp", "strategy.sharding_strategy=NO_SHARD"), 4.0),
+        (("strategy=fsdp2",), 0.5),
+        (("strategy=fsdp2", "strategy.hybrid=true"), 1.0),
+    ],
+)
+def test_models_that_a_node_holds(overrides: tuple[str, ...], models: float) -> None:
+    config, _ = compose(["+experiment=galpaca67b", *overrides])
+    make_strategy = bound(config.strategy, "strategy", ("accelerator", "precision"))
+    strategy, _ = make_strategy(accelerator="cpu", precision=config.precision)
+    devices, num_nodes = (1, 1) if "strategy=single" in overrides else (4, 2)
+    assert strategy.models_per_node(devices, num_nodes) == models

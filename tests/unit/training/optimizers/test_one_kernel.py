@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from galpaca.training.optimizers import piecewise_adamw
+from galpaca.training.optimizers.adamw import AdamW
 from galpaca.training.optimizers.adamw_update import nearest
 from galpaca.training.optimizers.piecewise_adamw import PiecewiseAdamW
+from galpaca.training.optimizers.state import first_state
 
 SHAPES = ((37, 53), (11,), (2, 1000))
 OPTIONS: dict[str, Any] = {"lr": 1e-2, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.1}
@@ -67,6 +69,7 @@ def test_one_kernel_computes_what_plain_operations_do(dtype: torch.dtype | None,
 def test_one_program_serves_all_sizes() -> None:
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
+    first_state(AdamW(), torch.float32, torch.device("cpu"))  # as a start does
     updated(make(one_kernel=True, rounding=nearest, eps=3e-8))
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
 
@@ -137,3 +140,20 @@ def test_a_factor_counts_for_one_update() -> None:
     optimizer.grad_factor = torch.tensor(0.5)
     optimizer.step()
     assert optimizer.grad_factor is None
+
+
+def test_parameters_share_their_count_until_one_is_not_updated() -> None:
+    """Scalars of an update are computed once for all of them: each costs the host as much as a kernel's launch."""
+    used, idle = (nn.Parameter(torch.ones(3)) for _ in range(2))
+    optimizer = make()([used, idle])
+    for step in range(3):
+        used.grad, idle.grad = torch.ones(3), None if step == 1 else torch.ones(3)
+        optimizer.step()
+        shared = optimizer.state[used]["step"] is optimizer.state[idle]["step"]
+        assert shared is (step == 0)
+    assert (float(optimizer.state[used]["step"]), float(optimizer.state[idle]["step"])) == (3, 2)
+    reference = torch.optim.AdamW([other := nn.Parameter(torch.ones(3))], **OPTIONS, fused=False)
+    for _ in range(2):
+        other.grad = torch.ones(3)
+        reference.step()
+    assert torch.equal(idle, other)
