@@ -19,7 +19,7 @@ _ADAPTED = OptimizerSpec(lr=2e-4)
 
 # Its step's kernels are listed by their time.
 PROFILED = Case("6.7b selective", "6.7b", "bf16-mixed", SELECTIVE, max_tokens=4_096)
-# Selective first: without recomputation 4,096 tokens are too many for a card of 141 GB.
+# Selective first: without recomputation 4,096 tokens leave next to nothing of a card of 141 GB (est.).
 DEFAULTS = [
     PROFILED,
     Case("6.7b", "6.7b", "bf16-mixed", max_tokens=4_096),

@@ -123,7 +123,7 @@ def test_what_a_card_cannot_hold_is_left_out_with_its_arithmetic(tmp_path: Path)
 
 def test_every_case_fits_the_card_that_it_is_meant_for() -> None:
     too_large = [case for case in [*DEFAULTS, *ADAPTERS, *OPTIONS] if lack_of_memory(case, CARD_141)]
-    assert [(case.name, case.max_tokens) for case in too_large] == [("6.7b", 4_096)], "nothing but no recomputation"
+    assert too_large == []
     assert all(memory_of(case).total > 1 << 30 for case in DEFAULTS)
     assert [case for case in ADAPTERS if is_tuning(case, ["full"])] == []
     assert {type(case.tuning) for case in ADAPTERS if is_tuning(case, ["qlora"])} == {QLora}
@@ -229,7 +229,7 @@ def test_a_card_of_80_gb_is_given_what_it_can_hold_in_the_order_of_worth(
     assert "6.7b LoRA" in measured
     assert "6.7b QLoRA" not in measured
     assert session.paths.keys() == {"6.7b", "1.3b"}
-    assert session.left_out["6.7b 6.7b selective bf16-mixed"].startswith("needs 116 GiB of 80")
+    assert session.left_out["6.7b 6.7b selective bf16-mixed"].startswith("needs 115 GiB of 80")
     assert session.figures()["ratio_to_trainer"] == 1.5
     assert "1.50x" in session.table()
 
