@@ -1,11 +1,12 @@
 """The update as one compiled kernel, and from moments in host memory: what plain operations compute on the device."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
+import torch._inductor.config as inductor
 from torch import Tensor, nn
 
 from galpaca.training.optimizers import piecewise_adamw
@@ -19,6 +20,15 @@ OPTIONS: dict[str, Any] = {"lr": 1e-2, "betas": (0.9, 0.999), "eps": 1e-8, "weig
 # One ulp of what a compiler may fuse, over all steps.
 TOLERANCE = 1e-6
 Make = Callable[[list[nn.Parameter]], Any]
+
+
+@pytest.fixture(autouse=True)
+def scalar_code() -> Iterator[None]:
+    """Without the vectors of CPUs, as in ``test_compile.py``: they take g++ longest, and headers that one test had
+    compiled without them failed the code of another that had them.
+    """
+    with inductor.patch({"cpp.vec_isa_ok": False}):
+        yield
 
 
 @pytest.fixture(autouse=True)
