@@ -12,6 +12,7 @@ from galpaca.model.parts import whole_parts
 from galpaca.model.tensor_file import write_tensor_file
 from galpaca.training.checkpoints import snapshot
 from galpaca.training.checkpoints.snapshot import Snapshot
+from galpaca.training.checkpoints.store import CheckpointStore
 from galpaca.training.optimizers.adamw import AdamW
 from galpaca.training.optimizers.factory import OptimizerFactory
 from galpaca.training.optimizers.state import updates_made
@@ -59,6 +60,20 @@ def test_the_buffer_is_used_again() -> None:
     model, optimizer = trained(AdamW())
     buffer = Snapshot(whole_parts(model), optimizer, MOMENTS).copy(None)
     assert Snapshot(whole_parts(model), optimizer, MOMENTS).copy(buffer) is buffer
+
+
+@pytest.mark.parametrize("factory", [AdamW(), AdamW(moments_dtype="bfloat16")], ids=["float32", "bfloat16"])
+def test_room_that_is_reserved_before_the_first_step_is_what_a_checkpoint_takes(factory: OptimizerFactory) -> None:
+    """Taken within a step, a GPU's kind of host memory would keep the step waiting for seconds."""
+    model, optimizer = trained(factory)
+    parts = whole_parts(model)
+    store = CheckpointStore(None, {part.name: part.shape for part in parts}, factory)
+    store.reserve(parts)
+    reserved = store._buffer
+    assert reserved is not None
+    assert Snapshot(parts, optimizer, MOMENTS).copy(reserved) is reserved
+    store.free()
+    assert store._buffer is None
 
 
 def test_before_the_first_update_there_are_no_moments() -> None:
