@@ -269,6 +269,19 @@ def fail_and_linger(step: int, rank: int) -> None:
     _before_steps(act)
 
 
+def add_in_any_order(step: int) -> None:
+    """An operation for which torch has no other way, as a GPU may have some."""
+
+    def act(_: InstructionTuner, batch: StepBatch, index: int) -> None:
+        import torch
+
+        if index == step:
+            torch.use_deterministic_algorithms(True)
+            torch.zeros(2).put_(torch.tensor([0]), torch.ones(1))
+
+    _before_steps(act)
+
+
 def _before_steps(act: Callable[[InstructionTuner, StepBatch, int], None]) -> None:
     """Calls a function right before each step, with what the step gets."""
     from galpaca.training.module import InstructionTuner

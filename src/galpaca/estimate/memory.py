@@ -100,12 +100,11 @@ def step_memory(
     each = num_tokens * hidden
     of_adapters = _ADAPTER_BYTES if rank else 0.0
     kept = KEPT_BYTES[recomputation] + (of_adapters if recomputation == "none" else 0.0)
-    # Backward computes one layer's again, and holds all of it then, its weights' copies too.
+    # Backward computes one layer's again, and holds all of it then.
     again = 0.0 if recomputation == "none" else KEPT_BYTES["none"] + of_adapters
-    if recomputation != "none" and held.trains_all:
-        again += held.scratch * linear / architecture.num_layers / each
-    # Without recomputation each weight's cast copy is kept until its layer's backward.
-    casts = held.scratch * linear if recomputation == "none" and held.trains_all else 0.0
+    # Each weight's cast copy is kept from its layer's forward, or the second one, until its backward.
+    casts = held.scratch * linear if held.trains_all else 0.0
+    casts /= 1 if recomputation == "none" else architecture.num_layers
     largest = hidden * architecture.ffn_size
     fixed = held.linear * linear + held.other * (total - linear) + 4.0 * adapters
     activations = each * (architecture.num_layers * kept + again) + casts

@@ -9,10 +9,8 @@ from galpaca.errors import InputError
 # cuBLAS reads it once, before its first product; with another value torch refuses to compute one.
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 _DETERMINISTIC = (":4096:8", ":16:8")
-
-
-# What torch says of an operation that has no such way, in the message of a RuntimeError.
-NO_DETERMINISTIC_WAY = "does not have a deterministic implementation"
+# What torch says of an operation that has no such way.
+_NO_SUCH_WAY = " does not have a deterministic implementation"
 
 
 def set_determinism(accelerator: str, deterministic: bool) -> None:
@@ -38,3 +36,9 @@ def set_determinism(accelerator: str, deterministic: bool) -> None:
             where="compute.deterministic",
             fix=f"unset {_WORKSPACE}, or compute.deterministic=false",
         )
+
+
+def undeterministic_operation(error: BaseException) -> str:
+    """The operation that torch has refused for having no such way; empty if that was not the reason."""
+    name, mark, _ = str(error).partition(_NO_SUCH_WAY)
+    return name.split()[-1] if mark and isinstance(error, RuntimeError) and name.split() else ""

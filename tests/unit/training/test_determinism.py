@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from galpaca.errors import InputError
-from galpaca.training.determinism import set_determinism
+from galpaca.training.determinism import set_determinism, undeterministic_operation
 
 WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
@@ -41,3 +41,10 @@ def test_an_environment_that_excludes_it_is_refused(monkeypatch: pytest.MonkeyPa
     with pytest.raises(InputError, match="CUBLAS_WORKSPACE_CONFIG=:0:0 lets cuBLAS add in any order"):
         set_determinism("gpu", True)
     set_determinism("gpu", False)
+
+
+def test_an_operation_that_torch_refuses_is_named() -> None:
+    said = "cumsum_cuda_kernel does not have a deterministic implementation, but you set 'torch.use_deterministic...'"
+    assert undeterministic_operation(RuntimeError(said)) == "cumsum_cuda_kernel"
+    assert undeterministic_operation(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) == ""
+    assert undeterministic_operation(ValueError(said)) == ""

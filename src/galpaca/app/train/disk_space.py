@@ -52,7 +52,7 @@ def disk_need(folder: RunFolder, config: Config, num_steps: int, num_parameters:
     return DiskNeed(_checkpoint_bytes(config, num_trained), stay, len(folder.saved_steps()), still)
 
 
-def check_disk_and_memory(run: RunContext, models_per_node: float = 1.0) -> None:
+def check_disk_and_memory(run: RunContext, models_per_node: float) -> None:
     """Checks disk space and host memory, on rank 0.
 
     Args:
@@ -102,7 +102,7 @@ def _check_memory(problems: Problems, config: Config, checkpoint: int, kept: int
         problems.add(
             f"{format_bytes(available)} of host memory free, but the optimizer's state needs {format_bytes(kept)}",
             where="optim.moments_on",
-            fix="optim.moments_on=device, or optim.moments_dtype=bfloat16, which is another recipe",
+            fix="optim.moments_on=device, or a machine with more memory",
         )
     elif config.checkpoint.asynchronous and kept + copies > available:
         beside = f", and the optimizer's state {format_bytes(kept)}" if kept else ""

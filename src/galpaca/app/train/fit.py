@@ -30,7 +30,7 @@ from galpaca.training.callbacks.samples import SampleAnswers
 from galpaca.training.checkpoints.callback import Checkpointer, SavedRun
 from galpaca.training.checkpoints.store import CheckpointStore
 from galpaca.training.consensus import Consensus
-from galpaca.training.determinism import NO_DETERMINISTIC_WAY
+from galpaca.training.determinism import undeterministic_operation
 from galpaca.training.loggers.sink import LoggerSink
 from galpaca.training.module import InstructionTuner
 from galpaca.training.strategies.step_strategy import StepStrategy
@@ -150,18 +150,14 @@ def _children_of(trainer: L.Trainer, config: Config) -> Iterator[None]:
         )
         error.of_one_rank = True  # its micro-batches are not those of the others
         raise error from None
-    except RuntimeError as error:
+    except BaseException as error:
         _kill_children(trainer)
-        if NO_DETERMINISTIC_WAY not in str(error):
-            raise
-        raise GalpacaError(
-            "an operation of this run cannot add in the same order every time",
-            where="compute.deterministic",
-            why=str(error).partition(NO_DETERMINISTIC_WAY)[0].strip() + f" {NO_DETERMINISTIC_WAY}",
-            fix="compute.deterministic=false; the run can be resumed with it",
-        ) from None
-    except BaseException:
-        _kill_children(trainer)
+        if what := undeterministic_operation(error):
+            raise GalpacaError(
+                f"{what} cannot add in the same order every time",
+                where="compute.deterministic",
+                fix="compute.deterministic=false (this run can be resumed with it)",
+            ) from None
         raise
     else:
         _leave_process_group()

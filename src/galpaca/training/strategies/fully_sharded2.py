@@ -103,13 +103,15 @@ class FullySharded2(ManyRanks, ModelParallelStrategy):
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """This rank's rows of each parameter, under the name of the whole."""
+        yield from ((name, rows) for name, (_, rows) in self._split_and_rows().items())
+
+    def _split_and_rows(self) -> dict[str, tuple[DTensor, nn.Parameter]]:
         if not self._rows:
             self._rows = {name: (_split(one), _rows_of(one)) for name, one in self.lightning_module.named_parameters()}
-        yield from ((name, rows) for name, (_, rows) in self._rows.items())
+        return self._rows
 
     def parts(self) -> list[Part]:
-        names = dict(self.named_parameters())
-        return row_parts((name, self._rows[name][0], rows) for name, rows in names.items())
+        return row_parts((name, split, rows) for name, (split, rows) in self._split_and_rows().items())
 
     def replica(self) -> tuple[int, int]:
         if not self._hybrid:
@@ -138,7 +140,7 @@ class FullySharded2(ManyRanks, ModelParallelStrategy):
 
     def _hand_over_gradients(self) -> None:
         """Gives the step's gradients, which backward leaves with the distributed tensors, to this rank's rows."""
-        for split, rows in self._rows.values():
+        for split, rows in self._split_and_rows().values():
             if split.grad is not None:
                 rows.grad, split.grad = cast(DTensor, split.grad).to_local(), None
 
