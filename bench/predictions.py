@@ -2,7 +2,7 @@
 
 Arithmetic, not measurements: products at a share of their peak, bytes moved over bandwidth, gathers and reductions over
 links, memory by ``galpaca.estimate``. To be set beside what a card measures before anything is changed, and to be done
-again whenever the step changes. Bytes are those that ``bench.bytes`` counted, where it has; otherwise constants.
+again whenever the step changes. Bytes are those that ``bench.bytes`` counted.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from bench.gpu.workload import alpaca_plan
 from bench.results import RESULTS, save
-from galpaca.data.plan import StepPlan
 from galpaca.estimate.flops import Architecture, Tuned, step_flops
 from galpaca.estimate.galactica import GALACTICA
 from galpaca.estimate.memory import (
@@ -35,8 +35,7 @@ from galpaca.model.tuning.lora import Lora
 from galpaca.model.tuning.method import TuningMethod
 from galpaca.model.tuning.qlora import QLora
 
-_LENGTHS = Path(__file__).parent / "gpu" / "lengths.csv"
-_RECORDS, _SEED, _PLANNED_STEPS = 52_002, 42, 60
+_PLANNED_STEPS = 60
 GIB = 1 << 30
 
 # Large products reach this share of a card's stated peak (others' figures; bench.gpu measures it as its first limit),
@@ -138,14 +137,6 @@ FOUR_CARDS = (
     Way("1.3b full", "1.3b"),
 )
 
-# Where bench.bytes has counted none: a step of 6.7B in bf16-mixed on one card, 15.4 thousand tokens in four
-# micro-batches of 4,096, counted on tensors without storage on 2026-11-28; GB.
-_COUNTED_GB = {"elementwise": 305.0, "casts": 318.0, "accumulation": 248.0, "update and norm": 266.0}
-_COUNTED_TOKENS, _COUNTED_MICRO_BATCHES = 15_400, 4
-# A trained parameter's bytes in an update with moments in bfloat16 that one kernel makes (an estimate), norm and
-# clipping as before; float32 moments take 28.
-_FUSED_BYTES = {"float32": 28.0, "bfloat16": 20.0}
-
 
 @dataclass(frozen=True)
 class PerUnit:
@@ -165,39 +156,26 @@ class PerUnit:
     source: str
 
 
-def per_unit_from_constants() -> PerUnit:
-    architecture = GALACTICA["6.7b"]
-    parameters = num_parameters(architecture)
-    update = _COUNTED_GB["update and norm"] * 1e9 / parameters
-    return PerUnit(
-        _COUNTED_GB["elementwise"] * 1e9 / (_COUNTED_TOKENS * architecture.num_layers * architecture.hidden_size),
-        _COUNTED_GB["casts"] * 1e9 / (parameters * _COUNTED_MICRO_BATCHES),
-        _COUNTED_GB["accumulation"] * 1e9 / (parameters * (_COUNTED_MICRO_BATCHES - 1)),
-        {name: update - _FUSED_BYTES["float32"] + fused for name, fused in _FUSED_BYTES.items()},
-        "constants of 2026-11-28",
-    )
-
-
 def per_unit(results: Path = RESULTS) -> PerUnit:
-    """From the newest file of ``bench.bytes``; each kind that its rows lack keeps its constant."""
-    found = per_unit_from_constants()
+    """From the newest file of ``bench.bytes``: 6.7B in bf16-mixed on one card, micro-batches of 4,096 tokens.
+
+    Raises:
+        SystemExit: it has not been counted.
+    """
     files = sorted(results.glob("*_bytes_*.json"))
+    wanted = {"shape": "6.7b", "precision": "bf16-mixed", "strategy": "single", "tokens_per_micro_batch": 4_096}
     rows = json.loads(files[-1].read_text(encoding="utf-8"))["rows"] if files else []
-    rows = [
-        row for row in rows if row["shape"] == "6.7b" and row["strategy"] == "single" and "bf16" in row["precision"]
-    ]
-    if not rows:
-        return found
+    counted = {row["moments"]: row for row in rows if wanted.items() <= row.items()}
+    if counted.keys() != {"float32", "bfloat16"}:
+        sys.exit(f"{results} has no bytes of 6.7B's step: python -m bench.bytes --shapes 6.7b counts them")
     architecture = GALACTICA["6.7b"]
-    parameters = num_parameters(architecture)
-    updates = {row["moments"]: _gb(row, "norm", "update") / parameters for row in rows}
-    row = min(rows, key=lambda row: abs(row["tokens_per_micro_batch"] - 4_096))
-    tokens, micro_batches = planned("6.7b", 1, row["tokens_per_micro_batch"])[:2]
+    parameters, row = num_parameters(architecture), counted["float32"]
+    tokens, micro_batches = planned(1, row["tokens_per_micro_batch"])[:2]
     return PerUnit(
         _gb(row, "elementwise") / (tokens * architecture.num_layers * architecture.hidden_size),
         _gb(row, "casts") / (parameters * micro_batches),
-        _gb(row, "accumulation") / (parameters * max(1.0, micro_batches - 1)),
-        {**found.update, **updates},
+        _gb(row, "accumulation") / (parameters * (micro_batches - 1)),
+        {moments: _gb(row, "norm", "update") / parameters for moments, row in counted.items()},
         files[-1].name,
     )
 
@@ -207,12 +185,9 @@ def _gb(row: Mapping[str, Any], *kinds: str) -> float:
 
 
 @cache
-def planned(shape: str, num_ranks: int, max_tokens: int) -> tuple[float, float, float]:
+def planned(num_ranks: int, max_tokens: int) -> tuple[float, float, float]:
     """Tokens, micro-batches of a rank, and squared lengths of a step of 128 of Alpaca's examples; means."""
-    columns = np.loadtxt(_LENGTHS, delimiter=",", skiprows=1, dtype=np.int64).T
-    order = np.random.default_rng(0).permutation(_RECORDS)
-    lengths, targets = (np.resize(column, _RECORDS)[order] for column in columns)
-    plan = StepPlan(lengths, targets, 128, max_tokens, num_ranks, _SEED)
+    plan = alpaca_plan(max_tokens, num_ranks)
     steps = [plan.step(k) for k in range(_PLANNED_STEPS)]
     return (
         float(np.mean([step.num_tokens for step in steps])),
@@ -252,7 +227,7 @@ class Prediction:
 
 def predict(card: Card, num_cards: int, way: Way, unit: PerUnit) -> Prediction:
     """A step of 128 examples."""
-    tokens, micro_batches, pairs = planned(way.shape, num_cards, way.max_tokens)
+    tokens, micro_batches, pairs = planned(num_cards, way.max_tokens)
     architecture = way.architecture
     tuned = Tuned(way.tuning.flops_per_weight, num_adapter_weights(architecture, way.rank))
     useful = step_flops(architecture, int(tokens), int(pairs), tuned)
@@ -369,10 +344,9 @@ def table(found: Sequence[Prediction]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.predictions", description=__doc__)
-    parser.add_argument("--constants", action="store_true", help="of bytes, even if bench.bytes has counted them")
     parser.add_argument("--out", type=Path, help="folder of a JSON file with all terms")
     given = parser.parse_args()
-    unit = per_unit_from_constants() if given.constants else per_unit()
+    unit = per_unit()
     found = predictions(unit)
     print(f"est., not measured; bytes from {unit.source}\n\n{table(found)}")
     if given.out:

@@ -5,12 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.gpu.workload import make_examples
-from galpaca.data.plan import StepPlan
+from bench.gpu.workload import alpaca_plan
 from galpaca.data.sizes import choose_sizes
 
-_EXAMPLES = 128
-_RECORDS = 52_002
 _STEPS = 100
 
 
@@ -36,7 +33,7 @@ def mean_workload(max_tokens: int, ranks: int) -> Workload:
     Args:
         max_tokens: budget of a micro-batch.
     """
-    plan = _plan(max_tokens, ranks)
+    plan = alpaca_plan(max_tokens, ranks)
     sizes = choose_sizes(plan)
     steps = [plan.step(index).micro_batches for index in range(_STEPS)]
     ((usual, _),) = Counter(len(step[0]) for step in steps).most_common(1)
@@ -44,13 +41,3 @@ def mean_workload(max_tokens: int, ranks: int) -> Workload:
     tokens = np.mean([sizes.padded(int(plan.lengths[one].sum())) for one in chosen])
     targets = np.mean([sizes.padded(max(1, int(plan.num_targets[one].sum()))) for one in chosen])
     return Workload(ranks, usual, sizes.padded(round(tokens)), sizes.padded(round(targets)))
-
-
-def _plan(max_tokens: int, ranks: int) -> StepPlan:
-    examples = make_examples()
-    order = np.random.default_rng(0).permutation(_RECORDS)
-    repeats = -(-_RECORDS // len(examples))
-    lengths, targets = (np.tile(one, repeats)[order] for one in (examples.lengths, examples.num_targets))
-    return StepPlan(
-        lengths=lengths, num_targets=targets, examples=_EXAMPLES, max_tokens=max_tokens, num_ranks=ranks, seed=42
-    )

@@ -10,12 +10,14 @@ import torch
 from transformers import OPTConfig, OPTForCausalLM
 
 from galpaca.data.examples import EncodedExamples, spans_behind
+from galpaca.data.plan import StepPlan
 from galpaca.data.receipt import Receipt
 
 # 512 evenly spaced ranks of 52,002 lengths that are modelled on Alpaca's.
 _LENGTHS = Path(__file__).with_name("lengths.csv")
 VOCAB_SIZE = 50_000
 MAX_LENGTH = 512
+_RECORDS, _STEP_EXAMPLES, _SEED = 52_002, 128, 42
 PAD_ID = 1
 _SPECIAL_IDS = 23
 
@@ -70,3 +72,15 @@ def make_examples(path: Path | None = None, count: int = 512) -> EncodedExamples
         record_indices=np.arange(len(num_tokens), dtype=np.int32),
         receipt=Receipt("random tokens", MAX_LENGTH),
     )
+
+
+def alpaca_plan(max_tokens: int, num_ranks: int) -> StepPlan:
+    """All steps of the published recipe, on lengths like Alpaca's.
+
+    Args:
+        max_tokens: budget of a micro-batch.
+    """
+    examples = make_examples()
+    order = np.random.default_rng(0).permutation(_RECORDS)
+    lengths, num_targets = (np.resize(one, _RECORDS)[order] for one in (examples.lengths, examples.num_targets))
+    return StepPlan(lengths, num_targets, _STEP_EXAMPLES, max_tokens, num_ranks, _SEED)

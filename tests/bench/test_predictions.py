@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from bench import predictions
-from bench.predictions import CARDS, ONE_CARD, Way, memory, per_unit, per_unit_from_constants, planned, predict, table
+from bench.predictions import CARDS, ONE_CARD, Way, memory, per_unit, planned, predict, table
 
 A100, _, H200 = CARDS
 FULL = ONE_CARD[0]
-UNIT = per_unit_from_constants()
+UNIT = per_unit()
 
 
 def test_6_7b_on_one_h200_is_what_was_worked_out_by_hand() -> None:
@@ -50,10 +50,10 @@ def test_moments_on_the_host_leave_their_memory_to_the_card_and_take_their_way()
 
 
 def test_smaller_micro_batches_are_more_of_them() -> None:
-    tokens, four, _ = planned("6.7b", 1, 4_096)
+    tokens, four, _ = planned(1, 4_096)
     assert tokens == pytest.approx(15_400, rel=0.02)
-    assert planned("6.7b", 1, 8_192)[1] < four < planned("6.7b", 1, 2_048)[1]
-    assert planned("6.7b", 4, 4_096)[1] == pytest.approx(1.1, abs=0.1)
+    assert planned(1, 8_192)[1] < four < planned(1, 2_048)[1]
+    assert planned(4, 4_096)[1] == pytest.approx(1.1, abs=0.1)
 
 
 def test_what_does_not_fit_is_said_instead_of_a_time() -> None:
@@ -63,30 +63,34 @@ def test_what_does_not_fit_is_said_instead_of_a_time() -> None:
     assert len({line.count("|") for line in shown}) == 1
 
 
-def test_counted_bytes_replace_the_constants(tmp_path: Path) -> None:
-    """The newest file's, of the micro-batch that is nearest; what a file lacks stays."""
-    assert per_unit(tmp_path) == UNIT
+def test_bytes_are_the_newest_that_were_counted(tmp_path: Path) -> None:
+    """On one card, in bf16-mixed, in micro-batches of 4,096 tokens; without them there is no prediction."""
+    with pytest.raises(SystemExit, match=r"python -m bench\.bytes"):
+        per_unit(tmp_path)
     gigabytes = {"elementwise": 610.0, "casts": 159.0, "accumulation": 0.0, "norm": 26.6, "update": 186.0}
     row = {"shape": "6.7b", "precision": "bf16-mixed", "strategy": "single", "tokens_per_micro_batch": 4_096}
+    nothing = dict.fromkeys(gigabytes, 0.0)
     rows = [
         {**row, "moments": "float32", "gigabytes": gigabytes},
-        {**row, "moments": "float32", "strategy": "fsdp", "gigabytes": dict.fromkeys(gigabytes, 0.0)},
+        {**row, "moments": "bfloat16", "gigabytes": {**gigabytes, "update": 133.0}},
+        {**row, "moments": "float32", "strategy": "fsdp", "gigabytes": nothing},
+        {**row, "moments": "float32", "tokens_per_micro_batch": 8_192, "gigabytes": nothing},
     ]
     (tmp_path / "2026-11-29_bytes_cpu.json").write_text(json.dumps({"rows": []}), encoding="utf-8")
     (tmp_path / "2026-11-30_bytes_cpu.json").write_text(json.dumps({"rows": rows}), encoding="utf-8")
     found = per_unit(tmp_path)
-    assert found.elementwise == pytest.approx(2 * UNIT.elementwise, rel=0.02)
-    assert found.casts == pytest.approx(UNIT.casts / 2, rel=0.05)
+    assert found.elementwise == pytest.approx(610 / 327.1 * UNIT.elementwise, rel=1e-3)
+    assert found.casts == pytest.approx(159 / 319.1 * UNIT.casts, rel=1e-3)
     assert found.accumulation == 0
     assert found.update["float32"] == pytest.approx(212.6e9 / 6_657_359_872, rel=1e-3)
-    assert found.update["bfloat16"] == UNIT.update["bfloat16"]
+    assert found.update["bfloat16"] == pytest.approx(159.6e9 / 6_657_359_872, rel=1e-3)
     assert found.source == "2026-11-30_bytes_cpu.json"
 
 
 def test_its_terms_are_written_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["predictions", "--constants", f"--out={tmp_path}"])
+    monkeypatch.setattr(sys, "argv", ["predictions", f"--out={tmp_path}"])
     assert predictions.main() == 0
     assert "est., not measured" in capsys.readouterr().out
     (path,) = tmp_path.glob("*_predictions_*.json")
