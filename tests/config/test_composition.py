@@ -256,3 +256,20 @@ def test_a_home_folder_stands_anywhere_in_a_value() -> None:
         "+x=a~/b",
         "~data",
     ]
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        ("strategy=fsdp", "strategy.forward_prefetch=true"),
+        ("strategy=fsdp2", "strategy.hybrid=true"),
+        ("+experiment=galpaca67b", "tuning=lora", "tuning.rank=4"),
+        ("logger=wandb", "logger.project=mine"),
+    ],
+)
+def test_keys_of_a_chosen_file_are_known_beside_one_that_is_not(chosen: tuple[str, ...]) -> None:
+    """Those that the demo's own files lack were called unknown, too."""
+    with pytest.raises(InputError) as caught:
+        compose([*chosen, "logger.nonsense=1"])
+    assert str(caught.value).count("unknown configuration key") == 1
+    assert "logger.nonsense" in str(caught.value)

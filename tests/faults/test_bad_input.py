@@ -698,6 +698,17 @@ class TestCompute:
             shown(done), Problem("compute.compile", "cannot be combined with compilation", "compute.compile=false")
         )
 
+    @pytest.mark.parametrize(
+        ("strategy", "keys"), [("fsdp", ("forward_prefetch", "limit_all_gathers")), ("fsdp2", ("hybrid",))]
+    )
+    def test_what_is_neither_true_nor_false(
+        self, refused: Callable[..., str], strategy: str, keys: tuple[str, ...]
+    ) -> None:
+        """Any text was as good as true."""
+        message = refused(f"strategy={strategy}", *(f"strategy.{key}=maybe" for key in keys))
+        for key in keys:
+            assert_shows(message, Problem(f"strategy.{key}", "must be true or false, got 'maybe'", f"{key}=false"))
+
     def test_fsdp_options(self, train: Train) -> None:
         done = train("strategy=fsdp", "strategy.sharding_strategy=HALF", "strategy.backward_prefetch=SOON")
         assert_shows(

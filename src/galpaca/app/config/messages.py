@@ -64,8 +64,7 @@ def yaml_error(error: yaml.YAMLError, path: object = "") -> InputError:
 
 def _unknown_keys(first: str, overrides: Sequence[str]) -> InputError:
     """Hydra stops at the first unknown key; this reports all of them."""
-    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
-        known = sorted(_keys_of(hydra.compose("train", overrides=["+experiment=demo"])))
+    known = _known_keys(overrides)
     plain = [item for item in OverridesParser.create().parse_overrides(list(overrides)) if item.type.name == "CHANGE"]
     changed = [item.key_or_group for item in plain if not item.key_or_group.startswith("hydra.")]
     problems = Problems()
@@ -77,6 +76,18 @@ def _unknown_keys(first: str, overrides: Sequence[str]) -> InputError:
     error = problems.error()
     assert error is not None  # the first key is always reported
     return error
+
+
+def _known_keys(overrides: Sequence[str]) -> list[str]:
+    """Those of the files that overrides choose, and of the demo's where they choose none."""
+    chosen = [one for one in overrides if one.lstrip("+").partition("=")[0] in _groups()]
+    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+        for choices in (chosen, ["+experiment=demo", *chosen]):
+            try:
+                return sorted(_keys_of(hydra.compose("train", overrides=choices)))
+            except COMPOSITION_ERRORS:  # no such file, or groups without one
+                continue
+        return sorted(_keys_of(hydra.compose("train", overrides=["+experiment=demo"])))
 
 
 def fix_of_other_name(key: str, value: object) -> str:

@@ -14,7 +14,7 @@ import torch
 from galpaca.app.cluster.ranks import local_rank
 from galpaca.app.config.schema import Config
 from galpaca.app.train.tuning import check_tuning
-from galpaca.errors import InputError
+from galpaca.errors import InputError, Problems
 from galpaca.estimate.peaks import dense_peak
 from galpaca.model.tuning.method import TuningMethod
 from galpaca.training.determinism import set_determinism
@@ -132,7 +132,7 @@ def bound(node: Any, where: str, given: Sequence[str] = ()) -> Callable[..., Any
     """The ``_target_`` of a configuration node, ready to be called with ``given``.
 
     Raises:
-        InputError: there is no such target, or it does not take these arguments.
+        InputError: there is no such target, or it does not take these arguments or their values.
     """
     from hydra.utils import instantiate
 
@@ -146,4 +146,15 @@ def bound(node: Any, where: str, given: Sequence[str] = ()) -> Callable[..., Any
             where=where,
             fix=f"a _target_ and its arguments, as in the files of conf/{where.split('.')[0]}/",
         ) from None
+    _check_switches(partial, where)
     return partial
+
+
+def _check_switches(partial: Callable[..., Any], where: str) -> None:
+    """Checks that what a target takes as true or false is one of them: whatever else there was would be true."""
+    parameters = inspect.signature(partial.func).parameters  # type: ignore[attr-defined]
+    with Problems() as problems:
+        for name, value in partial.keywords.items():  # type: ignore[attr-defined]
+            if name in parameters and parameters[name].annotation in (bool, "bool") and not isinstance(value, bool):
+                key = f"{where}.{name}"
+                problems.add(f"must be true or false, got {value!r}", where=key, fix=f"{key}=true or {key}=false")
