@@ -33,7 +33,7 @@ def main() -> int:
     device = torch.device(given.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     accelerator = "gpu" if device.type == "cuda" else "cpu"
     prepare_memory(accelerator)
-    set_determinism(accelerator, deterministic=True)  # as a run has it
+    set_determinism(accelerator, deterministic=True)  # cuBLAS reads what that needs at its first product
     session = GpuSession(given.minutes, given.out, _file_name(given))
     examples = make_examples(given.lengths)
     if device.type == "cuda":

@@ -1,6 +1,6 @@
 """``python -m bench.gpu.bits``: a few steps twice with one seed; are the weights equal to the bit?
 
-Without and with ``torch.use_deterministic_algorithms(True)``. FlashAttention's backward adds in any order without it,
+Without and with ``compute.deterministic``. FlashAttention's backward adds in any order without it,
 so only with it is a difference a failure; without it, it is a fact that is written down. A process of its own, which
 ``bench.gpu`` starts: cuBLAS reads what determinism wants of it once, from the environment.
 """
@@ -13,8 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,29 +40,19 @@ def twice(case: Case, examples: EncodedExamples, device: torch.device, *, determ
     Returns:
         How many weights differ and by how much at most, and whether losses are equal; ``passed`` where it must be so.
     """
-    with _algorithms(deterministic):
-        runs = []
-        for _ in range(2):
-            free_memory(device)
-            model, lines = train(case, examples, device, num_steps=NUM_STEPS)
-            runs.append(([one.detach().cpu() for one in model.parameters()], [line.loss for line in lines]))
-            del model
+    case = replace(case, compute=replace(case.compute, deterministic=deterministic))
+    runs = []
+    for _ in range(2):
+        free_memory(device)
+        model, lines = train(case, examples, device, num_steps=NUM_STEPS)
+        runs.append(([one.detach().cpu() for one in model.parameters()], [line.loss for line in lines]))
+        del model
     (weights, losses), (others, other_losses) = runs
     unequal = sum(int((a != b).sum()) for a, b in zip(weights, others, strict=True))
     furthest = max(float((a - b).abs().max()) for a, b in zip(weights, others, strict=True))
     equal = unequal == 0 and losses == other_losses
     found = {"deterministic": deterministic, "equal": equal, "unequal_weights": unequal, "furthest": furthest}
     return {**found, "losses": losses, "passed": equal or not deterministic}
-
-
-@contextmanager
-def _algorithms(deterministic: bool) -> Iterator[None]:
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(deterministic)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
 
 
 def in_a_process() -> dict[str, Any]:

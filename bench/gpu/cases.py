@@ -40,6 +40,7 @@ OPTIONS = [
     Case("+ compiled layers", "1.3b", "bf16-mixed", ComputeSpec(compile=True), UNFUSED),
     Case("selective recomputation", "1.3b", "bf16-mixed", SELECTIVE),
     Case("full recomputation", "1.3b", "bf16-mixed", FULL),
+    Case("sums in any order", "1.3b", "bf16-mixed", ComputeSpec(deterministic=False)),
     Case("bfloat16 moments", "1.3b", "bf16-mixed", optim=COMPACT),
     Case("moments on host", "1.3b", "bf16-mixed", optim=ON_HOST),
     Case("micro-batches of 4,096", "1.3b", "bf16-mixed", max_tokens=4_096),

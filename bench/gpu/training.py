@@ -30,6 +30,7 @@ from galpaca.runs.spikes import LossSpikes
 from galpaca.training.callbacks.metrics import StepMetrics
 from galpaca.training.consensus import Consensus
 from galpaca.training.datamodule import AlpacaDataModule
+from galpaca.training.determinism import set_determinism
 from galpaca.training.module import InstructionTuner
 from galpaca.training.non_finite.policy import NonFinitePolicy
 from galpaca.training.specs import BatchSpec, GuardSpec, PrecisionSpec, TrainerSpec
@@ -88,6 +89,7 @@ def train(
         make_metrics: what reads the figures of the steps.
     """
     accelerator = "gpu" if device.type == "cuda" else "cpu"
+    set_determinism(accelerator, case.compute.deterministic)
     fast = is_fast(accelerator, case.precision, 0.0)
     model = _model(case, device, fast_attention=fast)
     spec = TrainerSpec(accelerator, max_epochs=num_steps, max_steps=num_steps, val_every_steps=num_steps)
