@@ -308,10 +308,11 @@ def _config(shape: Shape) -> OPTConfig:
 
 
 def _source(config: OPTConfig) -> TensorSource:
-    from galpaca.model.opt import build_model, parameter_shapes
+    from galpaca.model.build import build_model, parameter_shapes
+    from galpaca.model.families.opt import OPT
     from galpaca.model.random_tensors import RandomTensors
 
-    return RandomTensors(parameter_shapes(build_model(config)), seed=0, std=0.02, pad_id=1)
+    return RandomTensors(parameter_shapes(build_model(config, OPT)), OPT, seed=0, std=0.02, pad_id=1)
 
 
 def _num_values(shape: Shape) -> int:

@@ -61,7 +61,7 @@ def adapted_model(base: Path) -> Any:
         r=ours.rank,
         lora_alpha=int(ours.alpha),
         lora_dropout=ours.dropout,
-        target_modules=list(ours.targets),
+        target_modules=list(ours.layers),
     )
     return get_peft_model(model, config)
 

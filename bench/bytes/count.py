@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import OPTConfig, OPTForCausalLM
+from transformers import OPTConfig, OPTForCausalLM, PreTrainedModel
 
 from bench.bytes import fsdp, parts
 from bench.bytes.fake_step import Arithmetic, fake_loss, fake_micro_batch, fake_model
@@ -75,7 +75,7 @@ def rows(setting: Setting) -> list[dict[str, Any]]:
     ]
 
 
-def _step(setting: Setting, workload: Workload, model: OPTForCausalLM) -> tuple[Parts, float]:
+def _step(setting: Setting, workload: Workload, model: PreTrainedModel) -> tuple[Parts, float]:
     """All micro-batches' forward and backward, and GiB that one of the whole budget keeps."""
     micro_batch = _micro_batch(workload.num_tokens, workload.num_targets)
     fake_loss(model, micro_batch, setting.arithmetic).backward()  # compiles
@@ -93,7 +93,7 @@ def _step(setting: Setting, workload: Workload, model: OPTForCausalLM) -> tuple[
     return step, _gib_kept(setting, model, num_layers)
 
 
-def _tally(setting: Setting, model: OPTForCausalLM, micro_batch: MicroBatch) -> Tally:
+def _tally(setting: Setting, model: PreTrainedModel, micro_batch: MicroBatch) -> Tally:
     with tallied() as tally:
         fake_loss(model, micro_batch, setting.arithmetic).backward()
     return tally
@@ -105,7 +105,7 @@ def _of_programs(programs: list[Program], num_layers: int) -> Parts:
     return (layer + layer_backward) * (num_layers - 1) + last + last_backward
 
 
-def _outside(tally: Tally, model: OPTForCausalLM, num_layers: int) -> Parts:
+def _outside(tally: Tally, model: PreTrainedModel, num_layers: int) -> Parts:
     """Embeddings, head, loss, and what autograd adds up; of layers' parameters as many as there are."""
     of_layers = {tuple(one.shape) for one in model.model.decoder.layers.parameters()}
     weights = {tuple(one.shape) for one in model.parameters()}
@@ -121,7 +121,7 @@ def _around(setting: Setting, workload: Workload) -> Parts:
     return fsdp.around_layers(_num_parameters(setting), of_layers, workload.micro_batches, workload.ranks)
 
 
-def _gib_kept(setting: Setting, model: OPTForCausalLM, num_layers: int) -> float:
+def _gib_kept(setting: Setting, model: PreTrainedModel, num_layers: int) -> float:
     tokens = setting.tokens_per_micro_batch
     micro_batch = _micro_batch(tokens, tokens // 2)
     totals: list[int] = []

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import OPTConfig, OPTForCausalLM
+from transformers import OPTConfig, PreTrainedModel
 
 from galpaca.data.collate import MicroBatch
+from galpaca.model.build import build_model
 from galpaca.model.compute import prepare_layers
 from galpaca.model.compute_spec import ComputeSpec, compute_dtype
+from galpaca.model.families.opt import OPT
 from galpaca.model.loss import nll_sum
-from galpaca.model.opt import build_model
 
 CUDA = torch.device("cuda")
 
@@ -39,10 +40,10 @@ class Arithmetic:
         return cls(products if strategy == "fsdp" else torch.float32, products)
 
 
-def fake_model(config: OPTConfig, arithmetic: Arithmetic, recomputation: str) -> OPTForCausalLM:
+def fake_model(config: OPTConfig, arithmetic: Arithmetic, recomputation: str) -> PreTrainedModel:
     """The model as training prepares it, on the card; call it under ``FakeTensorMode``."""
-    model = build_model(config)
-    prepare_layers(model, ComputeSpec(activation_checkpointing=recomputation), fast_attention=True)
+    model = build_model(config, OPT)
+    prepare_layers(model, OPT, ComputeSpec(activation_checkpointing=recomputation), fast_attention=True)
     made: dict[nn.Parameter, nn.Parameter] = {}
     for module in model.modules():
         _place(module, arithmetic.weights, made)
@@ -74,7 +75,7 @@ def fake_micro_batch(num_tokens: int, num_targets: int, num_examples: int, longe
     )
 
 
-def fake_loss(model: OPTForCausalLM, micro_batch: MicroBatch, arithmetic: Arithmetic) -> Tensor:
+def fake_loss(model: PreTrainedModel, micro_batch: MicroBatch, arithmetic: Arithmetic) -> Tensor:
     """Scalar loss, under autocast as all strategies have it."""
     with torch.autocast("cuda", dtype=arithmetic.products):
         return nll_sum(model, micro_batch)

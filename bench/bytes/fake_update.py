@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from transformers import OPTForCausalLM
+from transformers import PreTrainedModel
 
 from bench.bytes.fake_step import CUDA
 from galpaca.training.module import InstructionTuner
@@ -25,7 +25,7 @@ class FakeUpdate:
         precision: as in ``conf/precision``.
     """
 
-    def __init__(self, model: OPTForCausalLM, spec: OptimizerSpec, precision: str) -> None:
+    def __init__(self, model: PreTrainedModel, spec: OptimizerSpec, precision: str) -> None:
         strategy, plugin = single("gpu", PrecisionSpec(precision))
         strategy.model, strategy._precision_plugin = model, plugin
         self.tuner = InstructionTuner(model, spec, num_steps=100, seed=0)

@@ -17,6 +17,7 @@ from galpaca.data.sizes import Sizes
 from galpaca.model.attention import PACKED_ATTENTION
 from galpaca.model.compute import prepare_layers
 from galpaca.model.compute_spec import ComputeSpec
+from galpaca.model.families.opt import OPT
 from galpaca.model.loss import nll_sum, target_logits
 from galpaca.training.optimization import make_optimizer
 from galpaca.training.specs import OptimizerSpec
@@ -75,7 +76,7 @@ def scaler_leaves_the_update_alone(device: torch.device, dtype: torch.dtype) -> 
     weights = []
     for scale in (1.0, 2.0**10):
         model = _model(device)
-        optimizer: Any = make_optimizer(OptimizerSpec(lr=1e-2), model.named_parameters())
+        optimizer: Any = make_optimizer(OptimizerSpec(lr=1e-2), model.named_parameters(), OPT.decays)
         scaler = torch.amp.GradScaler(device.type, init_scale=scale)
         for _ in range(3):
             optimizer.zero_grad()
@@ -114,7 +115,7 @@ def _model(device: torch.device, compute: ComputeSpec | None = None) -> OPTForCa
     )
     model = OPTForCausalLM(config)
     model.set_attn_implementation(PACKED_ATTENTION)
-    prepare_layers(model, compute or ComputeSpec(compile=False), fast_attention=True)
+    prepare_layers(model, OPT, compute or ComputeSpec(compile=False), fast_attention=True)
     model.to(device)  # type: ignore[arg-type]  # its decorator lost `self`
     return model.train()
 

@@ -22,7 +22,7 @@ from galpaca.estimate.peaks import dense_peak
 from galpaca.model.attention import PACKED_ATTENTION, is_fast
 from galpaca.model.compute import prepare_layers
 from galpaca.model.compute_spec import compute_dtype
-from galpaca.model.opt import architecture_of
+from galpaca.model.families.opt import OPT
 from galpaca.model.parts import materialize_all
 from galpaca.runs.lines import MetricsLine, StepLine
 from galpaca.runs.shutdown import Shutdown
@@ -101,7 +101,7 @@ def train(
         [lines],
         Consensus(Shutdown(), every_steps=WARM_UP_STEPS),
         steps_per_epoch=num_steps,
-        speed=StepSpeed(architecture_of(model.config), peak, case.tuned),
+        speed=StepSpeed(OPT.architecture(model.config), peak, case.tuned),
         policy=(policy := NonFinitePolicy(GuardSpec())),
         spikes=LossSpikes(None),
     )
@@ -115,7 +115,7 @@ def _model(case: Case, device: torch.device, *, fast_attention: bool) -> OPTForC
     on_meta = torch.device("meta") if case.adapter_rank else device
     model = make_model(SHAPES[case.shape].config(case.dropout), on_meta)
     model.set_attn_implementation(PACKED_ATTENTION)
-    prepare_layers(model, case.compute, fast_attention=fast_attention)
+    prepare_layers(model, OPT, case.compute, fast_attention=fast_attention)
     if case.adapter_rank:  # a frozen model in 16 or 4 bits would not always fit in float32 before
         case.tuning.prepare(model, getattr(torch, compute_dtype(case.precision)))
         materialize_all(model, device)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import OPTForCausalLM
+from transformers import PreTrainedModel
 
 from bench.bytes.fake_step import Arithmetic, fake_loss, fake_micro_batch, fake_model
 from bench.gpu.workload import SHAPES
@@ -92,7 +92,7 @@ def look(case: Case) -> dict[str, Any]:
     }
 
 
-def _weight_copies(model: OPTForCausalLM, arithmetic: Arithmetic) -> int:
+def _weight_copies(model: PreTrainedModel, arithmetic: Arithmetic) -> int:
     """Bytes kept of the shapes of layers' matrices, at a number of tokens that is none of their sides."""
     shapes = {tuple(weight.shape) for weight in model.model.decoder.layers.parameters() if weight.ndim == 2}
     with kept_for_backward(model.parameters()) as kept:
@@ -120,7 +120,7 @@ def _program(program: Program) -> dict[str, Any]:
 class _Watched:
     """A forward's residual stream and what it keeps, layer by layer."""
 
-    def __init__(self, model: OPTForCausalLM) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         self.residual: list[str] = []
         self._totals: list[int] = []
         self._context = kept_for_backward(model.parameters())

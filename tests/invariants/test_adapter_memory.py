@@ -10,6 +10,7 @@ from galpaca.data.collate import MicroBatch, collate_prompts
 from galpaca.model.attention import PACKED_ATTENTION
 from galpaca.model.compute import prepare_layers
 from galpaca.model.compute_spec import ComputeSpec
+from galpaca.model.families.opt import OPT
 from galpaca.model.loss import target_logits
 from galpaca.model.parts import materialize_all
 from galpaca.model.tuning.lora import Lora
@@ -33,7 +34,7 @@ def kept_bytes(method: TuningMethod, base: torch.dtype) -> tuple[int, int]:
     with torch.device("meta"):
         model: Any = OPTForCausalLM(config).train()
     model.set_attn_implementation(PACKED_ATTENTION)
-    prepare_layers(model, ComputeSpec())
+    prepare_layers(model, OPT, ComputeSpec())
     method.prepare(model, base)
     materialize_all(model, torch.device("cpu"))
     for name, parameter in model.named_parameters():

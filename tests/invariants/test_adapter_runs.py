@@ -12,6 +12,7 @@ from extension.checkpoint_tensors import all_tensors
 from faults.kills import assert_equal_runs
 from safetensors.torch import load_file
 
+from galpaca.model.families.opt import OPT
 from galpaca.model.folder_tensors import FolderTensors
 from galpaca.model.tuning.lora import Lora
 from galpaca.runs.checkpoints import read_manifest
@@ -58,7 +59,7 @@ def test_one_process_and_two_compute_the_same_and_keep_only_adapters(
     for name in STRATEGIES:
         assert losses(tmp_path, name) == pytest.approx(losses(tmp_path, "single"), rel=LOSS_TOLERANCE)
     assert checksum(base_model) == before
-    shapes = Lora().trained_shapes(Lora().shapes(FolderTensors(base_model).shapes))
+    shapes = Lora().trained_shapes(Lora().shapes(FolderTensors(base_model, OPT).shapes))
     assert len(shapes) == 2 * 6 * 2  # A and B of six layers in each of two blocks
     for name in STRATEGIES:
         checkpoint = RunFolder(tmp_path / "runs", name).checkpoint(STEPS)

@@ -8,6 +8,7 @@ from conftest import Train, read_jsonl
 from invariants.gradients.toy import make_model
 from torch import Tensor, nn
 
+from galpaca.model.families.opt import OPT
 from galpaca.model.half_residual import halve_residual
 from galpaca.model.parts import plain_name
 
@@ -40,7 +41,7 @@ def test_the_dtype_of_the_residual_stream(halved: bool) -> None:
     model = make_model()
     names = [name for name, _ in model.named_parameters()]
     if halved:
-        halve_residual(model)
+        halve_residual(model, OPT)
     seen: dict[str, torch.dtype] = {}
 
     def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:

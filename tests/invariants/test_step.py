@@ -17,6 +17,7 @@ from galpaca.data.sizes import Sizes
 from galpaca.model.attention import PACKED_ATTENTION
 from galpaca.model.compute import prepare_layers
 from galpaca.model.compute_spec import ComputeSpec
+from galpaca.model.families.opt import OPT
 from galpaca.model.loss import nll_sum, target_logits
 
 VOCABULARY, PAD = 101, 1
@@ -53,7 +54,7 @@ def make_model(
     for parameter in model.parameters():  # biases and norms begin at 0 and 1, where mistakes would not show
         torch.nn.init.normal_(parameter, std=0.2)
     model.set_attn_implementation(PACKED_ATTENTION)
-    prepare_layers(model, compute, fast_attention=fast_attention)
+    prepare_layers(model, OPT, compute, fast_attention=fast_attention)
     return model
 
 

@@ -12,8 +12,9 @@ from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 from transformers import AutoTokenizer, OPTForCausalLM
 
 from examples.flat_loop import encode, train
+from galpaca.model.families.opt import OPT
 from galpaca.model.folder_tensors import FolderTensors
-from galpaca.model.tuning.lora import LINEAR_LAYERS, Lora
+from galpaca.model.tuning.lora import Lora
 from galpaca.model.tuning.tensors import read_whole
 
 
@@ -33,15 +34,15 @@ def peft_model(
     loaded = OPTForCausalLM.from_pretrained(model, dtype=dtype)
     if four_bits:
         for name, parameter in loaded.named_parameters():
-            if name.endswith(".weight") and name.split(".")[-2] in LINEAR_LAYERS:
+            if name.endswith(".weight") and name.split(".")[-2] in OPT.linear_layers:
                 codes, state = bnb.quantize_4bit(parameter.data, quant_type="nf4", blocksize=64)
                 parameter.data = bnb.dequantize_4bit(codes, state).to(torch.float32)
     config = LoraConfig(
-        r=method.rank, lora_alpha=int(method.alpha), lora_dropout=method.dropout, target_modules=list(method.targets)
+        r=method.rank, lora_alpha=int(method.alpha), lora_dropout=method.dropout, target_modules=list(method.layers)
     )
     adapted: Any = get_peft_model(loaded, config, autocast_adapter_dtype=False)
-    first = method.starting_weights(FolderTensors(model), seed)
-    names = [name for name in method.shapes(FolderTensors(model).shapes) if method.trained(name)]
+    first = method.starting_weights(FolderTensors(model, OPT), seed)
+    names = [name for name in method.shapes(FolderTensors(model, OPT).shapes) if method.trained(name)]
     set_peft_model_state_dict(adapted, {f"base_model.model.{name}": read_whole(first, name) for name in names})
     return adapted
 

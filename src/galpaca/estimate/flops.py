@@ -1,8 +1,9 @@
 """Floating-point operations of training, and the share of a machine's peak that they use (MFU).
 
 The count is the field's usual one (Chowdhery et al. 2022, PaLM, appendix B): 6 operations for each parameter of a
-matrix product and each real token, and 12 x layers x hidden x context for attention. As usual, attention is counted as
-if it were not causal and the head as if it ran on every token; recomputation and padding count for nothing.
+matrix product and each real token, and 12 x layers x width of all heads x context for attention. As usual, attention
+is counted as if it were not causal and the head as if it ran on every token; recomputation and padding count for
+nothing.
 """
 
 from dataclasses import dataclass
@@ -10,17 +11,51 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Architecture:
-    """The sizes of a decoder of OPT's kind that decide its operations."""
+    """The sizes of a decoder that decide its operations and its memory; by default it is of OPT's kind.
+
+    Attributes:
+        num_layers: decoder layers.
+        hidden_size: width of the residual stream.
+        ffn_size: width of the feed-forward block.
+        vocab_size: rows of the embedding.
+        attention_size: width of all heads' queries together; default: ``hidden_size``.
+        kv_size: width of all heads' keys together; default: ``attention_size``.
+        num_ffn_matrices: of a layer's feed-forward block: 3 where it is gated.
+        tied_head: the head is the embedding's matrix.
+        num_norm_vectors: parameters of a norm for each unit of the stream: 2 with a bias.
+        has_biases: linear layers have biases.
+        num_positions: rows of an embedding of positions.
+    """
 
     num_layers: int
     hidden_size: int
     ffn_size: int
     vocab_size: int
+    attention_size: int | None = None
+    kv_size: int | None = None
+    num_ffn_matrices: int = 2
+    tied_head: bool = True
+    num_norm_vectors: int = 2
+    has_biases: bool = True
+    num_positions: int = 2050
+
+    @property
+    def heads_size(self) -> int:
+        """Width of all heads together."""
+        return self.attention_size or self.hidden_size
+
+    @property
+    def linear_sizes(self) -> list[tuple[int, int]]:
+        """Width in and out of each linear layer of a decoder layer."""
+        hidden, heads, ffn = self.hidden_size, self.heads_size, self.ffn_size
+        kv = self.kv_size or heads
+        wide = [(hidden, ffn)] * (self.num_ffn_matrices - 1)
+        return [(hidden, heads), (hidden, kv), (hidden, kv), (heads, hidden), *wide, (ffn, hidden)]
 
     @property
     def matmul_parameters(self) -> int:
-        """Weights of matrix products: four projections and two feed-forward matrices a layer, and the head."""
-        layer = 4 * self.hidden_size**2 + 2 * self.hidden_size * self.ffn_size
+        """Weights of matrix products: all linear layers, and the head."""
+        layer = sum(width * out for width, out in self.linear_sizes)
         return self.num_layers * layer + self.vocab_size * self.hidden_size
 
 
@@ -46,4 +81,4 @@ def step_flops(architecture: Architecture, num_tokens: int, num_attention_pairs:
             context that a token has.
     """
     weights = tuned.flops_per_weight * architecture.matmul_parameters + 6 * tuned.num_adapter_weights
-    return float(weights * num_tokens + 12 * architecture.num_layers * architecture.hidden_size * num_attention_pairs)
+    return float(weights * num_tokens + 12 * architecture.num_layers * architecture.heads_size * num_attention_pairs)

@@ -58,12 +58,12 @@ class MemoryParts:
         return sum(float(getattr(self, item.name)) for item in fields(self))
 
 
-def num_parameters(architecture: Architecture, num_positions: int = 2048) -> int:
-    """Of an OPT model with biases and norms, a tied head once; OPT has two positions more than it uses."""
-    hidden, ffn = architecture.hidden_size, architecture.ffn_size
-    vectors = 4 * hidden + ffn + hidden + 4 * hidden
-    embeddings = (architecture.vocab_size + num_positions + 2) * hidden
-    return embeddings + num_linear(architecture) + architecture.num_layers * vectors + 2 * hidden
+def num_parameters(architecture: Architecture) -> int:
+    """Of a model with its biases and norms, a tied head once."""
+    hidden, norm = architecture.hidden_size, architecture.num_norm_vectors * architecture.hidden_size
+    biases = sum(out for _, out in architecture.linear_sizes) if architecture.has_biases else 0
+    embeddings = (1 if architecture.tied_head else 2) * architecture.vocab_size + architecture.num_positions
+    return embeddings * hidden + num_linear(architecture) + architecture.num_layers * (biases + 2 * norm) + norm
 
 
 def num_linear(architecture: Architecture) -> int:
@@ -72,9 +72,8 @@ def num_linear(architecture: Architecture) -> int:
 
 
 def num_adapter_weights(architecture: Architecture, rank: int) -> int:
-    """Values of adapters on all six linear layers of each block."""
-    hidden, ffn = architecture.hidden_size, architecture.ffn_size
-    return architecture.num_layers * rank * (4 * 2 * hidden + 2 * (hidden + ffn))
+    """Values of adapters on all linear layers of each block."""
+    return architecture.num_layers * rank * sum(width + out for width, out in architecture.linear_sizes)
 
 
 def step_memory(

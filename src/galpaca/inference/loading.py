@@ -188,7 +188,7 @@ def load_weights(place: Place, dtype: Dtype | None, weights: WeightOptions) -> t
     try:
         opened = place.opened(weights.base)
         if weights.four_bits and opened is None:
-            from galpaca.inference.opt_weights import of_folder
+            from galpaca.inference.opened_weights import of_folder
 
             opened = of_folder(downloaded(place.path))
         if opened is None:
@@ -203,7 +203,7 @@ def load_weights(place: Place, dtype: Dtype | None, weights: WeightOptions) -> t
             "GPU out of memory: the model does not fit",
             where=place.name,
             why=str(error),
-            fix="--dtype bfloat16, --load-in-4bit for OPT models, or more GPUs",
+            fix="--dtype bfloat16, --load-in-4bit, or more GPUs",
         ) from None
     except InputError:
         raise

@@ -13,7 +13,7 @@ from galpaca.runs.checkpoints import best_saved_step
 from galpaca.runs.folder import RunFolder, step_of
 
 if TYPE_CHECKING:
-    from galpaca.inference.opt_weights import OptWeights
+    from galpaca.inference.opened_weights import OpenedWeights
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Place:
         """Folders with the files of its weights."""
         return (Path(self.path),)
 
-    def opened(self, base: Path | None) -> OptWeights | None:
+    def opened(self, base: Path | None) -> OpenedWeights | None:
         """Its weights as training reads them; None where ``transformers`` has to.
 
         Args:
@@ -54,8 +54,8 @@ class Place:
 class AdapterPlace(Place):
     """The folder of an adapter."""
 
-    def opened(self, base: Path | None) -> OptWeights | None:
-        from galpaca.inference.opt_weights import of_adapter
+    def opened(self, base: Path | None) -> OpenedWeights | None:
+        from galpaca.inference.opened_weights import of_adapter
 
         return of_adapter(Path(self.path), base)
 
@@ -75,8 +75,8 @@ class CheckpointPlace(Place):
     def files(self) -> tuple[Path, ...]:
         return (self.run.checkpoint(self.step),)
 
-    def opened(self, base: Path | None) -> OptWeights | None:
-        from galpaca.inference.opt_weights import of_checkpoint
+    def opened(self, base: Path | None) -> OpenedWeights | None:
+        from galpaca.inference.opened_weights import of_checkpoint
 
         return of_checkpoint(self.run, self.step, base)
 

@@ -1,1 +1,1 @@
-"""OPT as GALACTICA uses it: sizes, weights, attention over packed examples, loss."""
+"""Decoders as they are trained: families, weights, attention over packed examples, loss."""

@@ -20,7 +20,7 @@ _AGAIN = "copy or download the folder again"
 
 
 def peft_name(name: str) -> str:
-    """The name in PEFT's files of a tensor of ``OPTForCausalLM`` with adapters."""
+    """The name in PEFT's files of a tensor of a model with adapters."""
     return f"{_PREFIX}{name}"
 
 
@@ -53,10 +53,10 @@ class AdapterTensors:
 
 
 def read_adapter_config(folder: Path) -> tuple[Lora, dict[str, Any]]:
-    """An adapter's settings, and all that stands beside them.
+    """An adapter's settings, for any family that has its layers, and all that stands beside them.
 
     Raises:
-        InputError: the file is missing, damaged, or of a kind of adapter that is not LoRA on OPT's linear layers.
+        InputError: the file is missing, damaged, or of a kind of adapter that is not LoRA on linear layers.
     """
     path = folder / ADAPTER_CONFIG
     try:
@@ -83,7 +83,7 @@ def read_adapter_config(folder: Path) -> tuple[Lora, dict[str, Any]]:
     raise InputError(
         f"an adapter of a kind that is not read: {what}",
         where=path,
-        why="only plain LoRA on the linear layers of OPT is",
+        why="only plain LoRA on linear layers is",
         fix="merge it with PEFT's merge_and_unload, and use the merged folder",
     )
 

@@ -1,7 +1,8 @@
 """Causal attention over packed examples, none of which sees another.
 
 Registered with ``transformers`` under a name of its own, so nothing is patched: the boundaries of the examples travel
-as a keyword argument through the model's forward. Shapes: ``H`` heads, ``T`` tokens, ``D`` head size.
+as a keyword argument through the model's forward. Shapes: ``H`` heads, ``G`` of them with keys and values of their own
+(each shared by H / G consecutive heads), ``T`` tokens, ``D`` head size.
 """
 
 from dataclasses import dataclass
@@ -49,7 +50,8 @@ def packed_attention(
     """Attention of each example over itself.
 
     Args:
-        query, key, value: (1, H, T, D).
+        query: (1, H, T, D).
+        key, value: (1, G, T, D).
         boundaries: boundaries of the examples in the row.
         dropout: dropout probability of the attention weights; only the per-example path supports it.
         scaling: scale of the scores; 1.0 for OPT, which scales the query itself.
@@ -102,8 +104,9 @@ def _one_by_one(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if _can_use_dense(query, max(lengths), dropout):
         return DenseAttention.apply(*_rows(query, key, value), boundaries.lengths, scale).unsqueeze(0)
+    grouped = key.shape[1] != query.shape[1]
     outputs = [
-        scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scale)
+        scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scale, enable_gqa=grouped)
         for q, k, v in zip(
             query.split(lengths, dim=2), key.split(lengths, dim=2), value.split(lengths, dim=2), strict=True
         )
@@ -112,16 +115,21 @@ def _one_by_one(
 
 
 # ``varlen_attn`` says causal by ``is_causal`` up to torch 2.10 and by a window from then on.
-_CAUSAL: dict[str, Any] = (
-    {"window_size": (-1, 0)} if "window_size" in signature(varlen_attn).parameters else {"is_causal": True}
-)
+_KNOWN = signature(varlen_attn).parameters
+_CAUSAL: dict[str, Any] = {"window_size": (-1, 0)} if "window_size" in _KNOWN else {"is_causal": True}
 
 
 def _varlen(query: Tensor, key: Tensor, value: Tensor, boundaries: Boundaries, scaling: float | None) -> Tensor:
     longest = boundaries.longest_tokens
     starts = boundaries.cu_seqlens
-    rows = [tensor.transpose(0, 1) for tensor in _rows(query, key, value)]  # (T, H, D)
-    output = varlen_attn(rows[0], rows[1], rows[2], starts, starts, longest, longest, scale=scaling, **_CAUSAL)
+    how = dict(_CAUSAL)
+    if key.shape[1] != query.shape[1]:
+        if "enable_gqa" in _KNOWN:
+            how["enable_gqa"] = True
+        else:
+            key, value = (one.repeat_interleave(query.shape[1] // one.shape[1], dim=1) for one in (key, value))
+    rows = [tensor.transpose(0, 1) for tensor in _rows(query, key, value)]  # (T, H or G, D)
+    output = varlen_attn(rows[0], rows[1], rows[2], starts, starts, longest, longest, scale=scaling, **how)
     assert isinstance(output, Tensor)  # a pair only where auxiliary output is requested
     return output.unsqueeze(0)
 

@@ -5,23 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from galpaca.model.compute_spec import ComputeSpec
+from galpaca.model.families.family import Family
 
 if TYPE_CHECKING:
-    from transformers import OPTForCausalLM
+    from transformers import PreTrainedModel
 
 
-def prepare_layers(model: OPTForCausalLM, spec: ComputeSpec, *, fast_attention: bool = False) -> None:
+def prepare_layers(model: PreTrainedModel, family: Family, spec: ComputeSpec, *, fast_attention: bool = False) -> None:
     """Makes a model of ``transformers`` one that ``galpaca.model.loss`` trains, before a strategy wraps it.
 
     The last layer works on target rows only; layers are wrapped and compiled as configured. Parameters and their names
     in the state dict stay as they are.
     """
-    from galpaca.model.last_layer import TargetRowsLayer  # heavy: the checks before it need neither
-    from galpaca.model.layer_unit import LayerUnit
+    from galpaca.model.layer_unit import LayerUnit  # heavy: the checks before it do not need it
 
-    layers: Any = model.model.decoder.layers
-    layers[-1] = TargetRowsLayer.like(layers[-1], model.config)
+    layers: Any = model.get_submodule(family.layers)
+    layers[-1] = family.last_layer(layers[-1], model.config)
     compiled = spec.compiles(fast_attention)
     for index, layer in enumerate(layers):
         # One graph where that can be: a break in it would be lost speed that nobody sees.
-        layers[index] = LayerUnit(layer, spec, compiled=compiled, fullgraph=fast_attention)
+        layers[index] = LayerUnit(layer, spec, compiled=compiled, fullgraph=fast_attention, inputs=family.layer_inputs)

@@ -12,24 +12,22 @@ from torch import Tensor
 
 from galpaca.errors import InputError, Problems
 from galpaca.files.checksums import facts_of
+from galpaca.model.families.family import Family
 from galpaca.model.tensors import Shapes, chunks
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 _AGAIN = "copy or download the folder again"
 
-# A leftover of the framework that OPT was first trained in; it holds no weight.
-_IGNORED = "decoder.version"
-
 
 class FolderTensors:
     """A ``TensorSource`` over ``model.safetensors``, or over the shards of an index.
 
-    Names are those of ``OPTForCausalLM``: files of the bare decoder, whose names begin with ``decoder.``, are
-    understood.
+    Names are those of the family's model, whatever the files have.
 
     Args:
         folder: folder with safetensors files.
+        family: the model's.
         tied_head: the head shares the embedding, so a copy of it in the files is ignored.
 
     Raises:
@@ -37,17 +35,17 @@ class FolderTensors:
             differs from the embedding.
     """
 
-    def __init__(self, folder: Path, *, tied_head: bool = True) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, family: Family, *, tied_head: bool = True) -> None:
+        self.folder, self.family = folder, family
         self._files = _open(weight_files(folder))
         self._places: dict[str, tuple[Any, str]] = {}
         with Problems() as problems:
             for path, file in self._files.items():
                 for key in file.keys():  # noqa: SIM118 - no mapping
-                    name = _full_name(key)
+                    name = family.file_name(key)
                     if name in self._places:
                         problems.add(f"duplicate weight {name}", where=path, fix=_AGAIN)
-                    if not name.endswith(_IGNORED):
+                    if name is not None:
                         self._places[name] = (file, key)
         if tied_head:
             self._drop_tied_head()
@@ -63,7 +61,7 @@ class FolderTensors:
             out.copy_(flat[start : start + out.numel()])
 
     def _drop_tied_head(self) -> None:
-        head, embedding = "lm_head.weight", "model.decoder.embed_tokens.weight"
+        head, embedding = self.family.head, self.family.embedding
         if head not in self._places or embedding not in self._places:
             return
         ours, theirs = (file.get_tensor(key) for file, key in (self._places[head], self._places[embedding]))
@@ -135,10 +133,6 @@ def _open(paths: list[Path]) -> dict[Path, Any]:
             problems.add(f"the weight file is truncated or damaged: {error}", where=path, fix=_AGAIN)
     problems.raise_any()
     return opened
-
-
-def _full_name(key: str) -> str:
-    return f"model.{key}" if key.startswith("decoder.") else key
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:

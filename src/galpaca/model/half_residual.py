@@ -4,13 +4,12 @@ Autocast casts the weights of matrix products only. Embeddings stay float32, and
 they begin. FSDP casts all weights as it gathers them, so its stream is of 16 bits.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, layer_norm
-from transformers import OPTForCausalLM
-from transformers.models.opt.modeling_opt import OPTLearnedPositionalEmbedding
+
+from galpaca.model.families.family import Family
+from galpaca.model.tuning.frozen import WideEmbedding, like
 
 
 class HalfEmbedding(nn.Embedding):
@@ -23,10 +22,6 @@ class HalfEmbedding(nn.Embedding):
         return embedding(input, weight, self.padding_idx)
 
 
-class HalfPositions(OPTLearnedPositionalEmbedding, HalfEmbedding):  # type: ignore[misc]
-    """Embeddings of positions likewise."""
-
-
 class HalfNorm(nn.LayerNorm):
     """A layer norm from weights in its input's dtype; autocast may still compute it wider."""
 
@@ -36,22 +31,18 @@ class HalfNorm(nn.LayerNorm):
         return layer_norm(input, self.normalized_shape, weight, bias, self.eps)
 
 
+# Of every family, besides its own.
 _HALVED: dict[type[nn.Module], type[nn.Module]] = {
     nn.Embedding: HalfEmbedding,
-    OPTLearnedPositionalEmbedding: HalfPositions,
+    WideEmbedding: HalfEmbedding,
     nn.LayerNorm: HalfNorm,
 }
 
 
-def halve_residual(model: OPTForCausalLM) -> None:
+def halve_residual(model: nn.Module, family: Family) -> None:
     """Makes the residual stream of a model one of 16 bits wherever autocast is on; parameters and names stay."""
+    halved = {**_HALVED, **family.halved()}
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
-            if type(child) in _HALVED:
-                setattr(module, name, _like(_HALVED[type(child)], child))
-
-
-def _like(cls: type[nn.Module], module: nn.Module) -> Any:
-    own = cls.__new__(cls)
-    own.__dict__.update(module.__dict__)  # the same parameters and settings, tied ones too
-    return own
+            if type(child) in halved:
+                setattr(module, name, like(halved[type(child)], child))

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import ActivationWrapper
+from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 from galpaca.model.attention import Boundaries
@@ -21,11 +22,15 @@ class LayerUnit(ActivationWrapper):
         spec: how to compute it.
         compiled: whether to compile it.
         fullgraph: fail on graph breaks.
+        inputs: names of what the model hands to the layer besides the residual stream, and the layer needs.
     """
 
-    def __init__(self, layer: nn.Module, spec: ComputeSpec, *, compiled: bool, fullgraph: bool) -> None:
+    def __init__(
+        self, layer: nn.Module, spec: ComputeSpec, *, compiled: bool, fullgraph: bool, inputs: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(layer)
         self.compiled = compiled
+        self._inputs = inputs
         self._recompute = _recomputation(spec.activation_checkpointing)
         self._compute: Callable[..., Tensor] = self._plain
         if compiled:
@@ -33,14 +38,17 @@ class LayerUnit(ActivationWrapper):
             options = _options_of_inductor() if backend == "inductor" else None
             self._compute = torch.compile(self._plain, backend=backend, fullgraph=fullgraph, options=options)
 
-    def forward(self, hidden_states: Tensor, *, boundaries: Boundaries, target_rows: Tensor, **_: Any) -> Tensor:
-        """What else ``transformers`` hands to a layer (positions, a cache) does not concern it here."""
+    def forward(self, hidden_states: Tensor, *, boundaries: Boundaries, target_rows: Tensor, **others: Any) -> Tensor:
+        """What else ``transformers`` hands to a layer (a cache, a mask) does not concern it here."""
+        inputs = {name: others[name] for name in self._inputs}
         if self.compiled:
             # One program for all sizes from the first call on: a second one, compiled in the midst of a step, would
             # meet FSDP's gradients of a shard next to weights that are whole, and fail.
             torch._dynamo.maybe_mark_dynamic(hidden_states, 1)
             torch._dynamo.maybe_mark_dynamic(target_rows, 0)
-        return self._compute(hidden_states, boundaries=boundaries, target_rows=target_rows)
+            for tensor in tree_leaves(inputs):
+                torch._dynamo.maybe_mark_dynamic(tensor, 1)
+        return self._compute(hidden_states, boundaries=boundaries, target_rows=target_rows, **inputs)
 
     def _plain(self, hidden_states: Tensor, **kwargs: Any) -> Tensor:
         layer = self._checkpoint_wrapped_module

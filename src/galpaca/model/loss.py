@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers import OPTForCausalLM
+from transformers import PreTrainedModel
 
 from galpaca.data.collate import IGNORED_ID, MicroBatch
 from galpaca.model.attention import Boundaries
 
 
-def target_logits(model: OPTForCausalLM, examples: MicroBatch) -> Tensor:
+def target_logits(model: PreTrainedModel, examples: MicroBatch) -> Tensor:
     """(K, V) logits of the rows whose next token carries loss; the head runs on no other row.
 
     Args:
@@ -26,7 +26,7 @@ def target_logits(model: OPTForCausalLM, examples: MicroBatch) -> Tensor:
     return output.logits.squeeze(0)
 
 
-def nll_sum(model: OPTForCausalLM, examples: MicroBatch) -> Tensor:
+def nll_sum(model: PreTrainedModel, examples: MicroBatch) -> Tensor:
     """Scalar, float32 or wider: negative log-likelihood summed over the target tokens.
 
     Without target tokens it is a zero that depends on every parameter, so that backward runs as on other ranks.

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from galpaca.model.tensors import TensorSource
 
+# What the Lightning module calls the model that it trains: like no part of any model.
+NETWORK = "network"
 _WRAPPERS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 
 
@@ -16,7 +18,7 @@ class Part:
     """Consecutive values of one parameter.
 
     Attributes:
-        name: the parameter's in ``OPTForCausalLM``.
+        name: the parameter's in the family's model.
         shape: shape of the whole parameter.
         start: place of the first value in the whole parameter, flattened.
         stop: one past the last.
@@ -54,14 +56,15 @@ def whole_parts(model: nn.Module) -> list[Part]:
 
 
 def plain_name(name: str) -> str:
-    """A parameter's name in ``OPTForCausalLM``, without what wrappers put in between."""
+    """A parameter's name in the family's model, without what wrappers put in between."""
     for wrapper in _WRAPPERS:
         name = name.replace(wrapper, "")
-    return name.removeprefix("model.") if name.startswith(("model.model.", "model.lm_head.")) else name
+    return name.removeprefix(f"{NETWORK}.")
 
 
 def materialize(module: nn.Module, device: torch.device, made: dict[nn.Parameter, nn.Parameter]) -> None:
-    """Gives a module's own meta parameters memory on a device, uninitialized; tied ones stay tied.
+    """Gives a module's own meta parameters memory on a device, uninitialized; tied ones stay tied. What it has computed
+    from its configuration (buffers) goes there as it is.
 
     Args:
         module: module whose own parameters are materialized, not its children's.
@@ -72,6 +75,9 @@ def materialize(module: nn.Module, device: torch.device, made: dict[nn.Parameter
             if parameter not in made:
                 made[parameter] = nn.Parameter(torch.empty_like(parameter, device=device), parameter.requires_grad)
             module._parameters[name] = made[parameter]
+    for name, buffer in module._buffers.items():
+        if buffer is not None:
+            module._buffers[name] = buffer.to(device)
 
 
 def materialize_all(model: nn.Module, device: torch.device) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from galpaca.errors import InputError, Problems, first_line
 from galpaca.files.checksums import FileFacts
+from galpaca.model.families.known import family_of
 from galpaca.model.folder_tensors import INDEX_FILE, SINGLE_FILE, indexed_files
 from galpaca.model.tensor_file import DTYPES, TensorEntry, write_tensor_file
 from galpaca.model.tensors import chunks
@@ -55,12 +56,12 @@ def convert(folder: Path, out: Path, progress: Callable[[int], None] = lambda do
     """
     files = pickled_files(folder)
     _check(files)
-    tied_head = _ties_head(folder)
+    tied = _tied_names(folder)
     facts, weight_map, num_bytes = {}, {}, 0
     for number, path in enumerate(files, start=1):
         tensors = _load(path)
-        if tied_head:
-            _drop_tied_head(tensors)
+        if tied:
+            _drop_tied_head(tensors, *tied)
         entries = [TensorEntry(name, tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()]
         name = SINGLE_FILE if len(files) == 1 else f"model-{number:05d}-of-{len(files):05d}.safetensors"
         facts[name] = write_tensor_file(out / name, entries, tensors.values(), {"format": "pt"})
@@ -158,22 +159,21 @@ def _oddities(content: Any) -> str:
     return ""
 
 
-def _ties_head(folder: Path) -> bool:
+def _tied_names(folder: Path) -> tuple[str, str] | None:
+    """Names of the embedding and the head, where the configuration ties them; None where nothing may be left out."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        return bool(config.get("tie_word_embeddings", True))
-    except (OSError, ValueError, AttributeError):
-        return False  # then nothing may be left out
+        family = family_of(config["model_type"], folder)
+        return (family.embedding, family.head) if config.get("tie_word_embeddings", family.ties_head) else None
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, InputError):
+        return None
 
 
-def _drop_tied_head(tensors: dict[str, Tensor]) -> None:
+def _drop_tied_head(tensors: dict[str, Tensor], embedding: str, head: str) -> None:
     """Takes a head away that is the same memory as the embedding."""
-    head = tensors.get("lm_head.weight")
-    for name in ("model.decoder.embed_tokens.weight", "decoder.embed_tokens.weight"):
-        embedding = tensors.get(name)
-        if head is not None and embedding is not None and _memory(head) == _memory(embedding):
-            del tensors["lm_head.weight"]
-            return
+    for name in (embedding, embedding.removeprefix("model.")):
+        if head in tensors and name in tensors and _memory(tensors[head]) == _memory(tensors[name]):
+            del tensors[head]
 
 
 def _memory(tensor: Tensor) -> tuple[Any, ...]:

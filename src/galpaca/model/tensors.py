@@ -19,7 +19,7 @@ class TensorSource(Protocol):
 
     @property
     def shapes(self) -> Shapes:
-        """Shape of every tensor by its name in ``OPTForCausalLM``; tied ones once."""
+        """Shape of every tensor by its name in the family's model; tied ones once."""
 
     def read(self, name: str, start: int, out: Tensor) -> None:
         """Fills ``out`` with values of a tensor, cast to its dtype on the way.

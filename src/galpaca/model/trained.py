@@ -10,6 +10,7 @@ import torch
 from galpaca.errors import InputError
 from galpaca.model.checkpoint_tensors import WEIGHT, CheckpointTensors
 from galpaca.model.compute_spec import compute_dtype
+from galpaca.model.families.family import Family
 from galpaca.model.folder_tensors import FolderTensors, weights_fingerprint
 from galpaca.model.tensors import TensorSource
 from galpaca.model.tuning.method import TuningMethod
@@ -50,10 +51,12 @@ class FrozenPlace:
     Attributes:
         facts: what ``run.json`` says of them.
         given: a folder in the place of the one that it names.
+        family: the model's.
         tied_head: whether the head shares the embedding.
     """
 
     facts: Mapping[str, Any]
+    family: Family
     given: Path | None = None
     tied_head: bool = True
 
@@ -92,7 +95,7 @@ class FrozenPlace:
                 why=f"its weights are {found[:12]}, not {fingerprint[:12]}",
                 fix="put the same files there again, or give galpaca export, generate and the like --base FOLDER",
             )
-        return FolderTensors(folder, tied_head=self.tied_head)
+        return FolderTensors(folder, self.family, tied_head=self.tied_head)
 
 
 def open_trained(checkpoint: Path, frozen: FrozenPlace) -> TrainedWeights:
@@ -103,7 +106,7 @@ def open_trained(checkpoint: Path, frozen: FrozenPlace) -> TrainedWeights:
     """
     manifest = read_manifest(checkpoint)
     settings = manifest.recipe.settings
-    method = method_of(settings)
+    method = method_of(settings, frozen.family)
     return TrainedWeights(
         manifest,
         method,

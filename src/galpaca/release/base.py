@@ -3,18 +3,22 @@
 import copy
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import OPTConfig
+from transformers import PreTrainedConfig
 
 from galpaca.data.prompt_file import PromptFile
 from galpaca.data.tokenizer import Tokenizer, load_tokenizer
 from galpaca.errors import InputError, first_line
 from galpaca.files.atomic import sync_folder
+from galpaca.model.families.family import Family
+from galpaca.model.kept_config import kept_config
 from galpaca.release.chat_template import chat_template
+from galpaca.runs.recipe import TOKENIZER
 
 _FIX = "restore the folder, or rerun the training command to write it again unless the run is complete"
 
@@ -23,7 +27,8 @@ _FIX = "restore the folder, or rerun the training command to write it again unle
 class Base:
     """A model without its weights: its configuration, its tokenizer, and how it is prompted."""
 
-    config: OPTConfig
+    config: PreTrainedConfig
+    family: Family
     tokenizer: Tokenizer
     prompts: PromptFile
 
@@ -36,10 +41,14 @@ class Base:
         Raises:
             OSError: the disk is full.
         """
-        released = copy.deepcopy(self.config)
-        released.architectures = ["OPTForCausalLM"]
+        released: Any = copy.deepcopy(self.config)
+        released.architectures = [self.family.class_name]
         released.dtype = dtype
         released.save_pretrained(folder)
+        path = folder / "config.json"
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if (saved := self.family.saved(content)) != content:
+            save_json(path, saved)
         self.save_text(folder)
 
     def save_text(self, folder: Path) -> None:
@@ -49,7 +58,7 @@ class Base:
             OSError: the disk is full.
         """
         self.tokenizer.hf.chat_template = chat_template(self.prompts, self.tokenizer)
-        _save_tokenizer(self.tokenizer, folder, self.config.max_position_embeddings)
+        _save_tokenizer(self.tokenizer, folder, self.family.num_positions(self.config))
         self.prompts.save(folder)
 
 
@@ -66,11 +75,11 @@ def save_base(base: Base, folder: Path) -> None:
     put_in_place(partial, folder)
 
 
-def load_base(folder: Path, tokenizer_fingerprint: str) -> Base:
+def load_base(folder: Path, settings: Mapping[str, Any]) -> Base:
     """Reads what ``save_base`` wrote; no network is needed.
 
     Args:
-        tokenizer_fingerprint: fingerprint of the run's tokenizer.
+        settings: of the run's recipe, with the fingerprint of its tokenizer.
 
     Raises:
         InputError: a file is missing or damaged, or the tokenizer is not the one of the training.
@@ -80,16 +89,16 @@ def load_base(folder: Path, tokenizer_fingerprint: str) -> Base:
         raise InputError(what, where=folder, why="a run keeps them", fix=_FIX)
     try:
         prompts = PromptFile.read(folder)
-        config = OPTConfig.from_json_file(folder / "config.json")
+        config, family = kept_config(folder, settings)
         for name in ("dropout", "attention_dropout", "layerdrop"):
-            if not 0 <= getattr(config, name) <= 1:
+            if not 0 <= getattr(config, name, 0.0) <= 1:
                 raise ValueError(f"{name} is {getattr(config, name)}")
     except Exception as error:  # the libraries that read them raise a dozen unrelated kinds
         raise InputError(f"a file is missing or damaged: {first_line(error)}", where=folder, fix=_FIX) from None
     tokenizer = load_tokenizer(str(folder))
-    if tokenizer.fingerprint != tokenizer_fingerprint:
+    if tokenizer.fingerprint != settings[TOKENIZER]:
         raise InputError("the tokenizer is not the one that the run was trained with", where=folder, fix=_FIX)
-    return Base(config, tokenizer, prompts)
+    return Base(config, family, tokenizer, prompts)
 
 
 def put_in_place(partial: Path, folder: Path) -> None:

@@ -49,7 +49,7 @@ def export(
     No more than a piece of a tensor is in memory at a time.
 
     Args:
-        source: all weights of ``OPTForCausalLM``, a tied head once.
+        source: all weights of the model, a tied head once.
         base: the model's, as trained.
         card: text of README.md.
         out: the folder; one that is there is replaced.
@@ -66,8 +66,8 @@ def export(
         _save_generation(base.tokenizer, partial, form.max_new_tokens)
         (partial / "README.md").write_text(card, encoding="utf-8")
         num_values = sum(math.prod(shape) for shape in source.shapes.values())
-        check_tensors(source, partial, form.dtype, lambda done: progress(num_values + done))
-        check_logits(source, partial, form.dtype)
+        check_tensors(source, base.family, partial, form.dtype, lambda done: progress(num_values + done))
+        check_logits(source, base.family, partial, form.dtype)
 
 
 @contextmanager

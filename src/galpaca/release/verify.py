@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor, nn
-from transformers import OPTConfig, OPTForCausalLM
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 from galpaca.errors import GalpacaError, InputError
+from galpaca.model.families.family import Family
 from galpaca.model.folder_tensors import FolderTensors
 from galpaca.model.tensors import TensorSource, check_shapes, chunks, dtype_name
 
@@ -18,14 +20,18 @@ _NUM_ASKED_TOKENS = 16
 
 
 def check_tensors(
-    source: TensorSource, folder: Path, dtype: torch.dtype, progress: Callable[[int], None] = lambda values: None
+    source: TensorSource,
+    family: Family,
+    folder: Path,
+    dtype: torch.dtype,
+    progress: Callable[[int], None] = lambda values: None,
 ) -> None:
     """Compares every value on disk with the source's, rounded to ``dtype``.
 
     Raises:
         GalpacaError: one differs.
     """
-    compare(FolderTensors(folder, tied_head=False), source, folder, dtype, progress)
+    compare(FolderTensors(folder, family, tied_head=False), source, folder, dtype, progress)
 
 
 def compare(
@@ -53,7 +59,7 @@ def compare(
             progress(done)
 
 
-def check_logits(source: TensorSource, folder: Path, dtype: torch.dtype) -> None:
+def check_logits(source: TensorSource, family: Family, folder: Path, dtype: torch.dtype) -> None:
     """Loads the folder as its users will, and compares its logits with those of the source's weights in ``dtype``.
 
     Raises:
@@ -64,17 +70,19 @@ def check_logits(source: TensorSource, folder: Path, dtype: torch.dtype) -> None
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        loaded: Any = OPTForCausalLM.from_pretrained(folder, dtype=dtype, output_loading_info=True)
+        loaded: Any = getattr(transformers, family.class_name).from_pretrained(
+            folder, dtype=dtype, output_loading_info=True
+        )
     finally:
         logging.set_verbosity(verbosity)
     model, report = loaded
     left_out = sorted(str(key) for kind in report.values() for key in kind)
     if left_out:
         raise _differs(folder, f"transformers does not load {', '.join(left_out)}")
-    config: OPTConfig = model.config
+    config = model.config
     ids = torch.arange(4, 4 + _NUM_ASKED_TOKENS)[None] % config.vocab_size
     with torch.inference_mode():
-        ours, theirs = model.eval()(ids).logits, streamed(source, config, dtype)(ids).logits
+        ours, theirs = model.eval()(ids).logits, streamed(source, family, config, dtype)(ids).logits
     if not torch.equal(ours.nan_to_num(), theirs.nan_to_num()):
         raise _differs(folder, f"its logits differ from the trained model's by up to {(ours - theirs).abs().max():.1e}")
     if not ours.isfinite().all():
@@ -86,13 +94,12 @@ def check_logits(source: TensorSource, folder: Path, dtype: torch.dtype) -> None
         )
 
 
-def streamed(source: TensorSource, config: OPTConfig, dtype: torch.dtype) -> OPTForCausalLM:
+def streamed(source: TensorSource, family: Family, config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
     """A model whose modules fetch their weights from the source when they are called, and drop them afterwards.
 
     Its logits are those of the whole model, and it takes the memory of one module.
     """
-    with torch.device("meta"):
-        model = OPTForCausalLM._from_config(config, dtype=dtype).eval()
+    model = family.build(config, dtype).eval()
     names = {parameter: name for name, parameter in model.named_parameters()}
     for module in model.modules():
         own = {key: parameter for key, parameter in module._parameters.items() if parameter is not None}

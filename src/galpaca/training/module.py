@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from transformers import OPTForCausalLM
+from transformers import PreTrainedModel
 
 from galpaca.data.collate import MicroBatch, StepBatch
 from galpaca.model.loss import nll_sum
@@ -62,7 +62,7 @@ class _Validated:
 
 
 class InstructionTuner(L.LightningModule):
-    """OPT under instruction tuning.
+    """A model under instruction tuning.
 
     Args:
         model: model with float32 weights, in training mode.
@@ -70,7 +70,7 @@ class InstructionTuner(L.LightningModule):
         num_steps: steps of the whole run, which the schedule spans.
         seed: base seed for dropout.
         guard: skips non-finite updates, if no loss scaler does.
-        tuning: which parameters are trained.
+        tuning: which parameters are trained, of which family.
 
     Attributes:
         figures: further figures of the step at hand, which callbacks put here as ``GROUP/NAME``: numbers, or scalar
@@ -79,7 +79,7 @@ class InstructionTuner(L.LightningModule):
 
     def __init__(
         self,
-        model: OPTForCausalLM,
+        model: PreTrainedModel,
         optimizer: OptimizerSpec,
         *,
         num_steps: int,
@@ -89,7 +89,7 @@ class InstructionTuner(L.LightningModule):
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.model = model
+        self.network = model
         self.optimizer_spec = optimizer
         self.num_steps = num_steps
         self.seed = seed
@@ -97,22 +97,23 @@ class InstructionTuner(L.LightningModule):
         self.figures: dict[str, Tensor | float] = {}
         for name, parameter in self.named_parameters():
             parameter.requires_grad_((tuning or FullTuning()).trained(plain_name(name)))
+        self._decays = (tuning or FullTuning()).family.decays
         self._nll_sum: Tensor | None = None
         self._grad_norm: Tensor | None = None
         self._validation: dict[int, _Validated] = {}
 
     def configure_model(self) -> None:
-        self.strategy.materialize(self.model)
+        self.strategy.materialize(self.network)
 
     def on_train_start(self) -> None:
         if self.device.type == "cpu":
             keep_freed_memory()
 
     def forward(
-        self, micro_batch: MicroBatch, compute: Callable[[OPTForCausalLM, MicroBatch], Tensor] = nll_sum
+        self, micro_batch: MicroBatch, compute: Callable[[PreTrainedModel, MicroBatch], Tensor] = nll_sum
     ) -> Tensor:
         """Calls the model: by default the summed negative log-likelihood of the target tokens, a scalar."""
-        return compute(self.model, micro_batch)
+        return compute(self.network, micro_batch)
 
     def training_step(self, step: StepBatch, batch_idx: int) -> dict[str, StepOutcome]:
         """One optimizer step.
@@ -192,7 +193,12 @@ class InstructionTuner(L.LightningModule):
 
     def configure_optimizers(self) -> Optimizer:
         trained = ((name, one) for name, one in self.strategy.named_parameters() if one.requires_grad)
-        return make_optimizer(self.optimizer_spec, trained)
+        return make_optimizer(self.optimizer_spec, trained, self._decays)
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The model that is trained."""
+        return self.network
 
     @property
     def strategy(self) -> StepStrategy:

@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from galpaca.model.parts import plain_name
 from galpaca.training.optimizers.conditional import ConditionalOptimizer
 from galpaca.training.specs import OptimizerSpec
 
@@ -33,20 +34,20 @@ def learning_rate(spec: OptimizerSpec, step: int, num_steps: int) -> float:
     return spec.lr * _DECAYS[spec.schedule](progress)
 
 
-def decays(name: str) -> bool:
-    """Whether a parameter of OPT has weight decay: all but biases and layer norms, as in ``transformers.Trainer``."""
-    return not name.endswith(".bias") and "layer_norm." not in name
+def make_optimizer(
+    spec: OptimizerSpec, named_parameters: Iterable[tuple[str, nn.Parameter]], decays: Callable[[str], bool]
+) -> Optimizer:
+    """The optimizer over two groups, with and without decay.
 
-
-def make_optimizer(spec: OptimizerSpec, named_parameters: Iterable[tuple[str, nn.Parameter]]) -> Optimizer:
-    """The optimizer over two groups, with and without decay; wrappers' prefixes in the names do no harm.
+    Args:
+        decays: whether a parameter has weight decay, by its name in the family's model.
 
     It takes ``found_inf``, a scalar on the device, whatever it is: see ``ConditionalOptimizer``.
     """
     decayed: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in named_parameters:
-        (decayed if decays(name) else others).append(parameter)
+        (decayed if decays(plain_name(name)) else others).append(parameter)
     groups: list[dict[str, Any]] = [
         {"params": decayed, "lr": spec.lr},
         {"params": others, "lr": spec.lr, "weight_decay": 0.0},

@@ -24,6 +24,7 @@ from galpaca.model import attention
 from galpaca.model.attention import PACKED_ATTENTION
 from galpaca.model.compute import prepare_layers
 from galpaca.model.compute_spec import ComputeSpec
+from galpaca.model.families.opt import OPT
 from galpaca.training import strategies
 from galpaca.training.consensus import from_all_ranks
 from galpaca.training.datamodule import AlpacaDataModule
@@ -108,7 +109,7 @@ def gradients(way: Way) -> list[dict[str, torch.Tensor]]:
     model.set_attn_implementation(PACKED_ATTENTION)
     torch._dynamo.reset()
     counters.clear()
-    prepare_layers(model, ComputeSpec(way.compiled, "aot_eager", way.recompute), fast_attention=way.compiled)
+    prepare_layers(model, OPT, ComputeSpec(way.compiled, "aot_eager", way.recompute), fast_attention=way.compiled)
     examples = make_examples()
     indices = np.arange(len(examples), dtype=np.int64)
     spec = TrainerSpec("cpu", devices=way.num_ranks, max_epochs=1, val_every_steps=NUM_STEPS)

@@ -10,6 +10,7 @@ from galpaca.app.config.composition import compose
 from galpaca.estimate.flops import Tuned, step_flops
 from galpaca.estimate.galactica import GALACTICA
 from galpaca.estimate.memory import num_adapter_weights, num_linear, num_parameters, step_memory
+from galpaca.model.families.opt import OPT
 from galpaca.model.tuning.lora import Lora
 from galpaca.model.tuning.method import TuningMethod
 from galpaca.model.tuning.qlora import QLora, quantized_shapes
@@ -38,7 +39,7 @@ def test_adapters_and_4_bit_weights_are_as_the_methods_make_them() -> None:
     assert one.num_layers * sum(map(math.prod, trained.values())) == num_adapter_weights(one, 16)
     bytes_each = {"codes": 1, "scales": 4}
     held = sum(
-        math.prod(shape) * bytes_each[name.rpartition(".")[2]] for name, shape in quantized_shapes(shapes).items()
+        math.prod(shape) * bytes_each[name.rpartition(".")[2]] for name, shape in quantized_shapes(OPT, shapes).items()
     )
     assert one.num_layers * held == QLora.held.linear * num_linear(one)
 

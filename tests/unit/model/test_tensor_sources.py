@@ -14,9 +14,11 @@ from torch import Tensor
 from transformers import OPTConfig, OPTForCausalLM
 
 from galpaca.errors import InputError
+from galpaca.model.build import build_model, open_weights, parameter_shapes
+from galpaca.model.families.opt import OPT
 from galpaca.model.folder_tensors import INDEX_FILE, SINGLE_FILE
-from galpaca.model.opt import ModelSpec, build_model, open_weights, parameter_shapes
 from galpaca.model.random_tensors import _BLOCK_VALUES, RandomTensors
+from galpaca.model.spec import ModelSpec
 from galpaca.model.tensors import TensorSource
 
 SIZES: dict[str, Any] = {
@@ -47,8 +49,8 @@ def weights(model_config: OPTConfig, dtype: torch.dtype = torch.float32) -> dict
 
 def opened(folder: Path, model_config: OPTConfig) -> TensorSource:
     """As a run does it, with all its checks."""
-    shapes = parameter_shapes(build_model(model_config))
-    return open_weights(ModelSpec(path=str(folder)), model_config, shapes, seed=0)
+    shapes = parameter_shapes(build_model(model_config, OPT))
+    return open_weights(ModelSpec(path=str(folder)), OPT, model_config, shapes, seed=0)
 
 
 def whole(source: TensorSource, name: str, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -71,7 +73,7 @@ def folder_source(path: Path) -> TensorSource:
 def random_source(_: Path) -> TensorSource:
     """With a tensor of more than one block."""
     shapes = {"model.decoder.layers.0.fc1.weight": (3, _BLOCK_VALUES // 2), EMBEDDING: (61, 16), "x.bias": (5,)}
-    return RandomTensors(shapes, seed=1, std=0.02, pad_id=1)
+    return RandomTensors(shapes, OPT, seed=1, std=0.02, pad_id=1)
 
 
 @pytest.mark.parametrize("make", [folder_source, random_source])
@@ -91,9 +93,9 @@ def test_any_range_of_any_tensor_equals_the_whole_read(make: Callable[[Path], Te
 
 class TestRandom:
     def source(self, seed: int = 1, **changes: object) -> RandomTensors:
-        shapes = parameter_shapes(build_model(config(hidden_size=64, word_embed_proj_dim=64, vocab_size=2000)))
+        shapes = parameter_shapes(build_model(config(hidden_size=64, word_embed_proj_dim=64, vocab_size=2000), OPT))
         given: dict[str, Any] = {"seed": seed, "std": 0.02, "pad_id": 1, **changes}
-        return RandomTensors(shapes, **given)
+        return RandomTensors(shapes, OPT, **given)
 
     def test_matrices_are_normal_with_the_given_deviation(self) -> None:
         """A standard error is 0.02 / sqrt(126,000) = 6e-5 for the mean, 4e-5 for the deviation."""
@@ -130,7 +132,7 @@ class TestRandom:
         source = self.source()
         one, other = (whole(source, f"model.decoder.layers.{layer}.fc1.weight") for layer in (0, 1))
         assert abs(torch.corrcoef(torch.stack([one, other]))[0, 1].item()) < 0.1
-        big = RandomTensors({"w": (2, _BLOCK_VALUES)}, seed=1, std=1.0, pad_id=None)
+        big = RandomTensors({"w": (2, _BLOCK_VALUES)}, OPT, seed=1, std=1.0, pad_id=None)
         rows = whole(big, "w").view(2, -1)
         assert abs(torch.corrcoef(rows)[0, 1].item()) < 0.01
 
@@ -243,4 +245,4 @@ def test_the_five_sizes_of_galactica_have_their_numbers_of_parameters(
         num_attention_heads=heads,
         max_position_embeddings=2048,
     )
-    assert sum(math.prod(shape) for shape in parameter_shapes(build_model(requested)).values()) == parameters
+    assert sum(math.prod(shape) for shape in parameter_shapes(build_model(requested, OPT)).values()) == parameters

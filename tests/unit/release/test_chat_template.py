@@ -14,6 +14,7 @@ from galpaca.data.prompts import Template, load_template
 from galpaca.data.records import Record, Turn
 from galpaca.data.scripts import Scripts
 from galpaca.data.tokenizer import Tokenizer, load_tokenizer
+from galpaca.model.families.opt import OPT
 from galpaca.release.base import Base
 from galpaca.release.chat_template import chat_template
 
@@ -94,7 +95,7 @@ def test_a_saved_folder_has_it(tokenizer: Tokenizer, tmp_path: Path) -> None:
     from transformers import AutoTokenizer, OPTConfig
 
     prompts = PromptFile(load_template("alpaca"), True, "keep", keeps_turns=True)
-    Base(OPTConfig(), tokenizer, prompts).save(tmp_path)
+    Base(OPTConfig(), OPT, tokenizer, prompts).save(tmp_path)
     assert PromptFile.read(tmp_path) == prompts
     saved = AutoTokenizer.from_pretrained(tmp_path)
     talk = Record((Turn("Complete [START_AMINO]MK", "", "VL[END_AMINO]"), Turn("Why?", "", "Because.")), "Be brief.")

@@ -10,6 +10,7 @@ from galpaca.data.split import SplitExamples
 from galpaca.model.attention import PACKED_ATTENTION
 from galpaca.model.compute import prepare_layers
 from galpaca.model.compute_spec import ComputeSpec
+from galpaca.model.families.opt import OPT
 from galpaca.training.datamodule import AlpacaDataModule
 from galpaca.training.module import InstructionTuner
 from galpaca.training.specs import BatchSpec, OptimizerSpec, PrecisionSpec, TrainerSpec
@@ -21,7 +22,7 @@ def test_gradients_and_moments_are_dropped_and_weights_stay() -> None:
     """Lightning takes them all to the host: four times the weights, when the run is as good as done."""
     model, examples = make_model(), make_examples()
     model.set_attn_implementation(PACKED_ATTENTION)
-    prepare_layers(model, ComputeSpec())
+    prepare_layers(model, OPT, ComputeSpec())
     indices = np.arange(len(examples))
     spec = TrainerSpec("cpu", max_epochs=1, val_every_steps=2)
     split = SplitExamples(examples, indices, indices[:0])

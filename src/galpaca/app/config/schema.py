@@ -1,6 +1,6 @@
 """The configuration as typed, frozen records."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,8 @@ from typing import Any
 from galpaca.data.spec import DataSpec
 from galpaca.errors import Problems
 from galpaca.model.compute_spec import ComputeSpec
-from galpaca.model.opt import ModelSpec
+from galpaca.model.families.family import Family
+from galpaca.model.spec import ModelSpec
 from galpaca.runs.recipe import FREE
 from galpaca.training import specs
 
@@ -138,6 +139,15 @@ class Config:
         """Names of what is released, in the order in which it is written."""
         is_adapter = self.tuning.method.adapter_config() is not None
         return (*(("adapter",) if is_adapter else ()), *(("model",) if self.release.merge else ()))
+
+    def on(self, family: Family) -> "Config":
+        """The same for a model of a family: what is left to the family is set.
+
+        Raises:
+            InputError: a setting does not fit the family.
+        """
+        tuning = specs.TuningSpec(self.tuning.method.on(family))
+        return replace(self, model=self.model.on(family), tuning=tuning)
 
     def values(self) -> dict[str, Any]:
         """Every key and its value, as in ``config.yaml``."""

@@ -16,7 +16,9 @@ from galpaca.errors import InputError
 from galpaca.files.atomic import sync_entry, sync_folder
 from galpaca.files.build_once import file_lock, fresh_partial
 from galpaca.files.checksums import damages
-from galpaca.model.opt import ModelSpec, check_weights
+from galpaca.model.build import check_weights
+from galpaca.model.configuration import read_family
+from galpaca.model.spec import ModelSpec
 
 
 def convert_folder(folder: Path, out: Path | None) -> None:
@@ -43,7 +45,9 @@ def convert_folder(folder: Path, out: Path | None) -> None:
             thorough=True,
             still_right=lambda there: there.source == source,
         )
-    num_parameters = check_weights(ModelSpec(path=str(out)))
+    spec = ModelSpec(path=str(out))
+    config, family = read_family(spec)
+    num_parameters = check_weights(spec, family, config)
     place = Place("weights", out, since(is_new=is_new))
     show_rows(console, "prepared", [("model", f"{num_parameters:,} parameters"), place.row()])
     show_next(console, [f"python train.py +experiment=NAME {shlex.quote(f'model.path={out}')}"])

@@ -11,7 +11,7 @@ from galpaca.app.prepared import hub
 from galpaca.app.prepared.folders import Filled, make_folder
 from galpaca.errors import InputError, Problems
 from galpaca.files.checksums import FileFacts, facts_of
-from galpaca.model.opt import ModelSpec
+from galpaca.model.spec import ModelSpec
 
 
 def model_folder(spec: ModelSpec, root: Path) -> Path:
@@ -115,7 +115,7 @@ def _whole_snapshot(
             "weights, config.json or tokenizer missing",
             where=hub_id,
             why=f"{snapshot} has {', '.join(sorted(path.name for path in snapshot.iterdir())) or 'nothing'}",
-            fix="use an OPT model; set model.tokenizer=FOLDER_OR_HUB_ID if it has no tokenizer",
+            fix="use a model with weights in files; set model.tokenizer=FOLDER_OR_HUB_ID if it has no tokenizer",
         )
     facts, damaged = _read_weights(snapshot)
     with Problems() as problems:

@@ -21,7 +21,9 @@ from galpaca.app.train.data import find_data, prepare_data
 from galpaca.app.train.data_facts import show_data
 from galpaca.app.train.samples import load_samples
 from galpaca.app.train.steps import plan_steps
-from galpaca.model.opt import ModelSpec, check_folder, check_model, check_weights, read_config
+from galpaca.model.build import check_weights
+from galpaca.model.configuration import check_folder, check_model, read_config
+from galpaca.model.spec import ModelSpec
 
 
 def prepare(overrides: Sequence[str]) -> None:
@@ -55,14 +57,15 @@ def prepare_one(config: Config, console: Console) -> None:
     if not any(place.what == "weights" for place in places) and local.folder:
         note = "used as is; checksums verified" if local.verify() else "used as is; no checksums to verify"
         places.append(Place("weights", local.folder, note))
-    check_model(local.spec, config.data.max_length)
+    family = check_model(local.spec, config.data.max_length)
+    config = config.on(family)
     encoded_before = set(found.cache.iterdir()) if found.cache.is_dir() else set()
     data = prepare_data(config.data, found, local.spec.tokenizer_path, console)
     places += [Place("encoded", folder, since(is_new=folder not in encoded_before)) for folder in data.cached]
     steps = plan_steps(config, data)
-    model_config = read_config(local.spec, data.tokenizer)
-    load_samples(config, data, model_config.max_position_embeddings)
-    num_parameters = check_weights(local.spec, model_config, config.seed)
+    model_config = read_config(local.spec, family, data.tokenizer)
+    load_samples(config, data, family.num_positions(model_config))
+    num_parameters = check_weights(local.spec, family, model_config, config.seed)
     show_data(console, data.split)
     weights = config.model.path or "random weights"
     model = ("model", f"{num_parameters:,} parameters, {weights}")

@@ -12,7 +12,7 @@ from galpaca.app.prepared import fetch, hub
 from galpaca.app.prepared.folders import read_checksums
 from galpaca.errors import InputError, Problems
 from galpaca.files.checksums import FileFacts, damages
-from galpaca.model.opt import ModelSpec
+from galpaca.model.spec import ModelSpec
 
 
 @dataclass(frozen=True)

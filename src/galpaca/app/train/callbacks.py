@@ -6,7 +6,7 @@ from functools import partial
 
 import lightning as L
 from lightning.pytorch.loggers import Logger
-from transformers import OPTConfig
+from transformers import PreTrainedConfig
 
 from galpaca.app.cluster.on_hang import end_hung_run
 from galpaca.app.cluster.ranks import global_rank
@@ -16,7 +16,6 @@ from galpaca.app.train.instantiate import peak_flops
 from galpaca.app.train.samples import Samples
 from galpaca.app.train.start import note_end
 from galpaca.estimate.flops import Tuned
-from galpaca.model.opt import architecture_of
 from galpaca.runs.early_stopping import stops_early
 from galpaca.runs.history import read_samples
 from galpaca.runs.metrics import append_lines, training_losses, validation_losses
@@ -44,7 +43,11 @@ def make_policy(run: RunContext) -> NonFinitePolicy:
 
 
 def make_metrics(
-    run: RunContext, model_config: OPTConfig, sinks: Sequence[Sink], consensus: Consensus, policy: NonFinitePolicy
+    run: RunContext,
+    model_config: PreTrainedConfig,
+    sinks: Sequence[Sink],
+    consensus: Consensus,
+    policy: NonFinitePolicy,
 ) -> StepMetrics:
     """The figures of every step."""
     tuned = Tuned(run.start.tuning.flops_per_weight, run.start.num_added)
@@ -52,7 +55,7 @@ def make_metrics(
         sinks,
         consensus,
         steps_per_epoch=run.steps.per_epoch,
-        speed=StepSpeed(architecture_of(model_config), peak_flops(run.config), tuned),
+        speed=StepSpeed(run.start.tuning.family.architecture(model_config), peak_flops(run.config), tuned),
         policy=policy,
         spikes=LossSpikes(run.config.guard.spike_factor, training_losses(run.folder.metrics)),
     )

@@ -9,7 +9,7 @@ import lightning as L
 import torch.distributed
 from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.loggers import Logger
-from transformers import OPTForCausalLM
+from transformers import PreTrainedModel
 
 from galpaca.app.cluster.ranks import global_rank
 from galpaca.app.config.schema import Config
@@ -39,7 +39,7 @@ from galpaca.training.trainer import make_trainer
 
 def fit(
     run: RunContext,
-    model: OPTForCausalLM,
+    model: PreTrainedModel,
     samples: Samples | None,
     engine: Engine,
     loggers: Sequence[Logger],

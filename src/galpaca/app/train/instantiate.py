@@ -16,7 +16,6 @@ from galpaca.app.config.schema import Config
 from galpaca.app.train.tuning import check_tuning
 from galpaca.errors import InputError, Problems
 from galpaca.estimate.peaks import dense_peak
-from galpaca.model.tuning.method import TuningMethod
 from galpaca.training.determinism import set_determinism
 from galpaca.training.memory import prepare_memory
 from galpaca.training.optimizers.state import check_state
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Engine:
-    """Strategy, precision, callbacks and loggers of a run, and which parameters it trains.
+    """Strategy, precision, callbacks and loggers of a run.
 
     Attributes:
         id_variable: environment variable with the id that the logger's service has chosen for the run, if any.
@@ -41,7 +40,6 @@ class Engine:
     precision: Precision
     callbacks: list[L.Callback]
     make_loggers: Callable[..., list[Logger]]
-    tuning: TuningMethod
     id_variable: str | None = None
 
 
@@ -67,7 +65,7 @@ def make_engine(config: Config) -> Engine:
     # wandb agent names the run that it starts.
     variable = getattr(getattr(make_loggers, "func", None), "run_id_variable", "")
     id_variable = variable if os.environ.get(variable) else None
-    return Engine(strategy, precision, callbacks, make_loggers, config.tuning.method, id_variable)
+    return Engine(strategy, precision, callbacks, make_loggers, id_variable)
 
 
 def _device(config: Config) -> torch.device:

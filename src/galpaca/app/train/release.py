@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from transformers import OPTConfig
+from transformers import PreTrainedConfig
 
 from galpaca.app.cluster.ranks import global_rank, local_rank
 from galpaca.app.console import counting
@@ -57,12 +57,12 @@ class ReleaseSettings:
     merge_into: str = "trained"
 
 
-def keep_for_release(run: RunContext, data: PreparedData, model_config: OPTConfig) -> None:
+def keep_for_release(run: RunContext, data: PreparedData, model_config: PreTrainedConfig) -> None:
     """Saves in the run folder, at each start, everything that a release needs besides a checkpoint."""
     if global_rank() != 0:
         return
     config = run.config
-    save_base(Base(model_config, data.tokenizer, data.prompts), run.folder.base)
+    save_base(Base(model_config, run.start.tuning.family, data.tokenizer, data.prompts), run.folder.base)
     names = {one.name: _public_names(one.spec) for one in config.data.sources if one.epochs}
     question, question_input = _example(data) if config.release.example else (None, None)
     facts = ReleaseFacts(

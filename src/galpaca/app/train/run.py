@@ -26,8 +26,9 @@ from galpaca.app.train.start import (
 )
 from galpaca.app.train.starting_point import choose_starting_point
 from galpaca.app.train.steps import plan_steps
+from galpaca.model.build import build_model, parameter_shapes
 from galpaca.model.compute import prepare_layers
-from galpaca.model.opt import build_model, check_model, parameter_shapes, read_config
+from galpaca.model.configuration import check_model, read_config
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.shutdown import Shutdown
 
@@ -56,12 +57,13 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
         check_machine(config)
         engine = make_engine(config)
         local = local_model(config, console)
-        check_model(local.spec, config.data.max_length)
+        family = check_model(local.spec, config.data.max_length)
+        config = config.on(family)
         config.compute.check(config.fast_attention)
         data = prepare_data(config.data, found, local.spec.tokenizer_path, console)
         steps = plan_steps(config, data)
-        model_config = read_config(local.spec, data.tokenizer)
-        samples = load_samples(config, data, model_config.max_position_embeddings)
+        model_config = read_config(local.spec, family, data.tokenizer)
+        samples = load_samples(config, data, family.num_positions(model_config))
         record, changes = open_record(folder, config, data, local, engine.id_variable)
         show_data(console, data.split)
         if finished(folder, record, config, steps.num_steps):
@@ -70,10 +72,11 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
             for advice in release_advice(folder, config, record.content.release):
                 console.print(f"[yellow]left as it is:[/yellow] {advice}")
             return folder
-        model = build_model(model_config)
-        engine.tuning.check_model(parameter_shapes(model))
+        model = build_model(model_config, family)
+        tuning = config.tuning.method
+        tuning.check_model(parameter_shapes(model))
         opened = OpenedRun(config, folder, record, console)
-        start = choose_starting_point(opened, steps.num_steps, local, model, engine.tuning)
+        start = choose_starting_point(opened, steps.num_steps, local, model)
         run = RunContext(**vars(opened), steps=steps, start=start)
         check_disk_and_memory(run, engine.strategy.models_per_node(config.trainer.devices, config.trainer.num_nodes))
         from galpaca.app.train.fit import fit  # these load all of Lightning and transformers: after the checks
@@ -85,10 +88,10 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
         keep_for_release(run, data, model_config)
         show_rows(console, "run", list(record.content.last_start.setup.items()))
         with record_outcome(record, shutdown):
-            prepare_layers(model, config.compute, fast_attention=config.fast_attention)
-            engine.tuning.prepare(model, getattr(torch, config.precision.compute_dtype))
+            prepare_layers(model, family, config.compute, fast_attention=config.fast_attention)
+            tuning.prepare(model, getattr(torch, config.precision.compute_dtype))
             if config.precision.half_residual:
-                halve_residual(model)
+                halve_residual(model, family)
             with loggers_of(engine, run) as loggers:
                 fit(run, model, samples, engine, loggers, shutdown)
                 release(run)

@@ -9,32 +9,29 @@ from galpaca.app.prepared.weights import LocalModel
 from galpaca.app.train.context import OpenedRun, StartingPoint
 from galpaca.errors import InputError, Problems
 from galpaca.files.checksums import file_facts
-from galpaca.model.opt import open_weights, parameter_shapes
-from galpaca.model.tuning.method import TuningMethod
+from galpaca.model.build import open_weights, parameter_shapes
 from galpaca.runs.checkpoints import Manifest, newest_whole, point_to, read_manifest, set_aside
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.record import RunRecord
 from galpaca.training.optimizers.saved import check_saved_state
 
 if TYPE_CHECKING:
-    from transformers import OPTForCausalLM
+    from transformers import PreTrainedModel
 
 
-def choose_starting_point(
-    run: OpenedRun, num_steps: int, local: LocalModel, model: OPTForCausalLM, tuning: TuningMethod
-) -> StartingPoint:
+def choose_starting_point(run: OpenedRun, num_steps: int, local: LocalModel, model: PreTrainedModel) -> StartingPoint:
     """The newest intact checkpoint, or the initial weights.
 
     Args:
         num_steps: of the plan.
         model: on the meta device; has the shapes of its parameters.
-        tuning: which of them are trained.
 
     Raises:
         InputError: all checkpoints are damaged, or the newest one belongs to another run or a longer plan; or the
             weights are damaged or cannot be read.
     """
     step = _newest_whole(run, num_steps) if global_rank() == 0 else run.folder.last_saved_step()
+    tuning = run.config.tuning.method
     base_shapes = parameter_shapes(model)
     shapes = tuning.shapes(base_shapes)
     # What is not trained is in no checkpoint.
@@ -43,7 +40,8 @@ def choose_starting_point(
     if global_rank() == 0:
         local.verify()
     seed = run.config.seed
-    weights = tuning.starting_weights(open_weights(local.spec, model.config, base_shapes, seed), seed)
+    base = open_weights(local.spec, tuning.family, model.config, base_shapes, seed)
+    weights = tuning.starting_weights(base, seed)
     return StartingPoint(step, weights, base_shapes, shapes, tuning)
 
 

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from galpaca.errors import InputError, first_line
-from galpaca.model.opt import build_model, parameter_shapes
+from galpaca.model.build import build_model, parameter_shapes
 from galpaca.model.tensors import Shapes, check_shapes
 from galpaca.model.trained import FrozenPlace, TrainedWeights, open_trained
 from galpaca.release.base import Base, load_base
 from galpaca.runs.checkpoints import read_manifest
 from galpaca.runs.folder import RunFolder
-from galpaca.runs.recipe import TOKENIZER
 from galpaca.runs.record import RunRecord
 
 
@@ -40,8 +39,8 @@ def open_model(folder: RunFolder, record: RunRecord, checkpoint: Path, frozen: P
         InputError: files of the run or of the frozen model are missing, damaged, or others.
     """
     settings = read_manifest(checkpoint).recipe.settings
-    base = load_base(folder.base, settings[TOKENIZER])
-    place = FrozenPlace(record.content.weights, frozen, base.config.tie_word_embeddings)
+    base = load_base(folder.base, settings)
+    place = FrozenPlace(record.content.weights, base.family, frozen, base.config.tie_word_embeddings)
     weights = open_trained(checkpoint, place)
     wanted = _shapes(base, folder)
     fix = "restore the folder: its config.json belongs to another model"
@@ -51,7 +50,7 @@ def open_model(folder: RunFolder, record: RunRecord, checkpoint: Path, frozen: P
 
 def _shapes(base: Base, folder: RunFolder) -> Shapes:
     try:
-        return parameter_shapes(build_model(copy.deepcopy(base.config)))
+        return parameter_shapes(build_model(copy.deepcopy(base.config), base.family))
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:  # of torch, about numbers in it
         raise InputError(
             f"no model has this configuration: {first_line(error)}",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from galpaca.errors import Problems
 from galpaca.estimate.memory import Held
@@ -13,12 +13,11 @@ from galpaca.model.tuning.method import TuningMethod
 if TYPE_CHECKING:
     import torch
     from torch import nn
-    from transformers import OPTForCausalLM
 
+    from galpaca.model.families.family import Family
     from galpaca.model.tensors import Shapes, TensorSource
     from galpaca.model.tuning.low_rank import LowRank
 
-LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 _TIED = ("embed_tokens", "lm_head", "embed_positions")
 # Those of adapters are ten times full tuning's (Schulman et al. 2025, "LoRA Without Regret").
 _USUAL_LR = 5e-5
@@ -32,7 +31,7 @@ class Lora(TuningMethod):
         rank: width of the adapters.
         alpha: the adapters' product is multiplied by ``alpha / rank``.
         dropout: probability that an input of an adapter is left out in training, besides the model's own dropout.
-        targets: linear layers that get one: some of q_proj, k_proj, v_proj, out_proj, fc1, fc2.
+        targets: linear layers that get one, such as ``[q_proj, v_proj]``; default: all within the decoder layers.
     """
 
     keeps_base: ClassVar[bool] = True
@@ -44,25 +43,35 @@ class Lora(TuningMethod):
     rank: int = 16
     alpha: float = 32.0
     dropout: float = 0.05
-    targets: list[str] = field(default_factory=lambda: list(LINEAR_LAYERS))
+    targets: list[str] | None = None
 
     def __post_init__(self) -> None:
         with Problems() as problems:
             problems.check_at_least_one("tuning.", {"rank": self.rank})
             problems.check_number("tuning.alpha", self.alpha, "> 0", "tuning.alpha=32, or twice the rank")
             problems.check_number("tuning.dropout", self.dropout, "in [0, 1)", "tuning.dropout=0.05")
-            self._check_targets(problems)
+            if self.targets is not None and not self.targets:
+                fix = "tuning.targets=null for all linear layers, or some of them"
+                problems.add("names no layer, so nothing would train", where="tuning.targets", fix=fix)
+            for name in dict.fromkeys(self.layers):
+                if self.layers.count(name) > 1:
+                    problems.add(f"names {name} twice", where="tuning.targets", fix="name it once")
 
-    def _check_targets(self, problems: Problems) -> None:
-        fix = f"some of tuning.targets=[{','.join(LINEAR_LAYERS)}]"
-        if not self.targets:
-            problems.add("names no layer, so nothing would train", where="tuning.targets", fix=fix)
-        for name in dict.fromkeys(self.targets):
-            why = "the head and the embedding are one matrix, which stays as it is" if name in _TIED else ""
-            if name not in LINEAR_LAYERS:
-                problems.add(f"not a linear layer of OPT's decoder: {name!r}", where="tuning.targets", why=why, fix=fix)
-            elif self.targets.count(name) > 1:
-                problems.add(f"names {name} twice", where="tuning.targets", fix=fix)
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the linear layers that get an adapter."""
+        return self.family.linear_layers if self.targets is None else tuple(self.targets)
+
+    def on(self, family: Family) -> Self:
+        bound = super().on(family)
+        fix = f"tuning.targets=null for all, or some of tuning.targets=[{','.join(family.linear_layers)}]"
+        with Problems() as problems:
+            for name in bound.layers:
+                if name not in family.linear_layers:
+                    what = f"not a linear layer of {family.title}'s decoder: {name!r}"
+                    why = "the head may be the embedding's matrix, and both stay as they are" if name in _TIED else ""
+                    problems.add(what, where="tuning.targets", why=why, fix=fix)
+        return bound
 
     @property
     def low_rank(self) -> LowRank:
@@ -83,17 +92,19 @@ class Lora(TuningMethod):
 
     def _adapted(self, shapes: Shapes) -> list[str]:
         """Names of the matrices that get an adapter."""
-        return [name for name in shapes if layer_of(name) in self.targets and name.endswith(".weight")]
+        return [name for name in shapes if layer_of(name) in self.layers and name.endswith(".weight")]
 
-    def prepare(self, model: OPTForCausalLM, compute_dtype: torch.dtype) -> None:
-        freeze(model, compute_dtype)
+    def prepare(self, model: nn.Module, compute_dtype: torch.dtype) -> None:
+        from galpaca.model.tuning.frozen import freeze
+
+        freeze(model, self.family, compute_dtype)
         self.adapt(model)
 
     def adapt(self, model: nn.Module) -> None:
         """Puts adapted layers in the place of linear ones, what is new on the meta device; dtypes stay."""
         for module in list(model.modules()):
             for name, child in list(module.named_children()):
-                if name in self.targets:
+                if name in self.layers:
                     setattr(module, name, self._beside(child))
 
     def _beside(self, layer: Any) -> nn.Module:
@@ -121,9 +132,10 @@ class Lora(TuningMethod):
 
     def adapted_base(self, base: TensorSource, compute_dtype: torch.dtype) -> TensorSource:
         """The base as it was in training."""
+        from galpaca.model.tuning.frozen import frozen_dtype
         from galpaca.model.tuning.tensors import RoundedTensors
 
-        return RoundedTensors(base, lambda name: frozen_dtype(name, base.shapes[name], compute_dtype))
+        return RoundedTensors(base, lambda name: frozen_dtype(self.family, name, base.shapes[name], compute_dtype))
 
     def released(
         self, base: TensorSource, trained: TensorSource, compute_dtype: torch.dtype, *, original: bool = False
@@ -140,14 +152,15 @@ class Lora(TuningMethod):
             "r": self.rank,
             "lora_alpha": self.alpha,
             "lora_dropout": self.dropout,
-            "target_modules": list(self.targets),
+            "target_modules": list(self.layers),
             "bias": "none",
             "fan_in_fan_out": False,
             "inference_mode": True,
         }
 
     def describe(self) -> str:
-        where = "all linear layers" if set(self.targets) == set(LINEAR_LAYERS) else ", ".join(self.targets)
+        is_all = set(self.layers) == set(self.family.linear_layers)
+        where = "all linear layers" if is_all else ", ".join(self.layers)
         return f"LoRA of rank {self.rank}, alpha {self.alpha:g}, dropout {self.dropout:g}, on {where}"
 
     def lr_advice(self, lr: float) -> str:
@@ -159,37 +172,9 @@ class Lora(TuningMethod):
         return ["tuning=qlora (the frozen model in 4 bits: slower, and another recipe, so needs a new run.name)"]
 
     def recipe(self) -> Mapping[str, Any]:
-        return {**self.values(), "targets": sorted(self.targets)}
+        return {**self.values(), "targets": sorted(self.layers)}
 
 
 def layer_of(name: str) -> str:
     """The module that a parameter belongs to, ``fc1`` for ``model.decoder.layers.0.fc1.weight``."""
     return name.rpartition(".")[0].rpartition(".")[2]
-
-
-def frozen_dtype(name: str, shape: tuple[int, ...], compute_dtype: torch.dtype) -> torch.dtype:
-    """Dtype of a frozen parameter, so that no product needs a cast copy of it, which autograd would keep for backward.
-
-    What is added to the residual stream or normalizes it stays in float32, and with it the stream.
-    """
-    import torch
-
-    is_of_products = len(shape) > 1 and "embed_positions" not in name
-    return compute_dtype if is_of_products else torch.promote_types(compute_dtype, torch.float32)
-
-
-def freeze(model: nn.Module, compute_dtype: torch.dtype) -> None:
-    """Makes all parameters, on the meta device, frozen ones of ``frozen_dtype``; tied ones stay tied."""
-    import torch
-    from torch import nn
-
-    made: dict[nn.Parameter, nn.Parameter] = {}
-    names = {parameter: name for name, parameter in model.named_parameters()}
-    for module in model.modules():
-        for key, parameter in module._parameters.items():
-            if parameter is None:
-                continue
-            if parameter not in made:
-                dtype = frozen_dtype(names[parameter], tuple(parameter.shape), compute_dtype)
-                made[parameter] = nn.Parameter(torch.empty_like(parameter, dtype=dtype), requires_grad=False)
-            module._parameters[key] = made[parameter]

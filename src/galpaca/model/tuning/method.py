@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from galpaca.estimate.memory import Held
+from galpaca.model.families.family import Family
+from galpaca.model.families.opt import OPT
 
 if TYPE_CHECKING:
     import torch
-    from transformers import OPTForCausalLM
+    from torch import nn
 
     from galpaca.model.tensors import Shapes, TensorSource
 
@@ -22,9 +25,10 @@ class TuningMethod(ABC):
 
     A subclass is a frozen dataclass. Its fields are the keys of the group ``tuning``; it checks them in
     ``__post_init__``. Its module imports torch in methods only, so that a mistake in the configuration is reported
-    before torch is loaded. Names of parameters are those of the prepared ``OPTForCausalLM``.
+    before torch is loaded. Names of parameters are those of the prepared model.
 
     Attributes:
+        family: of the model that is tuned: see ``on``.
         keeps_base: weights of the model that a run starts from are part of the trained model, and in no checkpoint:
             each start and each release needs them again.
         mixes_dtypes: a layer's parameters are of several dtypes, which not every strategy can hold.
@@ -32,10 +36,21 @@ class TuningMethod(ABC):
         held: bytes of the base's weights in training on one GPU, with products in 16 bits.
     """
 
+    family: ClassVar[Family] = OPT
     keeps_base: ClassVar[bool] = False
     mixes_dtypes: ClassVar[bool] = False
     flops_per_weight: ClassVar[int] = 6
     held: ClassVar[Held] = Held()
+
+    def on(self, family: Family) -> Self:
+        """The same for models of a family.
+
+        Raises:
+            InputError: a setting does not fit the family.
+        """
+        bound = copy.copy(self)
+        object.__setattr__(bound, "family", family)  # no field: it is the model's, and no key of the group
+        return bound
 
     @abstractmethod
     def trained(self, name: str) -> bool:
@@ -62,7 +77,7 @@ class TuningMethod(ABC):
             InputError: it does not.
         """
 
-    def prepare(self, model: OPTForCausalLM, compute_dtype: torch.dtype) -> None:  # noqa: B027 - as above
+    def prepare(self, model: nn.Module, compute_dtype: torch.dtype) -> None:  # noqa: B027 - as above
         """Changes a model on the meta device to what is trained: after ``prepare_layers``, before a strategy wraps it.
 
         Args:

@@ -79,7 +79,8 @@ class FullySharded(ManyRanks, FSDPStrategy):
     @property
     def mixed_precision_config(self) -> FSDPMixedPrecision | None:
         config = super().mixed_precision_config
-        return config and replace(config, reduce_dtype=self._reduce_dtype)
+        # Buffers stay: rounded to 16 bits, frequencies of rotary positions would turn by other angles.
+        return config and replace(config, reduce_dtype=self._reduce_dtype, buffer_dtype=None)
 
     def _setup_model(self, model: nn.Module) -> nn.Module:
         # Not Lightning's own call: it passes the device's index, and a CPU has none.

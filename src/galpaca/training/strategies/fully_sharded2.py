@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -79,7 +80,7 @@ class FullySharded2(ManyRanks, ModelParallelStrategy):
 
     @contextmanager
     def accumulating(self, last: bool) -> Iterator[None]:
-        root = cast(FSDPModule, self.lightning_module.model)
+        root = cast(FSDPModule, self.lightning_module.network)
         root.set_is_last_backward(last)
         root.set_requires_all_reduce(last)  # between copies: once a step, where there are any
         yield
@@ -97,7 +98,8 @@ class FullySharded2(ManyRanks, ModelParallelStrategy):
             )
         fully_shard(model, mesh=self.device_mesh, mp_policy=policy, reshard_after_forward=False)
         if any(parameter.is_meta for parameter in model.parameters()):
-            model.to_empty(device=self.root_device)  # tied ones are distributed tensors, which keeps them tied
+            # Tied ones are distributed tensors, which keeps them tied. Not ``to_empty``: it would empty buffers, too.
+            model._apply(partial(_on_device, device=self.root_device))
         if len(dtypes) > 1:
             _check_dtypes(units[0])
 
@@ -143,6 +145,11 @@ class FullySharded2(ManyRanks, ModelParallelStrategy):
         for split, rows in self._split_and_rows().values():
             if split.grad is not None:
                 rows.grad, split.grad = cast(DTensor, split.grad).to_local(), None
+
+
+def _on_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Memory for a tensor that has none; any other as it is."""
+    return torch.empty_like(tensor, device=device) if tensor.is_meta else tensor.to(device)
 
 
 def _split(parameter: nn.Parameter) -> DTensor:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,13 @@ from galpaca.app.train import starting_point
 from galpaca.app.train.context import OpenedRun
 from galpaca.app.train.starting_point import choose_starting_point
 from galpaca.errors import InputError
-from galpaca.model.opt import build_model
+from galpaca.model.build import build_model
+from galpaca.model.families.opt import OPT
 from galpaca.model.tuning.full import FullTuning
 from galpaca.model.tuning.method import TuningMethod
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.record import RunRecord
+from galpaca.training.specs import TuningSpec
 
 CONSOLE = make_console(quiet=True)
 WEIGHTS = "model.safetensors"
@@ -346,8 +349,9 @@ class TestDamage:
         flip_a_bit(folder / WEIGHTS)
         monkeypatch.setattr(starting_point, "_newest_whole", lambda *_: step)
         run = RunFolder(tmp_path / "runs", "test")
-        built = build_model(OPTConfig(num_hidden_layers=1, hidden_size=16, ffn_dim=16, num_attention_heads=1))
-        arguments = (OpenedRun(config, run, RunRecord(run.record), CONSOLE), 9, found(config), built, tuning)
+        built = build_model(OPTConfig(num_hidden_layers=1, hidden_size=16, ffn_dim=16, num_attention_heads=1), OPT)
+        config = replace(config, tuning=TuningSpec(tuning))
+        arguments = (OpenedRun(config, run, RunRecord(run.record), CONSOLE), 9, found(config), built)
         if step and tuning.trained("fc1.weight"):
             assert choose_starting_point(*arguments).weights is None
         else:

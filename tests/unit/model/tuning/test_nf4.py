@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
+from galpaca.model.families.opt import OPT
 from galpaca.model.tuning.low_rank import LowRank
 from galpaca.model.tuning.nf4 import codes_of, dequantize, scales_of
 from galpaca.model.tuning.nf4_linear import Nf4Linear, Nf4LoraLinear
@@ -55,7 +56,7 @@ def test_ranges_are_those_of_the_whole(kind: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("galpaca.model.tuning.tensors._CHUNK_VALUES", 256)
     matrix, name = values((192, 320)), "layers.0.fc1.weight"
     base = Tensors({name: matrix, "layers.0.fc1.bias": torch.ones(192)})
-    source = QuantizedTensors(base, quantized_shapes(base.shapes))
+    source = QuantizedTensors(base, quantized_shapes(OPT, base.shapes))
     assert source.shapes.keys() == {"layers.0.fc1.codes", "layers.0.fc1.scales", "layers.0.fc1.bias"}
     whole = {"codes": codes_of, "scales": scales_of}[kind](matrix.flatten())
     assert source.shapes[f"layers.0.fc1.{kind}"] == tuple(whole.shape)

@@ -12,6 +12,7 @@ from extension.own_optimizers import Adamax, HostCounting, Lion, Sgd
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from galpaca.model.families.opt import OPT
 from galpaca.training.non_finite.update_guard import UpdateGuard
 from galpaca.training.optimization import make_optimizer
 from galpaca.training.optimizers.adamw import AdamW
@@ -45,7 +46,9 @@ class Training:
         self.parameters = {
             name: nn.Parameter(torch.randn(shape, generator=generator)) for name, shape in shapes.items()
         }
-        self.optimizer: Any = make_optimizer(OptimizerSpec(lr=0.1, factory=factory), self.parameters.items())
+        self.optimizer: Any = make_optimizer(
+            OptimizerSpec(lr=0.1, factory=factory), self.parameters.items(), OPT.decays
+        )
         self.guard = UpdateGuard(holds=False)
 
     def gradients(self, step: int, *, bad: bool = False) -> None:

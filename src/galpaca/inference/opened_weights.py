@@ -1,4 +1,4 @@
-"""OPT models from weights as training reads them: whole ones, checkpoints, adapters on their base; in 4 bits if asked.
+"""Models from weights as training reads them: whole ones, checkpoints, adapters on their base; in 4 bits if asked.
 
 Each tensor goes straight to its place, so that no more than the model itself takes memory.
 """
@@ -10,19 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, OPTConfig, OPTForCausalLM
+from transformers import AutoConfig, PreTrainedConfig
 
 from galpaca.errors import InputError, first_line
 from galpaca.inference.hub import downloaded
 from galpaca.model.adapter_tensors import AdapterTensors, read_adapter_config
+from galpaca.model.build import parameter_shapes
+from galpaca.model.families.family import Family
+from galpaca.model.families.known import family_of, titles
 from galpaca.model.folder_tensors import FolderTensors, weights_fingerprint
-from galpaca.model.opt import parameter_shapes
+from galpaca.model.kept_config import kept_config
 from galpaca.model.parts import fill, materialize_all, whole_parts
 from galpaca.model.tensors import Overlaid, TensorSource, check_shapes
 from galpaca.model.trained import FrozenPlace, open_trained
 from galpaca.model.tuning.method import TuningMethod
 from galpaca.model.tuning.qlora import in_four_bits, quantize_layers, quantized_shapes
 from galpaca.model.tuning.tensors import QuantizedTensors
+from galpaca.runs.checkpoints import read_manifest
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.record import read_content
 from galpaca.runs.record_fields import ReleaseFacts
@@ -32,11 +36,12 @@ _OTHER_BASE = "name the folder of the model that the adapter was trained with: -
 
 
 @dataclass(frozen=True)
-class OptWeights:
-    """The weights of an OPT model, open.
+class OpenedWeights:
+    """The weights of a model, open.
 
     Attributes:
         config: the model's.
+        family: of the model.
         whole: all weights, adapters merged.
         base: what adapters belong to; the same as ``whole`` where there are none.
         adapters: what adapters were trained with, and their tensors, if there are any.
@@ -45,7 +50,8 @@ class OptWeights:
         max_new_tokens: default length of an answer, if it is known.
     """
 
-    config: OPTConfig
+    config: PreTrainedConfig
+    family: Family
     whole: TensorSource
     base: TensorSource
     adapters: tuple[TuningMethod, TensorSource] | None = None
@@ -64,8 +70,7 @@ class OptWeights:
             InputError: the weights are not those of the configuration.
             torch.OutOfMemoryError: there is no room.
         """
-        with torch.device("meta"):
-            model: Any = OPTForCausalLM._from_config(self.config, dtype=dtype).eval()
+        model: Any = self.family.build(self.config, dtype).eval()
         check_shapes(self.whole.shapes, parameter_shapes(model), "the model's weights", _AGAIN)
         source = self._in_four_bits(model) if four_bits else self.whole
         materialize_all(model, device)
@@ -75,9 +80,9 @@ class OptWeights:
 
     def _in_four_bits(self, model: Any) -> TensorSource:
         """Changes the model's layers; returns what belongs into them."""
-        quantized = QuantizedTensors(self.base, quantized_shapes(self.base.shapes))
+        quantized = QuantizedTensors(self.base, quantized_shapes(self.family, self.base.shapes))
         if self.adapters is None:
-            quantize_layers(model)
+            quantize_layers(model, self.family)
             return quantized
         method, tensors = self.adapters
         beside = in_four_bits(method)
@@ -86,24 +91,24 @@ class OptWeights:
         return Overlaid(quantized, tensors)
 
 
-def of_folder(folder: Path) -> OptWeights:
+def of_folder(folder: Path) -> OpenedWeights:
     """Of a whole model in a folder.
 
     Raises:
-        InputError: it is no OPT model, or its weights cannot be read.
+        InputError: it is of no known family, or its weights cannot be read.
     """
-    config = _config(folder)
-    source = FolderTensors(folder, tied_head=config.tie_word_embeddings)
-    return OptWeights(config, source, source, dtype=_dtype_of(config))
+    config, family = _config(folder)
+    source = FolderTensors(folder, family, tied_head=config.tie_word_embeddings)
+    return OpenedWeights(config, family, source, source, dtype=_dtype_of(config))
 
 
-def of_adapter(folder: Path, base: Path | None) -> OptWeights:
+def of_adapter(folder: Path, base: Path | None) -> OpenedWeights:
     """Of an adapter's folder, on its base as it is in its files.
 
     Raises:
         InputError: the adapter or its base is missing, damaged, or they do not belong together.
     """
-    lora, settings = read_adapter_config(folder)
+    unbound, settings = read_adapter_config(folder)
     adapters = AdapterTensors(folder)
     if base is not None and not base.is_dir():
         raise InputError("no such folder", where=base, fix=_OTHER_BASE)
@@ -117,12 +122,13 @@ def of_adapter(folder: Path, base: Path | None) -> OptWeights:
             fix=_OTHER_BASE,
         )
     found = of_folder(base_folder)
+    lora = unbound.on(found.family)
     check_shapes(adapters.shapes, lora.trained_shapes(lora.shapes(found.base.shapes)), folder, _OTHER_BASE)
     whole = lora.released(found.base, adapters, torch.float32, original=True)
-    return OptWeights(found.config, whole, found.base, (lora, adapters), (base_folder,), found.dtype)
+    return OpenedWeights(found.config, found.family, whole, found.base, (lora, adapters), (base_folder,), found.dtype)
 
 
-def of_checkpoint(run: RunFolder, step: int, base: Path | None) -> OptWeights:
+def of_checkpoint(run: RunFolder, step: int, base: Path | None) -> OpenedWeights:
     """Of a run's checkpoint; adapters on their base as it was in training.
 
     Raises:
@@ -130,13 +136,14 @@ def of_checkpoint(run: RunFolder, step: int, base: Path | None) -> OptWeights:
     """
     content = read_content(run.record)
     assert content is not None  # a run without a record is none
-    config = OPTConfig.from_json_file(run.base / "config.json")
-    place = FrozenPlace(content.weights, base, config.tie_word_embeddings)
+    config, family = kept_config(run.base, read_manifest(run.checkpoint(step)).recipe.settings)
+    place = FrozenPlace(content.weights, family, base, config.tie_word_embeddings)
     trained = open_trained(run.checkpoint(step), place)
     whole, is_adapter = trained.released(), trained.method.adapter_config() is not None
     released = content.release or ReleaseFacts()
-    return OptWeights(
+    return OpenedWeights(
         config,
+        family,
         whole,
         base=trained.frozen if is_adapter and trained.frozen is not None else whole,
         adapters=(trained.method, trained.trained) if is_adapter else None,
@@ -146,7 +153,7 @@ def of_checkpoint(run: RunFolder, step: int, base: Path | None) -> OptWeights:
     )
 
 
-def _dtype_of(config: OPTConfig) -> torch.dtype | None:
+def _dtype_of(config: PreTrainedConfig) -> torch.dtype | None:
     return config.dtype if isinstance(config.dtype, torch.dtype) else None
 
 
@@ -164,17 +171,10 @@ def _base_folder(folder: Path, settings: dict[str, Any]) -> Path:
         ) from None
 
 
-def _config(folder: Path) -> OPTConfig:
+def _config(folder: Path) -> tuple[Any, Family]:
     try:
         config: Any = AutoConfig.from_pretrained(folder)
     except Exception as error:  # the library raises a dozen unrelated kinds
         what = f"cannot read the model's configuration: {first_line(error)}"
-        raise InputError(what, where=folder, fix="a folder with an OPT model") from None
-    if not isinstance(config, OPTConfig):
-        raise InputError(
-            f"must be an OPT model, got {config.model_type!r}",
-            where=folder,
-            why="4-bit weights and adapters are read for OPT only",
-            fix="leave out --load-in-4bit",
-        )
-    return config
+        raise InputError(what, where=folder, fix=f"a folder with a model of a known family: {titles()}") from None
+    return config, family_of(config.model_type, folder)

@@ -1,4 +1,4 @@
-"""The last decoder layer, on no more rows than the loss reads.
+"""Layers of OPT as training computes them.
 
 Only rows whose next token carries loss reach the head. What follows attention works on each row alone, so in the last
 layer it runs on those rows only: with half of the tokens in prompts, a third of that layer's work.
@@ -7,17 +7,19 @@ layer it runs on those rows only: with half of the tokens in prompts, a third of
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import dropout
 from transformers import OPTConfig
-from transformers.models.opt.modeling_opt import OPTDecoderLayer
+from transformers.models.opt.modeling_opt import OPTDecoderLayer, OPTLearnedPositionalEmbedding
+
+from galpaca.model.half_residual import HalfEmbedding
 
 
 class TargetRowsLayer(OPTDecoderLayer):
     """An ``OPTDecoderLayer`` with the same parameters that returns only the requested rows."""
 
     @classmethod
-    def like(cls, layer: OPTDecoderLayer, config: OPTConfig) -> "TargetRowsLayer":
+    def like(cls, layer: Any, config: OPTConfig) -> "TargetRowsLayer":
         """A layer that holds the parameters of another one."""
         with torch.device("meta"):
             own = cls(config, layer.self_attn.layer_idx)
@@ -46,3 +48,10 @@ class TargetRowsLayer(OPTDecoderLayer):
         hidden = self.fc2(self.activation_fn(self.fc1(hidden)))
         hidden = residual + dropout(hidden, self.dropout, self.training)
         return hidden if before else self.final_layer_norm(hidden)
+
+
+class HalfPositions(OPTLearnedPositionalEmbedding, HalfEmbedding):  # type: ignore[misc]
+    """Embeddings of positions from 16-bit weights, as those of tokens."""
+
+
+HALVED: dict[type[nn.Module], type[nn.Module]] = {OPTLearnedPositionalEmbedding: HalfPositions}
