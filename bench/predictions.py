@@ -20,8 +20,8 @@ import numpy as np
 
 from bench.gpu.workload import alpaca_plan
 from bench.results import RESULTS, save
+from galpaca.app.config.shapes import shape_of
 from galpaca.estimate.flops import Architecture, Tuned, step_flops
-from galpaca.estimate.galactica import GALACTICA
 from galpaca.estimate.memory import (
     HOST_MOMENTS_ROOM_BYTES,
     MemoryParts,
@@ -104,7 +104,7 @@ class Way:
 
     @property
     def architecture(self) -> Architecture:
-        return GALACTICA[self.shape]
+        return shape_of(f"galactica-{self.shape}")
 
     @property
     def rank(self) -> int:
@@ -168,7 +168,7 @@ def per_unit(results: Path = RESULTS) -> PerUnit:
     counted = {row["moments"]: row for row in rows if wanted.items() <= row.items()}
     if counted.keys() != {"float32", "bfloat16"}:
         sys.exit(f"{results} has no bytes of 6.7B's step: python -m bench.bytes --shapes 6.7b counts them")
-    architecture = GALACTICA["6.7b"]
+    architecture = shape_of("galactica-6.7b")
     parameters, row = num_parameters(architecture), counted["float32"]
     tokens, micro_batches = planned(1, row["tokens_per_micro_batch"])[:2]
     return PerUnit(

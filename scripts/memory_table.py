@@ -8,13 +8,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from galpaca.estimate.galactica import GALACTICA
+from galpaca.app.config.shapes import shape_of
 from galpaca.estimate.memory import HOST_MOMENTS_ROOM_BYTES, step_memory
 from galpaca.model.tuning.full import FullTuning
 from galpaca.model.tuning.lora import Lora
 from galpaca.model.tuning.qlora import QLora
 
 _GIB = 1 << 30
+_SIZES = ("125m", "1.3b", "6.7b", "30b", "120b")
 # Memory in GiB that programs can use of it, and its name.
 _CARDS = (
     (15.5, "16 GB"),
@@ -51,7 +52,8 @@ def table() -> str:
     """A row for each size and method: GiB at two budgets of tokens, and the smallest card for each."""
     header = ["model", "tuning", *(f"{tokens:,} tokens" for tokens in _TOKENS), "smallest card"]
     rows = [header, ["---"] * len(header)]
-    for size, architecture in GALACTICA.items():
+    for size in _SIZES:
+        architecture = shape_of(f"galactica-{size}")
         for name, method, rank, (state_bytes, room_bytes) in _METHODS:
             how: dict[str, Any] = {"recomputation": "full", "rank": rank, "state_bytes": state_bytes}
             needs = [

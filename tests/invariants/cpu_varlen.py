@@ -15,6 +15,11 @@ def _examples(starts: Tensor, *rows: Tensor) -> Iterator[tuple[Tensor, ...]]:
     return zip(*(tensor.split(lengths) for tensor in rows), strict=True)
 
 
+def _shared(rows: Tensor, heads: int) -> Tensor:
+    """(n, G, D) keys or values as (n, H, D): each for H / G consecutive heads."""
+    return rows.repeat_interleave(heads // rows.shape[1], dim=1)
+
+
 def _weights(q: Tensor, k: Tensor, scale: float) -> Tensor:
     """(H, n, n) of one example's (n, H, D)."""
     scores = torch.einsum("ihd,jhd->hij", q, k) * scale
@@ -23,6 +28,7 @@ def _weights(q: Tensor, k: Tensor, scale: float) -> Tensor:
 
 @torch.library.custom_op("galpaca_tests::varlen", mutates_args=())
 def _varlen(q: Tensor, k: Tensor, v: Tensor, starts: Tensor, scale: float) -> Tensor:
+    k, v = (_shared(rows, q.shape[1]) for rows in (k, v))
     outputs = [
         torch.einsum("hij,jhd->ihd", _weights(query, key, scale), value)
         for query, key, value in _examples(starts, q, k, v)
@@ -34,6 +40,8 @@ def _varlen(q: Tensor, k: Tensor, v: Tensor, starts: Tensor, scale: float) -> Te
 def _varlen_backward(
     gradient: Tensor, q: Tensor, k: Tensor, v: Tensor, starts: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
+    groups = k.shape[1]
+    k, v = (_shared(rows, q.shape[1]) for rows in (k, v))
     found = []
     for dy, query, key, value in _examples(starts, gradient, q, k, v):
         weights = _weights(query, key, scale)
@@ -43,6 +51,7 @@ def _varlen_backward(
         dk = torch.einsum("hij,ihd->jhd", dscores, query)
         found.append((dq, dk, torch.einsum("hij,ihd->jhd", weights, dy)))
     dq, dk, dv = (torch.cat(parts) for parts in zip(*found, strict=True))
+    dk, dv = (rows.unflatten(1, (groups, -1)).sum(2) for rows in (dk, dv))
     return dq, dk, dv
 
 
@@ -80,7 +89,9 @@ def varlen_attn(
     *,
     scale: float,
     window_size: tuple[int, int],
+    enable_gqa: bool = False,
 ) -> Tensor:
+    assert enable_gqa == (query.shape[1] != key.shape[1])
     assert cu_seq_q is cu_seq_k
     assert window_size == (-1, 0), "causal"
     assert max_q == max_k

@@ -1,23 +1,23 @@
 """The gradient of a step is that of its examples, however they are packed; and no example sees another."""
 
 import copy
-import itertools
 from dataclasses import replace
+from typing import Any
 
+import families
 import numpy as np
 import pytest
 import torch
-from transformers import OPTConfig, OPTForCausalLM
+from families import FAMILIES, FORMS, PLAIN_OPT, Tiny
+from transformers import AutoModelForCausalLM
 
 from galpaca.data.collate import IGNORED_ID, collate
 from galpaca.data.examples import EncodedExamples, labels_of, spans_behind
 from galpaca.data.plan import pack
 from galpaca.data.receipt import Receipt
 from galpaca.data.sizes import Sizes
-from galpaca.model.attention import PACKED_ATTENTION
 from galpaca.model.compute import prepare_layers
 from galpaca.model.compute_spec import ComputeSpec
-from galpaca.model.families.opt import OPT
 from galpaca.model.loss import nll_sum, target_logits
 
 VOCABULARY, PAD = 101, 1
@@ -25,37 +25,22 @@ TOLERANCE = 1e-10  # relative to the largest gradient of all, in float64
 
 
 PLAIN = ComputeSpec()
+SIZES = families.Sizes(VOCABULARY)
 
 
 def make_model(
-    bias: bool = True,
-    affine: bool = True,
+    tiny: Tiny = PLAIN_OPT,
     dtype: torch.dtype = torch.float64,
     compute: ComputeSpec = PLAIN,
     fast_attention: bool = False,
-) -> OPTForCausalLM:
-    torch.manual_seed(0)
-    config = OPTConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        word_embed_proj_dim=32,
-        ffn_dim=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=64,
-        activation_function="gelu",
-        dropout=0.0,
-        attention_dropout=0.0,
-        enable_bias=bias,
-        layer_norm_elementwise_affine=affine,
-    )
-    model = OPTForCausalLM(config)
-    model.to(dtype)  # type: ignore[arg-type]  # its decorator lost `self`
-    for parameter in model.parameters():  # biases and norms begin at 0 and 1, where mistakes would not show
-        torch.nn.init.normal_(parameter, std=0.2)
-    model.set_attn_implementation(PACKED_ATTENTION)
-    prepare_layers(model, OPT, compute, fast_attention=fast_attention)
+) -> Any:
+    model = tiny.model(SIZES, std=0.2, dtype=dtype)
+    prepare_layers(model, tiny.family, compute, fast_attention=fast_attention)
     return model
+
+
+def layers_of(model: Any, tiny: Tiny) -> Any:
+    return model.get_submodule(tiny.family.layers)
 
 
 def make_examples(seed: int, count: int = 12) -> EncodedExamples:
@@ -74,14 +59,14 @@ def make_examples(seed: int, count: int = 12) -> EncodedExamples:
     )
 
 
-def gradients(model: OPTForCausalLM, examples: EncodedExamples, micro_batches: list[list[int]]) -> list[torch.Tensor]:
+def gradients(model: Any, examples: EncodedExamples, micro_batches: list[list[int]]) -> list[torch.Tensor]:
     model.zero_grad()
     for indices in micro_batches:
         nll_sum(model, collate(examples, indices, PAD)).backward()
     return [gradient.clone() for gradient in gradients_of(model)]
 
 
-def gradients_of(model: OPTForCausalLM) -> list[torch.Tensor]:
+def gradients_of(model: Any) -> list[torch.Tensor]:
     """Of all parameters, in their order."""
     found = []
     for parameter in model.parameters():
@@ -96,21 +81,22 @@ def assert_equal_gradients(one: list[torch.Tensor], other: list[torch.Tensor]) -
         assert (a - b).abs().max() <= TOLERANCE * largest
 
 
-@pytest.mark.parametrize(("bias", "affine"), list(itertools.product([True, False], repeat=2)))
-def test_any_packing_gives_the_gradient_of_one_by_one(bias: bool, affine: bool) -> None:
-    model, examples = make_model(bias, affine), make_examples(1)
+@pytest.mark.parametrize("tiny", FORMS, ids=lambda tiny: tiny.name)
+def test_any_packing_gives_the_gradient_of_one_by_one(tiny: Tiny) -> None:
+    model, examples = make_model(tiny), make_examples(1)
     alone = gradients(model, examples, [[i] for i in range(len(examples))])
     for max_tokens in (30, 64, 10_000):
         micro_batches = pack(examples.lengths, 1, max_tokens)[0]
         assert_equal_gradients(alone, gradients(model, examples, micro_batches))
 
 
-def test_one_by_one_is_what_transformers_computes() -> None:
-    """With its own attention and its own loss, an example at a time."""
-    model, examples = make_model(), make_examples(2)
+@pytest.mark.parametrize("tiny", FORMS, ids=lambda tiny: tiny.name)
+def test_one_by_one_is_what_transformers_computes(tiny: Tiny) -> None:
+    """With its own attention, positions and loss, an example at a time."""
+    model, examples = make_model(tiny), make_examples(2)
     config = copy.deepcopy(model.config)
     config._attn_implementation = "sdpa"  # eager takes its softmax in float32, whatever the model's
-    reference = OPTForCausalLM(config).double()
+    reference: Any = AutoModelForCausalLM.from_config(config).double()
     reference.load_state_dict(model.state_dict())
     for index in range(len(examples)):
         ids = torch.from_numpy(examples.ids(index).astype(np.int64))[None]
@@ -121,8 +107,9 @@ def test_one_by_one_is_what_transformers_computes() -> None:
     assert_equal_gradients(gradients_of(reference), gradients(model, examples, [list(range(len(examples)))]))
 
 
-def test_the_empty_micro_batch_adds_a_zero_connected_to_every_parameter() -> None:
-    model, examples = make_model(), make_examples(3)
+@pytest.mark.parametrize("tiny", FAMILIES, ids=lambda tiny: tiny.name)
+def test_the_empty_micro_batch_adds_a_zero_connected_to_every_parameter(tiny: Tiny) -> None:
+    model, examples = make_model(tiny), make_examples(3)
     loss = nll_sum(model, collate(examples, [], PAD))
     assert loss.item() == 0.0
     loss.backward()
@@ -130,27 +117,26 @@ def test_the_empty_micro_batch_adds_a_zero_connected_to_every_parameter() -> Non
 
 
 @pytest.mark.parametrize("sizes", [None, Sizes(8, 1_024, 13, 32)], ids=["packed", "padded"])
-@pytest.mark.parametrize(("bias", "affine"), list(itertools.product([True, False], repeat=2)))
+@pytest.mark.parametrize("tiny", FORMS, ids=lambda tiny: tiny.name)
 @pytest.mark.parametrize("seed", range(5))
-def test_changing_an_example_changes_no_bit_of_another(
-    seed: int, bias: bool, affine: bool, sizes: Sizes | None
-) -> None:
+def test_changing_an_example_changes_no_bit_of_another(seed: int, tiny: Tiny, sizes: Sizes | None) -> None:
     """For a random packing, a random example and a random token of it, in float32."""
-    model = make_model(bias, affine, dtype=torch.float32).eval()
+    model = make_model(tiny, dtype=torch.float32).eval()
     assert_no_leak(model, seed, sizes)
 
 
+@pytest.mark.parametrize("tiny", FAMILIES, ids=lambda tiny: tiny.name)
 @pytest.mark.parametrize("seed", range(5))
-def test_dropout_of_attention_weights_stays_within_an_example(seed: int) -> None:
+def test_dropout_of_attention_weights_stays_within_an_example(seed: int, tiny: Tiny) -> None:
     """In training: the same random numbers, another token, and the other examples' logits keep every bit."""
-    model = make_model(dtype=torch.float32)
+    model = make_model(tiny, dtype=torch.float32)
     without = assert_no_leak(model, seed)
-    for layer in model.model.decoder.layers:
-        layer.self_attn.dropout = 0.5
+    dropping = make_model(replace(tiny, special={**tiny.special, "attention_dropout": 0.5}), dtype=torch.float32)
+    model = dropping.train()
     assert not torch.equal(assert_no_leak(model, seed), without)
 
 
-def assert_no_leak(model: OPTForCausalLM, seed: int, sizes: Sizes | None = None) -> torch.Tensor:
+def assert_no_leak(model: Any, seed: int, sizes: Sizes | None = None) -> torch.Tensor:
     """Changes a token; returns the logits before that."""
     generator = np.random.default_rng(seed)
     examples = make_examples(seed)
@@ -175,14 +161,17 @@ def assert_no_leak(model: OPTForCausalLM, seed: int, sizes: Sizes | None = None)
     return before
 
 
+@pytest.mark.parametrize("tiny", FAMILIES, ids=lambda tiny: tiny.name)
 @pytest.mark.parametrize("how", ["selective", "full"])
-def test_what_is_computed_again_has_the_same_bits(how: str) -> None:
+def test_what_is_computed_again_has_the_same_bits(how: str, tiny: Tiny) -> None:
     """With dropout: backward draws the numbers that forward drew."""
     examples = make_examples(5)
     found = []
+    dropping = replace(tiny, special={**tiny.special, "attention_dropout": 0.3})
     for recompute in ("none", how):
-        model = make_model(dtype=torch.float32, compute=ComputeSpec(activation_checkpointing=recompute)).train()
-        for layer in model.model.decoder.layers:
+        compute = ComputeSpec(activation_checkpointing=recompute)
+        model = make_model(dropping, dtype=torch.float32, compute=compute).train()
+        for layer in layers_of(model, tiny):
             layer._checkpoint_wrapped_module.dropout = 0.3
         torch.manual_seed(7)
         found.append(gradients(model, examples, [[0, 1, 2, 3], [4, 5, 6]]))

@@ -17,6 +17,7 @@ from torch._inductor.graph import GraphLowering
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy
+from transformers import OPTForCausalLM
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,8 @@ LISTED = {
         lambda states: states[0]["found_inf_per_device"].items(),
     ),
     "._step_supports_amp_scaling": Private("whether an optimizer's update unscales the gradients", fused_adamw),
+    "._apply": Private("gives parameters memory and leaves buffers as they are", nn.Module),
+    "._buffers": Private("what a module has computed from its configuration, to move it", nn.Module, dict.items),
     "._parameters": Private("a module's own parameters, tied ones too, to replace them", nn.Module, dict.items),
     "torch._softmax_backward_data": Private("the gradient of a softmax without computing the softmax again"),
     "torch._dynamo.maybe_mark_dynamic": Private("one compiled program for all sizes; the public one may raise"),
@@ -161,7 +164,8 @@ LISTED = {
     "torch._inductor.list_options": Private("which options this version of Inductor has", used=lambda names: names()),
     "torch.utils._triton": Private(_INDUCTOR, used=lambda module: module.triton_hash_with_backend),
     # transformers
-    "transformers.OPTForCausalLM._from_config": Private(
-        "makes a model in a dtype of our choice; AutoModel.from_config is the same for a class that is looked up"
+    "._from_config": Private(
+        "makes a model in a dtype of our choice; AutoModel.from_config is the same for a class that is looked up",
+        lambda: OPTForCausalLM,
     ),
 }

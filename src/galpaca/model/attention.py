@@ -61,6 +61,8 @@ def packed_attention(
     """
     if boundaries is None:
         raise ValueError("packed attention requires the boundaries of the examples")
+    # Rotation by float32 angles widens queries and keys under autocast, which would compute their product narrow again.
+    query, key = query.to(value.dtype), key.to(value.dtype)
     if _can_use_varlen(query, dropout):
         return _varlen(query, key, value, boundaries, scaling), None
     return _one_by_one(query, key, value, boundaries, dropout, scaling), None

@@ -51,7 +51,7 @@ def read_config(spec: ModelSpec, family: Family, tokenizer: Tokenizer) -> PreTra
     has_file = spec.path or spec.config
     config: Any = read_family(spec)[0] if has_file else family.random_config(spec, tokenizer)
     with Problems() as problems:
-        problems.collect(lambda: family.configure(config, spec.on(family)))
+        problems.collect(lambda: family.configure(config, family.completed(spec)))
         if tokenizer.vocab_size > config.vocab_size:
             problems.add(
                 f"the tokenizer has {tokenizer.vocab_size:,} ids, but the model's vocabulary has {config.vocab_size:,}",

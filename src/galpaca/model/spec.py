@@ -1,9 +1,8 @@
 """Which model to train, as a plain record: cheap to import."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from galpaca.errors import Problems
-from galpaca.model.families.family import Family
 
 # Of a model of random weights without a ``config.json``.
 _SIZES = ("num_layers", "hidden_size", "num_heads", "ffn_size", "max_positions")
@@ -76,10 +75,6 @@ class ModelSpec:
                 where="model.num_kv_heads",
                 fix="change model.num_kv_heads or model.num_heads",
             )
-
-    def on(self, family: Family) -> "ModelSpec":
-        """The same for a model of a family: what is left to the family is set."""
-        return replace(self, dropout=family.usual_dropout) if self.dropout is None else self
 
     @property
     def tokenizer_path(self) -> str:

@@ -1,8 +1,9 @@
 """A toy model and examples that every process makes alike."""
 
+from typing import Any
+
 import numpy as np
-import torch
-from transformers import OPTConfig, OPTForCausalLM
+from families import PLAIN_OPT, Sizes, Tiny
 
 from galpaca.data.examples import EncodedExamples, spans_behind
 from galpaca.data.receipt import Receipt
@@ -15,24 +16,10 @@ NUM_STEPS = 2
 SEED = 5
 
 
-def make_model() -> OPTForCausalLM:
-    torch.manual_seed(0)
-    config = OPTConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=16,
-        word_embed_proj_dim=16,
-        ffn_dim=32,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        max_position_embeddings=64,
-        activation_function="gelu",
-        dropout=0.0,
-        attention_dropout=0.0,
-    )
-    model = OPTForCausalLM(config).train()
-    for parameter in model.parameters():  # biases and norms begin at 0 and 1, where mistakes would not show
-        torch.nn.init.normal_(parameter, std=0.3)
-    return model
+def make_model(tiny: Tiny = PLAIN_OPT) -> Any:
+    """Ready for packed examples, of three layers."""
+    sizes = Sizes(vocabulary=VOCABULARY, hidden=16, ffn=32, layers=3, heads=2)
+    return tiny.model(sizes, std=0.2)
 
 
 def make_examples() -> EncodedExamples:

@@ -1,4 +1,4 @@
-"""One of several ranks: computes gradients in all the ways for its number of ranks, rank 0 saves them."""
+"""One of several ranks: computes a family's gradients in all the ways for its number of ranks, rank 0 saves them."""
 
 import math
 import os
@@ -12,6 +12,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from families import FAMILIES, Tiny
 from invariants import cpu_varlen
 from invariants.gradients.toy import NUM_STEPS, PAD, SEED, STEP_EXAMPLES, make_examples, make_model
 from invariants.gradients.ways import SHARDED, WAYS, Way
@@ -21,10 +22,9 @@ from torch.distributed.fsdp import MixedPrecision as FSDPMixedPrecision
 
 from galpaca.data.split import SplitExamples
 from galpaca.model import attention
-from galpaca.model.attention import PACKED_ATTENTION
 from galpaca.model.compute import prepare_layers
 from galpaca.model.compute_spec import ComputeSpec
-from galpaca.model.families.opt import OPT
+from galpaca.model.tuning.full import FullTuning
 from galpaca.training import strategies
 from galpaca.training.consensus import from_all_ranks
 from galpaca.training.datamodule import AlpacaDataModule
@@ -40,8 +40,9 @@ RATE = OptimizerSpec(lr=1e-30, clip_norm=None, warmup_ratio=0.0)
 class Recorder(InstructionTuner):
     """Keeps each step's gradients as the update would see them."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, model: Any, tiny: Tiny) -> None:
+        super().__init__(model, RATE, num_steps=NUM_STEPS, seed=0, tuning=FullTuning().on(tiny.family))
+        self.tiny = tiny
         self.recorded: list[dict[str, torch.Tensor]] = []
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -51,7 +52,9 @@ class Recorder(InstructionTuner):
             for part in self.strategy.parts()
             if part.parameter.grad is not None
         ]
-        whole = {name: torch.full_like(parameter, math.nan) for name, parameter in make_model().named_parameters()}
+        whole = {
+            name: torch.full_like(parameter, math.nan) for name, parameter in make_model(self.tiny).named_parameters()
+        }
         for rank in from_all_ranks(own, self.trainer.world_size):
             for name, start, values in rank:
                 whole[name].view(-1)[start : start + len(values)] = values
@@ -104,12 +107,12 @@ def engine(way: Way) -> tuple[Any, Any]:
     return strategy, plugin
 
 
-def gradients(way: Way) -> list[dict[str, torch.Tensor]]:
-    model = make_model()
-    model.set_attn_implementation(PACKED_ATTENTION)
+def gradients(way: Way, tiny: Tiny) -> list[dict[str, torch.Tensor]]:
+    model = make_model(tiny)
     torch._dynamo.reset()
     counters.clear()
-    prepare_layers(model, OPT, ComputeSpec(way.compiled, "aot_eager", way.recompute), fast_attention=way.compiled)
+    compute = ComputeSpec(way.compiled, "aot_eager", way.recompute)
+    prepare_layers(model, tiny.family, compute, fast_attention=way.compiled)
     examples = make_examples()
     indices = np.arange(len(examples), dtype=np.int64)
     spec = TrainerSpec("cpu", devices=way.num_ranks, max_epochs=1, val_every_steps=NUM_STEPS)
@@ -121,7 +124,7 @@ def gradients(way: Way) -> list[dict[str, torch.Tensor]]:
         pad_id=PAD,
         pads_to_sizes=way.compiled,
     )
-    tuner = Recorder(model, RATE, num_steps=NUM_STEPS, seed=0)
+    tuner = Recorder(model, tiny)
     strategy, plugin = engine(way)
     trainer = make_trainer(strategy, plugin, spec, [], root=Path(os.devnull).parent)
     with varlen_on_cpu() if way.compiled else nullcontext():
@@ -132,12 +135,13 @@ def gradients(way: Way) -> list[dict[str, torch.Tensor]]:
 
 def main() -> None:
     folder, num_ranks = Path(sys.argv[1]), int(os.environ.get("WORLD_SIZE", "1"))
+    [tiny] = [one for one in FAMILIES if one.name == sys.argv[2]]
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     for way in WAYS:
         if way.num_ranks != num_ranks:
             continue
-        recorded = gradients(way)
+        recorded = gradients(way, tiny)
         if os.environ.get("RANK", "0") == "0":
             torch.save(recorded, folder / f"{way.name}.pt")
     if torch.distributed.is_initialized():

@@ -7,31 +7,41 @@ import pytest
 from conftest import REPOSITORY
 
 from galpaca.app.config.composition import compose
+from galpaca.app.config.schema import config_folder
+from galpaca.app.config.shapes import shape_of
 from galpaca.estimate.flops import Tuned, step_flops
-from galpaca.estimate.galactica import GALACTICA
 from galpaca.estimate.memory import num_adapter_weights, num_linear, num_parameters, step_memory
 from galpaca.model.families.opt import OPT
 from galpaca.model.tuning.lora import Lora
 from galpaca.model.tuning.method import TuningMethod
 from galpaca.model.tuning.qlora import QLora, quantized_shapes
 
+# As the models' cards and files have them.
 PUBLISHED = {
-    "125m": 125_030_400,
-    "1.3b": 1_315_201_024,
-    "6.7b": 6_657_359_872,
-    "30b": 29_972_590_592,
-    "120b": 121_341_747_200,
+    "galactica-125m": 125_030_400,
+    "galactica-1.3b": 1_315_201_024,
+    "galactica-6.7b": 6_657_359_872,
+    "galactica-30b": 29_972_590_592,
+    "galactica-120b": 121_341_747_200,
+    "smollm2-135m": 134_515_008,
+    "smollm2-1.7b": 1_711_376_384,
+    "llama-3.2-1b": 1_235_814_400,
+    "llama-3.2-3b": 3_212_749_824,
 }
 GIB = 1 << 30
 
 
-@pytest.mark.parametrize("size", PUBLISHED)
-def test_parameters_are_as_published(size: str) -> None:
-    assert num_parameters(GALACTICA[size]) == PUBLISHED[size]
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parameters_are_as_published(name: str) -> None:
+    assert num_parameters(shape_of(name)) == PUBLISHED[name]
+
+
+def test_every_shape_that_is_shipped_is_looked_at() -> None:
+    assert {path.stem for path in (config_folder() / "model").glob("*.json")} == PUBLISHED.keys()
 
 
 def test_adapters_and_4_bit_weights_are_as_the_methods_make_them() -> None:
-    one = GALACTICA["6.7b"]
+    one = shape_of("galactica-6.7b")
     hidden, ffn = one.hidden_size, one.ffn_size
     sides = {**dict.fromkeys(("q_proj", "k_proj", "v_proj", "out_proj"), (hidden, hidden)), "fc1": (ffn, hidden)}
     shapes = {f"layers.0.{name}.weight": shape for name, shape in {**sides, "fc2": (hidden, ffn)}.items()}
@@ -45,7 +55,7 @@ def test_adapters_and_4_bit_weights_are_as_the_methods_make_them() -> None:
 
 
 def test_a_frozen_weight_takes_two_thirds_of_the_operations_of_a_trained_one() -> None:
-    one, tokens = GALACTICA["6.7b"], 1000
+    one, tokens = shape_of("galactica-6.7b"), 1000
     adapters = num_adapter_weights(one, 16)
     flops = step_flops(one, tokens, 0, Tuned(Lora.flops_per_weight, adapters))
     assert flops == (4 * one.matmul_parameters + 6 * adapters) * tokens
@@ -58,7 +68,7 @@ def test_an_experiment_of_adapters_says_what_the_arithmetic_says(name: str) -> N
     method: TuningMethod = config.tuning.method
     assert isinstance(method, Lora)
     memory = step_memory(
-        GALACTICA[str(config.model.path).rpartition("galactica-")[2]],
+        shape_of(str(config.model.path).rpartition("/")[2]),
         method.held,
         num_tokens=config.batch.max_tokens,
         recomputation=config.compute.activation_checkpointing,
@@ -76,7 +86,7 @@ def test_an_experiment_of_adapters_says_what_the_arithmetic_says(name: str) -> N
 def test_parts_add_up_and_recomputation_trades_memory() -> None:
     totals = []
     for how in ("none", "selective", "full"):
-        memory = step_memory(GALACTICA["6.7b"], Lora.held, num_tokens=4096, recomputation=how, rank=16)
+        memory = step_memory(shape_of("galactica-6.7b"), Lora.held, num_tokens=4096, recomputation=how, rank=16)
         assert memory.total == pytest.approx(sum(vars(memory).values()))
         totals.append(memory.total)
     assert totals == sorted(totals, reverse=True)

@@ -113,6 +113,8 @@ class TestTheTiedHead:
     def saved(self, folder: Path, out: Path, head: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
         embedding = tensors()[EMBEDDING]
         torch.save({EMBEDDING: embedding, HEAD: head(embedding)}, folder / "pytorch_model.bin")
+        config = {"model_type": "opt", **json.loads((folder / "config.json").read_text(encoding="utf-8"))}
+        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
         convert(folder, out)
         return load_file(out / "model.safetensors")
 

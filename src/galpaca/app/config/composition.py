@@ -31,9 +31,9 @@ def register() -> None:
     """Registers every configuration key with Hydra, with the defaults of its record, under the name ``every_key``.
 
     So each can be overridden without a plus, and the files in ``conf/`` contain only what they change.
-    ``${galpaca:FILE}`` in them is a file of the installed package, ``${of_hub:FACT}`` what holds for the data set of
-    the Hub beside it, and not for records that ``path`` puts in its place; ``${of_file:FILE,FACT}`` what holds while
-    ``path`` is a file of the package.
+    ``${galpaca:FILE}`` in them is a file of the installed package, ``${conf:FILE}`` one of ``conf/``,
+    ``${of_hub:FACT}`` what holds for the data set of the Hub beside it, and not for records that ``path`` puts in its
+    place; ``${of_file:FILE,FACT}`` what holds while ``path`` is a file of the package.
     """
     every_key: dict[str, Any] = {name: _defaults(section) for name, section in _SECTIONS.items()}
     node = OmegaConf.create({**every_key, "callbacks": {}, "seed": Config.seed})
@@ -42,6 +42,7 @@ def register() -> None:
     ConfigStore.instance().store("every_key", node)
     package = Path(str(resources.files("galpaca")))
     OmegaConf.register_new_resolver("galpaca", lambda name: str(package / name), replace=True)
+    OmegaConf.register_new_resolver("conf", lambda name: str(config_folder() / name), replace=True)
     OmegaConf.register_new_resolver("of_hub", _of_hub, replace=True)
     OmegaConf.register_new_resolver("of_file", partial(_of_file, package), replace=True)
 

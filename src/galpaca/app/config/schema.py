@@ -147,7 +147,7 @@ class Config:
             InputError: a setting does not fit the family.
         """
         tuning = specs.TuningSpec(self.tuning.method.on(family))
-        return replace(self, model=self.model.on(family), tuning=tuning)
+        return replace(self, model=family.completed(self.model), tuning=tuning)
 
     def values(self) -> dict[str, Any]:
         """Every key and its value, as in ``config.yaml``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from galpaca.errors import InputError
@@ -76,6 +77,10 @@ class Family(ABC):
         Raises:
             InputError: it has.
         """
+
+    def completed(self, spec: ModelSpec) -> ModelSpec:
+        """A spec in which what is left to the family is set."""
+        return replace(spec, dropout=self.usual_dropout) if spec.dropout is None else spec
 
     def configure(self, config: PreTrainedConfig, spec: ModelSpec) -> None:
         """Puts the dropout of a spec into a configuration.

@@ -1,0 +1,16 @@
+"""The sizes of the models that ``conf/model/`` names, as their ``config.json`` has them: no network is needed."""
+
+from galpaca.app.config.schema import config_folder
+from galpaca.estimate.flops import Architecture
+from galpaca.model.configuration import read_family
+from galpaca.model.spec import ModelSpec
+
+
+def shape_of(name: str) -> Architecture:
+    """The sizes of a model.
+
+    Args:
+        name: of a file of ``conf/model/``, such as ``galactica-6.7b``.
+    """
+    config, family = read_family(ModelSpec(config=str(config_folder() / "model" / f"{name}.json"), tokenizer="none"))
+    return family.architecture(config)
