@@ -14,7 +14,7 @@ One thing it cannot compare: dropout (0.1 in the recipe), whose random numbers d
 
     python examples/flat_loop.py MODEL RECORDS.json [NUM_STEPS]
 
-MODEL is the folder or Hub id of an OPT model with its tokenizer; RECORDS are in Alpaca's format.
+MODEL is the folder or Hub id of an OPT or Llama model with its tokenizer; RECORDS are in Alpaca's format.
 """
 
 import json
@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer, OPTForCausalLM, get_cosine_schedule_with_warmup
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, get_cosine_schedule_with_warmup
 
 WITH_INPUT = (
     "Below is an instruction that describes a task, paired with an input that provides further context. Write a "
@@ -84,7 +84,7 @@ def examples_of_step(k: int, num_examples: int, recipe: Recipe) -> list[int]:
     return np.argsort(keys, kind="stable")[start : start + recipe.examples_per_step].tolist()
 
 
-def nll_sum(model: OPTForCausalLM, ids: Sequence[int], labels: Sequence[int]) -> Tensor:
+def nll_sum(model: PreTrainedModel, ids: Sequence[int], labels: Sequence[int]) -> Tensor:
     """Summed negative log-likelihood of an example's targets; the logits of a token predict the next one."""
     logits = model(torch.tensor([ids], device=model.device)).logits[0, :-1]
     return torch.nn.functional.cross_entropy(
@@ -93,7 +93,7 @@ def nll_sum(model: OPTForCausalLM, ids: Sequence[int], labels: Sequence[int]) ->
 
 
 def train(
-    model: OPTForCausalLM,
+    model: PreTrainedModel,
     examples: Sequence[tuple[list[int], list[int]]],
     recipe: Recipe,
     num_steps: int | None = None,
@@ -102,7 +102,7 @@ def train(
     """Trains the model in place, and yields loss, gradient norm (before clipping) and learning rate of each step."""
     num_steps = num_steps or recipe.num_epochs * math.ceil(len(examples) / recipe.examples_per_step)
     matrices = [parameter for parameter in model.parameters() if parameter.ndim == 2]
-    vectors = [parameter for parameter in model.parameters() if parameter.ndim == 1]  # biases and layer norms
+    vectors = [parameter for parameter in model.parameters() if parameter.ndim == 1]  # biases and norms
     optimizer = make_optimizer(
         [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
         lr=recipe.lr,
@@ -131,7 +131,7 @@ def main(model_path: str, records_path: str, num_steps: str | None = None) -> No
     examples = [encode(record, tokenizer, recipe.max_length) for record in records]
     # In float32 whatever the files hold: GALACTICA's are float16, in which an update of 2e-5 would be lost.
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = OPTForCausalLM.from_pretrained(model_path, dtype=torch.float32, device_map=device)
+    model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32, device_map=device)
     for k, line in enumerate(train(model, examples, recipe, int(num_steps) if num_steps else None)):
         print(k + 1, *(f"{name} {value:.6g}" for name, value in line.items()), flush=True)
 

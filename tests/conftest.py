@@ -93,6 +93,7 @@ LONGEST = (
 LIMIT_SECONDS = 600.0
 
 Train = Callable[..., subprocess.CompletedProcess[str]]
+Galpaca = Callable[..., subprocess.CompletedProcess[str]]
 MadeOnce = Callable[[str, Callable[[Path], None]], Path]
 OnCard = Callable[..., Any]
 
@@ -227,6 +228,18 @@ def train(tmp_path: Path, tokenizer_folder: Path, records_file: Path, server: st
     return run
 
 
+@pytest.fixture
+def galpaca(tmp_path: Path, server: str) -> Galpaca:
+    """Runs a command of ``galpaca``, which shows no stack trace."""
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        done = completed(Started(server, ["python", "-m", "galpaca", *map(str, arguments)], tmp_path))
+        assert "Traceback" not in done.stderr
+        return done
+
+    return run
+
+
 class Started(Forked):
     """A running script whose output goes to files.
 
@@ -350,17 +363,28 @@ def run(made_once: MadeOnce, server: str, tokenizer_folder: Path, demo_records: 
 
 
 @pytest.fixture(scope="session")
-def base_model(made_once: MadeOnce, tokenizer_folder: Path) -> Path:
-    """A small model with its tokenizer, which adapters are trained beside; tests leave it as it is."""
+def base_model_of(made_once: MadeOnce, tokenizer_folder: Path) -> Callable[[Any], Path]:
+    """A small model of a kind with its tokenizer, which adapters are trained beside; tests leave it as it is."""
 
-    def make(folder: Path) -> None:
-        from parity.flat_run import save_model
+    def made(tiny: Any) -> Path:
+        def make(folder: Path) -> None:
+            from parity.flat_run import save_model
 
-        save_model(folder, tokenizer_folder)
-        for file in tokenizer_folder.iterdir():
-            shutil.copy(file, folder)
+            save_model(folder, tokenizer_folder, tiny)
+            for file in tokenizer_folder.iterdir():
+                shutil.copy(file, folder)
 
-    return made_once("base_model", make)
+        return made_once(f"base_model_{tiny.name}", make)
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def base_model(base_model_of: Callable[[Any], Path]) -> Path:
+    """That of the first family."""
+    from families import PLAIN_OPT
+
+    return base_model_of(PLAIN_OPT)
 
 
 @pytest.fixture(scope="session")

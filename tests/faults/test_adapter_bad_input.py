@@ -5,10 +5,9 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from conftest import Started, Train, completed
+from conftest import Galpaca, Train
 from faults.test_bad_input import Problem, assert_nothing_half_written, assert_shows
 from safetensors.torch import load_file, save_file
 from transformers import OPTConfig, OPTForCausalLM
@@ -18,7 +17,6 @@ from galpaca.errors import InputError
 from galpaca.inference.places import find_model
 
 Refused = Callable[..., str]
-Galpaca = Callable[..., Any]
 
 
 @pytest.fixture
@@ -32,16 +30,6 @@ def refused(train: Train, tmp_path: Path, base_model: Path) -> Refused:
         assert "Traceback" not in done.stderr
         assert_nothing_half_written(tmp_path / "runs")
         return done.stderr
-
-    return run
-
-
-@pytest.fixture
-def galpaca(tmp_path: Path, server: str) -> Galpaca:
-    def run(*arguments: object) -> Any:
-        done = completed(Started(server, ["python", "-m", "galpaca", *map(str, arguments)], tmp_path))
-        assert "Traceback" not in done.stderr
-        return done
 
     return run
 

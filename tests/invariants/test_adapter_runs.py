@@ -3,16 +3,17 @@
 import hashlib
 import math
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import Train, read_jsonl
 from extension.checkpoint_tensors import all_tensors
+from families import FAMILIES, Tiny
 from faults.kills import assert_equal_runs
 from safetensors.torch import load_file
 
-from galpaca.model.families.opt import OPT
 from galpaca.model.folder_tensors import FolderTensors
 from galpaca.model.tuning.lora import Lora
 from galpaca.runs.checkpoints import read_manifest
@@ -35,7 +36,8 @@ COMMON = (
     "checkpoint.every_steps=2",
 )
 EXACT = ("model.dropout=0", "tuning.dropout=0")
-RANDOM = ("model.dropout=0.1", "tuning.dropout=0.3")
+RANDOM = ("tuning.dropout=0.3",)
+BaseModels = Callable[[Tiny], Path]
 LOSS_TOLERANCE = 1e-6  # relative, in float32
 
 
@@ -48,10 +50,12 @@ def losses(tmp_path: Path, name: str) -> list[float]:
     return [line["loss"] for line in lines if "loss" in line]
 
 
+@pytest.mark.parametrize("tiny", FAMILIES, ids=lambda tiny: tiny.name)
 @pytest.mark.parametrize("tuning", TUNINGS)
 def test_one_process_and_two_compute_the_same_and_keep_only_adapters(
-    train: Train, tmp_path: Path, base_model: Path, tuning: str
+    train: Train, tmp_path: Path, base_model_of: BaseModels, tuning: str, tiny: Tiny
 ) -> None:
+    base_model = base_model_of(tiny)
     before = checksum(base_model)
     for name, strategy in STRATEGIES.items():
         done = train(f"run.name={name}", f"model.path={base_model}", f"tuning={tuning}", *COMMON, *EXACT, *strategy)
@@ -59,8 +63,9 @@ def test_one_process_and_two_compute_the_same_and_keep_only_adapters(
     for name in STRATEGIES:
         assert losses(tmp_path, name) == pytest.approx(losses(tmp_path, "single"), rel=LOSS_TOLERANCE)
     assert checksum(base_model) == before
-    shapes = Lora().trained_shapes(Lora().shapes(FolderTensors(base_model, OPT).shapes))
-    assert len(shapes) == 2 * 6 * 2  # A and B of six layers in each of two blocks
+    lora = Lora().on(tiny.family)
+    shapes = lora.trained_shapes(lora.shapes(FolderTensors(base_model, tiny.family).shapes))
+    assert len(shapes) == 2 * len(tiny.family.linear_layers) * 2  # A and B of all layers in each of two blocks
     for name in STRATEGIES:
         checkpoint = RunFolder(tmp_path / "runs", name).checkpoint(STEPS)
         assert {key: tuple(shape) for key, shape in read_manifest(checkpoint).parameters.items()} == shapes
@@ -73,11 +78,13 @@ def test_one_process_and_two_compute_the_same_and_keep_only_adapters(
 @pytest.mark.slow
 @pytest.mark.parametrize("tuning", TUNINGS)
 @pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("tiny", FAMILIES, ids=lambda tiny: tiny.name)
 def test_killed_and_resumed_equals_straight(
-    train: Train, tmp_path: Path, base_model: Path, tuning: str, strategy: str
+    train: Train, tmp_path: Path, base_model_of: BaseModels, tuning: str, strategy: str, tiny: Tiny
 ) -> None:
     """With dropout of the model and of the adapters."""
-    chosen = (f"model.path={base_model}", f"tuning={tuning}", *COMMON, *RANDOM, *STRATEGIES[strategy])
+    how = (f"model.path={base_model_of(tiny)}", f"tuning={tuning}", *STRATEGIES[strategy])
+    chosen = (*how, *COMMON, *RANDOM, *tiny.random)
     assert train("run.name=straight", *chosen).returncode == 0
     hook = {"hook": "faults.crash:signal_group_at_step", "hook_arguments": (5, signal.SIGKILL)}
     assert train("run.name=killed", *chosen, **hook).returncode == -signal.SIGKILL

@@ -6,6 +6,7 @@ The attention kernel takes a GPU; on a CPU a stand-in with its arguments takes i
 import numpy as np
 import pytest
 import torch
+from families import FAMILIES, PLAIN_OPT, Tiny
 from invariants import cpu_varlen
 from invariants.test_step import PAD, assert_equal_gradients, make_examples, make_model
 from torch._dynamo.utils import counters
@@ -29,12 +30,14 @@ def varlen_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     counters.clear()
 
 
-def gradients_and_graphs(compute: ComputeSpec, dtype: torch.dtype = torch.float64) -> tuple[list, list[int]]:
+def gradients_and_graphs(
+    compute: ComputeSpec, dtype: torch.dtype = torch.float64, tiny: Tiny = PLAIN_OPT
+) -> tuple[list, list[int]]:
     """The gradient over several steps of one to three micro-batches, and the compiler's count after each of them."""
     examples = make_examples(4, count=40)
     plan = StepPlan(examples.lengths, examples.num_targets, 9, 64, 1, 0)
     sizes = choose_sizes(plan)
-    model = make_model(dtype=dtype, compute=compute, fast_attention=True)
+    model = make_model(tiny, dtype=dtype, compute=compute, fast_attention=True)
     graphs, seen = [], set()
     for index in range(NUM_STEPS):
         for chosen in plan.step(index).micro_batches[0]:
@@ -48,12 +51,13 @@ def gradients_and_graphs(compute: ComputeSpec, dtype: torch.dtype = torch.float6
 
 @pytest.mark.usefixtures("varlen_on_cpu")
 @pytest.mark.parametrize("how", RECOMPUTATIONS)
-def test_one_program_for_all_sizes(how: str) -> None:
+@pytest.mark.parametrize("tiny", FAMILIES, ids=lambda tiny: tiny.name)
+def test_one_program_for_all_sizes(how: str, tiny: Tiny) -> None:
     """Two graphs, of the layers and of the last one, both there after the first micro-batch."""
     compute = ComputeSpec(compile=True, compile_backend="aot_eager", activation_checkpointing=how)
-    compiled, graphs = gradients_and_graphs(compute)
+    compiled, graphs = gradients_and_graphs(compute, tiny=tiny)
     assert set(graphs) == {2}
-    plain, _ = gradients_and_graphs(ComputeSpec(compile=False, activation_checkpointing=how))
+    plain, _ = gradients_and_graphs(ComputeSpec(compile=False, activation_checkpointing=how), tiny=tiny)
     assert_equal_gradients(plain, compiled)
 
 

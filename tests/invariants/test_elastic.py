@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Train, read_jsonl
+from families import FAMILIES, Tiny
 
 TOLERANCE = 1e-4  # relative, in float32 without dropout
 
@@ -71,10 +72,11 @@ ROUND_TRIP = (
 
 
 @pytest.mark.slow
-def test_every_strategy_goes_on_with_every_others_checkpoint(train: Train, tmp_path: Path) -> None:
+@pytest.mark.parametrize("tiny", FAMILIES, ids=lambda tiny: tiny.name)
+def test_every_strategy_goes_on_with_every_others_checkpoint(train: Train, tmp_path: Path, tiny: Tiny) -> None:
     """There and back again, a step each: the losses of one process within a millionth."""
     num_steps = len(ROUND_TRIP)
-    common = ("model.dropout=0.0", f"trainer.max_steps={num_steps}", "trainer.max_epochs=100")
+    common = (*tiny.overrides, "model.dropout=0.0", f"trainer.max_steps={num_steps}", "trainer.max_epochs=100")
     assert train("run.name=straight", *common).returncode == 0
     for step, overrides in enumerate(ROUND_TRIP, 1):
         last = step == num_steps

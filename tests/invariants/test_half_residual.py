@@ -5,25 +5,26 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import Train, read_jsonl
+from families import FAMILIES, Tiny
 from invariants.gradients.toy import make_model
 from torch import Tensor, nn
 
-from galpaca.model.families.opt import OPT
 from galpaca.model.half_residual import halve_residual
 from galpaca.model.parts import plain_name
 
 COMMON = ("model.dropout=0.0", "trainer.max_steps=4", "trainer.max_epochs=9", "batch.examples=2", "optim.lr=1e-3")
 
 
+@pytest.mark.parametrize("tiny", FAMILIES, ids=lambda tiny: tiny.name)
 @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
-def test_one_process_computes_as_fsdp_does(train: Train, tmp_path: Path, precision: str) -> None:
+def test_one_process_computes_as_fsdp_does(train: Train, tmp_path: Path, precision: str, tiny: Tiny) -> None:
     for name, *overrides in (
         ("single", "strategy=single", "precision.half_residual=true"),
         ("fsdp", "strategy=fsdp"),
         ("fsdp2", "strategy=fsdp2"),
         ("wide", "strategy=single"),
     ):
-        done = train(f"run.name={name}", f"precision={precision}", *COMMON, *overrides)
+        done = train(f"run.name={name}", f"precision={precision}", *tiny.overrides, *COMMON, *overrides)
         assert done.returncode == 0, done.stderr
     losses = {
         name: [line["loss"] for line in read_jsonl(tmp_path / "runs" / name / "metrics.jsonl")]
@@ -36,21 +37,23 @@ def test_one_process_computes_as_fsdp_does(train: Train, tmp_path: Path, precisi
     assert losses["single"][0] != losses["wide"][0]
 
 
+@pytest.mark.parametrize("tiny", FAMILIES, ids=lambda tiny: tiny.name)
 @pytest.mark.parametrize("halved", [False, True])
-def test_the_dtype_of_the_residual_stream(halved: bool) -> None:
-    model = make_model()
+def test_the_dtype_of_the_residual_stream(halved: bool, tiny: Tiny) -> None:
+    model = make_model(tiny)
+    model.set_attn_implementation("sdpa")
     names = [name for name, _ in model.named_parameters()]
     if halved:
-        halve_residual(model, OPT)
+        halve_residual(model, tiny.family)
     seen: dict[str, torch.dtype] = {}
 
     def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         seen["stream"] = inputs[0].dtype
 
-    model.model.decoder.layers[1].register_forward_pre_hook(look)
+    model.get_submodule(tiny.family.layers)[1].register_forward_pre_hook(look)
     with torch.autocast("cpu", torch.bfloat16):
         model(torch.tensor([[3, 4, 5]])).logits.sum().backward()
     assert seen["stream"] == (torch.bfloat16 if halved else torch.float32)
     assert [plain_name(name) for name, _ in model.named_parameters()] == names
     assert all(one.grad is not None and one.grad.dtype == torch.float32 for one in model.parameters())
-    assert model.lm_head.weight is model.model.decoder.embed_tokens.weight
+    assert model.lm_head.weight is model.get_input_embeddings().weight

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import Started, Train, command, completed
+from families import FAMILIES, PLAIN_OPT, Tiny
 from faults.kills import STRATEGIES, assert_equal_runs
 from forked import Forked
 from safetensors.torch import load_file
@@ -20,7 +21,6 @@ COMMON = (
     f"trainer.max_steps={STEPS}",
     "trainer.max_epochs=100",
     "batch.max_tokens=256",
-    "model.dropout=0.3",
     "data.val_fraction=0.2",
     "trainer.val_every_steps=2",
     "checkpoint.every_steps=4",
@@ -39,12 +39,13 @@ def num_steps(metrics: Path) -> int:
     return len([line for line in metrics.read_text().splitlines() if "grad_norm" in line]) if metrics.exists() else 0
 
 
+@pytest.mark.parametrize("tiny", FAMILIES, ids=lambda tiny: tiny.name)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_interrupted_equals_straight(
-    train: Train, tmp_path: Path, tokenizer_folder: Path, records_file: Path, server: str, strategy: str
+    train: Train, tmp_path: Path, tokenizer_folder: Path, records_file: Path, server: str, strategy: str, tiny: Tiny
 ) -> None:
     """With dropout on: weights equal to the bit, every step and validation in metrics.jsonl once."""
-    overrides = (*COMMON, *STRATEGIES[strategy])
+    overrides = (*tiny.overrides, *COMMON, *tiny.random, *STRATEGIES[strategy])
     straight = train("run.name=straight", *overrides)
     assert straight.returncode == 0, straight.stderr
 
@@ -68,7 +69,7 @@ def test_interrupted_equals_straight(
 @pytest.mark.parametrize("moments", ["float32", "bfloat16"])
 def test_moments_change_their_place_in_a_run(train: Train, tmp_path: Path, strategy: str, moments: str) -> None:
     """To the host, killed, and back to the device: the bits of a run whose moments never moved."""
-    how = (*COMMON, *STRATEGIES[strategy], f"optim.moments_dtype={moments}", "optim.fused=false")
+    how = (*COMMON, *PLAIN_OPT.random, *STRATEGIES[strategy], f"optim.moments_dtype={moments}", "optim.fused=false")
     assert train("run.name=straight", *how).returncode == 0
     hook = {"hook": "faults.crash:signal_group_at_step", "hook_arguments": (STOPPED_IN, signal.SIGKILL)}
     assert train("run.name=moved", *how, "optim.moments_on=host", **hook).returncode == -signal.SIGKILL
@@ -97,10 +98,10 @@ def kill(process: Started, folder: Path, gate: Path) -> None:
 def test_ctrl_c_twice_ends_all_ranks_at_once(train: Train, tmp_path: Path) -> None:
     """Rank 0 waited for the others, which waited for rank 0 in the next collective, for half an hour."""
     hook = {"hook": "faults.crash:interrupt_twice_at_step", "hook_arguments": (3,)}
-    done = train(*COMMON, *STRATEGIES["ddp"], timeout=200, **hook)
+    done = train(*COMMON, *PLAIN_OPT.random, *STRATEGIES["ddp"], timeout=200, **hook)
     assert done.returncode == 143, done.stderr
     assert "stopped by SIGINT" in done.stderr
-    again = train(*COMMON, *STRATEGIES["ddp"])
+    again = train(*COMMON, *PLAIN_OPT.random, *STRATEGIES["ddp"])
     assert again.returncode == 0, again.stderr
 
 

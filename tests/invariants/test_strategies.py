@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import Train, command, read_jsonl, run_ranks
+from families import FAMILIES, Tiny
 from safetensors.torch import load_file
 
 from galpaca.files.checksums import facts_of
@@ -28,14 +29,15 @@ def losses(folder: Path) -> list[float]:
     return [float(line["loss"]) for line in read_jsonl(folder / "metrics.jsonl") if "loss" in line]
 
 
+@pytest.mark.parametrize("tiny", FAMILIES, ids=lambda tiny: tiny.name)
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp", "fsdp2"])
-def test_two_processes_equal_one(train: Train, tmp_path: Path, strategy: str) -> None:
+def test_two_processes_equal_one(train: Train, tmp_path: Path, strategy: str, tiny: Tiny) -> None:
     """Also where a step's last examples leave a rank without any: 40 records, 7 a step, the sixth step has 5."""
     for name, *overrides in (
         ("one", "strategy=single"),
         ("two", f"strategy={strategy}", "trainer.devices=2"),
     ):
-        done = train(f"run.name={name}", "batch.examples=7", *COMMON, *overrides)
+        done = train(f"run.name={name}", "batch.examples=7", *tiny.overrides, *COMMON, *overrides)
         assert done.returncode == 0, done.stderr
     one, two = (losses(tmp_path / "runs" / name) for name in ("one", "two"))
     assert len(one) == STEPS

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, OPTConfig, OPTForCausalLM
+from families import PLAIN_OPT, Sizes, Tiny
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from examples.flat_loop import Recipe, encode, train
 
 RECIPE = Recipe(max_length=64, examples_per_step=8, lr=3e-3, weight_decay=0.1, warmup_ratio=0.1, seed=11)
 # The same recipe for ``train.py``, and no dropout, whose random numbers depend on how examples are packed.
 OVERRIDES = (
-    "model.dropout=0.0",
+    "model.dropout=0",
     f"data.max_length={RECIPE.max_length}",
     f"batch.examples={RECIPE.examples_per_step}",
     "batch.max_tokens=200",
@@ -39,24 +40,15 @@ def flat_run(
     reader: Any = AutoTokenizer.from_pretrained(tokenizer)
     content = json.loads(records.read_text(encoding="utf-8"))
     examples = [encode(record, reader, RECIPE.max_length) for record in content]
-    loaded = OPTForCausalLM.from_pretrained(model, dtype=dtype)
+    loaded = AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
     return list(train(loaded, examples, replace(RECIPE, lr=lr), num_steps, make_optimizer))
 
 
-def save_model(folder: Path, tokenizer_folder: Path) -> Path:
-    """A small OPT model of GALACTICA's kind, its weights float16 on disk as GALACTICA's are."""
+def save_model(folder: Path, tokenizer_folder: Path, tiny: Tiny = PLAIN_OPT) -> Path:
+    """A small model as ``transformers`` begins one, its weights float16 on disk as GALACTICA's are."""
     torch.manual_seed(1)
-    config = OPTConfig(
-        vocab_size=len(AutoTokenizer.from_pretrained(tokenizer_folder)),
-        hidden_size=64,
-        word_embed_proj_dim=64,
-        ffn_dim=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=128,
-        activation_function="gelu",
-        dropout=0.0,
-        attention_dropout=0.0,
-    )
-    OPTForCausalLM(config).half().save_pretrained(folder)
+    vocabulary = len(AutoTokenizer.from_pretrained(tokenizer_folder))
+    sizes = Sizes(vocabulary, hidden=64, ffn=128, layers=2, heads=4, positions=128)
+    model: Any = AutoModelForCausalLM.from_config(tiny.config(sizes))
+    model.half().save_pretrained(folder)
     return folder

@@ -9,10 +9,9 @@ import bitsandbytes.functional as bnb
 import torch
 from parity.flat_run import RECIPE
 from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
-from transformers import AutoTokenizer, OPTForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from examples.flat_loop import encode, train
-from galpaca.model.families.opt import OPT
 from galpaca.model.folder_tensors import FolderTensors
 from galpaca.model.tuning.lora import Lora
 from galpaca.model.tuning.tensors import read_whole
@@ -31,18 +30,18 @@ def peft_model(
     Args:
         four_bits: matrices of linear layers have the values that bitsandbytes makes of them.
     """
-    loaded = OPTForCausalLM.from_pretrained(model, dtype=dtype)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
     if four_bits:
         for name, parameter in loaded.named_parameters():
-            if name.endswith(".weight") and name.split(".")[-2] in OPT.linear_layers:
+            if name.endswith(".weight") and name.split(".")[-2] in method.family.linear_layers:
                 codes, state = bnb.quantize_4bit(parameter.data, quant_type="nf4", blocksize=64)
                 parameter.data = bnb.dequantize_4bit(codes, state).to(torch.float32)
     config = LoraConfig(
         r=method.rank, lora_alpha=int(method.alpha), lora_dropout=method.dropout, target_modules=list(method.layers)
     )
     adapted: Any = get_peft_model(loaded, config, autocast_adapter_dtype=False)
-    first = method.starting_weights(FolderTensors(model, OPT), seed)
-    names = [name for name in method.shapes(FolderTensors(model, OPT).shapes) if method.trained(name)]
+    first = method.starting_weights(FolderTensors(model, method.family), seed)
+    names = [name for name in method.shapes(FolderTensors(model, method.family).shapes) if method.trained(name)]
     set_peft_model_state_dict(adapted, {f"base_model.model.{name}": read_whole(first, name) for name in names})
     return adapted
 

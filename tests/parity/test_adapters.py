@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import Train, read_jsonl
+from families import FAMILIES, Tiny
 from parity.flat_run import OVERRIDES, save_model
 from parity.peft_run import peft_run
 from safetensors.torch import load_file
@@ -26,21 +27,18 @@ def records_file(tmp_path_factory: pytest.TempPathFactory, demo_records: list[di
     return path
 
 
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path) -> Path:
-    return save_model(tmp_path_factory.mktemp("model"), tokenizer_folder)
-
-
+@pytest.mark.parametrize("tiny", FAMILIES, ids=lambda tiny: tiny.name)
 @pytest.mark.parametrize(("tuning", "precision"), [("lora", "64-true"), ("lora", "32-true"), ("qlora", "32-true")])
 def test_losses_norms_and_rates_equal_those_of_peft(
     train: Train,
     tmp_path: Path,
     tokenizer_folder: Path,
     records_file: Path,
-    model_folder: Path,
+    tiny: Tiny,
     tuning: str,
     precision: str,
 ) -> None:
+    model_folder = save_model(tmp_path / "model", tokenizer_folder, tiny)
     done = train(
         f"model.path={model_folder}",
         *OVERRIDES,
@@ -53,7 +51,7 @@ def test_losses_norms_and_rates_equal_those_of_peft(
     )
     assert done.returncode == 0, done.stderr
     ours = read_jsonl(tmp_path / "runs" / "test" / "metrics.jsonl")
-    method = (QLora if tuning == "qlora" else Lora)(dropout=0.0)
+    method = (QLora if tuning == "qlora" else Lora)(dropout=0.0).on(tiny.family)
     dtype = torch.float64 if precision == "64-true" else torch.float32
     theirs, adapted = peft_run(
         model_folder, tokenizer_folder, records_file, STEPS, method, lr=LR, four_bits=tuning == "qlora", dtype=dtype

@@ -45,7 +45,7 @@ def add_weights(command: ArgumentParser) -> None:
     """How weights are loaded; ``take_weights`` collects all but the dtype."""
     words = "dtype of the weights (default: the model's own on a GPU, float32 on a CPU)"
     command.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help=words)
-    words = "linear layers of an OPT model in 4 bits (NF4): for a model that is larger than the GPU"
+    words = "linear layers in 4 bits (NF4): for a model that is larger than the GPU"
     command.add_argument("--load-in-4bit", dest="four_bits", action="store_true", help=words)
     words = "of an adapter: folder of the model that it belongs to, if not where it says"
     command.add_argument("--base", type=optional_path, metavar="FOLDER", help=words)

@@ -15,7 +15,7 @@ class WeightOptions:
     """How weights are loaded.
 
     Attributes:
-        four_bits: linear layers of an OPT model in NF4, a quarter of their size in 16 bits.
+        four_bits: linear layers in NF4, of a model of a known family, a quarter of their size in 16 bits.
         base: folder of the model that an adapter belongs to; None takes the one that it names.
     """
 

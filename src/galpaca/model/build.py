@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from galpaca.errors import GalpacaError
 from galpaca.model.families.family import Family
 from galpaca.model.spec import ModelSpec
 
@@ -19,12 +20,22 @@ def build_model(config: PreTrainedConfig, family: Family) -> PreTrainedModel:
     """The model in training mode, ready for packed examples, its float32 parameters on the meta device.
 
     They take no memory there: each gets its place where the strategy puts it, and its values from a ``TensorSource``.
+
+    Raises:
+        GalpacaError: the family leaves a buffer without values.
     """
     import torch
 
     from galpaca.model.attention import PACKED_ATTENTION
 
     model = family.build(config, torch.float32)
+    if without := [name for name, buffer in model.named_buffers() if buffer.is_meta]:
+        raise GalpacaError(
+            f"{family.title} models have buffers without values: {', '.join(without)}",
+            where=type(family).__name__,
+            why="they are in no file of weights, so training would compute with whatever is in memory",
+            fix="compute them in the family's build",
+        )
     model.set_attn_implementation(PACKED_ATTENTION)
     # Lightning keeps the mode it finds: left in eval mode, dropout would silently be off.
     model.train()

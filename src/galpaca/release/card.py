@@ -8,6 +8,7 @@ from typing import Any, Literal
 import yaml
 
 from galpaca.formatting import markdown_row
+from galpaca.model.families.family import Family
 from galpaca.runs.record_fields import ReleaseFacts
 
 _NON_COMMERCIAL = "cc-by-nc-4.0"
@@ -19,6 +20,7 @@ class CardFacts(ReleaseFacts):
 
     Attributes:
         name: name of the run.
+        family: the model's.
         model_path: folder or Hub id, for the code snippet.
         num_parameters: number of parameters, a tied head counted once.
         num_trained: how many were trained: of them, or in adapters beside them.
@@ -32,6 +34,7 @@ class CardFacts(ReleaseFacts):
     """
 
     name: str
+    family: Family
     model_path: str
     num_parameters: int
     num_trained: int
@@ -59,9 +62,11 @@ def model_card(facts: CardFacts) -> str:
         facts=facts,
         front_matter=yaml.safe_dump(_front_matter(facts), sort_keys=False),
         size=_size(facts),
+        a_model=f"{'An' if facts.family.title[0] in 'AEIO' else 'A'} {facts.family.title} model",
         origin=f"`{facts.base_model}`" if facts.base_model else "random weights",
         usage=usage(
             facts.model_path,
+            class_name=facts.family.class_name,
             splits_sequences=facts.splits_sequences,
             is_adapter=facts.adapters == "alone",
             question=(facts.question, facts.question_input),
@@ -84,6 +89,7 @@ def _size(facts: CardFacts) -> str:
 def usage(
     model_path: str,
     *,
+    class_name: str,
     splits_sequences: bool,
     is_adapter: bool = False,
     question: tuple[str | None, str | None] = (None, None),
@@ -91,12 +97,14 @@ def usage(
     """A complete script that asks the model a question.
 
     Args:
+        class_name: of the model in ``transformers``.
         question: instruction and input; where there are none, two of general science, one of them with an input.
     """
     given = [json.dumps(text, ensure_ascii=False) for text in question if text]
     return _filled(
         "usage.py.txt",
         model_path=json.dumps(model_path),
+        class_name=class_name,
         splits_sequences=splits_sequences,
         is_adapter=is_adapter,
         question=", ".join(given),
@@ -128,7 +136,12 @@ def _front_matter(facts: CardFacts) -> dict[str, Any]:
         "license": facts.license,
         "library_name": "peft" if facts.adapters == "alone" else "transformers",
         "pipeline_tag": "text-generation",
-        "tags": ["opt", "galactica", "instruction-tuning", "galpaca", *(["lora"] if facts.adapters else [])],
+        "tags": [
+            facts.family.model_type,
+            *(["galactica"] if _is_galactica(facts) else []),
+            *("instruction-tuning", "galpaca"),
+            *(["lora"] if facts.adapters else []),
+        ],
     }
     if _is_galactica(facts) or _is_alpaca(facts):
         matter["language"] = ["en"]

@@ -27,7 +27,7 @@ class Holder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = make_model()
+        self.network = make_model()
 
 
 def flat_strategy(sharding: str) -> StepStrategy:
@@ -50,9 +50,9 @@ def row_strategy(mesh: dict[str, int]) -> StepStrategy:
     strategy = FullySharded2(None, torch.float32, hybrid="copies" in mesh, reshard_after_forward=True)
     strategy._lightning_module = holder
     strategy._device_mesh = init_device_mesh("cpu", tuple(mesh.values()), mesh_dim_names=tuple(mesh))
-    for layer in holder.model.model.decoder.layers:
+    for layer in holder.network.model.decoder.layers:
         fully_shard(layer, mesh=strategy.device_mesh)
-    fully_shard(holder.model, mesh=strategy.device_mesh)
+    fully_shard(holder.network, mesh=strategy.device_mesh)
     return strategy
 
 

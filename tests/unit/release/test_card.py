@@ -6,11 +6,13 @@ from pathlib import Path
 import hub_uploads as hub
 from huggingface_hub import ModelCard
 
+from galpaca.model.families.opt import OPT
 from galpaca.release.card import CardFacts, model_card
 from galpaca.release.citations import citations
 
 FACTS = CardFacts(
     name="galpaca67b",
+    family=OPT,
     model_path="ada/galpaca",
     base_model="facebook/galactica-6.7b",
     num_parameters=6_657_359_872,

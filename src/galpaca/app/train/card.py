@@ -43,6 +43,7 @@ def card_facts(model: TrainedModel, model_path: str, merge_into: str | None = No
     return CardFacts(
         **{**vars(facts), "merge_into": merge_into or facts.merge_into},
         name=folder.name,
+        family=model.base.family,
         model_path=model_path,
         num_parameters=record.content.parameters or manifest.num_parameters,
         num_trained=manifest.num_parameters,

@@ -105,7 +105,10 @@ class Family(ABC):
         return int(config.max_position_embeddings)
 
     def build(self, config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
-        """A model whose parameters are on the meta device; what is computed from the configuration alone is not."""
+        """A model whose parameters are on the meta device.
+
+        Buffers are in no file of weights: a family that has some computes them here.
+        """
         import torch
         import transformers
 
@@ -134,8 +137,3 @@ class Family(ABC):
     def is_product(self, name: str, shape: tuple[int, ...]) -> bool:
         """Whether a parameter is a matrix of products; the embedding is one, which may be the head too."""
         return len(shape) > 1 and not (self.positions and f"{self.positions}." in name)
-
-    @classmethod
-    def target(cls) -> str:
-        """The dotted path that names it in ``model.family``."""
-        return f"{cls.__module__}.{cls.__qualname__}"
