@@ -6,6 +6,7 @@ from galpaca.errors import Problems
 
 # Of a model of random weights without a ``config.json``.
 _SIZES = ("num_layers", "hidden_size", "num_heads", "ffn_size", "max_positions")
+_ALL_SIZES = (*_SIZES, "num_kv_heads")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class ModelSpec:
             problems.check_number(f"model.{name}", getattr(self, name), "in [0, 1)", f"model.{name}=0")
         if self.path is None and self.config is None:
             self._check_sizes(problems)
+        elif self.path is None:
+            for name in _ALL_SIZES:
+                if getattr(self, name) is not None:
+                    what = f"the sizes are those of model.config, and {name} is given beside it"
+                    problems.add(what, where=f"model.{name}", fix=f"model.{name}=null, or another model.config")
         if self.path is None and self.tokenizer is None:
             fix = "model.tokenizer=FOLDER_OR_HUB_ID, or model.path"
             problems.add("no tokenizer given", where="model.tokenizer", fix=fix)
