@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from galpaca.app.config.composition import compose, parse, register, with_home
 from galpaca.app.config.schema import Config
 from galpaca.errors import InputError
+from galpaca.model.configuration import check_model
 from galpaca.runs.recipe import RENAMED
 from galpaca.training.optimizers.adamw import AdamW
 
@@ -60,6 +61,17 @@ def needed(group: str, name: str) -> list[str]:
         [] if (group, name) in itertools.product(["data"], ["alpaca", "evol_instruct", "demo"]) else ["data.path=x"]
     )
     return overrides if group == "model" and not name.startswith("tiny") else [*overrides, "model.tokenizer=x"]
+
+
+@pytest.mark.parametrize("name", [name for name in files("model") if not name.startswith("tiny")])
+def test_a_model_is_named_like_its_hub_id_and_has_its_sizes(name: str) -> None:
+    """Random weights of these sizes need no network."""
+    overrides = [f"model={name}", "model.path=null", "model.tokenizer=x", "data.path=x", "run.name=test"]
+    config, _ = compose(overrides)
+    named, _ = compose([f"model={name}", "data.path=x", "run.name=test"])
+    assert str(named.model.path).rpartition("/")[2].lower() == name
+    assert named.model.license
+    assert check_model(config.model, 512).model_type in ("opt", "llama")
 
 
 def test_galpaca67b_is_the_recipe() -> None:

@@ -70,6 +70,10 @@ def refused(train: Train, tmp_path: Path) -> Callable[..., str]:
 GOOD = b'{"instruction": "Name a metal.", "input": "", "output": "Iron."}'
 
 
+# What the fixture ``train`` gives besides.
+SIZES = ("hidden_size", "ffn_size")
+
+
 def record(**changes: object) -> bytes:
     return json.dumps({**json.loads(GOOD), **changes}).encode()
 
@@ -338,15 +342,68 @@ def test_weights_of_another_size_are_refused_by_their_names(refused: Callable[..
     assert_shows(refused(f"model.path={model}"), Problem(str(model), "fc1.weight", "again"))
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "llama"])
-def test_a_model_that_is_not_opt_is_refused(kind: str, refused: Callable[..., str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["gpt2", "mistral", "qwen2"])
+def test_a_model_of_no_known_family_is_refused_by_name(kind: str, refused: Callable[..., str], tmp_path: Path) -> None:
     from transformers import AutoConfig
 
     folder = tmp_path / kind
     AutoConfig.for_model(kind).save_pretrained(folder)
-    assert_shows(
-        refused(f"model.path={folder}"), Problem(str(folder), f"must be an OPT model, got {kind!r}", "GALACTICA")
-    )
+    message = refused(f"model.path={folder}")
+    assert_shows(message, Problem(str(folder), f"models of the type {kind!r} are not supported", "GALACTICA"))
+    assert "OPT, Llama" in message
+
+
+def test_rotary_positions_that_depend_on_the_longest_text_are_refused(
+    refused: Callable[..., str], tmp_path: Path
+) -> None:
+    """An example would have other logits beside a longer one."""
+    from transformers import LlamaConfig
+
+    rotation = {"rope_type": "dynamic", "rope_theta": 10_000.0, "factor": 2.0}
+    LlamaConfig(rope_parameters=rotation).save_pretrained(tmp_path / "dynamic")
+    message = refused(f"model.path={tmp_path / 'dynamic'}")
+    assert_shows(message, Problem("dynamic", "rotary positions of the kind 'dynamic'", "llama3 or yarn"))
+
+
+OF_THE_FAMILY = {
+    "dropout that a Llama has not": (
+        ("model=tiny_llama", "model.dropout=0.1"),
+        Problem("model.dropout", "no dropout on the residual stream", "model.dropout=0"),
+    ),
+    "heads that OPT does not share": (
+        ("model.num_kv_heads=2",),
+        Problem("model.num_kv_heads", "as many key-value heads as heads (4), got 2", "model.family=llama"),
+    ),
+    "heads that cannot be shared": (
+        ("model=tiny_llama", "model.num_kv_heads=3"),
+        Problem("model.num_kv_heads", "must divide model.num_heads=4, got 3", "change model.num_kv_heads"),
+    ),
+    "sizes beside a configuration": (
+        ("model=smollm2-135m", "model.path=null"),
+        Problem("model.hidden_size", "the sizes are those of model.config", "model.hidden_size=null"),
+    ),
+    "a configuration that is not there": (
+        ("model=smollm2-135m", "model.path=null", "model.config=no.json", *(f"model.{one}=null" for one in SIZES)),
+        Problem("no.json", "cannot read the model's configuration", "model.config=FILE"),
+    ),
+    "layers of another family": (
+        ("model=tiny_llama", "tuning=lora", "tuning.targets=[q_proj,fc1]", "model.path=llama"),
+        Problem("tuning.targets", "not a linear layer of Llama's decoder: 'fc1'", "q_proj,k_proj,v_proj,o_proj"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OF_THE_FAMILY)
+def test_what_the_family_does_not_have_is_refused(
+    name: str, refused: Callable[..., str], tmp_path: Path, tokenizer_folder: Path
+) -> None:
+    from families import PLAIN_LLAMA
+    from parity.flat_run import save_model
+
+    overrides, problem = OF_THE_FAMILY[name]
+    if "model.path=llama" in overrides:
+        save_model(tmp_path / "llama", tokenizer_folder, PLAIN_LLAMA)
+    assert_shows(refused(*overrides, "data.max_length=64"), problem)
 
 
 def test_a_tokenizer_larger_than_the_vocabulary_is_refused(
