@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import transformers
-from transformers import AutoTokenizer, OPTForCausalLM, pipeline
+from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
 LENGTH = {"max_new_tokens": 12}
 # The pipeline of transformers 4 samples unless this is said: its own default beats that of the folder.
@@ -17,7 +17,7 @@ GREEDY = {**LENGTH, "do_sample": False}
 
 def main(folder: str, questions: list[str]) -> dict[str, Any]:
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-    model: Any = OPTForCausalLM.from_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
 
     def prompt(question: str) -> str:
         message = {"role": "user", "content": question}
