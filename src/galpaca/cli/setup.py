@@ -65,9 +65,7 @@ def add_inspect(command: ArgumentParser) -> Run:
     add = command.add_argument
     add("file", metavar="FILE", help="file, pattern or folder of records")
     add("--tokenizer", required=True, metavar="FOLDER_OR_ID", help="tokenizer folder or Hub id")
-    template = (
-        "prompt template: alpaca, science, chat_template (the tokenizer's), or a .yaml file (default: alpaca)"
-    )
+    template = "prompt template: alpaca, science, chat_template (the tokenizer's), or a .yaml file (default: alpaca)"
     add("--template", default="alpaca", help=template)
     day = f"what the tokenizer's own template takes for today (default: {TEMPLATE_DATE})"
     add("--template-date", default=TEMPLATE_DATE, metavar="DATE", help=day)

@@ -50,6 +50,7 @@ class ChatTemplate:
     """
 
     name: ClassVar[str] = "its tokenizer's chat template"
+    takes_input: ClassVar[bool] = False
 
     def __init__(self, hf: Any, text: str, date: str, end: AnswerEnd) -> None:
         self._hf, self.jinja, self.date, self._end = hf, text, date, end
@@ -184,6 +185,7 @@ class UnboundChatTemplate:
     """
 
     name: ClassVar[str] = CHAT_TEMPLATE
+    takes_input: ClassVar[bool] = False
 
     def __init__(self, date: str = TEMPLATE_DATE, fingerprint: str | None = None) -> None:
         self.date, self._fingerprint = date, fingerprint

@@ -38,6 +38,9 @@ class BoundTemplate(Prompting, Protocol):
     def name(self) -> str: ...
 
     @property
+    def takes_input(self) -> bool: ...
+
+    @property
     def jinja(self) -> str | None: ...
 
     @property
@@ -58,10 +61,18 @@ class BoundTemplate(Prompting, Protocol):
 
 
 class AnyTemplate(Protocol):
-    """A template that a tokenizer may still be missing."""
+    """A template that a tokenizer may still be missing.
+
+    Attributes:
+        takes_input: whether the released chat template takes a message's ``input`` beside its ``content``; else it
+            stands below the instruction, behind an empty line.
+    """
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def takes_input(self) -> bool: ...
 
     def bound(self, tokenizer: Any) -> BoundTemplate:
         """The template of a tokenizer."""

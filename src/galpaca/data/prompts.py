@@ -41,11 +41,13 @@ class Template:
         turn: text with ``{instruction}`` that follows the end of an answer, for the later questions of a conversation;
             None for templates of a single question.
         system: text with ``{system}`` that goes ahead of the first prompt; None where nothing may stand there.
-        end_text, jinja: none of its own: the tokenizer begins a text, and its ``eos_id`` ends an answer.
+        end_text, jinja, takes_input: as ``galpaca.data.prompting`` has them. The tokenizer begins a text, and its
+            ``eos_id`` ends an answer.
     """
 
     end_text: ClassVar[str | None] = None
     jinja: ClassVar[str | None] = None
+    takes_input: ClassVar[bool] = True
 
     name: str
     with_input: str

@@ -148,6 +148,13 @@ def test_a_changed_template_is_refused(chat_run: Path, tmp_path: Path) -> None:
         load(str(folder))
 
 
+def test_the_cards_question_has_its_input_in_the_message(chat_run: Path) -> None:
+    """The tokenizer's template knows no key ``input``: it was lost."""
+    card = (chat_run / "model" / "README.md").read_text(encoding="utf-8")
+    assert '"input": input' not in card
+    assert "join(filter(None, (instruction, input)))" in card
+
+
 def test_the_paragraph_on_methods_names_it(chat_run: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "galpaca", "cite", str(chat_run)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
