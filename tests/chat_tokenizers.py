@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors
 from tokenizers import Tokenizer as Backend
-from tokenizers import decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from galpaca.data.tokenizer import Tokenizer, load_tokenizer
@@ -58,6 +58,11 @@ GEMMA = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
 )
+# Its tokens swallow the blanks behind them.
+PHI = (
+    "{% for message in messages %}{{ '<|' + message['role'] + '|>\n' + message['content'] + '<|end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
+)
 # Earlier answers lose their reasoning, and the last one has some, if it is empty.
 QWEN3 = (
     "{% for message in messages %}"
@@ -78,10 +83,13 @@ STYLES = {
     "llama3": (LLAMA3, "<|eot_id|>", True, "<|end_of_text|>"),
     "mistral": (MISTRAL, "</s>", False, "</s>"),
     "gemma": (GEMMA, "<end_of_turn>", False, "<eos>"),
+    "phi": (PHI, "<|end|>", True, "<eos>"),
 }
+SWALLOWING = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
 NAMES = (
     *("<s>", "</s>", "<eos>", "<|im_start|>", "<|im_end|>", "<|end_of_text|>"),
     *("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<start_of_turn>", "<end_of_turn>"),
+    *SWALLOWING,
 )
 
 
@@ -95,7 +103,7 @@ def save_chat_tokenizer(folder: Path, template: str | None, eos: str = "<|im_end
     merges = [("h", "e"), ("Ġ", "t"), ("Ċ", "Ċ"), ("▁", "t"), ("\n", "\n")]
     names = [*NAMES, *alphabet, *(first + second for first, second in merges)]
     backend = Backend(models.BPE(vocab={name: i for i, name in enumerate(names)}, merges=merges))
-    backend.add_special_tokens(list(NAMES))
+    backend.add_special_tokens([AddedToken(name, rstrip=name in SWALLOWING) for name in NAMES])
     if metaspace:
         backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
         backend.decoder = decoders.Metaspace(prepend_scheme="first")

@@ -68,7 +68,7 @@ def test_ids_are_those_of_transformers(style: str, tokenizer: Tokenizer, records
         theirs = applied(encoder, tokenizer, messages(record))["input_ids"]
         assert theirs[: len(one.ids)] == one.ids, record
         assert tokenizer.whole_text(theirs[len(one.ids) :]) == behind
-        assert one.ids.count(0) >= (style != "chatml"), "the first token"
+        assert one.ids.count(0) >= (style not in ("chatml", "phi")), "the first token"
         assert one.ids[:2] != [0, 0], "no second first token"
 
 
