@@ -4,16 +4,18 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from chat_tokenizers import LLAMA3, save_chat_tokenizer
+from chat_tokenizers import LLAMA3, chat_tokenizer, save_chat_tokenizer
 from conftest import MadeOnce, Started, Train, command, completed
 from transformers import AutoTokenizer, GenerationConfig
 
-from galpaca.data.cache import cache_entry
+from galpaca.data.prompts import find_template
 from galpaca.data.records import Record, Turn
 from galpaca.errors import InputError
 from galpaca.inference.answer import answer
@@ -21,6 +23,7 @@ from galpaca.inference.any_model import load_any
 from galpaca.inference.harness import harness_model
 from galpaca.inference.loading import Loaded, load
 from galpaca.inference.settings import Settings
+from galpaca.inference.stream import Stream
 
 END, LISTED = 8, 2  # <|eot_id|>, and <eos>, which only the generation settings name
 TALK = Record((Turn("a the", "", "he"), Turn("c", "", "")), "Be brief.")
@@ -91,15 +94,12 @@ def test_the_released_tokenizer_writes_the_text_of_the_training(chat_run: Path, 
 def test_what_was_trained_on_is_what_is_generated_from(chat_run: Path, loaded: Loaded) -> None:
     """The examples of the cache, as ids."""
     [folder] = [one.parent for one in (chat_run.parent / ".cache" / "encoded").glob("*/meta.json")]
-    import numpy as np
-
     tokens, offsets = (np.load(folder / f"{name}.npy") for name in ("tokens", "offsets"))
     first = tokens[: offsets[1]].tolist()
     turns = (Turn(" the question 0 0\n", "", "he says 0"), Turn(" the question 0 1\n", "", ""))
     [prompt] = loaded.prompt_ids([Record(turns, "Be brief 0.")])
     assert first[: len(prompt)] == prompt
     assert loaded.tokenizer.whole_text(first[len(prompt) :]) == "he says 1<|eot_id|>"
-    assert cache_entry(folder.parent, folder.name) == folder
 
 
 def test_all_ends_are_released(chat_run: Path) -> None:
@@ -121,23 +121,25 @@ def test_each_of_them_ends_an_answer(chat_run: Path, token: int) -> None:
 
 
 def test_no_end_is_shown_while_it_is_written(chat_run: Path) -> None:
-    from galpaca.inference.stream import Stream
-
     one = load(str(chat_run))
     likeliest(one, END)
     assert "".join(Stream(one, Record.of("a"), Settings(max_new_tokens=5))) == ""
 
 
-def test_lm_eval_reads_the_same_prompt(loaded: Loaded) -> None:
-    """Without a second first token."""
+@pytest.mark.parametrize("style", ["llama3", "chatml"])
+def test_lm_eval_reads_the_same_prompt(loaded: Loaded, tmp_path: Path, style: str) -> None:
+    """Without a second first token; and with none where the template writes none, though the tokenizer would."""
     pytest.importorskip("lm_eval")
-    model = harness_model(loaded, 1)
+    tokenizer = chat_tokenizer(tmp_path, style)
+    one = replace(loaded, tokenizer=tokenizer, template=find_template("chat_template").bound(tokenizer))
+    model = harness_model(one, 1)
     text = model.apply_chat_template([{"role": "user", "content": "a the"}])
-    [prompt] = loaded.prompt_ids([Record.of("a the")])
+    [prompt] = one.prompt_ids([Record.of("a the")])
+    assert prompt.count(0) == (style == "llama3")
     assert model.tok_encode(text) == prompt
     ids, _ = model.tok_batch_encode([text])
     assert ids.tolist() == [prompt]
-    assert model.tok_decode([*prompt[-1:], END, 40]) == loaded.encoder.text_of(prompt[-1:])
+    assert model.tok_decode([*prompt[-1:], END, 40]) == one.encoder.text_of(prompt[-1:])
 
 
 def test_a_changed_template_is_refused(chat_run: Path, tmp_path: Path) -> None:
