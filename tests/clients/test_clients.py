@@ -87,8 +87,8 @@ def answers_of(client: Path | None, folder: Path) -> dict[str, Any]:
 def test_every_way_of_asking_gives_the_same_answers(
     run_of: Callable[[str], Path], tmp_path: Path, kind: str, name: str
 ) -> None:
-    """transformers 4 gave OPT token types, which it refuses, and padded where answers begin: they were fragments; and it
-    turned the positions of a Llama by frequencies of its own, since it reads other keys than version 5 writes.
+    """transformers 4 gave OPT token types, which it refuses, and padded where answers begin: they were fragments. The
+    positions of a Llama it turned by frequencies of its own, since it reads other keys than version 5 writes.
     """
     run = run_of(kind)
     expected = greedy(run, tmp_path)

@@ -158,6 +158,7 @@ def test_every_key_of_a_source_works_in_a_mix(
         "fields": "{instruction: q, input: mol, output: a}",
         "tags": "{mol: SMILES}",
         "template": "science",
+        "template_date": "2025-01-02",
         "on_missing_input": "error",
         "on_empty": "drop",
         "on_empty_instruction": "drop",

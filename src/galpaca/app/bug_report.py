@@ -31,7 +31,7 @@ _PUBLIC_KEYS = ("precision.name",)
 _COMMON_NAMES = ("root", "user", "home", "localhost")
 _HIDDEN = "(left out)"
 # What everybody may know: models of the Hub that this is made for, and names of the project's own.
-_PUBLIC_VALUES = re.compile(r"(facebook/galactica-[\w.-]+|galpaca[\w.]*|alpaca|single_turn)$")
+_PUBLIC_VALUES = re.compile(r"(facebook/galactica-[\w.-]+|galpaca[\w.]*|alpaca|chat_template|single_turn)$")
 _PACKAGE = re.compile(
     r"[^\s'\"]*/(?:(?:site|dist)-packages/([\w./-]+)|src/(galpaca/[\w./-]+)|lib/(python\d\.\d+/[\w./-]+))"
 )

@@ -15,7 +15,7 @@ from galpaca.app.option_names import ReadingOptions, option_words, with_option_n
 from galpaca.data.encoded_set import encode
 from galpaca.data.examples import EncodedExamples
 from galpaca.data.policies import EncodingPolicy
-from galpaca.data.prompts import load_template
+from galpaca.data.prompts import find_template
 from galpaca.data.reading import load_records
 from galpaca.data.records import RecordSet
 from galpaca.data.scripts import Scripts
@@ -34,6 +34,7 @@ class InspectOptions:
         file: file, pattern or folder of records.
         tokenizer: folder or Hub id of the tokenizer.
         template: name or file of the prompt template.
+        template_date: what a tokenizer's chat template takes for today.
         max_length: tokens that examples are truncated to.
         num_shown: number of records to show in colour.
         at: numbers of the records to show instead, such as ``89,120-125``.
@@ -46,6 +47,7 @@ class InspectOptions:
     file: str
     tokenizer: str
     template: str
+    template_date: str
     max_length: int
     num_shown: int
     at: str | None
@@ -66,9 +68,10 @@ def inspect_file(options: InspectOptions) -> None:
         problems.check_number("--max-length", options.max_length, "at least 2", "--max-length 512")
         problems.check_number("--records", options.num_shown, "at least 0", "--records 0 shows none")
         requested = None if options.at is None else problems.collect(partial(_numbers, options.at))
-    template = load_template(options.template)
+    unbound = find_template(options.template, options.template_date)
     records = load_records(open_files(options.file), options.reading.reading())
     tokenizer = load_tokenizer(options.tokenizer)
+    template = unbound.bound(tokenizer)
     policy = EncodingPolicy(options.max_length)
     with counting(console, "encoding", len(records)) as progress:
         examples = encode(records, tokenizer, template, policy, progress, options.scripts)

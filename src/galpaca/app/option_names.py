@@ -18,6 +18,8 @@ _OWN_OPTIONS = (
     (re.compile(r"data\.on_missing_input="), "--on-missing-input "),
     (re.compile(r"data\.sub_superscripts="), "--sub-superscripts "),
     (re.compile(r"model\.tokenizer=(\w+).*"), r"--tokenizer \1"),
+    (re.compile(r"data\.template_date="), "--template-date "),
+    (re.compile(r"data\.template_date\b"), "--template-date"),
     (re.compile(r"data\.template\b"), "--template"),
     (re.compile(r"data\.hub_split=\S+, or "), ""),
     (re.compile(r"(?<!when training, )data\.(on_\w+)="), r"when training, data.\1="),

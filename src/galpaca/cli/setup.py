@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from galpaca.cli.arguments import Run, add_overrides, add_reading, optional_path, take_reading
+from galpaca.data.pinned_date import TEMPLATE_DATE
 
 
 def add_prepare(command: ArgumentParser) -> Run:
@@ -64,8 +65,10 @@ def add_inspect(command: ArgumentParser) -> Run:
     add = command.add_argument
     add("file", metavar="FILE", help="file, pattern or folder of records")
     add("--tokenizer", required=True, metavar="FOLDER_OR_ID", help="tokenizer folder or Hub id")
-    template = "prompt template: alpaca, science, or a .yaml file (default: alpaca)"
+    template = "prompt template: alpaca, science, chat_template (the tokenizer's), or a .yaml file (default: alpaca)"
     add("--template", default="alpaca", help=template)
+    day = f"what the tokenizer's own template takes for today (default: {TEMPLATE_DATE})"
+    add("--template-date", default=TEMPLATE_DATE, metavar="DATE", help=day)
     add("--max-length", type=int, default=512, metavar="TOKENS", help="truncate examples to TOKENS (default: 512)")
     shown = "number of records to show (default: 3)"
     add("--records", dest="num_shown", type=int, default=3, metavar="N", help=shown)

@@ -1,7 +1,5 @@
 """Questions of records that were encoded, read back from their ids: the records themselves may be far away by then."""
 
-import re
-import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from galpaca.data.examples import EncodedExamples
-from galpaca.data.prompts import Template
+from galpaca.data.prompting import BoundTemplate
 from galpaca.data.records import Record
 from galpaca.data.tokenizer import Tokenizer
 
@@ -29,14 +27,17 @@ class Asked:
     index: int
 
 
-def asked(examples: EncodedExamples, indices: Sequence[int], tokenizer: Tokenizer, template: Template) -> list[Asked]:
+def asked(
+    examples: EncodedExamples, indices: Sequence[int], tokenizer: Tokenizer, template: BoundTemplate
+) -> list[Asked]:
     """The questions of examples; those without a target have none."""
     found = []
     for index in indices:
         spans = examples.targets(int(index))
         if len(spans):
             ids = examples.ids(int(index))[: int(spans[-1][0])].tolist()
-            record = _parsed(tokenizer.decode(ids), template)
+            text = tokenizer.decode(ids) if template.end_text is None else tokenizer.whole_text(ids)
+            record = template.question_of(text)
             found.append(Asked(ids, record, int(examples.record_indices[int(index)])))
     return found
 
@@ -45,15 +46,3 @@ def spread(indices: npt.NDArray[np.signedinteger], count: int) -> list[int]:
     """At most so many of them, evenly from the first to the last."""
     step = max(1, len(indices) // count)
     return [int(index) for index in indices[::step][:count]]
-
-
-def _parsed(prompt: str, template: Template) -> Record:
-    for text in (template.with_input, template.without_input):
-        if match := re.fullmatch(_pattern(text), prompt, re.DOTALL):
-            return Record.of(**match.groupdict())
-    return Record.of(prompt.strip())
-
-
-def _pattern(text: str) -> str:
-    parts = string.Formatter().parse(text)
-    return "".join(re.escape(literal) + (f"(?P<{name}>.*)" if name else "") for literal, name, _, _ in parts)

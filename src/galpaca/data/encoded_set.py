@@ -5,6 +5,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from galpaca.data.examples import EncodedExamples, running_totals
 from galpaca.data.findings import Findings
 from galpaca.data.hashes import content_hash, near_hash, prompt_hash
 from galpaca.data.policies import EncodingPolicy, Policy
-from galpaca.data.prompts import Template
+from galpaca.data.prompting import Prompting
 from galpaca.data.receipt import Receipt
 from galpaca.data.records import Record, RecordSet
 from galpaca.data.scripts import HARMLESS, Scripts, changes_of
@@ -25,10 +26,11 @@ from galpaca.data.text_findings import (
     EMPTY_INSTRUCTIONS,
     EMPTY_OUTPUTS,
     SPECIAL_TOKENS,
+    SpecialTexts,
     findings_of,
 )
 from galpaca.data.tokenizer import Tokenizer
-from galpaca.errors import InputError, Problems
+from galpaca.errors import InputError, InputErrors, Problems
 
 # Raised whenever the same records would give other ids, or the arrays another meaning.
 FORMAT_VERSION = 3
@@ -40,7 +42,7 @@ _CHUNK_RECORDS = 2_000
 def encode(
     record_set: RecordSet,
     tokenizer: Tokenizer,
-    template: Template,
+    template: Prompting,
     policy: EncodingPolicy,
     progress: Callable[[int], None] = lambda _: None,
     scripts: Scripts = "keep",
@@ -53,7 +55,8 @@ def encode(
         progress: called with the number of records done so far.
 
     Raises:
-        InputError: a record that the policy refuses (all of them at once), or no target token at all.
+        InputError: a record that the policy refuses or the template cannot write (all of them at once), or no target
+            token at all.
     """
     encoder = RecordEncoder(tokenizer, template, scripts)
     receipt = Receipt(
@@ -64,15 +67,19 @@ def encode(
         ignored_columns=record_set.ignored_columns,
         hints=list(record_set.hints),
     )
+    special = _special_texts(tokenizer, template)
     own_hashes: list[int] = []
     findings = copy.deepcopy(record_set.findings)
     problems = Problems()
     dropped: Counter[str] = Counter()
     kept = _Kept(np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32)
-    for start, chunk, encodings in _encoded(encoder, record_set.records, policy.max_length):
+    for start, chunk, encodings in _encoded(encoder, record_set, policy.max_length):
         for index, (record, encoding) in enumerate(zip(chunk, encodings, strict=True), start):
             own_hashes.append(content_hash(record))
-            found = [*findings_of(record), *_rewritten(tokenizer, [encoder.written(text) for text in record.texts()])]
+            found = [
+                *findings_of(record, special),
+                *_rewritten(tokenizer, [encoder.written(text) for text in record.texts()]),
+            ]
             for name in found:
                 findings.note(name, index)
             refusals = _refusals(found, encoding, policy)
@@ -104,22 +111,58 @@ def encode(
 
 
 def _encoded(
-    encoder: RecordEncoder, records: Sequence[Record], max_length: int
+    encoder: RecordEncoder, record_set: RecordSet, max_length: int
 ) -> Iterator[tuple[int, Sequence[Record], list[Encoding]]]:
     """Chunks of records, each with the index of its first. The next one is being encoded while one is looked at:
     tokenizing needs no lock of Python's.
+
+    Raises:
+        InputError: records that the template cannot write.
     """
+    records = record_set.records
 
     def encoded(start: int) -> tuple[int, Sequence[Record], list[Encoding]]:
         chunk = records[start : start + _CHUNK_RECORDS]
         return start, chunk, list(encoder.encode(chunk, max_length))
 
-    with ThreadPoolExecutor(max_workers=1) as pool:
+    with _naming_records(encoder, record_set), ThreadPoolExecutor(max_workers=1) as pool:
         coming = pool.submit(encoded, 0)
         for start in range(_CHUNK_RECORDS, len(records), _CHUNK_RECORDS):
             chunk, coming = coming, pool.submit(encoded, start)
             yield chunk.result()
         yield coming.result()
+
+
+@contextmanager
+def _naming_records(encoder: RecordEncoder, record_set: RecordSet) -> Iterator[None]:
+    """Where the template cannot write records, says so of all of them: what it is, and which record is the first."""
+    try:
+        yield
+    except (InputError, InputErrors) as error:
+        first: dict[str, tuple[InputError, int]] = {}
+        for index, record in enumerate(record_set.records):
+            for one in _unwritten(encoder, record):
+                first.setdefault(one.what, (one, index))
+        if not first:
+            raise error
+        with Problems() as problems:
+            for one, index in first.values():
+                why = "; ".join(filter(None, (f"the first such record is {record_set.where(index)}", one.why)))
+                problems.add(one.what, where=one.where, why=why, fix=one.fix)
+
+
+def _unwritten(encoder: RecordEncoder, record: Record) -> Sequence[InputError]:
+    try:
+        encoder.texts(record)
+    except InputErrors as error:
+        return error.problems
+    except InputError as error:
+        return [error]
+    return []
+
+
+def _special_texts(tokenizer: Tokenizer, template: Prompting) -> SpecialTexts:
+    return SpecialTexts.of(tokenizer.special_texts, template.end_text or tokenizer.end_text)
 
 
 class _Kept:

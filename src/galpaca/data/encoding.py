@@ -1,11 +1,13 @@
-"""Records to token ids, in training, evaluation and generation alike: prompt + answer + ``</s>`` as one text, with loss
-on answers and their ``</s>`` only.
+"""Records to token ids, in training, evaluation and generation alike: prompt + answer + end token (such as ``</s>``) as
+one text, with loss on answers and their end tokens only.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, Protocol
 
+from galpaca.data.prompting import Prompting
 from galpaca.data.records import Record, Turn
 from galpaca.data.scripts import Scripts, from_tags, to_tags
 
@@ -15,17 +17,11 @@ class Encoder(Protocol):
 
     eos_id: int
 
-    def encode(self, texts: Sequence[str]) -> list[list[int]]: ...
+    def encode(self, texts: Sequence[str], bare: bool = False) -> list[list[int]]: ...
 
     def mark(self, field: str, before: Sequence[str] = ()) -> str: ...
 
     def decode(self, ids: Sequence[int]) -> str: ...
-
-
-class Prompting(Protocol):
-    """What encoding needs of a template; ``Template`` implements it."""
-
-    def prompts(self, record: Record) -> list[str]: ...
 
 
 class Encoding(NamedTuple):
@@ -78,7 +74,8 @@ class RecordEncoder:
 
     def prompt_ids(self, questions: Sequence[Record]) -> list[list[int]]:
         """Ids of everything ahead of the last answer of each record, as they stand at the head of an example."""
-        return [[i for one in turns[:-1] for i in one.ids] + turns[-1].prompt_ids for turns in self._encoded(questions)]
+        encoded = self._encoded(questions, is_question=True)
+        return [[i for one in turns[:-1] for i in one.ids] + turns[-1].prompt_ids for turns in encoded]
 
     def encode(self, records: Sequence[Record], max_length: int) -> Iterator[Encoding]:
         """Encodes each record, truncated to ``max_length`` tokens, a conversation to the whole turns that fit.
@@ -87,6 +84,12 @@ class RecordEncoder:
         """
         for turns in self._encoded(records):
             yield _joined(turns, max_length)
+
+    @property
+    def end_id(self) -> int:
+        """The token that ends an answer."""
+        end_text = self.template.end_text
+        return self.tokenizer.eos_id if end_text is None else self.tokenizer.encode([end_text], bare=True)[0][-1]
 
     def text_of(self, ids: Sequence[int]) -> str:
         """The text of an answer, for a reader."""
@@ -97,20 +100,36 @@ class RecordEncoder:
         """A field as it is marked and tokenized."""
         return to_tags(text) if self.scripts == "galactica" else text
 
-    def _encoded(self, records: Sequence[Record]) -> Iterator[list["_EncodedTurn"]]:
-        texts = [self._texts(record) for record in records]
-        whole = self.tokenizer.encode([prompt + answer for one in texts for prompt, answer in one])
-        alone = self.tokenizer.encode([prompt for one in texts for prompt, _ in one])
-        [put_in_front] = self.tokenizer.encode([""])
+    def _encoded(self, records: Sequence[Record], is_question: bool = False) -> Iterator[list["_EncodedTurn"]]:
+        """The turns of each record. A template that writes whole texts has a later turn tokenized behind the end of the
+        answer before, as it stands in the whole.
+        """
+        texts = [self._texts(record, is_question) for record in records]
+        whole_text = self.template.end_text
+        end, last = ("", [self.tokenizer.eos_id]) if whole_text is None else (whole_text, [])
+        encode = self.tokenizer.encode if whole_text is None else partial(self.tokenizer.encode, bare=True)
+        aheads = [end if number else "" for one in texts for number, _ in enumerate(one)]
+        turns = list(zip(aheads, (turn for one in texts for turn in one), strict=True))
+        whole = encode([ahead + prompt + answer + end for ahead, (prompt, answer) in turns])
+        alone = encode([ahead + prompt for ahead, (prompt, _) in turns])
+        [in_front] = encode([end])  # of a later turn
         pairs = zip(whole, alone, strict=True)
         for one in texts:
-            turns = []
+            found = []
             for number, (ids, prompt_ids) in enumerate(next(pairs) for _ in one):
-                again = len(put_in_front) if number else 0  # of a text, not of each turn
-                turns.append(_EncodedTurn([*ids[again:], self.tokenizer.eos_id], prompt_ids[again:]))
-            yield turns
+                again = len(in_front) if number else 0  # of a text, not of each turn
+                found.append(_EncodedTurn([*ids[again:], *last], prompt_ids[again:]))
+            yield found
 
-    def _texts(self, record: Record) -> list[tuple[str, str]]:
+    def texts(self, record: Record) -> list[tuple[str, str]]:
+        """Prompt and answer of each turn, as they are tokenized.
+
+        Raises:
+            InputError: the template cannot write the record.
+        """
+        return self._texts(record, is_question=False)
+
+    def _texts(self, record: Record, is_question: bool) -> list[tuple[str, str]]:
         """Prompt and answer of each turn, marked."""
         mark = self.tokenizer.mark
         written = [Turn(*map(self.written, turn)) for turn in record.turns]
@@ -118,8 +137,7 @@ class RecordEncoder:
             Turn(mark(one.instruction), mark(one.input), mark(one.output, before=(one.instruction, one.input)))
             for one in written
         )
-        prompts = self.template.prompts(Record(turns, mark(self.written(record.system))))
-        return [(prompt, turn.output) for prompt, turn in zip(prompts, turns, strict=True)]
+        return self.template.turns(Record(turns, mark(self.written(record.system))), is_question)
 
 
 class _EncodedTurn(NamedTuple):

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from galpaca.data.examples import EncodedExamples
-from galpaca.data.prompts import Template
+from galpaca.data.prompting import BoundTemplate
 from galpaca.data.reading import columns_of
 from galpaca.data.receipt import Receipt
 from galpaca.data.sources.table import Source
@@ -39,7 +39,7 @@ def fingerprint(examples: EncodedExamples, sides: npt.NDArray[np.integer]) -> st
 
 
 def former_fingerprint(
-    spec: DataSpec, source: Source, template: Template, tokenizer: Tokenizer, receipt: Receipt
+    spec: DataSpec, source: Source, template: BoundTemplate, tokenizer: Tokenizer, receipt: Receipt
 ) -> str:
     """The fingerprint that runs had until commit 51e9e50: of what their examples were made from.
 

@@ -15,7 +15,7 @@ class EncodingPolicy:
         on_empty: what to do with records that have an empty output.
         on_empty_instruction: with records that have an empty instruction.
         on_truncation: with records longer than ``max_length``.
-        on_special_tokens: with records whose texts have ``<s>``, ``</s>``, ``<pad>`` or ``<unk>``.
+        on_special_tokens: with records whose texts have a special token, such as ``</s>``.
         on_control_characters: with records that have control characters.
     """
 

@@ -1,11 +1,12 @@
 """What a released folder, and a run's, say about how the model is prompted; ``transformers`` ignores the file."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from galpaca.data.prompts import Template, template_of
+from galpaca.data.prompting import AnyTemplate
+from galpaca.data.prompts import saved_template
 from galpaca.data.records import Record, Turn
 from galpaca.data.scripts import Scripts
 from galpaca.errors import InputError, first_line
@@ -20,18 +21,29 @@ class PromptFile:
     """How a model was prompted in training.
 
     Attributes:
+        template: as it was trained with; one that was read may still have to be bound to the folder's tokenizer.
         splits_sequences: whether sequences are one token a character.
         scripts: how sub- and superscripts are written.
         keeps_turns: whether it was trained on conversations of several turns.
+        end_ids: all tokens that end an answer, the one of the training first; empty where an earlier version wrote the
+            file: the tokenizer's ``eos_id`` is the only one.
     """
 
-    template: Template
+    template: AnyTemplate
     splits_sequences: bool
     scripts: Scripts = "keep"
     keeps_turns: bool = False
+    end_ids: tuple[int, ...] = ()
 
     def save(self, folder: Path) -> None:
-        text = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        content = {
+            "template": self.template.saved(),
+            "splits_sequences": self.splits_sequences,
+            "scripts": self.scripts,
+            "keeps_turns": self.keeps_turns,
+            "end_ids": self.end_ids,
+        }
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         (folder / PROMPT_FILE).write_text(text, encoding="utf-8")
 
     @classmethod
@@ -44,14 +56,16 @@ class PromptFile:
         path = folder / PROMPT_FILE
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            texts = {key: text for key, text in content["template"].items() if text is not None}
-            template = template_of(texts, str(texts.pop("name")))
+            template = saved_template(content["template"])
+            end_ids = tuple(content.get("end_ids", ()))
             scripts, keeps_turns = content.get("scripts", "keep"), bool(content.get("keeps_turns", False))
             if scripts not in get_args(Scripts):
                 raise ValueError(f"unknown scripts {scripts!r}")
+            if not all(isinstance(one, int) and one >= 0 for one in end_ids):
+                raise ValueError(f"end_ids are no numbers of tokens: {end_ids!r}")
             if keeps_turns:
-                template.prompts(_TALK)  # which need texts of their own
-            return cls(template, bool(content["splits_sequences"]), scripts, keeps_turns)
+                template.check(_TALK)  # which need texts of their own
+            return cls(template, bool(content["splits_sequences"]), scripts, keeps_turns, end_ids)
         except FileNotFoundError:
             fix = "use a released model folder"
             raise InputError(f"the folder has no {PROMPT_FILE}", where=folder, fix=fix) from None

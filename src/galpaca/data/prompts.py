@@ -1,17 +1,21 @@
 """Prompt templates: small YAML files with a text for records with an input, one for those without, and two more for
-conversations.
+conversations; or the tokenizer's own chat template.
 """
 
 import hashlib
+import re
 import string
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
+from galpaca.data.chat_template import CHAT_TEMPLATE, UnboundChatTemplate
+from galpaca.data.pinned_date import TEMPLATE_DATE
+from galpaca.data.prompting import AnyTemplate
 from galpaca.data.records import Record
 from galpaca.errors import InputError, Problems
 
@@ -37,7 +41,13 @@ class Template:
         turn: text with ``{instruction}`` that follows the end of an answer, for the later questions of a conversation;
             None for templates of a single question.
         system: text with ``{system}`` that goes ahead of the first prompt; None where nothing may stand there.
+        end_text, jinja, takes_input: as ``galpaca.data.prompting`` has them. The tokenizer begins a text, and its
+            ``eos_id`` ends an answer.
     """
+
+    end_text: ClassVar[str | None] = None
+    jinja: ClassVar[str | None] = None
+    takes_input: ClassVar[bool] = True
 
     name: str
     with_input: str
@@ -76,6 +86,37 @@ class Template:
             *(follow.format(instruction=other.instruction) for other in others),
         ]
 
+    def turns(self, record: Record, is_question: bool = False) -> list[tuple[str, str]]:
+        """Prompt and answer of each turn.
+
+        Raises:
+            InputError: as ``prompts``.
+        """
+        return [(prompt, turn.output) for prompt, turn in zip(self.prompts(record), record.turns, strict=True)]
+
+    def question_of(self, text: str) -> Record:
+        """The question that a prompt was made of; of a conversation, all of the prompt."""
+        for form in (self.with_input, self.without_input):
+            if match := re.fullmatch(_pattern(form), text, re.DOTALL):
+                return Record.of(**match.groupdict())
+        return Record.of(text.strip())
+
+    def bound(self, tokenizer: object) -> "Template":
+        """Itself: its texts are the same for every tokenizer."""
+        return self
+
+    def check(self, record: Record) -> None:
+        """Checks that it can write a record of this kind.
+
+        Raises:
+            InputError: as ``prompts``.
+        """
+        self.prompts(record)
+
+    def saved(self) -> dict[str, Any]:
+        """What ``saved_template`` reads."""
+        return asdict(self)
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the texts; the name does not count."""
@@ -91,6 +132,42 @@ class Template:
 def shipped_templates() -> list[str]:
     folder = resources.files("galpaca.data") / "templates"
     return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def template_names() -> list[str]:
+    """What one may name: shipped templates, and the tokenizer's own."""
+    return [*shipped_templates(), CHAT_TEMPLATE]
+
+
+def find_template(name_or_path: str, date: str = TEMPLATE_DATE) -> AnyTemplate:
+    """A template by name or path: the tokenizer's own, to be bound to it later, or one of texts.
+
+    Args:
+        date: what a tokenizer's template takes for today, such as ``2024-07-26``.
+
+    Raises:
+        InputError: as ``load_template``; or no date.
+    """
+    return UnboundChatTemplate(date) if name_or_path == CHAT_TEMPLATE else load_template(name_or_path)
+
+
+def template_words(name: str, date: str) -> str:
+    """A template as a paper names it."""
+    if name == CHAT_TEMPLATE:
+        return f"the chat template of the model's tokenizer, which took {date} for today"
+    return f"the prompt template {name}"
+
+
+def saved_template(content: Mapping[str, Any]) -> AnyTemplate:
+    """A template from what its ``saved`` gave, as any version has written it.
+
+    Raises:
+        InputError, KeyError, TypeError, AttributeError: it is damaged.
+    """
+    if content["name"] == CHAT_TEMPLATE and "with_input" not in content:
+        return UnboundChatTemplate.of_saved(content)
+    texts = {key: text for key, text in content.items() if text is not None}
+    return template_of(texts, str(texts.pop("name")))
 
 
 def load_template(name_or_path: str) -> Template:
@@ -142,7 +219,7 @@ def _read(name_or_path: str) -> str:
     raise InputError(
         f"unknown template {name_or_path!r}",
         where="data.template",
-        fix=f"one of {', '.join(shipped_templates())}, or the path of your own .yaml file",
+        fix=f"one of {', '.join(template_names())}, or the path of your own .yaml file",
     )
 
 
@@ -159,6 +236,11 @@ def _check_text(problems: Problems, key: str, text: object, fields: set[str], wh
         what = f"{key!r} must have the placeholders {sorted(fields)}, got {sorted(found)}"
         fix = "name each placeholder once, and double literal braces: {{ and }}"
         problems.add(what, where=where, fix=fix)
+
+
+def _pattern(text: str) -> str:
+    parts = string.Formatter().parse(text)
+    return "".join(re.escape(literal) + (f"(?P<{name}>.*)" if name else "") for literal, name, _, _ in parts)
 
 
 def _example() -> str:

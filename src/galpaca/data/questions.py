@@ -39,12 +39,12 @@ class EncodedQuestions:
 
     Attributes:
         prompts: token ids of each prompt.
-        end_id: token that ends an answer.
+        end_ids: tokens that end an answer.
         max_positions: context length of the model.
     """
 
     prompts: Sequence[Sequence[int]]
-    end_id: int
+    end_ids: tuple[int, ...]
     max_positions: int
 
 

@@ -14,8 +14,8 @@ _RARE: Mapping[str, tuple[str, str]] = {
     "missing_inputs": ("inputs that are null or absent", "taken for empty; data.on_missing_input=error refuses them"),
     "placeholder_inputs": ("inputs such as nan, none or noinput", "the model reads these words; empty them"),
     "empty_instructions": ("empty instructions", "data.on_empty_instruction=drop or error"),
-    "special_tokens": ("records with <s>, </s>, <pad> or <unk> in a text", "data.on_special_tokens=drop or error"),
-    "double_ends": ("answers that end in </s>, which is added anyway", "remove it from the file"),
+    "special_tokens": ("records with a special token, such as </s>, in a text", "data.on_special_tokens=drop or error"),
+    "double_ends": ("answers that end in their end token, which is added anyway", "remove it from the file"),
     "control_characters": (
         "records with control characters",
         "LaTeX needs \\\\frac in JSON; data.on_control_characters=drop or error",
@@ -50,12 +50,13 @@ class Receipt:
         lost_turns: turns of conversations that were left out because they are over ``max_length``.
         without_target: examples that keep no target token: the prompt fills the context.
         conversations: records of more than one turn.
-        empty_outputs: records whose output is empty (their only target is ``</s>``).
+        empty_outputs: records whose output is empty (their only target is the end token).
         empty_instructions: records whose instruction is empty.
         missing_inputs: records whose input is null or absent, and taken for empty.
         placeholder_inputs: records whose input is a word for none, such as ``nan``.
-        special_tokens: records with ``<s>``, ``</s>``, ``<pad>`` or ``<unk>`` in a text.
-        double_ends: records with an answer that ends in ``</s>``.
+        special_tokens: records with a special token of the tokenizer in a text: of GALACTICA's, ``<s>``, ``</s>``,
+            ``<pad>`` or ``<unk>``.
+        double_ends: records with an answer that ends in its end token, such as ``</s>``.
         control_characters: records with control characters.
         broken_latex: records with what JSON makes of LaTeX whose backslashes are single, such as a tab and ``heta``.
         repeated_keys: records with a key twice.

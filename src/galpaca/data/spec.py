@@ -10,6 +10,7 @@ from typing import Any, cast, get_args
 
 from galpaca.data.forms.fields import FIELDS
 from galpaca.data.grouping import KINDS as GROUP_KINDS
+from galpaca.data.pinned_date import TEMPLATE_DATE, parsed_date
 from galpaca.data.policies import EncodingPolicy, Policy
 from galpaca.data.reading import Reading
 from galpaca.data.scripts import Scripts
@@ -21,7 +22,7 @@ _OWN = ("path", "hub_id", "hub_config", "hub_split", "hub_revision", "val_path",
 _POLICIES = ("on_empty", "on_empty_instruction", "on_truncation", "on_special_tokens", "on_control_characters")
 _OF_A_SOURCE = {
     *(*_OWN, *_POLICIES, "epochs", "fields", "tags", "on_missing_input", "template", "val_fraction", "test_fraction"),
-    *("split_by", "split_kind"),
+    *("split_by", "split_kind", "template_date"),
 }
 
 _FRACTION = ((int, float), "a number")
@@ -33,7 +34,9 @@ _KINDS_OF: Mapping[str, tuple[tuple[type, ...], str]] = {
     "val_fraction": _FRACTION,
     "test_fraction": _FRACTION,
     "expected_records": ((int, type(None)), "an integer"),
-    **dict.fromkeys((*_POLICIES, "template", "hub_split", "on_missing_input", "split_kind"), ((str,), "a string")),
+    **dict.fromkeys(
+        (*_POLICIES, "template", "template_date", "hub_split", "on_missing_input", "split_kind"), ((str,), "a string")
+    ),
 }
 
 
@@ -72,7 +75,8 @@ class DataSpec:
             ``fields``, ``tags``, ``template``, ``val_path``, ``license`` and others; ``epochs`` says how often an epoch
             takes each record (2 twice, 0.2 another fifth each epoch).
         expected_records: required number of records; null accepts any.
-        template: name of a shipped prompt template, or path of a YAML file.
+        template: name of a shipped prompt template, or path of a YAML file; ``chat_template`` for the tokenizer's own.
+        template_date: what a tokenizer's chat template takes for today.
         max_length: examples are truncated to this many tokens.
         val_fraction: fraction of the records held out for validation, chosen by a hash of each record.
         val_path: files of records to validate on, instead of a fraction.
@@ -83,7 +87,8 @@ class DataSpec:
         on_empty: ``keep``, ``drop`` or ``error`` for records with an empty output.
         on_empty_instruction: the same for records with an empty instruction.
         on_truncation: the same for records longer than ``max_length``.
-        on_special_tokens: the same for records whose texts have ``<s>``, ``</s>``, ``<pad>`` or ``<unk>``.
+        on_special_tokens: the same for records whose texts have a special token: ``<s>``, ``</s>``, ``<pad>`` or
+            ``<unk>`` with GALACTICA's tokenizer, any of its own with another.
         on_control_characters: the same for records with control characters, such as those that LaTeX with single
             backslashes becomes in JSON.
         cache_dir: folder for encoded data; default: ``.cache/encoded`` below ``run.root``.
@@ -103,6 +108,7 @@ class DataSpec:
     mix: dict[str, Any] = field(default_factory=dict)
     expected_records: int | None = None
     template: str = "alpaca"
+    template_date: str = TEMPLATE_DATE
     max_length: int = 512
     val_fraction: float = 0.0
     val_path: Any = None
@@ -129,6 +135,7 @@ class DataSpec:
             problems.check_choice("data.sub_superscripts", self.sub_superscripts, get_args(Scripts))
             problems.check_number("data.max_length", self.max_length, "at least 2", "e.g. data.max_length=512")
             problems.check_at_least_one("data.", {"expected_records": self.expected_records})
+            problems.collect(lambda: parsed_date(self.template_date))
             for name in _POLICIES:
                 problems.check_choice(f"data.{name}", getattr(self, name), get_args(Policy))
             self._check_split(problems)

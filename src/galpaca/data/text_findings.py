@@ -2,7 +2,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from galpaca.data.records import Record
 
@@ -12,7 +13,6 @@ EMPTY_OUTPUTS, EMPTY_INSTRUCTIONS = "empty_outputs", "empty_instructions"
 PLACEHOLDER_INPUTS, DOUBLE_ENDS = "placeholder_inputs", "double_ends"
 BARE_SEQUENCES, BROKEN_LATEX = "bare_sequences", "broken_latex"
 
-_SPECIAL = re.compile(r"</?s>|<pad>|<unk>")
 # All but tab, newline and carriage return.
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 # What JSON makes of LaTeX with single backslashes: of \theta a tab and "heta". Such a text may be meant, so no policy.
@@ -31,7 +31,7 @@ _BASES = re.compile(r"[ACGT]+")
 
 # What a person sees of each, and what to do about it.
 ADVICE: Mapping[str, tuple[str, str]] = {
-    SPECIAL_TOKENS: ("a special token (<s>, </s>, <pad> or <unk>)", "the model would read it as a token of its own"),
+    SPECIAL_TOKENS: ("a special token of the tokenizer, such as </s>", "the model would read it as a token of its own"),
     CONTROL_CHARACTERS: (
         "a control character",
         r"LaTeX needs two backslashes in JSON: \\frac; and a file may have been decoded as what it is not",
@@ -41,7 +41,28 @@ ADVICE: Mapping[str, tuple[str, str]] = {
 }
 
 
-def findings_of(record: Record) -> Iterator[str]:
+@dataclass(frozen=True)
+class SpecialTexts:
+    """Texts of tokens that a record should not have.
+
+    Attributes:
+        pattern: finds any of them.
+        end: the one that is put behind each answer.
+    """
+
+    pattern: re.Pattern[str]
+    end: str
+
+    @classmethod
+    def of(cls, texts: Iterable[str], end: str) -> "SpecialTexts":
+        longest_first = sorted({*texts, end}, key=lambda one: (-len(one), one))
+        return cls(re.compile("|".join(map(re.escape, longest_first))), end)
+
+
+GALACTICAS = SpecialTexts.of(("<s>", "</s>", "<pad>", "<unk>"), "</s>")
+
+
+def findings_of(record: Record, special: SpecialTexts = GALACTICAS) -> Iterator[str]:
     """Names of what is found, each once."""
     texts = list(record.texts())
     if not all(turn.output for turn in record.turns):
@@ -50,9 +71,9 @@ def findings_of(record: Record) -> Iterator[str]:
         yield EMPTY_INSTRUCTIONS
     if any(turn.input and turn.input.strip().lower() in _PLACEHOLDERS for turn in record.turns):
         yield PLACEHOLDER_INPUTS
-    if any(turn.output.rstrip().endswith("</s>") for turn in record.turns):
+    if any(turn.output.rstrip().endswith(special.end) for turn in record.turns):
         yield DOUBLE_ENDS
-    if any(_SPECIAL.search(text) for text in texts if "<" in text):
+    if any(special.pattern.search(text) for text in texts):
         yield SPECIAL_TOKENS
     if any(_CONTROL.search(text) for text in texts):
         yield CONTROL_CHARACTERS

@@ -1,4 +1,6 @@
-"""GALACTICA's tokenizer as its model was trained: existing ids named, sequences split, nothing added or resized."""
+"""A model's tokenizer as the model was trained: existing ids named, GALACTICA's sequences split, nothing added or
+resized.
+"""
 
 import hashlib
 import os
@@ -6,29 +8,44 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from galpaca.data.answer_end import special_texts
+from galpaca.data.listed_ends import listed_ends
 from galpaca.data.sequences import SEQUENCE_TAGS, SPLIT_MARKER, mark_sequences, open_sequence
 from galpaca.errors import InputError, first_line
 
 # GALACTICA's tokenizer has these at ids 0 to 3 and names none of them.
 _SPECIAL_TOKENS = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+# Those ids, of OPT's tokenizer too: where ``</s>`` is what a document begins after.
+_OPT_IDS = {token: number for number, token in enumerate(_SPECIAL_TOKENS.values())}
 
+_GENERATION_FILE = "generation_config.json"
 _FIX = "model.tokenizer=FOLDER_OR_HUB_ID (by default that of model.path=)"
 
 
 class Tokenizer:
-    """A Hugging Face tokenizer with GALACTICA's habits; plain OPT tokenizers keep theirs.
+    """A Hugging Face tokenizer, with GALACTICA's habits where it has GALACTICA's tokens.
+
+    Args:
+        listed_ends: as ``galpaca.data.listed_ends`` finds them beside the tokenizer.
 
     Attributes:
         hf: the tokenizer of ``transformers``, its special tokens named.
         splits_sequences: whether DNA, AMINO, SMILES and I_SMILES sequences are one token a character.
-        eos_id: id of ``</s>``, appended to every answer; also what stands between two documents.
-        pad_id: id of ``<pad>``.
+        eos_id: id of the token that ends a text, such as ``</s>``; also what stands between two documents.
+        end_text: its text.
+        pad_id: id of the padding token; ``eos_id`` where there is none.
         vocab_size: one more than the largest id.
         boundary_id: id of the token that a document begins after.
+        special_texts: texts of the tokens that no record should have in its texts.
+        end_ids: all tokens that end an answer unless a template knows another: ``eos_id``, and those that the model's
+            generation settings list.
         fingerprint: SHA-256 of everything that decides the ids of a text.
+
+    Raises:
+        InputError: it is no fast tokenizer, or has no ``eos_token``.
     """
 
-    def __init__(self, hf: Any, source: str) -> None:
+    def __init__(self, hf: Any, source: str, listed_ends: Sequence[int] = ()) -> None:
         self.hf, self.source = hf, source
         self._backend: Any = getattr(hf, "backend_tokenizer", None)
         if self._backend is None:
@@ -36,17 +53,33 @@ class Tokenizer:
         self._backend.no_truncation()
         self._backend.no_padding()
         _name_special_tokens(hf, source)
-        self.eos_id: int = hf.eos_token_id
-        self.boundary_id = self.eos_id  # <s> is reserved in GALACTICA's vocabulary, and </s> in OPT's
-        self.pad_id: int = hf.pad_token_id
         vocabulary = hf.get_vocab()
+        is_opts = {token: vocabulary.get(token) for token in _OPT_IDS} == _OPT_IDS
+        self.eos_id: int = hf.eos_token_id
+        self.end_text = str(hf.eos_token)
+        # <s> is reserved in GALACTICA's vocabulary, and </s> begins OPT's documents.
+        self.boundary_id: int = self.eos_id if is_opts or hf.bos_token_id is None else hf.bos_token_id
+        self.pad_id: int = self.eos_id if hf.pad_token_id is None else hf.pad_token_id
         self.vocab_size: int = 1 + max(vocabulary.values())
+        self._front, self._behind = self._put_around()
         self.splits_sequences = set(SEQUENCE_TAGS) <= vocabulary.keys() and self._removes_marker()
+        # Tags of citations and sequences are special tokens of GALACTICA's, and belong into texts.
+        own = frozenset() if set(SEQUENCE_TAGS) <= vocabulary.keys() else special_texts(hf)
+        self.special_texts = frozenset(own | (_OPT_IDS.keys() if is_opts else set()))
+        self.end_ids: tuple[int, ...] = tuple(dict.fromkeys([self.eos_id, *listed_ends]))
         self.fingerprint = self._fingerprint()
 
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text, with whatever this tokenizer puts in front of a text; in parallel over texts."""
-        return [encoding.ids for encoding in self._backend.encode_batch_fast(list(texts))]
+    def encode(self, texts: Sequence[str], bare: bool = False) -> list[list[int]]:
+        """Ids of each text, with whatever this tokenizer puts in front of a text; in parallel over texts.
+
+        What it would put behind a text is left out: it would stand between a prompt and its answer.
+
+        Args:
+            bare: nothing is put in front, since the text has its first token.
+        """
+        is_bare = bare or bool(self._behind)
+        found = [one.ids for one in self._backend.encode_batch_fast(list(texts), add_special_tokens=not is_bare)]
+        return found if bare or not self._behind else [[*self._front, *ids] for ids in found]
 
     def mark(self, field: str, before: Sequence[str] = ()) -> str:
         """A field of a record as it goes into ``encode``: its sequences marked, if this tokenizer splits them.
@@ -69,6 +102,10 @@ class Tokenizer:
         kept = [i for i in ids if i not in (self.eos_id, self.pad_id)]
         return str(self.hf.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
+    def whole_text(self, ids: Sequence[int]) -> str:
+        """The text of ids, special tokens and all."""
+        return str(self.hf.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """The text of each token; one that is only part of a character shows as a replacement character."""
         return [str(self.hf.decode([i], skip_special_tokens=False, clean_up_tokenization_spaces=False)) for i in ids]
@@ -82,6 +119,14 @@ class Tokenizer:
         marked, plain = self.encode([f"C{SPLIT_MARKER}C", "C"])
         return marked == plain * 2
 
+    def _put_around(self) -> tuple[list[int], list[int]]:
+        """Ids that the tokenizer puts in front of a text and behind it."""
+        [bare] = (one.ids for one in self._backend.encode_batch_fast(["a"], add_special_tokens=False))
+        [whole] = (one.ids for one in self._backend.encode_batch_fast(["a"]))
+        num_around = len(whole) - len(bare)
+        start = next((i for i in range(num_around + 1) if whole[i : i + len(bare)] == bare), num_around)
+        return whole[:start], whole[start + len(bare) :]
+
     def _fingerprint(self) -> str:
         digest = hashlib.sha256(self._backend.to_str().encode())
         digest.update(f"{self.eos_id} {self.splits_sequences}".encode())
@@ -92,7 +137,7 @@ def load_tokenizer(path: str) -> Tokenizer:
     """Loads a tokenizer from a folder or by its Hub id.
 
     Raises:
-        InputError: there is none, it cannot be read, or it has no ``</s>`` or ``<pad>``.
+        InputError: there is none, it cannot be read, or it has no token that ends a text.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     from transformers import AutoTokenizer  # seconds to import: after the checks that need no tokenizer
@@ -110,7 +155,22 @@ def load_tokenizer(path: str) -> Tokenizer:
             where=path,
             fix=f"{_FIX}; without a network, a folder or a cached Hub id",
         ) from None
-    return Tokenizer(hf, path)
+    settings = _generation_settings(path)
+    return Tokenizer(hf, path, listed_ends(settings) if settings is not None else ())
+
+
+def _generation_settings(path: str) -> Path | None:
+    """The ``generation_config.json`` beside a tokenizer; None where the model has none, or it cannot be had."""
+    if Path(path).is_dir():
+        file = Path(path) / _GENERATION_FILE
+        return file if file.is_file() else None
+    from transformers.utils.hub import cached_file
+
+    try:
+        found = cached_file(path, _GENERATION_FILE)
+    except OSError:  # there is none on the Hub; or no network, and none in the cache
+        return None
+    return None if found is None else Path(found)
 
 
 def _name_special_tokens(hf: Any, source: str) -> None:
@@ -119,13 +179,12 @@ def _name_special_tokens(hf: Any, source: str) -> None:
     for name, token in _SPECIAL_TOKENS.items():
         if getattr(hf, name) is None and token in vocabulary:
             setattr(hf, name, token)
-    missing = [_SPECIAL_TOKENS[name] for name in ("eos_token", "pad_token") if getattr(hf, name) is None]
-    if missing:
+    if hf.eos_token_id is None:
         raise InputError(
-            f"the vocabulary has no {' and no '.join(missing)}",
+            "the tokenizer has no eos_token",
             where=source,
-            why="answers end with </s>, and galpaca never adds tokens to a trained vocabulary",
-            fix="use GALACTICA's or OPT's tokenizer",
+            why="answers end with it, and galpaca never adds tokens to a trained vocabulary",
+            fix="name one of its tokens as eos_token in tokenizer_config.json, or use GALACTICA's tokenizer",
         )
     if len(hf) != size:
         raise InputError("naming the special tokens changed the vocabulary", where=source, fix="report this tokenizer")

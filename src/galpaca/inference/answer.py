@@ -179,14 +179,14 @@ def _greedy(loaded: Loaded, batch: Batch) -> GenerationConfig:
         num_beams=1,
         repetition_penalty=1.0,
         max_new_tokens=batch.max_new_tokens,
-        eos_token_id=[loaded.tokenizer.eos_id, *loaded.further_ends],
+        eos_token_id=list(loaded.ends),
         pad_token_id=loaded.tokenizer.pad_id,
     )
 
 
 def _answer(loaded: Loaded, batch: Batch, request: AnswerRequest, ids: list[int]) -> Answer:
     finish: Finish
-    ends = {loaded.tokenizer.eos_id, *loaded.further_ends}
+    ends = loaded.ends
     end = next((index for index, token in enumerate(ids) if token in ends), None)
     if end is not None:
         ids, finish = ids[:end], "end"

@@ -159,28 +159,32 @@ def harness_model(loaded: Loaded, batch_size: int) -> Any:
     """
     from lm_eval.models.huggingface import HFLM
 
-    reader = loaded.tokenizer
+    reader, ends = loaded.tokenizer, loaded.ends
     loaded.model.generation_config.max_new_tokens = None
+    loaded.model.generation_config.eos_token_id = list(ends)
     contexts = _Contexts(loaded)
 
     class HarnessModel(HFLM):
         tokenizer_name = "galpaca"
 
         def tok_encode(self, string: str, *args: Any, **kwargs: Any) -> list[int]:
+            self.add_bos_token = contexts.puts_in_front([string])
             return list(super().tok_encode(contexts.marked(string), *args, **kwargs))
 
         def tok_batch_encode(self, strings: Sequence[str], *args: Any, **kwargs: Any) -> Any:
+            self.add_bos_token = contexts.puts_in_front(strings)
             return super().tok_batch_encode([contexts.marked(string) for string in strings], *args, **kwargs)
 
         def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+            self.add_bos_token = contexts.puts_in_front([context])
             before, whole = map(super().tok_encode, contexts.pair(context, continuation))
             return before, whole[len(before) :]
 
         def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str:
             if not skip_special_tokens:
                 return str(super().tok_decode(tokens, skip_special_tokens=False))
-            ends = [index for index, token in enumerate(tokens) if token == reader.eos_id]
-            return loaded.encoder.text_of(list(tokens)[: ends[0] if ends else None])
+            found = [index for index, token in enumerate(tokens) if token in ends]
+            return loaded.encoder.text_of(list(tokens)[: found[0] if found else None])
 
         def chat_template(self, chat_template: bool | str = False) -> str:
             return loaded.template.name
@@ -220,6 +224,13 @@ class _Contexts:
         [prompt] = self._loaded.template.prompts(Record.of(instruction))
         self._known[prompt + answer_start] = instruction, answer_start
         return prompt + answer_start
+
+    def puts_in_front(self, contexts: Sequence[str]) -> bool | None:
+        """Whether the tokenizer begins these texts: False where the template writes their first tokens, None for the
+        tokenizer's own habit. A task's contexts are all of one kind.
+        """
+        is_whole = self._loaded.template.end_text is not None
+        return False if is_whole and all(context in self._known for context in contexts) else None
 
     def marked(self, context: str) -> str:
         """The text as it goes into the tokenizer: sequences marked field by field, as in training."""

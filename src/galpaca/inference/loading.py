@@ -4,14 +4,16 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, get_args
 
 import torch
 
-from galpaca.data.encoding import Encoder, Prompting, RecordEncoder
+from galpaca.data.encoding import Encoder, RecordEncoder
 from galpaca.data.prompt_file import PROMPT_FILE, PromptFile
-from galpaca.data.prompts import load_template
+from galpaca.data.prompting import Prompting
+from galpaca.data.prompts import find_template
 from galpaca.data.records import Record
 from galpaca.data.scripts import Scripts
 from galpaca.data.tokenizer import load_tokenizer
@@ -30,6 +32,8 @@ class Reader(Encoder, Protocol):
 
     pad_id: int
     boundary_id: int
+
+    def whole_text(self, ids: Sequence[int]) -> str: ...
 
 
 class PromptFormat(Prompting, Protocol):
@@ -52,7 +56,7 @@ class Loaded:
         device_dtype: device and dtype of its weights, in words.
         scripts: how sub- and superscripts are written.
         keeps_turns: earlier turns go into the prompt, since the model was trained on conversations.
-        further_ends: further ids that end an answer; models not trained with galpaca may have some.
+        further_ends: ids that end an answer according to the model's or its tokenizer's settings.
     """
 
     name: str
@@ -71,11 +75,20 @@ class Loaded:
     def encoder(self) -> RecordEncoder:
         return RecordEncoder(self.tokenizer, self.template, self.scripts)
 
+    @cached_property
+    def ends(self) -> tuple[int, ...]:
+        """All tokens that end an answer, the one of the training first."""
+        return tuple(dict.fromkeys([self.encoder.end_id, self.tokenizer.eos_id, *self.further_ends]))
+
     def prompt_ids(self, questions: Sequence[Record]) -> list[list[int]]:
         """Ids of the prompts of questions, as they stand at the head of an example in training: of a model that was
         trained on single questions, of the last turn alone.
         """
         return self.encoder.prompt_ids(questions if self.keeps_turns else [one.alone() for one in questions])
+
+    def prompt_text(self, ids: Sequence[int]) -> str:
+        """A prompt as the model sees it, for a reader: without what the tokenizer alone puts in front of a text."""
+        return (self.tokenizer.decode if self.template.end_text is None else self.tokenizer.whole_text)(ids)
 
     def note_on_turns(self, questions: Sequence[Record]) -> str:
         """What is to be said of earlier turns that the model does not see; empty where there are none."""
@@ -116,9 +129,11 @@ def load(
             why="the model would see molecules and proteins in tokens that it was not trained on",
             fix="restore tokenizer.json and galpaca.json, which belong together",
         )
-    chosen = own.template if own is not None and template is None else load_template(str(template))
+    chosen = (own.template if own is not None and template is None else find_template(str(template))).bound(tokenizer)
     fingerprints = tokenizer.fingerprint, chosen.fingerprint
     loaded = assembled(place, dtype, tokenizer, chosen, fingerprints, weights or WeightOptions())
+    listed = dict.fromkeys([*loaded.further_ends, *tokenizer.end_ids, *(own.end_ids if own is not None else ())])
+    loaded = replace(loaded, further_ends=tuple(listed))
     return loaded if own is None else replace(loaded, scripts=own.scripts, keeps_turns=own.keeps_turns)
 
 

@@ -39,7 +39,7 @@ class Stream:
         stop: threading.Event | None = None,
     ) -> None:
         self.answer: Answer | None = None
-        self._loaded, self._settings = loaded, settings
+        self._loaded, self._settings, self._ends = loaded, settings, loaded.ends
         self._stop = stop or threading.Event()
         [ids] = loaded.prompt_ids([question])
         check_lengths([ids], loaded.positions, ["the question"])
@@ -69,7 +69,7 @@ class Stream:
 
     def _shown(self, ids: Sequence[int]) -> str:
         """The text so far, without a script whose end tag may still come: with it, the text would change."""
-        text = self._loaded.tokenizer.decode(ids)
+        text = self._loaded.tokenizer.decode([i for i in ids if i not in self._ends])
         if self._loaded.scripts == "galactica" and (opened := text.rfind("[START_SU")) > text.rfind("[END_SU"):
             text = text[:opened]
         return from_tags(text) if self._loaded.scripts == "galactica" else text

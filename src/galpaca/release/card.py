@@ -31,6 +31,7 @@ class CardFacts(ReleaseFacts):
         splits_sequences: whether molecules and proteins go in one token a character.
         methods: a paragraph on how it was made.
         citations: BibTeX of the works that it owes.
+        takes_input: whether its chat template takes an input of its own.
     """
 
     name: str
@@ -45,6 +46,7 @@ class CardFacts(ReleaseFacts):
     adapters: Literal["merged", "alone"] | None = None
     methods: str = ""
     citations: str = ""
+    takes_input: bool = True
 
     @property
     def license(self) -> str:
@@ -69,6 +71,7 @@ def model_card(facts: CardFacts) -> str:
             class_name=facts.family.class_name,
             splits_sequences=facts.splits_sequences,
             is_adapter=facts.adapters == "alone",
+            takes_input=facts.takes_input,
             question=(facts.question, facts.question_input),
         ),
         table=_table,
@@ -92,12 +95,14 @@ def usage(
     class_name: str,
     splits_sequences: bool,
     is_adapter: bool = False,
+    takes_input: bool = True,
     question: tuple[str | None, str | None] = (None, None),
 ) -> str:
     """A complete script that asks the model a question.
 
     Args:
         class_name: of the model in ``transformers``.
+        takes_input: whether a message has its input under a key of its own, or below the instruction.
         question: instruction and input; where there are none, two of general science, one of them with an input.
     """
     given = [json.dumps(text, ensure_ascii=False) for text in question if text]
@@ -107,6 +112,7 @@ def usage(
         class_name=class_name,
         splits_sequences=splits_sequences,
         is_adapter=is_adapter,
+        takes_input=takes_input,
         question=", ".join(given),
     )
 

@@ -12,11 +12,21 @@ from galpaca.data.tokenizer import Tokenizer
 
 
 def chat_template(prompts: PromptFile, tokenizer: Tokenizer) -> str:
-    """A Jinja template that makes of messages the text that the model was trained on, the split marker included.
+    """A Jinja template that makes of messages the text that the model was trained on: the tokenizer's own, its date
+    pinned, where that was the prompt template.
+
+    Raises:
+        InputError: the tokenizer's is not the one of the training.
+    """
+    bound = prompts.template.bound(tokenizer)
+    return bound.jinja if bound.jinja is not None else _of_texts(prompts, bound, tokenizer)
+
+
+def _of_texts(prompts: PromptFile, template: Any, tokenizer: Tokenizer) -> str:
+    """A Jinja template of a template's texts, the split marker included.
 
     The user's message may have a key ``input`` beside its ``content``.
     """
-    template = prompts.template
     sup, sub = script_tables() if prompts.scripts == "galactica" else ({}, {})
     values: dict[str, Any] = {
         "with_input": _pieces(template.with_input),

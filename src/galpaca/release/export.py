@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
-from galpaca.data.tokenizer import Tokenizer
 from galpaca.errors import InputError
 from galpaca.files.build_once import no_empty_folders
 from galpaca.model.folder_tensors import INDEX_FILE, SINGLE_FILE
@@ -63,7 +62,7 @@ def export(
     with whole_folder(out) as partial:
         write_weights(source, partial, form.dtype, form.shard_bytes, progress)
         base.save(partial, form.dtype)
-        _save_generation(base.tokenizer, partial, form.max_new_tokens)
+        _save_generation(base, partial, form.max_new_tokens)
         (partial / "README.md").write_text(card, encoding="utf-8")
         num_values = sum(math.prod(shape) for shape in source.shapes.values())
         check_tensors(source, base.family, partial, form.dtype, lambda done: progress(num_values + done))
@@ -151,11 +150,12 @@ def _values(source: TensorSource, entries: list[TensorEntry], progress: Progress
             progress(done)
 
 
-def _save_generation(tokenizer: Tokenizer, folder: Path, max_new_tokens: int) -> None:
+def _save_generation(base: Base, folder: Path, max_new_tokens: int) -> None:
+    tokenizer, ends = base.tokenizer, list(base.prompts.end_ids or base.tokenizer.end_ids)
     GenerationConfig(
         do_sample=False,
         max_new_tokens=max_new_tokens,
         bos_token_id=tokenizer.hf.bos_token_id,
-        eos_token_id=tokenizer.eos_id,
+        eos_token_id=ends[0] if len(ends) == 1 else ends,
         pad_token_id=tokenizer.pad_id,
     ).save_pretrained(folder)

@@ -69,6 +69,7 @@ ADDED: Mapping[str, Any] = {
     "data.on_empty_instruction": "keep",
     "data.on_special_tokens": "keep",
     "data.on_control_characters": "keep",
+    "data.template_date": "2024-07-26",  # no template had a date
 }
 
 # Former names of keys, with today's.

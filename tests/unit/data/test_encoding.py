@@ -27,6 +27,7 @@ class Characters:
     """A tokenizer of one token a character, so that every figure can be counted by hand."""
 
     eos_id, vocab_size, splits_sequences = END, 1_000, False
+    special_texts, end_text = frozenset(["<s>", "</s>", "<pad>", "<unk>"]), "</s>"
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return [[ord(character) for character in text] for text in texts]

@@ -47,7 +47,7 @@ class Merging:
         self.decode = tokenizer.decode
         [[self._colon]] = tokenizer.encode([":"])
 
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+    def encode(self, texts: Sequence[str], bare: bool = False) -> list[list[int]]:
         return [self._merged(ids) for ids in self._tokenizer.encode(texts)]
 
     def _merged(self, ids: list[int]) -> list[int]:
@@ -207,7 +207,7 @@ class TestConversations:
         class Prefixing:
             eos_id = 0
 
-            def encode(self, texts: Sequence[str]) -> list[list[int]]:
+            def encode(self, texts: Sequence[str], bare: bool = False) -> list[list[int]]:
                 return [[7, *map(ord, text)] for text in texts]
 
             def mark(self, field: str, before: Sequence[str] = ()) -> str:

@@ -225,13 +225,71 @@ class TestRefusals:
     def test_a_name_that_is_neither_a_folder_nor_in_the_cache(self) -> None:
         assert "model.tokenizer=" in self.refusal("nobody/has-this-tokenizer").fix
 
-    @pytest.mark.parametrize(
-        ("kept", "missing"), [(["<s>", "<pad>"], "no </s>"), (["</s>"], "no <pad>"), ([], "no </s> and no <pad>")]
-    )
-    def test_a_vocabulary_without_the_tokens_it_takes(self, tmp_path: Path, kept: list[str], missing: str) -> None:
-        """They were added, with ids that the model's embedding does not have."""
-        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-        backend = Backend(models.BPE(vocab={name: i for i, name in enumerate([*kept, *alphabet])}, merges=[]))
-        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        PreTrainedTokenizerFast(tokenizer_object=backend).save_pretrained(tmp_path)
-        assert f"the vocabulary has {missing}" in self.refusal(tmp_path).what
+    @pytest.mark.parametrize("kept", [["<s>", "<pad>"], []])
+    def test_a_vocabulary_without_an_end(self, tmp_path: Path, kept: list[str]) -> None:
+        """It was added, with an id that the model's embedding does not have."""
+        save_bytes(tmp_path, *kept)
+        assert "the tokenizer has no eos_token" in self.refusal(tmp_path).what
+
+    def test_damaged_generation_settings(self, tmp_path: Path) -> None:
+        save_bytes(tmp_path, "</s>")
+        (tmp_path / "generation_config.json").write_text('{"eos_token_id": ["</s>"]}')
+        assert "cannot read the generation settings" in self.refusal(tmp_path).what
+        (tmp_path / "generation_config.json").write_text("[]")
+        assert "cannot read the generation settings" in self.refusal(tmp_path).what
+
+
+def save_bytes(folder: Path, *names: str, around: str = "$A", **special: str) -> None:
+    """A tokenizer of bytes, behind tokens of these names."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Backend(models.BPE(vocab={name: i for i, name in enumerate([*names, *alphabet])}, merges=[]))
+    backend.add_special_tokens(list(names))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    tokens = [(name, i) for i, name in enumerate(names)]
+    backend.post_processor = processors.TemplateProcessing(single=around, special_tokens=tokens)
+    PreTrainedTokenizerFast(tokenizer_object=backend, **special).save_pretrained(folder)
+
+
+class TestOtherFamilies:
+    """Nothing is added, whatever is missing."""
+
+    NAMES = ("<bos>", "<eos>", "<turn>")
+
+    def test_without_a_pad_it_pads_with_its_end(self, tmp_path: Path) -> None:
+        save_bytes(tmp_path, *self.NAMES, eos_token="<eos>")
+        tokenizer = load_tokenizer(str(tmp_path))
+        assert (tokenizer.eos_id, tokenizer.pad_id, tokenizer.end_text) == (1, 1, "<eos>")
+        assert tokenizer.vocab_size == len(tokenizer.hf) == 256 + 3
+        assert tokenizer.boundary_id == 1, "it has no first token"
+
+    def test_what_a_document_begins_after(self, tmp_path: Path) -> None:
+        save_bytes(tmp_path, *self.NAMES, eos_token="<eos>", bos_token="<bos>")
+        assert load_tokenizer(str(tmp_path)).boundary_id == 0
+
+    def test_opts_documents_begin_after_their_end(self, tokenizer: Tokenizer, plain: Tokenizer) -> None:
+        assert tokenizer.boundary_id == plain.boundary_id == 2
+
+    @pytest.mark.parametrize("around", ["$A <eos>", "<bos> $A <eos>", "<bos> $A"])
+    def test_what_it_puts_behind_a_text_is_left_out(self, tmp_path: Path, around: str) -> None:
+        """It would stand between a prompt and its answer."""
+        save_bytes(tmp_path, *self.NAMES, around=around, eos_token="<eos>", bos_token="<bos>")
+        tokenizer = load_tokenizer(str(tmp_path))
+        front = [0] if "<bos>" in around else []
+        [bare] = tokenizer.encode(["ab"], bare=True)
+        assert len(bare) == 2
+        assert tokenizer.encode(["ab", ""]) == [front + bare, front]
+
+    def test_all_ends_that_the_model_lists(self, tmp_path: Path) -> None:
+        save_bytes(tmp_path, *self.NAMES, eos_token="<eos>")
+        assert load_tokenizer(str(tmp_path)).end_ids == (1,)
+        (tmp_path / "generation_config.json").write_text('{"eos_token_id": [2, 1]}')
+        assert load_tokenizer(str(tmp_path)).end_ids == (1, 2)
+        (tmp_path / "generation_config.json").write_text('{"eos_token_id": 2}')
+        assert load_tokenizer(str(tmp_path)).end_ids == (1, 2)
+
+    def test_special_tokens_are_its_own(self, tmp_path: Path, tokenizer: Tokenizer) -> None:
+        """Tags of GALACTICA are special tokens, too, and belong into texts."""
+        save_bytes(tmp_path, *self.NAMES, eos_token="<eos>")
+        assert load_tokenizer(str(tmp_path)).special_texts == set(self.NAMES)
+        assert tokenizer.special_texts == {"<s>", "</s>", "<pad>", "<unk>"}

@@ -166,7 +166,7 @@ def test_a_plain_prompt_is_the_head_of_its_record_in_gpt2s_tokenizer(tmp_path: P
     backend = Backend(models.BPE({"Ċ": 0, "ĊĊ": 1, "a": 2, "b": 3, "<eos>": 4}, [("Ċ", "Ċ")]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     hf = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>")
-    reader, prompt_format = OtherReader(hf, "here", with_first=True), PlainText()
+    reader, prompt_format = OtherReader(hf, "here"), PlainText()
     [encoding] = RecordEncoder(reader, prompt_format).encode([Record.of("a", "", "b")], 99)
     [(start, _)] = encoding.spans
     assert encoding.ids[start:] == [3, 4]

@@ -99,6 +99,6 @@ def test_a_saved_folder_has_it(tokenizer: Tokenizer, tmp_path: Path) -> None:
     assert PromptFile.read(tmp_path) == prompts
     saved = AutoTokenizer.from_pretrained(tmp_path)
     talk = Record((Turn("Complete [START_AMINO]MK", "", "VL[END_AMINO]"), Turn("Why?", "", "Because.")), "Be brief.")
-    [whole] = RecordEncoder(tokenizer, prompts.template).encode([talk], 512)
+    [whole] = RecordEncoder(tokenizer, prompts.template.bound(tokenizer)).encode([talk], 512)
     found: Any = saved.apply_chat_template(messages_of(talk), return_dict=True)
     assert list(found["input_ids"]) == whole.ids

@@ -109,7 +109,7 @@ class Conversations:
 
     def prompt(self, question: Record) -> str:
         """The prompt as the model sees it, after the tokenizer's normalization."""
-        return self._loaded.tokenizer.decode(self._loaded.prompt_ids([question])[0])
+        return self._loaded.prompt_text(self._loaded.prompt_ids([question])[0])
 
     def _chosen(self, values: dict[str, Any]) -> Settings:
         """The page's values; those of draws count only where there are draws, and an empty field is the default."""

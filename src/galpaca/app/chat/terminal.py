@@ -145,7 +145,7 @@ class Chat:
 
     def show_template(self, _: str) -> None:
         [ids] = self.loaded.prompt_ids([self.asked or self._question("(your instruction)")[0]])
-        print(between_words(self.console, self.loaded.tokenizer.decode(ids)))
+        print(between_words(self.console, self.loaded.prompt_text(ids)))
         self._show(f"({len(ids):,} tokens; the answer follows the last character)")
 
     def reset(self, _: str) -> None:

@@ -22,7 +22,7 @@ from galpaca.app.report import check_replaceable
 from galpaca.app.run_data import trained_on
 from galpaca.data.categories import COLUMN as CATEGORY
 from galpaca.data.categories import categories_of
-from galpaca.data.prompts import load_template
+from galpaca.data.prompts import find_template
 from galpaca.data.questions import load_questions
 from galpaca.data.sources.files import open_files
 from galpaca.errors import InputError, Problems
@@ -98,7 +98,7 @@ def _door(options: CompareOptions, console: Console) -> tuple[list[LabelledModel
     held_out = problems.collect(lambda: _records(options, models, console))
     if options.template:
         template = options.template
-        problems.collect(lambda: load_template(template))
+        problems.collect(lambda: find_template(template))
     problems.collect(lambda: check_replaceable(options.out, "galpaca compare"))
     for path in [options.out, *([options.json] if options.json else [])]:
         if path.is_dir() and path != options.out:

@@ -21,7 +21,7 @@ from galpaca.app.evaluation.measure import batch_size_of, facts_of, losses_shown
 from galpaca.app.evaluation.results import ResultsTarget, keep_result, results_target
 from galpaca.app.option_names import ReadingOptions, with_option_names
 from galpaca.app.run_data import trained_on
-from galpaca.data.prompts import load_template
+from galpaca.data.prompts import find_template
 from galpaca.errors import InputError, Problems
 from galpaca.formatting import format_or
 from galpaca.inference.figures import Measured, loss_rows, perplexity
@@ -247,7 +247,7 @@ def _door(options: EvaluateOptions, problems: Problems) -> tuple[LabelledModel, 
     problems.check_number("--max-length", options.max_length, "at least 1", "--max-length 512")
     if options.template:
         template = options.template
-        problems.collect(lambda: load_template(template))
+        problems.collect(lambda: find_template(template))
     [one] = labelled_models([options.model], problems)
     if problems.count:
         return one, None

@@ -56,6 +56,7 @@ def card_facts(model: TrainedModel, model_path: str, merge_into: str | None = No
             *((one.what, one.how) for one in taken_steps(record.content.starts, folder.metrics, manifest.step)),
         ],
         splits_sequences=splits,
+        takes_input=model.base.prompts.template.takes_input,
         methods=methods(record.content, manifest, folder.metrics, folder.system, method.describe()),
         citations=owed_citations(record.content, manifest, method.describe(), splits_sequences=splits),
     )

@@ -22,7 +22,8 @@ from galpaca.data.examples import EncodedExamples, running_totals
 from galpaca.data.fingerprint import fingerprint, former_fingerprint
 from galpaca.data.join import join
 from galpaca.data.prompt_file import PromptFile
-from galpaca.data.prompts import Template, load_template
+from galpaca.data.prompting import AnyTemplate, BoundTemplate
+from galpaca.data.prompts import find_template
 from galpaca.data.reading import load_records
 from galpaca.data.records import RecordSet
 from galpaca.data.scripts import SCRIPT_TAGS, Scripts
@@ -46,7 +47,7 @@ class PreparedData:
 
     split: SplitExamples
     tokenizer: Tokenizer
-    template: Template
+    template: BoundTemplate
     fingerprint: str
     former_fingerprint: str | None
     cached: tuple[Path, ...]
@@ -60,7 +61,12 @@ class PreparedData:
     def prompts(self) -> PromptFile:
         """How the trained model is prompted."""
         keeps_turns = self.split.examples.receipt.conversations > 0
-        return PromptFile(self.template, self.tokenizer.splits_sequences, self.scripts, keeps_turns)
+        return PromptFile(self.template, self.tokenizer.splits_sequences, self.scripts, keeps_turns, self.end_ids)
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """All tokens that end an answer, the one that is trained first."""
+        return tuple(dict.fromkeys([self.encoder.end_id, *self.tokenizer.end_ids]))
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ class FoundSource:
     """
 
     spec: SourceSpec
-    template: Template
+    template: AnyTemplate
     source: Source
     records: RecordSet | None
     checked: Path
@@ -84,11 +90,11 @@ class FoundData:
     """Data that was found and checked before anything heavy is imported.
 
     Attributes:
-        template: of the released model's prompts.
+        template: of the released model's prompts; a tokenizer's own has none yet.
         cache: folder of encoded examples.
     """
 
-    template: Template
+    template: AnyTemplate
     sources: Sequence[FoundSource]
     cache: Path
 
@@ -104,7 +110,7 @@ def find_data(spec: DataSpec, run_root: Path) -> FoundData:
     """
     cache = Path(spec.cache_dir) if spec.cache_dir else run_root / ".cache" / "encoded"
     with Problems() as problems:
-        template = problems.collect(partial(load_template, spec.template))
+        template = problems.collect(partial(find_template, spec.template, spec.template_date))
         found = [problems.collect(partial(_find, one, run_root, cache)) for one in spec.sources]
     assert template is not None
     return FoundData(template, [one for one in found if one is not None], cache)
@@ -116,7 +122,7 @@ def _find(one: SourceSpec, run_root: Path, cache: Path) -> FoundSource:
 
 
 def _found(one: SourceSpec, run_root: Path, cache: Path) -> FoundSource:
-    template = load_template(one.spec.template)
+    template = find_template(one.spec.template, one.spec.template_date)
     source = open_source(one.spec, run_root)
     checked = cache / f"{cache_key(**_read_as(source, one.spec))[:32]}.checked"
     records = None if checked.exists() else load_records(source, one.spec.reading)
@@ -132,9 +138,10 @@ def prepare_data(spec: DataSpec, found: FoundData, tokenizer_path: str, console:
     """Encodes the records, or finds them encoded already, and splits them.
 
     Raises:
-        InputError: invalid tokenizer, lengths or split.
+        InputError: invalid tokenizer, lengths or split; or the tokenizer has no chat template to train with.
     """
     tokenizer = load_tokenizer(tokenizer_path)
+    template = found.template.bound(tokenizer)
     encoded, sides_of_each = [], []
     for one in found.sources:
         with naming_source(one.spec.name):
@@ -147,7 +154,7 @@ def prepare_data(spec: DataSpec, found: FoundData, tokenizer_path: str, console:
     return PreparedData(
         split,
         tokenizer,
-        found.template,
+        template,
         fingerprint(examples, sides),
         _former_fingerprint(found.sources, tokenizer, examples),
         tuple(folder for _, folder in encoded),
@@ -159,15 +166,15 @@ def _encoded(one: FoundSource, cache: Path, tokenizer: Tokenizer, console: Conso
     """The examples of a source, and the folder that they are cached in."""
     spec = one.spec.spec
     _check_tags(spec, tokenizer)
-    scripts = cast(Scripts, spec.sub_superscripts)
-    how = {"tokenizer": tokenizer.fingerprint, "template": one.template.fingerprint, "scripts": scripts}
+    template, scripts = one.template.bound(tokenizer), cast(Scripts, spec.sub_superscripts)
+    how = {"tokenizer": tokenizer.fingerprint, "template": template.fingerprint, "scripts": scripts}
     key = cache_key(**_read_as(one.source, spec), **how, **asdict(spec.policy))
 
     def encode_now() -> EncodedExamples:
         records = load_records(one.source, spec.reading) if one.records is None else one.records
         words = f"encoding {one.spec.name}".rstrip()
         with counting(console, words, len(records)) as progress:
-            return encode(records, tokenizer, one.template, spec.policy, progress, scripts)
+            return encode(records, tokenizer, template, spec.policy, progress, scripts)
 
     # The cache knows no names: the same bytes may lie in several files.
     examples = load_or_encode(cache, key, encode_now).called(one.source.name)
@@ -220,7 +227,7 @@ def _former_fingerprint(sources: Sequence[FoundSource], tokenizer: Tokenizer, ex
     if len(sources) > 1 or sources[0].spec.spec.test_fraction or sources[0].spec.spec.split_by:
         return None
     [one] = sources
-    return former_fingerprint(one.spec.spec, one.source, one.template, tokenizer, examples.receipt)
+    return former_fingerprint(one.spec.spec, one.source, one.template.bound(tokenizer), tokenizer, examples.receipt)
 
 
 def _check_tags(spec: DataSpec, tokenizer: Tokenizer) -> None:

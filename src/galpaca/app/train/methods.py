@@ -1,10 +1,12 @@
 """How a model was made, as a paragraph for a paper."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from galpaca.app.train.machines import taken_steps
+from galpaca.data.prompts import template_words
 from galpaca.errors import InputError
 from galpaca.release.citations import citations
 from galpaca.runs.checkpoints import Manifest
@@ -50,7 +52,7 @@ def _paragraph(content: RunContent, manifest: Manifest, metrics: Path, system: P
         + f" ({tuning}).",
         f"{manifest.step:,} steps{epochs} of {settings['batch.examples']} examples of at most "
         f"{settings['data.max_length']} tokens were taken, with the loss on the tokens of answers alone, averaged "
-        f"over a step, and the prompt template {settings['data.template']}.",
+        f"over a step, and {_template_words(settings)}.",
         f"The learning rate was {settings['optim.lr']:g} ({settings['optim.schedule']}, "
         f"{settings['optim.warmup_ratio']:.0%} warm-up), gradients were clipped to norm "
         f"{settings['optim.clip_norm']}, dropout was {settings['model.dropout']}, the precision "
@@ -59,6 +61,10 @@ def _paragraph(content: RunContent, manifest: Manifest, metrics: Path, system: P
         f"Software: {versions}." if versions else "",
     ]
     return " ".join(filter(None, sentences))
+
+
+def _template_words(settings: Mapping[str, Any]) -> str:
+    return template_words(str(settings["data.template"]), str(settings["data.template_date"]))
 
 
 def owed_citations(content: RunContent, manifest: Manifest, tuning: str, *, splits_sequences: bool) -> str:

@@ -48,7 +48,7 @@ class Samples:
                 category=str(question.row.get("category", "")),
                 instruction=question.instruction,
                 input=question.input,
-                answer=self.encoder.text_of(ids).strip(),
+                answer=self.encoder.text_of([i for i in ids if i not in self.encoded.end_ids]).strip(),
             )
             for question, ids in zip(self.questions, answers, strict=True)
         ]
@@ -64,7 +64,7 @@ def _of_records(data: PreparedData, max_positions: int) -> Samples:
     found = asked(data.split.examples, spread(side, _NUM_QUESTIONS), data.tokenizer, data.template)
     found = [one for one in found if len(one.ids) < max_positions]
     questions = [Question(one.record, f"record {one.index + 1:,}", {}) for one in found]
-    encoded = EncodedQuestions([one.ids for one in found], data.tokenizer.eos_id, max_positions)
+    encoded = EncodedQuestions([one.ids for one in found], data.end_ids, max_positions)
     return Samples(questions, encoded, data.encoder)
 
 
@@ -88,4 +88,4 @@ def load_samples(config: Config, data: PreparedData, max_positions: int) -> Samp
                     where=question.where,
                     fix="shorten it, or samples.prompts=null for no samples",
                 )
-    return Samples(questions, EncodedQuestions(prompts, data.tokenizer.eos_id, max_positions), data.encoder)
+    return Samples(questions, EncodedQuestions(prompts, data.end_ids, max_positions), data.encoder)

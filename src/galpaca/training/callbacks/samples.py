@@ -93,5 +93,5 @@ class SampleAnswers(L.Callback):
             # Ranks may round differently, and would continue with different questions.
             for n, chosen in zip(open_, tuner.strategy.from_rank_0(logits.argmax(dim=-1)).tolist(), strict=True):
                 answers[n].append(chosen)
-            open_ = [n for n in open_ if answers[n][-1] != self.questions.end_id]
+            open_ = [n for n in open_ if answers[n][-1] not in self.questions.end_ids]
         return answers
