@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -110,12 +111,20 @@ def write(plan: Plan, phases: Phases, out: Path, console: Console) -> None:
     console.print(f"written: {path} and {path.with_suffix('.md').name}", markup=False, soft_wrap=True)
 
 
+def _command(plan: Plan, done: Mapping[str, Any]) -> str:
+    """That would find all of this in one go."""
+    more = [name for name, some in MORE.items() if all(one.name in done for one in some) and (some or name in done)]
+    options = [*(["--tiny"] if plan.tiny else []), *(["--more", *more] if more else [])]
+    return " ".join(["python -m bench.smollm", *options])
+
+
 def gathered(plan: Plan, phases: Phases) -> dict[str, Any]:
     """JSON-ready figures of all phases that are done."""
     found = {name: done.found for name, done in phases.done.items()}
     tunings = [tuning.name for some in ((FULL,), *MORE.values()) for tuning in some if tuning.name in found]
     losses = found["losses"]
     return {
+        "command": _command(plan, found),
         "title": "A tiny random Llama" if plan.tiny else "SmolLM2-135M-Instruct on Alpaca's records",
         "threads": num_threads(),
         "examples_per_step": EXAMPLES_PER_STEP,

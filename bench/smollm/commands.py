@@ -15,6 +15,8 @@ from bench.smollm.plan import EXAMPLES_PER_STEP, MAX_LENGTH_TOKENS, MAX_TOKENS, 
 from galpaca.errors import GalpacaError
 
 LICENSE = "apache-2.0"
+# Of the real records.
+DATA_LICENSE = "cc-by-nc-4.0"
 TEMPLATE = "chat_template"
 
 
@@ -24,6 +26,7 @@ def train_overrides(tuning: Tuning, plan: Plan) -> list[str]:
         "+experiment=own_records",
         f"model.path={plan.base}",
         f"model.license={LICENSE}",
+        f"data.license={DATA_LICENSE}",
         *_data_overrides(tuning, plan),
         f"data.template={TEMPLATE}",
         f"data.max_length={MAX_LENGTH_TOKENS}",

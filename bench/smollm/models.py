@@ -21,7 +21,7 @@ _CHAT_TEMPLATE = "chat_template.jinja"
 def labelled(plan: Plan, tunings: Sequence[Tuning]) -> list[tuple[str, Path]]:
     """Label and place of each model; differences are to the first."""
     before = [(BEFORE, plan.base), (BEFORE_ALPACA, plan.without_template)]
-    return [*before, *((tuning.name, plan.run_of(tuning)) for tuning in tunings)]
+    return [*before, *((tuning.name, plan.run_of(tuning) / "model") for tuning in tunings)]
 
 
 def make_without_template(base: Path, folder: Path) -> None:

@@ -39,15 +39,16 @@ def _head(figures: Figures) -> list[str]:
         f"# {figures['title']}, {figures['date'][:10]}",
         "",
         *wrapped(
-            f"{model['name']} ({model['parameters']:,} parameters) is an *Instruct* model: it follows instructions "
-            f"before it is tuned. It was **dequantized from 4 bits** ({model['kinds']}), so it is not the model that "
-            "its authors published, and answers worse than that. What tuning gains here is on records of Alpaca's "
-            "kind; it is not a first ability to follow instructions."
+            f"The model ({model['parameters']:,} parameters; license {model['license']}) is an *Instruct* model: it "
+            f"follows instructions before it is tuned. It was **dequantized from 4 bits** ({model['kinds']}), so it is "
+            "not the model that its authors published, and answers worse than that. What tuning gains here is on "
+            "records of Alpaca's kind; it is not a first ability to follow instructions."
         ),
         "",
         *wrapped(
             f"One epoch over {records['train']} of {records['train'] + records['test']} real Alpaca records, "
-            f"{full['steps']} steps; {records['test']} records, chosen by a hash of their prompts, are the test. "
+            f"{full['steps']} steps; {records['test']} records, chosen by a hash of their prompts, are the test. The "
+            "learning rate was chosen on records outside of the test. "
             f"{figures['cores']} CPU cores ({figures['processor']}), torch {figures['packages']['torch']}, "
             f"transformers {figures['packages']['transformers']}. Intervals are 95 % bootstrap intervals over records, "
             "questions or passages; they do not cover other seeds."
@@ -67,9 +68,8 @@ def _losses(figures: Figures) -> list[str]:
         "## Loss on the test records",
         "",
         *wrapped(
-            f"Nats per target token on {found['count']} records that no tuning has read; below each, the paired "
-            "difference to the model before, asked in its own template. The same answers have the same target tokens "
-            "in both templates."
+            f"Nats per target token on {found['count']} records that no tuning has read{_checked(found)}; below each, "
+            "the paired difference to the model before, asked in its own template."
         ),
         "",
     ]
@@ -83,6 +83,13 @@ def _losses(figures: Figures) -> list[str]:
     if len(kinds) > 1:
         lines += ["", *(f"- {name}: {kind['what']}." for name, kind in kinds.items())]
     return lines
+
+
+def _checked(records: Mapping[str, Any]) -> str:
+    """What ``galpaca compare`` found of these records in those that each model was trained on."""
+    known = {label: count for label, count in records.get("trained_on", {}).items() if count is not None}
+    told = ", ".join(f"{label}: {count}" for label, count in known.items())
+    return f" (looked up in what was trained on, {told})" if told else ""
 
 
 def _prose(figures: Figures) -> list[str]:

@@ -112,8 +112,8 @@ class Plan:
 
     @property
     def base(self) -> Path:
-        """The model before."""
-        return self.root / "model"
+        """The model before; the card of what is tuned names its folder."""
+        return self.root / ("tiny-random-llama" if self.tiny else "SmolLM2-135M-Instruct-dequantized-from-4-bits")
 
     @property
     def without_template(self) -> Path:
