@@ -80,20 +80,17 @@ def make_folder_workload(
 
 
 def encoder_of(model: Path) -> RecordEncoder:
-    """As galpaca encodes for models with a chat template.
+    """As galpaca encodes for this model.
 
     Raises:
-        InputError: the tokenizer has none.
+        InputError: the model cannot be loaded, or its tokenizer has no chat template.
     """
-    from transformers import AutoTokenizer
+    from galpaca.inference.any_model import load_any
 
-    from galpaca.inference.any_model import ChatTemplate, OtherReader
-
-    hf = AutoTokenizer.from_pretrained(model)
-    if not hf.chat_template:
+    loaded = load_any(str(model))
+    if not loaded.tokenizer.hf.chat_template:  # type: ignore[attr-defined]
         raise InputError("the tokenizer has no chat template", where=model, fix="a model that was made for chats")
-    template = ChatTemplate(hf)
-    return RecordEncoder(OtherReader(hf, str(model), with_first=False, end_id=template.end_id()), template)
+    return loaded.encoder
 
 
 def chosen(data: Path, encoder: RecordEncoder, count: int, longest_tokens: int) -> tuple[list[Record], list[Encoding]]:
