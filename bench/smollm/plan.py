@@ -74,7 +74,7 @@ class Sizes(NamedTuple):
 
 
 TINY = Sizes(
-    records=80,
+    records=160,
     questions=12,
     passages=3,
     prompts=2,
