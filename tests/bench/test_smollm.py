@@ -188,5 +188,7 @@ def test_committed_pages_say_what_their_figures_say() -> None:
 def test_commands_of_the_page_have_no_paths_of_this_machine(tmp_path: Path) -> None:
     plan = Plan(tmp_path, tmp_path / "records.json")
     text = commands.shown([sys.executable, "train.py", *commands.train_overrides(MORE["replay"][0], plan)], plan)
-    assert text.startswith("python train.py +experiment=own_records model.path=ROOT/SmolLM2-135M-Instruct-dequantized-from-4-bits ")
+    assert text.startswith(
+        "python train.py +experiment=own_records model.path=ROOT/SmolLM2-135M-Instruct-dequantized-from-4-bits "
+    )
     assert not re.search(rf"{re.escape(str(tmp_path))}|{re.escape(str(REPOSITORY))}", text)
