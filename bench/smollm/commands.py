@@ -26,7 +26,6 @@ def train_overrides(tuning: Tuning, plan: Plan) -> list[str]:
         "+experiment=own_records",
         f"model.path={plan.base}",
         f"model.license={LICENSE}",
-        f"data.license={DATA_LICENSE}",
         *_data_overrides(tuning, plan),
         f"data.template={TEMPLATE}",
         f"data.max_length={MAX_LENGTH_TOKENS}",
@@ -52,8 +51,13 @@ def train_overrides(tuning: Tuning, plan: Plan) -> list[str]:
 
 def _data_overrides(tuning: Tuning, plan: Plan) -> list[str]:
     if not tuning.replays:
-        return [f"data.path={plan.train_file}"]
-    return [f"data.mix.alpaca.path={plan.train_file}", f"data.mix.own_answers.path={plan.replay_file}"]
+        return [f"data.path={plan.train_file}", f"data.license={DATA_LICENSE}"]
+    return [
+        f"data.mix.alpaca.path={plan.train_file}",
+        f"data.mix.alpaca.license={DATA_LICENSE}",
+        f"data.mix.own_answers.path={plan.replay_file}",
+        f"data.mix.own_answers.license={LICENSE}",
+    ]
 
 
 def train(tuning: Tuning, plan: Plan) -> None:
