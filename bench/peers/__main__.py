@@ -11,9 +11,17 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.peers.comparison import NOT_COMPARABLE, Repeat, check_same_training, figures, table
+from bench.peers.folder_workload import Steps, make_folder_workload
 from bench.peers.outcome import WARM_UP_STEPS
 from bench.peers.turns import CONTENDERS, check_installed, remove_trace, take_turn, threads
-from bench.peers.workload import EXAMPLES_PER_MICRO_BATCH, LONGEST_EXAMPLE_TOKENS, Shape, Workload, make_workload
+from bench.peers.workload import (
+    EXAMPLES_PER_MICRO_BATCH,
+    EXAMPLES_PER_STEP,
+    LONGEST_EXAMPLE_TOKENS,
+    Shape,
+    Workload,
+    make_workload,
+)
 from bench.results import REPOSITORY, RESULTS, save
 from galpaca.app.console import make_console
 from galpaca.errors import GalpacaError, InputError, Problems
@@ -26,6 +34,7 @@ _NOTES = [
     "trl_packed: losses are not compared. A step holds other examples than galpaca's, and without FlashAttention OPT "
     "attends over the whole packed row, so that an example sees those before it.",
 ]
+_OF_A_FOLDER = [*_NOTES[:-1], "trl_packed: losses are not compared. A step holds other examples than galpaca's."]
 
 
 def main() -> int:
@@ -42,24 +51,30 @@ def compare(given: argparse.Namespace, console: Console) -> int:
     check_installed(names)
     make_folder(given.out)
     with tempfile.TemporaryDirectory(prefix="galpaca-peers-") as folder:
-        workload = make_workload(
-            Path(folder),
-            given.data,
-            Shape(given.hidden_size, given.layers, given.heads, given.ffn_size, given.max_length),
-            num_records=given.records,
-            num_steps=given.steps,
-            max_tokens=given.max_tokens,
-            packed_rows=given.packed_rows,
-        )
+        workload = workload_in(Path(folder), given)
         show_workload(console, workload)
         repeats = [
             run_repeat(number, given.repeats, names, workload, console) for number in range(1, given.repeats + 1)
         ]
     console.print(table(repeats))
-    for note in _NOTES if set(NOT_COMPARABLE) & set(names) else _NOTES[:-1]:
+    for note in workload_notes(workload) if set(NOT_COMPARABLE) & set(names) else _NOTES[:-1]:
         console.print(note)
     console.print(f"written: {save('peers', {**about(workload), **figures(repeats)}, given.out)}")
     return 0
+
+
+def workload_in(folder: Path, given: argparse.Namespace) -> Workload:
+    """That of a random OPT, or with ``--model`` of a model that exists."""
+    budgets = {"max_tokens": given.max_tokens, "packed_rows": given.packed_rows}
+    if given.model is not None:
+        steps = Steps(given.steps, given.step_examples, given.lr)
+        return make_folder_workload(folder, given.data, given.model, steps, row_tokens=given.max_length, **budgets)
+    shape = Shape(given.hidden_size, given.layers, given.heads, given.ffn_size, given.max_length)
+    return make_workload(folder, given.data, shape, num_records=given.records, num_steps=given.steps, **budgets)
+
+
+def workload_notes(workload: Workload) -> list[str]:
+    return _NOTES if workload.tokenizer is not None else _OF_A_FOLDER
 
 
 def arguments() -> argparse.Namespace:
@@ -71,6 +86,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3, help="turns of each contender (%(default)s)")
     parser.add_argument("--steps", type=int, default=5, help="of a turn, the first of them not timed (%(default)s)")
     parser.add_argument("--only", default=",".join(CONTENDERS), help="contenders (%(default)s)")
+    parser.add_argument("--model", type=Path, help="a folder with a chat template, instead of a random OPT")
+    parser.add_argument(
+        "--step-examples", type=int, default=EXAMPLES_PER_STEP, help="of a step, with --model (%(default)s)"
+    )
+    parser.add_argument("--lr", type=float, default=2e-5, help="learning rate, with --model (%(default)s)")
     parser.add_argument("--max-tokens", type=int, default=4096, help="galpaca's micro-batch, tokens (%(default)s)")
     parser.add_argument("--packed-rows", type=int, default=4, help="of a micro-batch of trl_packed (%(default)s)")
     parser.add_argument("--hidden-size", type=int, default=256, help="(%(default)s)")
@@ -89,7 +109,16 @@ def check_arguments(given: argparse.Namespace) -> list[str]:
         InputError: options that do not make whole steps or name no contender; all at once.
     """
     problems = Problems()
-    for option in ("repeats", "packed_rows", "max_tokens", "hidden_size", "layers", "heads", "ffn_size"):
+    for option in (
+        "repeats",
+        "packed_rows",
+        "max_tokens",
+        "step_examples",
+        "hidden_size",
+        "layers",
+        "heads",
+        "ffn_size",
+    ):
         if getattr(given, option) < 1:
             name = f"--{option.replace('_', '-')}"
             problems.add(f"{getattr(given, option)} is too few", where=name, fix=f"{name} 1 or more")
@@ -107,7 +136,7 @@ def check_arguments(given: argparse.Namespace) -> list[str]:
         problems.add(
             f"{given.hidden_size} is no multiple of {given.heads} heads", where="--heads", fix="a divisor of it"
         )
-    if given.max_length < LONGEST_EXAMPLE_TOKENS:
+    if given.model is None and given.max_length < LONGEST_EXAMPLE_TOKENS:
         problems.add(
             f"examples may have {LONGEST_EXAMPLE_TOKENS} tokens, more than {given.max_length}",
             where="--max-length",
@@ -139,8 +168,9 @@ def run_repeat(number: int, count: int, names: list[str], workload: Workload, co
 
 def show_workload(console: Console, workload: Workload) -> None:
     shape = workload.shape
+    what = "OPT with random weights" if workload.tokenizer is not None else "the folder's model"
     console.print(
-        f"OPT of {shape.num_layers} layers, hidden size {shape.hidden_size}, random weights; the head has "
+        f"{what}: {shape.num_layers} layers, hidden size {shape.hidden_size}; the head has "
         f"{workload.head_share:.1%} of the matrix products"
     )
     console.print(
@@ -159,8 +189,10 @@ def about(workload: Workload) -> dict[str, object]:
         "steps": workload.num_steps,
         "max_tokens": workload.max_tokens,
         "packed_rows": workload.packed_rows,
+        "max_length": workload.shape.positions,
+        "lr": workload.lr,
         "threads": threads(),
-        "notes": _NOTES,
+        "notes": workload_notes(workload),
     }
 
 

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import DataCollatorForSeq2Seq, OPTForCausalLM, Trainer, TrainerCallback, TrainingArguments
+from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq, Trainer, TrainerCallback, TrainingArguments
 
 from bench.peers.outcome import Outcome
-from bench.peers.workload import EXAMPLES_PER_MICRO_BATCH, SEED, TOKENIZER, Workload, load_workload
-from galpaca.data.tokenizer import load_tokenizer
+from bench.peers.workload import EXAMPLES_PER_MICRO_BATCH, SEED, Workload, load_workload
 
 # Arguments that every peer has besides what differs from benchmark to benchmark: the recipe, and nothing that costs
 # time beside training.
@@ -99,13 +98,14 @@ def recipe(workload: Workload) -> dict[str, Any]:
         "max_steps": workload.num_steps,
         "per_device_train_batch_size": EXAMPLES_PER_MICRO_BATCH,
         "gradient_accumulation_steps": workload.step_examples // EXAMPLES_PER_MICRO_BATCH,
-        "learning_rate": 2e-5,
+        "learning_rate": workload.lr,
         "seed": SEED,
     }
 
 
-def load_model(workload: Workload) -> OPTForCausalLM:
-    return OPTForCausalLM.from_pretrained(workload.path / "model", dtype=torch.float32, attn_implementation="sdpa")
+def load_model(workload: Workload) -> Any:
+    how: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "sdpa"}
+    return AutoModelForCausalLM.from_pretrained(workload.path / "model", **how)
 
 
 def load_examples(workload: Workload) -> list[dict[str, list[int]]]:
@@ -127,7 +127,7 @@ def _trainer(workload: Workload, step_log: StepLog, **padding: Any) -> Trainer:
         model=load_model(workload),
         args=TrainingArguments(**recipe(workload)),
         train_dataset=load_examples(workload),
-        data_collator=DataCollatorForSeq2Seq(load_tokenizer(str(TOKENIZER)).hf, **padding),
+        data_collator=DataCollatorForSeq2Seq(workload.hf_tokenizer(), **padding),
         step_log=step_log,
     )
 
@@ -179,7 +179,7 @@ def _sft_trainer(workload: Workload, step_log: StepLog, **more: Any) -> Trainer:
         model=load_model(workload),
         args=SFTConfig(**{**recipe(workload), **sft, **more}),
         train_dataset=Dataset.from_list(load_examples(workload)),
-        processing_class=load_tokenizer(str(TOKENIZER)).hf,
+        processing_class=workload.hf_tokenizer(),
         step_log=step_log,
     )
 

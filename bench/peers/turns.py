@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from bench.peers.outcome import Outcome, load_outcome, outcome_of_run
-from bench.peers.workload import SEED, TEMPLATE, TOKENIZER, Workload
+from bench.peers.workload import SEED, Workload
 from bench.results import REPOSITORY
 from galpaca.errors import GalpacaError, InputError
 
@@ -61,14 +61,15 @@ def _overrides(workload: Workload) -> list[str]:
     return [
         "model=tiny",
         f"model.path={workload.path / 'model'}",
-        f"model.tokenizer={TOKENIZER}",
+        *([f"model.tokenizer={workload.tokenizer}"] if workload.tokenizer is not None else []),
         "model.dropout=0.0",
         "model.attention_dropout=0.0",
         "data=local",
         f"data.path={workload.path / 'records.json'}",
-        f"data.template={TEMPLATE}",
+        f"data.template={workload.template}",
         f"data.max_length={workload.shape.positions}",
         f"batch.examples={workload.step_examples}",
+        f"optim.lr={workload.lr}",
         f"batch.max_tokens={workload.max_tokens}",
         "trainer=cpu",
         f"trainer.max_steps={workload.num_steps}",

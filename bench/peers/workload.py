@@ -67,6 +67,8 @@ class Workload:
         max_tokens: galpaca's budget of a micro-batch.
         packed_rows: packed rows of a micro-batch of TRL's.
         mean_tokens: of an example.
+        tokenizer: folder of one that galpaca knows; None takes the model's own.
+        lr: learning rate.
     """
 
     folder: str
@@ -78,10 +80,21 @@ class Workload:
     packed_rows: int
     mean_tokens: float
     head_share: float
+    tokenizer: str | None = str(TOKENIZER)
+    template: str = TEMPLATE
+    lr: float = 2e-5
 
     @property
     def path(self) -> Path:
         return Path(self.folder)
+
+    def hf_tokenizer(self) -> Any:
+        """For peers, which pad with it."""
+        if self.tokenizer is not None:
+            return load_tokenizer(self.tokenizer).hf
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self.path / "model")
 
     def save(self) -> None:
         (self.path / "workload.json").write_text(json.dumps(asdict(self)), encoding="utf-8")
@@ -111,8 +124,8 @@ def make_workload(
         load_template(TEMPLATE),
         EncodingPolicy(LONGEST_EXAMPLE_TOKENS),
     )
-    _write_json(folder / "records.json", [record.turns[0]._asdict() for record in records])
-    _write_json(folder / "examples.json", in_plan_order(examples, step_examples, num_steps))
+    write_json(folder / "records.json", [record.turns[0]._asdict() for record in records])
+    write_json(folder / "examples.json", in_plan_order(examples, step_examples, num_steps))
     _save_model(folder / "model", shape, tokenizer)
     mean_tokens = float(examples.lengths.mean())
     workload = Workload(
@@ -188,5 +201,5 @@ def _save_model(folder: Path, shape: Shape, tokenizer: Tokenizer) -> None:
     OPTForCausalLM(config).save_pretrained(folder)
 
 
-def _write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value), encoding="utf-8")
