@@ -155,7 +155,6 @@ def test_phases_are_kept_and_the_page_says_what_they_found(
 
 
 @pytest.mark.slow
-@pytest.mark.skip(reason="train.py takes no Llama and no data.template=chat_template yet")
 def test_everything_with_a_tiny_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str) -> None:
     """Trainings and peers as typed; peers train the same."""
     _forked(monkeypatch, server)
