@@ -12,6 +12,8 @@ from typing import Any
 from rich.console import Console
 
 from bench.results import RESULTS, save
+from bench.smollm.clients import clients_phase
+from bench.smollm.kills import kills_phase
 from bench.smollm.page import page
 from bench.smollm.peers import peers_phase
 from bench.smollm.phase import Phase, Phases
@@ -39,7 +41,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--root", type=Path, default=ROOT, help="for all that is fetched and trained (%(default)s)")
     data = SHARED_DATA / "alpaca_999.json"
     parser.add_argument("--data", type=Path, default=data, help="Alpaca-format records (%(default)s)")
-    parser.add_argument("--more", nargs="+", default=[], choices=MORE, help="tunings beyond the full one, and peers")
+    parser.add_argument(
+        "--more",
+        nargs="+",
+        default=[],
+        choices=MORE,
+        help="tunings beyond the full one; peers; runs that are killed; clients",
+    )
     parser.add_argument("--only", metavar="PHASE", help="run this phase alone; those before it must be done")
     parser.add_argument(
         "--tiny", action="store_true", help="a random model and few records: seconds, figures of nothing"
@@ -60,7 +68,7 @@ def measure(given: argparse.Namespace, console: Console) -> None:
     for phase in first_phases(plan):
         phases.run(phase, is_wanted=given.only in (None, phase.name) and is_requested(phase, plan))
     tuned = [tuning for some in ((FULL,), *MORE.values()) for tuning in some if tuning.name in phases.done]
-    for phase in [*measuring_phases(plan, tuned), peers_phase(plan)]:
+    for phase in [*measuring_phases(plan, tuned), peers_phase(plan), kills_phase(plan), clients_phase(plan)]:
         phases.run(phase, is_wanted=given.only in (None, phase.name) and is_requested(phase, plan))
     if given.only and given.only not in phases.done:
         raise InputError(
@@ -100,7 +108,12 @@ def is_requested(phase: Phase, plan: Plan) -> bool:
 
 
 def _all_names() -> list[str]:
-    return [*_BASE_PHASES, "replayed", *(tuning.name for some in MORE.values() for tuning in some), "peers"]
+    return [
+        *_BASE_PHASES,
+        "replayed",
+        *(tuning.name for some in MORE.values() for tuning in some),
+        *(name for name, some in MORE.items() if not some),
+    ]
 
 
 def write(plan: Plan, phases: Phases, out: Path, console: Console) -> None:
@@ -137,7 +150,7 @@ def gathered(plan: Plan, phases: Phases) -> dict[str, Any]:
         "questions": found["questions"],
         "prose": found["prose"],
         "replayed": found.get("replayed"),
-        "peers": found.get("peers"),
+        **{name: found.get(name) for name, some in MORE.items() if not some},
     }
 
 

@@ -85,10 +85,14 @@ def run(command: Sequence[str], name: str) -> None:
     Raises:
         GalpacaError: it failed.
     """
-    environment = {**os.environ, "OMP_NUM_THREADS": str(num_threads()), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, cwd=REPOSITORY, env=environment)
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment())
     if done.returncode:
         raise GalpacaError(f"{name} ended with exit code {done.returncode}", fix=f"try it alone: {shlex.join(command)}")
+
+
+def environment() -> dict[str, str]:
+    """Of everything that is started."""
+    return {**os.environ, "OMP_NUM_THREADS": str(num_threads()), "HF_HUB_OFFLINE": "1"}
 
 
 def shown(words: Sequence[str], plan: Plan) -> str:

@@ -7,11 +7,13 @@ from typing import Any
 
 from bench.smollm.answers import answers_section, questions_section
 from bench.smollm.cells import difference, interval, table, wrapped
+from bench.smollm.holds_section import clients_section, kills_section
 from bench.smollm.peers_section import peers_section
 from galpaca.formatting import format_duration
 
 Figures = Mapping[str, Any]
 
+_MORE = {"peers": peers_section, "kills": kills_section, "clients": clients_section}
 _BEFORE = {
     "before": "before, asked in its own chat template",
     "before-in-alpaca": "before, asked in Alpaca's template",
@@ -26,7 +28,7 @@ def page(figures: Figures) -> str:
         questions_section(figures["questions"]),
         _prose(figures),
         _speed(figures),
-        *([peers_section(figures["peers"])] if figures.get("peers") else []),
+        *(section(figures[name]) for name, section in _MORE.items() if figures.get(name)),
         answers_section(figures["losses"]),
         _how(figures),
     ]

@@ -42,13 +42,15 @@ class Tuning(NamedTuple):
 
 
 FULL = Tuning("full", "full", FULL_LR, 42)
-# What ``--more`` can name; ``peers`` is no tuning of its own.
+# What ``--more`` can name; the last three are no tunings of their own.
 MORE: dict[str, tuple[Tuning, ...]] = {
     "lora": (Tuning("lora", "lora", ADAPTER_LR, 42),),
     "qlora": (Tuning("qlora", "qlora", ADAPTER_LR, 42),),
     "seeds": (Tuning("full-seed-43", "full", FULL_LR, 43), Tuning("full-seed-44", "full", FULL_LR, 44)),
     "replay": (Tuning("full-replay", "full", FULL_LR, 42, replays=True),),
     "peers": (),
+    "kills": (),
+    "clients": (),
 }
 
 
@@ -62,6 +64,7 @@ class Sizes(NamedTuple):
         answer_tokens, short_answer_tokens: most of an answer, side by side and to a question.
         replayed: of the model's own answers that a tuning may replay.
         peer_steps: of each contender.
+        kills: runs that are killed.
     """
 
     records: int | None = None
@@ -72,6 +75,7 @@ class Sizes(NamedTuple):
     short_answer_tokens: int = 48
     replayed: int = 64
     peer_steps: int = 8
+    kills: int = 5
 
 
 TINY = Sizes(
@@ -83,6 +87,7 @@ TINY = Sizes(
     short_answer_tokens=4,
     replayed=16,
     peer_steps=3,
+    kills=1,
 )
 
 

@@ -14,6 +14,7 @@ from conftest import DEMO, REPOSITORY, Started, completed
 from bench.results import RESULTS
 from bench.smollm import __main__ as smollm
 from bench.smollm import commands, phases, prose, scoring
+from bench.smollm.clients import CLIENTS
 from bench.smollm.page import page
 from bench.smollm.plan import MORE, PROSE, QUESTIONS, Plan, Tuning
 from bench.smollm.split import CATEGORIES, category_of, split
@@ -158,11 +159,16 @@ def test_phases_are_kept_and_the_page_says_what_they_found(
 def test_everything_with_a_tiny_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str) -> None:
     """Trainings and peers as typed; peers train the same."""
     _forked(monkeypatch, server)
-    _type(monkeypatch, tmp_path, "--more", *MORE)
+    is_there = all(folder is None or folder.is_dir() for folder in CLIENTS.values())
+    _type(monkeypatch, tmp_path, "--more", *(name for name in MORE if name != "clients" or is_there))
     assert smollm.main() == 0
     figures = json.loads(next((tmp_path / "out").glob("*.json")).read_text(encoding="utf-8"))
     assert len(figures["tunings"]) == 1 + sum(map(len, MORE.values()))
     assert figures["peers"]["largest_loss_difference"] < 1e-4
+    assert [one["same_bits"] for one in figures["kills"]["runs"]] == [True]
+    if is_there:
+        for client in figures["clients"]["clients"]:
+            assert set(client["equal"].values()) == {figures["clients"]["questions"]}
     losses = figures["losses"]["records"]["loss"][0]["models"]
     assert losses[2]["nats_per_token"]["value"] < losses[0]["nats_per_token"]["value"], "tuned beside before"
 
