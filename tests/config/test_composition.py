@@ -74,6 +74,24 @@ def test_a_model_is_named_like_its_hub_id_and_has_its_sizes(name: str) -> None:
     assert check_model(config.model, 512).model_type in ("opt", "llama")
 
 
+@pytest.mark.parametrize(
+    ("path", "license"),
+    [
+        ("facebook/galactica-1.3b", "cc-by-nc-4.0"),
+        ("/data/models/galactica-1.3b", "cc-by-nc-4.0"),
+        ("/data/models/Galactica-1.3B/", "cc-by-nc-4.0"),
+        ("/data/models/SmolLM2-135M-Instruct", None),
+        ("HuggingFaceTB/SmolLM2-135M", None),
+    ],
+)
+def test_a_license_is_that_of_the_model_it_belongs_to(path: str, license: str | None) -> None:
+    """The card of a Llama said that GALACTICA's license holds for it, since the experiment names GALACTICA."""
+    config, _ = compose(["+experiment=own_records", "data.path=x", f"model.path={path}"])
+    assert config.model.license == license
+    stated, _ = compose(["+experiment=own_records", "data.path=x", f"model.path={path}", "model.license=mit"])
+    assert stated.model.license == "mit"
+
+
 def test_galpaca67b_is_the_recipe() -> None:
     """Value by value, as GALPACA's card and Stanford Alpaca's trainer state it."""
     config, _ = compose(["+experiment=galpaca67b"])

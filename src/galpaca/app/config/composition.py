@@ -33,7 +33,8 @@ def register() -> None:
     So each can be overridden without a plus, and the files in ``conf/`` contain only what they change.
     ``${galpaca:FILE}`` in them is a file of the installed package, ``${conf:FILE}`` one of ``conf/``,
     ``${of_hub:FACT}`` what holds for the data set of the Hub beside it, and not for records that ``path`` puts in its
-    place; ``${of_file:FILE,FACT}`` what holds while ``path`` is a file of the package.
+    place; ``${of_file:FILE,FACT}`` what holds while ``path`` is a file of the package, and ``${of_model:ID,FACT}`` what
+    holds while it is a model of the Hub or a folder of the same name.
     """
     every_key: dict[str, Any] = {name: _defaults(section) for name, section in _SECTIONS.items()}
     node = OmegaConf.create({**every_key, "callbacks": {}, "seed": Config.seed})
@@ -44,11 +45,18 @@ def register() -> None:
     OmegaConf.register_new_resolver("galpaca", lambda name: str(package / name), replace=True)
     OmegaConf.register_new_resolver("conf", lambda name: str(config_folder() / name), replace=True)
     OmegaConf.register_new_resolver("of_hub", _of_hub, replace=True)
+    OmegaConf.register_new_resolver("of_model", _of_model, replace=True)
     OmegaConf.register_new_resolver("of_file", partial(_of_file, package), replace=True)
 
 
 def _of_file(package: Path, file: str, fact: Any, *, _parent_: DictConfig) -> Any:
     return fact if _parent_.get("path") == str(package / file) else None
+
+
+def _of_model(hub_id: str, fact: Any, *, _parent_: DictConfig) -> Any:
+    """Another model has another license, and a copy in a folder that is called like it has the same."""
+    names = (Path(str(one)).name.lower() for one in (_parent_.get("path"), hub_id))
+    return fact if len(set(names)) == 1 else None
 
 
 def _of_hub(fact: Any, *, _parent_: DictConfig) -> Any:
