@@ -37,6 +37,9 @@ def bind(node: dict[str, object], *given: str) -> None:
 REQUIRED = {"replay": ["data.mix.own.path=x"], "own_records": ["data.path=x"]}
 
 
+OF_RANDOM_WEIGHTS = ("tiny", "tiny_llama", "random")
+
+
 @pytest.mark.parametrize("experiment", files("experiment"))
 def test_every_experiment_composes_and_binds(experiment: str) -> None:
     config, _ = compose([f"+experiment={experiment}", *REQUIRED.get(experiment, [])])
@@ -60,10 +63,12 @@ def needed(group: str, name: str) -> list[str]:
     overrides = (
         [] if (group, name) in itertools.product(["data"], ["alpaca", "evol_instruct", "demo"]) else ["data.path=x"]
     )
-    return overrides if group == "model" and not name.startswith("tiny") else [*overrides, "model.tokenizer=x"]
+    if group == "model" and name == "random":
+        overrides += ["model.config=x"]
+    return overrides if group == "model" and name not in OF_RANDOM_WEIGHTS else [*overrides, "model.tokenizer=x"]
 
 
-@pytest.mark.parametrize("name", [name for name in files("model") if not name.startswith("tiny")])
+@pytest.mark.parametrize("name", [name for name in files("model") if name not in OF_RANDOM_WEIGHTS])
 def test_a_model_is_named_like_its_hub_id_and_has_its_sizes(name: str) -> None:
     """Random weights of these sizes need no network."""
     overrides = [f"model={name}", "model.path=null", "model.tokenizer=x", "data.path=x", "run.name=test"]

@@ -10,6 +10,7 @@ from transformers.models.gpt_neox.modeling_gpt_neox import GPTNeoXLayer, GPTNeoX
 from galpaca.data.tokenizer import Tokenizer
 from galpaca.estimate.flops import Architecture
 from galpaca.model.families.family import Family
+from galpaca.model.families.layers import in_place_of
 from galpaca.model.spec import ModelSpec
 
 
@@ -55,6 +56,9 @@ class NeoX(Family):
         }
         return GPTNeoXConfig(**values)
 
+    def check_spec(self, spec: ModelSpec) -> None:
+        """All that a spec can ask for is there."""
+
     def configure(self, config: Any, spec: ModelSpec) -> None:
         config.hidden_dropout, config.attention_dropout = spec.dropout, spec.attention_dropout
 
@@ -64,10 +68,7 @@ class NeoX(Family):
         return model
 
     def last_layer(self, layer: Any, config: Any) -> TargetRowsLayer:
-        with torch.device("meta"):
-            own = TargetRowsLayer(config, layer.attention.layer_idx)
-        own.load_state_dict(layer.state_dict(keep_vars=True), assign=True)
-        return own.train(layer.training)
+        return in_place_of(layer, TargetRowsLayer, config, layer.attention.layer_idx)
 
     def is_norm(self, name: str) -> bool:
         return "norm." in name

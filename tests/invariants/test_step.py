@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from families import FAMILIES, FORMS, PLAIN_OPT, Tiny
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 
 from galpaca.data.collate import IGNORED_ID, collate
@@ -159,6 +160,25 @@ def assert_no_leak(model: Any, seed: int, sizes: Sizes | None = None) -> torch.T
     if at < examples.offsets[changed + 1] - 1:  # the last token predicts nothing
         assert not torch.equal(before[owner == changed], after[owner == changed])
     return before
+
+
+class _HostReads(TorchDispatchMode):
+    """Counts values that the host reads from tensors: on a GPU it waits for each."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("tiny", FAMILIES, ids=lambda tiny: tiny.name)
+def test_a_micro_batch_reads_nothing_from_the_device(tiny: Tiny) -> None:
+    """transformers looked for packed texts in the positions that Llama gives it, which waits for a GPU."""
+    model, examples = make_model(tiny, dtype=torch.float32), make_examples(6)
+    with _HostReads() as reads:
+        nll_sum(model, collate(examples, list(range(len(examples))), PAD)).backward()
+    assert reads.count == 0
 
 
 @pytest.mark.parametrize("tiny", FAMILIES, ids=lambda tiny: tiny.name)

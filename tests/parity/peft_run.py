@@ -40,8 +40,12 @@ def peft_model(
         r=method.rank, lora_alpha=int(method.alpha), lora_dropout=method.dropout, target_modules=list(method.layers)
     )
     adapted: Any = get_peft_model(loaded, config, autocast_adapter_dtype=False)
-    first = method.starting_weights(FolderTensors(model, method.family), seed)
-    names = [name for name in method.shapes(FolderTensors(model, method.family).shapes) if method.trained(name)]
+    first = method.starting_weights(FolderTensors(model, method.family, tied_head=True), seed)
+    names = [
+        name
+        for name in method.shapes(FolderTensors(model, method.family, tied_head=True).shapes)
+        if method.trained(name)
+    ]
     set_peft_model_state_dict(adapted, {f"base_model.model.{name}": read_whole(first, name) for name in names})
     return adapted
 

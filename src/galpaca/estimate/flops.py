@@ -23,7 +23,7 @@ class Architecture:
         num_ffn_matrices: of a layer's feed-forward block: 3 where it is gated.
         tied_head: the head is the embedding's matrix.
         num_norm_vectors: parameters of a norm for each unit of the stream: 2 with a bias.
-        has_biases: linear layers have biases.
+        num_biases: of the linear layers of a decoder layer; default: each has them.
         num_positions: rows of an embedding of positions.
     """
 
@@ -36,7 +36,7 @@ class Architecture:
     num_ffn_matrices: int = 2
     tied_head: bool = True
     num_norm_vectors: int = 2
-    has_biases: bool = True
+    num_biases: int | None = None
     num_positions: int = 2050
 
     @property

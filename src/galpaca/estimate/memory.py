@@ -61,7 +61,9 @@ class MemoryParts:
 def num_parameters(architecture: Architecture) -> int:
     """Of a model with its biases and norms, a tied head once."""
     hidden, norm = architecture.hidden_size, architecture.num_norm_vectors * architecture.hidden_size
-    biases = sum(out for _, out in architecture.linear_sizes) if architecture.has_biases else 0
+    biases = architecture.num_biases
+    if biases is None:
+        biases = sum(out for _, out in architecture.linear_sizes)
     embeddings = (1 if architecture.tied_head else 2) * architecture.vocab_size + architecture.num_positions
     return embeddings * hidden + num_linear(architecture) + architecture.num_layers * (biases + 2 * norm) + norm
 

@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import PreTrainedConfig
 
 from galpaca.errors import InputError, first_line
 from galpaca.inference.hub import downloaded
 from galpaca.model.adapter_tensors import AdapterTensors, read_adapter_config
 from galpaca.model.build import parameter_shapes
 from galpaca.model.families.family import Family
-from galpaca.model.families.known import family_of, titles
+from galpaca.model.families.known import read_family, titles
 from galpaca.model.folder_tensors import FolderTensors, weights_fingerprint
-from galpaca.model.kept_config import kept_config
 from galpaca.model.parts import fill, materialize_all, whole_parts
 from galpaca.model.tensors import Overlaid, TensorSource, check_shapes
 from galpaca.model.trained import FrozenPlace, open_trained
@@ -32,6 +31,7 @@ from galpaca.runs.record import read_content
 from galpaca.runs.record_fields import ReleaseFacts
 
 _AGAIN = "copy or download the folder again: its config.json belongs to other weights"
+_WHOLE = "the whole model without --load-in-4bit; of a run, RUN@STEP, which knows the family of its model"
 _OTHER_BASE = "name the folder of the model that the adapter was trained with: --base FOLDER"
 
 
@@ -136,8 +136,8 @@ def of_checkpoint(run: RunFolder, step: int, base: Path | None) -> OpenedWeights
     """
     content = read_content(run.record)
     assert content is not None  # a run without a record is none
-    config, family = kept_config(run.base, read_manifest(run.checkpoint(step)).recipe.settings)
-    place = FrozenPlace(content.weights, family, base, config.tie_word_embeddings)
+    config, family = read_family(str(run.base), read_manifest(run.checkpoint(step)).recipe.settings.get("model.family"))
+    place = FrozenPlace(content.weights, family, config.tie_word_embeddings, base)
     trained = open_trained(run.checkpoint(step), place)
     whole, is_adapter = trained.released(), trained.method.adapter_config() is not None
     released = content.release or ReleaseFacts()
@@ -173,8 +173,9 @@ def _base_folder(folder: Path, settings: dict[str, Any]) -> Path:
 
 def _config(folder: Path) -> tuple[Any, Family]:
     try:
-        config: Any = AutoConfig.from_pretrained(folder)
+        return read_family(str(folder))
+    except InputError as error:  # of no known family: adapters and 4 bits need one
+        raise InputError(error.what, where=folder, why=error.why, fix=_WHOLE) from None
     except Exception as error:  # the library raises a dozen unrelated kinds
         what = f"cannot read the model's configuration: {first_line(error)}"
         raise InputError(what, where=folder, fix=f"a folder with a model of a known family: {titles()}") from None
-    return config, family_of(config.model_type, folder)

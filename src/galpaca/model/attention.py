@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention.varlen import varlen_attn
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface
 
 from galpaca.model.dense_attention import LONGEST_TOKENS, DenseAttention
 
@@ -92,6 +92,19 @@ def gpu_is_too_old() -> bool:
     return torch.cuda.is_available() and torch.cuda.get_device_capability() < OLDEST_CAPABILITY
 
 
+def _takes_groups(query: Tensor) -> bool:
+    """Whether torch's attention has a kernel for fewer key-value heads than heads: on GPUs FlashAttention alone, and
+    otherwise all scores of an example would be kept.
+    """
+    is_half = query.dtype in (torch.float16, torch.bfloat16)
+    return not query.is_cuda or (is_half and not gpu_is_too_old())
+
+
+def _repeated(shared: Tensor, query: Tensor) -> Tensor:
+    """(1, G, T, D) keys or values as (1, H, T, D): each for H / G consecutive heads."""
+    return shared.repeat_interleave(query.shape[1] // shared.shape[1], dim=1)
+
+
 def _can_use_dense(query: Tensor, longest_tokens: int, dropout: float) -> bool:
     exact = query.dtype in (torch.float32, torch.float64)
     return query.device.type == "cpu" and exact and dropout == 0.0 and longest_tokens <= LONGEST_TOKENS
@@ -107,6 +120,9 @@ def _one_by_one(
     if _can_use_dense(query, max(lengths), dropout):
         return DenseAttention.apply(*_rows(query, key, value), boundaries.lengths, scale).unsqueeze(0)
     grouped = key.shape[1] != query.shape[1]
+    if grouped and not _takes_groups(query):
+        key, value = (_repeated(one, query) for one in (key, value))
+        grouped = False
     outputs = [
         scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scale, enable_gqa=grouped)
         for q, k, v in zip(
@@ -129,7 +145,7 @@ def _varlen(query: Tensor, key: Tensor, value: Tensor, boundaries: Boundaries, s
         if "enable_gqa" in _KNOWN:
             how["enable_gqa"] = True
         else:
-            key, value = (one.repeat_interleave(query.shape[1] // one.shape[1], dim=1) for one in (key, value))
+            key, value = (_repeated(one, query) for one in (key, value))
     rows = [tensor.transpose(0, 1) for tensor in _rows(query, key, value)]  # (T, H or G, D)
     output = varlen_attn(rows[0], rows[1], rows[2], starts, starts, longest, longest, scale=scaling, **how)
     assert isinstance(output, Tensor)  # a pair only where auxiliary output is requested
@@ -141,9 +157,6 @@ def _rows(*tensors: Tensor) -> list[Tensor]:
     return [tensor.squeeze(0) for tensor in tensors]
 
 
-def _no_mask(*_: Any, **__: Any) -> None:
-    """The boundaries say it all; a mask of T x T would cost more than the attention."""
-
-
+# No mask is registered under the name, so none is made: the boundaries say it all, and transformers would read
+# positions from the device to look for packed texts of its own.
 AttentionInterface.register(PACKED_ATTENTION, packed_attention)
-AttentionMaskInterface.register(PACKED_ATTENTION, _no_mask)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from galpaca.errors import InputError, Problems, first_line
+from galpaca.files.checksums import json_digest
 from galpaca.model.families.family import Family
-from galpaca.model.families.known import family_of, named_family
+from galpaca.model.families.known import family_of, named_family, read_family
 from galpaca.model.families.opt import OPT
 from galpaca.model.spec import ModelSpec
 
@@ -29,7 +31,7 @@ def check_model(spec: ModelSpec, max_length: int) -> Family:
         InputError: no such model, one of no known family, or its context length is too short.
     """
     if spec.path or spec.config:
-        config, family = read_family(spec)
+        config, family = described(spec)
         positions = family.num_positions(config)
     else:
         positions, family = spec.max_positions or 0, named_family(spec.family) if spec.family else OPT
@@ -46,12 +48,12 @@ def read_config(spec: ModelSpec, family: Family, tokenizer: Tokenizer) -> PreTra
     """The model's configuration, from its folder or from the spec, checked against the tokenizer.
 
     Raises:
-        InputError: a tokenizer larger than the vocabulary, or a dropout that the family does not have.
+        InputError: a tokenizer larger than the vocabulary.
     """
     has_file = spec.path or spec.config
-    config: Any = read_family(spec)[0] if has_file else family.random_config(spec, tokenizer)
+    config: Any = described(spec)[0] if has_file else family.random_config(spec, tokenizer)
+    family.configure(config, family.completed(spec))
     with Problems() as problems:
-        problems.collect(lambda: family.configure(config, family.completed(spec)))
         if tokenizer.vocab_size > config.vocab_size:
             problems.add(
                 f"the tokenizer has {tokenizer.vocab_size:,} ids, but the model's vocabulary has {config.vocab_size:,}",
@@ -62,25 +64,15 @@ def read_config(spec: ModelSpec, family: Family, tokenizer: Tokenizer) -> PreTra
     return config
 
 
-def read_family(spec: ModelSpec) -> tuple[PreTrainedConfig, Family]:
+def described(spec: ModelSpec) -> tuple[PreTrainedConfig, Family]:
     """The configuration in a model's folder, or in ``model.config``, and the family that it is of.
 
     Raises:
         InputError: there is none, or it is of no known family, or has what cannot be trained.
     """
-    from transformers import AutoConfig
-
-    if spec.family:
-        named_family(spec.family)  # whose module may make its type known to transformers
     where = spec.path or spec.config
     try:
-        if spec.path:
-            check_folder(spec.path, "model.path")
-            _check_adapter(Path(spec.path))
-            config: Any = AutoConfig.from_pretrained(spec.path, revision=spec.revision)
-        else:
-            content = json.loads(Path(str(spec.config)).read_text(encoding="utf-8"))
-            config = AutoConfig.for_model(**content)
+        config, family = _read(spec)
     except InputError:
         raise
     except Exception as error:  # the library raises a dozen unrelated kinds
@@ -91,7 +83,6 @@ def read_family(spec: ModelSpec) -> tuple[PreTrainedConfig, Family]:
             if spec.path
             else "model.config=FILE, the config.json of a model, or model.path",
         ) from None
-    family = family_of(config.model_type, where, spec.family)
     family.check(config, where)
     if getattr(config, "quantization_config", None):
         raise InputError(
@@ -101,6 +92,37 @@ def read_family(spec: ModelSpec) -> tuple[PreTrainedConfig, Family]:
             fix="model.path=THE_MODEL_ITSELF, with tuning=qlora for 4 bits",
         )
     return config, family
+
+
+def _read(spec: ModelSpec) -> tuple[Any, Family]:
+    if spec.path:
+        check_folder(spec.path, "model.path")
+        _check_adapter(Path(spec.path))
+        return read_family(spec.path, spec.family, spec.revision)
+    from transformers import AutoConfig
+
+    if spec.family:
+        named_family(spec.family)
+    config: Any = AutoConfig.for_model(**_content(spec))
+    return config, family_of(config.model_type, spec.config, spec.family)
+
+
+def _content(spec: ModelSpec) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(Path(str(spec.config)).read_text(encoding="utf-8"))
+    return content
+
+
+def completed(spec: ModelSpec, family: Family) -> ModelSpec:
+    """A spec in which what is left to the family is set, and nothing is said twice: two that are equal are one model.
+
+    Of ``model.config`` there is the SHA-256 of its content, where that decides the model.
+    """
+    spec = family.completed(spec)
+    has_file = bool(spec.path or spec.config)
+    is_found = family.model_type == spec.family and (has_file or family is OPT)
+    decides = spec.config is not None and spec.path is None
+    config = json_digest(_content(spec)) if decides else None
+    return replace(spec, family=None if is_found else spec.family, config=config)
 
 
 def _check_adapter(folder: Path) -> None:

@@ -35,7 +35,7 @@ class FolderTensors:
             differs from the embedding.
     """
 
-    def __init__(self, folder: Path, family: Family, *, tied_head: bool = True) -> None:
+    def __init__(self, folder: Path, family: Family, *, tied_head: bool) -> None:
         self.folder, self.family = folder, family
         self._files = _open(weight_files(folder))
         self._places: dict[str, tuple[Any, str]] = {}

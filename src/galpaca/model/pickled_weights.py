@@ -16,6 +16,7 @@ from torch import Tensor
 
 from galpaca.errors import InputError, Problems, first_line
 from galpaca.files.checksums import FileFacts
+from galpaca.model.families.family import Family
 from galpaca.model.families.known import family_of
 from galpaca.model.folder_tensors import INDEX_FILE, SINGLE_FILE, indexed_files
 from galpaca.model.tensor_file import DTYPES, TensorEntry, write_tensor_file
@@ -56,12 +57,12 @@ def convert(folder: Path, out: Path, progress: Callable[[int], None] = lambda do
     """
     files = pickled_files(folder)
     _check(files)
-    tied = _tied_names(folder)
+    family = _tying_family(folder)
     facts, weight_map, num_bytes = {}, {}, 0
     for number, path in enumerate(files, start=1):
         tensors = _load(path)
-        if tied:
-            _drop_tied_head(tensors, *tied)
+        if family:
+            _drop_tied_head(tensors, family)
         entries = [TensorEntry(name, tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()]
         name = SINGLE_FILE if len(files) == 1 else f"model-{number:05d}-of-{len(files):05d}.safetensors"
         facts[name] = write_tensor_file(out / name, entries, tensors.values(), {"format": "pt"})
@@ -159,21 +160,22 @@ def _oddities(content: Any) -> str:
     return ""
 
 
-def _tied_names(folder: Path) -> tuple[str, str] | None:
-    """Names of the embedding and the head, where the configuration ties them; None where nothing may be left out."""
+def _tying_family(folder: Path) -> Family | None:
+    """The family, where the configuration ties the head; None where nothing may be left out."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         family = family_of(config["model_type"], folder)
-        return (family.embedding, family.head) if config.get("tie_word_embeddings", family.ties_head) else None
+        return family if config.get("tie_word_embeddings", family.ties_head) else None
     except (OSError, ValueError, AttributeError, KeyError, TypeError, InputError):
         return None
 
 
-def _drop_tied_head(tensors: dict[str, Tensor], embedding: str, head: str) -> None:
+def _drop_tied_head(tensors: dict[str, Tensor], family: Family) -> None:
     """Takes a head away that is the same memory as the embedding."""
-    for name in (embedding, embedding.removeprefix("model.")):
-        if head in tensors and name in tensors and _memory(tensors[head]) == _memory(tensors[name]):
-            del tensors[head]
+    named = {family.file_name(name): name for name in tensors}
+    head, embedding = named.get(family.head), named.get(family.embedding)
+    if head and embedding and _memory(tensors[head]) == _memory(tensors[embedding]):
+        del tensors[head]
 
 
 def _memory(tensor: Tensor) -> tuple[Any, ...]:

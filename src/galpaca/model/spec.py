@@ -57,7 +57,7 @@ class ModelSpec:
             for name in _ALL_SIZES:
                 if getattr(self, name) is not None:
                     what = f"the sizes are those of model.config, and {name} is given beside it"
-                    problems.add(what, where=f"model.{name}", fix=f"model.{name}=null, or another model.config")
+                    problems.add(what, where=f"model.{name}", fix="model=random model.config=FILE, or leave it out")
         if self.path is None and self.tokenizer is None:
             fix = "model.tokenizer=FOLDER_OR_HUB_ID, or model.path"
             problems.add("no tokenizer given", where="model.tokenizer", fix=fix)

@@ -50,15 +50,15 @@ class FrozenPlace:
 
     Attributes:
         facts: what ``run.json`` says of them.
-        given: a folder in the place of the one that it names.
         family: the model's.
         tied_head: whether the head shares the embedding.
+        given: a folder in the place of the one that it names.
     """
 
     facts: Mapping[str, Any]
     family: Family
+    tied_head: bool
     given: Path | None = None
-    tied_head: bool = True
 
     @property
     def name(self) -> str:

@@ -16,7 +16,7 @@ from galpaca.data.tokenizer import Tokenizer, load_tokenizer
 from galpaca.errors import InputError, first_line
 from galpaca.files.atomic import sync_folder
 from galpaca.model.families.family import Family
-from galpaca.model.kept_config import kept_config
+from galpaca.model.families.known import read_family
 from galpaca.release.chat_template import chat_template
 from galpaca.runs.recipe import TOKENIZER
 
@@ -89,7 +89,7 @@ def load_base(folder: Path, settings: Mapping[str, Any]) -> Base:
         raise InputError(what, where=folder, why="a run keeps them", fix=_FIX)
     try:
         prompts = PromptFile.read(folder)
-        config, family = kept_config(folder, settings)
+        config, family = read_family(str(folder), settings.get("model.family"))
         for name in ("dropout", "attention_dropout", "layerdrop"):
             if not 0 <= getattr(config, name, 0.0) <= 1:
                 raise ValueError(f"{name} is {getattr(config, name)}")

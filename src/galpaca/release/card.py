@@ -12,6 +12,8 @@ from galpaca.model.families.family import Family
 from galpaca.runs.record_fields import ReleaseFacts
 
 _NON_COMMERCIAL = "cc-by-nc-4.0"
+# Those that ask for nothing which a stricter license beside them would not cover; None is one that is not stated.
+_PERMISSIVE = ("apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0", "cc0-1.0", "unlicense", None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +52,9 @@ class CardFacts(ReleaseFacts):
 
     @property
     def license(self) -> str:
-        """The stricter of the two, as the Hub names it; ``other`` where one is not known."""
+        """The stricter of the two, as the Hub names it; ``other`` where one is not known, or both have terms."""
         licenses = {self.model_license, self.data_license}
-        if _NON_COMMERCIAL in licenses:
+        if _NON_COMMERCIAL in licenses and licenses <= {_NON_COMMERCIAL, *_PERMISSIVE}:
             return _NON_COMMERCIAL
         return licenses.pop() or "other" if len(licenses) == 1 else "other"
 
@@ -68,7 +70,7 @@ def model_card(facts: CardFacts) -> str:
         origin=f"`{facts.base_model}`" if facts.base_model else "random weights",
         usage=usage(
             facts.model_path,
-            class_name=facts.family.class_name,
+            family=facts.family,
             splits_sequences=facts.splits_sequences,
             is_adapter=facts.adapters == "alone",
             takes_input=facts.takes_input,
@@ -76,6 +78,7 @@ def model_card(facts: CardFacts) -> str:
         ),
         table=_table,
         is_galactica=_is_galactica(facts),
+        is_of_science=_is_galactica(facts) or facts.splits_sequences,
         is_alpaca=_is_alpaca(facts),
         license_name=_license_name,
         non_commercial=_NON_COMMERCIAL,
@@ -92,7 +95,7 @@ def _size(facts: CardFacts) -> str:
 def usage(
     model_path: str,
     *,
-    class_name: str,
+    family: Family,
     splits_sequences: bool,
     is_adapter: bool = False,
     takes_input: bool = True,
@@ -101,7 +104,7 @@ def usage(
     """A complete script that asks the model a question.
 
     Args:
-        class_name: of the model in ``transformers``.
+        family: the model's.
         takes_input: whether a message has its input under a key of its own, or below the instruction.
         question: instruction and input; where there are none, two of general science, one of them with an input.
     """
@@ -109,7 +112,8 @@ def usage(
     return _filled(
         "usage.py.txt",
         model_path=json.dumps(model_path),
-        class_name=class_name,
+        class_name=family.class_name,
+        half_dtype=family.half_dtype,
         splits_sequences=splits_sequences,
         is_adapter=is_adapter,
         takes_input=takes_input,

@@ -17,6 +17,8 @@ def citations(base: str, dataset: str, template: str, tuning: str, *, splits_seq
     entries = _entries()
     owed = {
         "GALACTICA": "galactica" in base.lower() or splits_sequences,
+        "smollm2": "smollm2" in base.lower(),
+        "llama3": "llama-3" in base.lower(),
         "alpaca": "alpaca" in dataset.lower() or template == "alpaca",
         "wizardlm": "evol_instruct" in dataset.lower(),
         "lora": "lora" in tuning.lower(),

@@ -34,7 +34,6 @@ FREE: Mapping[str, tuple[str, ...]] = {
     "where files are (their contents are compared)": (
         "run",
         "model.tokenizer",
-        "model.config",
         "data.path",
         "data.val_path",
         "data.cache_dir",
@@ -57,6 +56,7 @@ ADDED: Mapping[str, Any] = {
     "trainer.longest_steps": None,
     "optim._target_": "galpaca.training.optimizers.adamw.AdamW",
     "model.family": None,  # there was one
+    "model.config": None,
     "model.num_kv_heads": None,
     "data.hub_config": None,
     "data.on_missing_input": "empty",  # such records were refused

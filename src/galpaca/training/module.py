@@ -14,7 +14,6 @@ from transformers import PreTrainedModel
 from galpaca.data.collate import MicroBatch, StepBatch
 from galpaca.model.loss import nll_sum
 from galpaca.model.parts import plain_name
-from galpaca.model.tuning.full import FullTuning
 from galpaca.model.tuning.method import TuningMethod
 from galpaca.training.clock import Mark, mark
 from galpaca.training.figures import Figures
@@ -69,8 +68,8 @@ class InstructionTuner(L.LightningModule):
         optimizer: the optimizer, its schedule and clipping.
         num_steps: steps of the whole run, which the schedule spans.
         seed: base seed for dropout.
-        guard: skips non-finite updates, if no loss scaler does.
         tuning: which parameters are trained, of which family.
+        guard: skips non-finite updates, if no loss scaler does.
 
     Attributes:
         figures: further figures of the step at hand, which callbacks put here as ``GROUP/NAME``: numbers, or scalar
@@ -84,8 +83,8 @@ class InstructionTuner(L.LightningModule):
         *,
         num_steps: int,
         seed: int,
+        tuning: TuningMethod,
         guard: UpdateGuard | None = None,
-        tuning: TuningMethod | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -96,8 +95,8 @@ class InstructionTuner(L.LightningModule):
         self.guard = guard or UpdateGuard(holds=True)
         self.figures: dict[str, Tensor | float] = {}
         for name, parameter in self.named_parameters():
-            parameter.requires_grad_((tuning or FullTuning()).trained(plain_name(name)))
-        self._decays = (tuning or FullTuning()).family.decays
+            parameter.requires_grad_(tuning.trained(plain_name(name)))
+        self._decays = tuning.family.decays
         self._nll_sum: Tensor | None = None
         self._grad_norm: Tensor | None = None
         self._validation: dict[int, _Validated] = {}

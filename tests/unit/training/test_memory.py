@@ -60,12 +60,19 @@ def test_freed_memory_is_kept_from_the_first_step_on(monkeypatch: pytest.MonkeyP
     """Kept from the start, loading a model of 1.3b on two ranks left up to 0.6 GiB of whole layers behind."""
     from torch import nn
 
+    from galpaca.model.tuning.full import FullTuning
     from galpaca.training.module import InstructionTuner
     from galpaca.training.specs import OptimizerSpec
 
     kept: list[bool] = []
     monkeypatch.setattr("galpaca.training.module.keep_freed_memory", lambda: kept.append(True))
-    tuner = InstructionTuner(nn.Linear(1, 1), OptimizerSpec(), num_steps=1, seed=0)  # type: ignore[arg-type]
+    tuner = InstructionTuner(
+        nn.Linear(1, 1),  # type: ignore[arg-type]
+        OptimizerSpec(),
+        num_steps=1,
+        seed=0,
+        tuning=FullTuning(),
+    )
     assert kept == []
     tuner.on_train_start()
     assert kept == [True]

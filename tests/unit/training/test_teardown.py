@@ -11,6 +11,7 @@ from galpaca.model.attention import PACKED_ATTENTION
 from galpaca.model.compute import prepare_layers
 from galpaca.model.compute_spec import ComputeSpec
 from galpaca.model.families.opt import OPT
+from galpaca.model.tuning.full import FullTuning
 from galpaca.training.datamodule import AlpacaDataModule
 from galpaca.training.module import InstructionTuner
 from galpaca.training.specs import BatchSpec, OptimizerSpec, PrecisionSpec, TrainerSpec
@@ -28,7 +29,7 @@ def test_gradients_and_moments_are_dropped_and_weights_stay() -> None:
     split = SplitExamples(examples, indices, indices[:0])
     data = AlpacaDataModule(split, BatchSpec(20, 64), spec, seed=0, pad_id=PAD)
     strategy, precision = single("cpu", PrecisionSpec())
-    tuner = InstructionTuner(model, OptimizerSpec(lr=1e-2, clip_norm=None), num_steps=2, seed=0)
+    tuner = InstructionTuner(model, OptimizerSpec(lr=1e-2, clip_norm=None), num_steps=2, seed=0, tuning=FullTuning())
     optimizers: list[Any] = []
     before = [parameter.detach().clone() for parameter in model.parameters()]
     trainer = make_trainer(strategy, precision, spec, [])

@@ -125,6 +125,15 @@ def resolve(node: DictConfig) -> tuple[Config, str]:
     return parse(node), OmegaConf.to_yaml(node)
 
 
+def completed_yaml(resolved_yaml: str, config: Config) -> str:
+    """The YAML of a configuration in which what was left to the model's family is set."""
+    node = OmegaConf.create(resolved_yaml)
+    if node.model.dropout == config.model.dropout:
+        return resolved_yaml
+    node.model.dropout = config.model.dropout
+    return OmegaConf.to_yaml(node)
+
+
 def _expand_home(node: Any) -> None:
     """A value that begins with ``~/`` is a path in the home folder: no shell expands it behind an equals sign."""
     for key in node if isinstance(node, DictConfig) else range(len(node)):

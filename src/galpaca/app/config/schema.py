@@ -8,6 +8,7 @@ from typing import Any
 from galpaca.data.spec import DataSpec
 from galpaca.errors import Problems
 from galpaca.model.compute_spec import ComputeSpec
+from galpaca.model.configuration import completed
 from galpaca.model.families.family import Family
 from galpaca.model.spec import ModelSpec
 from galpaca.runs.recipe import FREE
@@ -146,8 +147,12 @@ class Config:
         Raises:
             InputError: a setting does not fit the family.
         """
-        tuning = specs.TuningSpec(self.tuning.method.on(family))
-        return replace(self, model=family.completed(self.model), tuning=tuning)
+        problems = Problems()
+        problems.collect(lambda: family.check_spec(family.completed(self.model)))
+        method = problems.collect(lambda: self.tuning.method.on(family))
+        problems.raise_any()
+        assert method is not None
+        return replace(self, model=family.completed(self.model), tuning=specs.TuningSpec(method))
 
     def values(self) -> dict[str, Any]:
         """Every key and its value, as in ``config.yaml``."""
@@ -160,8 +165,10 @@ class Config:
         values = self.values()
         free = {key.removeprefix("data.") for keys in FREE.values() for key in keys}
         mix = {name: {k: v for k, v in entry.items() if k not in free} for name, entry in self.data.mix.items()}
-        of_targets = {"optim": self.optim.recipe(), "tuning": self.tuning.method.recipe()}
-        return {**values, **of_targets, "data": {**values["data"], "mix": mix}}
+        method = self.tuning.method
+        of_targets = {"optim": self.optim.recipe(), "tuning": method.recipe()}
+        model = asdict(completed(self.model, method.family))
+        return {**values, **of_targets, "model": model, "data": {**values["data"], "mix": mix}}
 
 
 def config_folder() -> Path:

@@ -2,7 +2,7 @@
 
 from galpaca.app.config.schema import config_folder
 from galpaca.estimate.flops import Architecture
-from galpaca.model.configuration import read_family
+from galpaca.model.configuration import described
 from galpaca.model.spec import ModelSpec
 
 
@@ -12,5 +12,5 @@ def shape_of(name: str) -> Architecture:
     Args:
         name: of a file of ``conf/model/``, such as ``galactica-6.7b``.
     """
-    config, family = read_family(ModelSpec(config=str(config_folder() / "model" / f"{name}.json"), tokenizer="none"))
+    config, family = described(ModelSpec(config=str(config_folder() / "model" / f"{name}.json"), tokenizer="none"))
     return family.architecture(config)

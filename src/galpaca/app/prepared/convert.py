@@ -17,7 +17,7 @@ from galpaca.files.atomic import sync_entry, sync_folder
 from galpaca.files.build_once import file_lock, fresh_partial
 from galpaca.files.checksums import damages
 from galpaca.model.build import check_weights
-from galpaca.model.configuration import read_family
+from galpaca.model.configuration import described
 from galpaca.model.spec import ModelSpec
 
 
@@ -46,7 +46,7 @@ def convert_folder(folder: Path, out: Path | None) -> None:
             still_right=lambda there: there.source == source,
         )
     spec = ModelSpec(path=str(out))
-    config, family = read_family(spec)
+    config, family = described(spec)
     num_parameters = check_weights(spec, family, config)
     place = Place("weights", out, since(is_new=is_new))
     show_rows(console, "prepared", [("model", f"{num_parameters:,} parameters"), place.row()])

@@ -6,6 +6,7 @@ import torch
 
 from galpaca.app.cluster.launch import check_launch
 from galpaca.app.cluster.ranks import global_rank, mark_launcher
+from galpaca.app.config.composition import completed_yaml
 from galpaca.app.config.schema import Config
 from galpaca.app.console import make_console, show_rows
 from galpaca.app.prepared.caches import keep_caches
@@ -84,7 +85,7 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
         from galpaca.app.train.release import keep_for_release, release
         from galpaca.model.half_residual import halve_residual
 
-        write_start(run, resolved_yaml, local, changes)
+        write_start(run, completed_yaml(resolved_yaml, config), local, changes)
         keep_for_release(run, data, model_config)
         show_rows(console, "run", list(record.content.last_start.setup.items()))
         with record_outcome(record, shutdown):

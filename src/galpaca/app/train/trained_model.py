@@ -40,7 +40,7 @@ def open_model(folder: RunFolder, record: RunRecord, checkpoint: Path, frozen: P
     """
     settings = read_manifest(checkpoint).recipe.settings
     base = load_base(folder.base, settings)
-    place = FrozenPlace(record.content.weights, base.family, frozen, base.config.tie_word_embeddings)
+    place = FrozenPlace(record.content.weights, base.family, base.config.tie_word_embeddings, frozen)
     weights = open_trained(checkpoint, place)
     wanted = _shapes(base, folder)
     fix = "restore the folder: its config.json belongs to another model"

@@ -37,7 +37,9 @@ class Family(ABC):
         head: name of the head's weight.
         positions: module that embeds positions, if they are learned.
         linear_layers: names of the linear layers within a decoder layer.
-        layer_inputs: keyword arguments that the model hands to its layers, and that they need.
+        layer_inputs: keyword arguments that the model hands to its layers, and that they need: tensors of (1, T, ...),
+            or tuples of them.
+        half_dtype: 16-bit dtype that such models are published in.
     """
 
     model_type: ClassVar[str]
@@ -51,6 +53,7 @@ class Family(ABC):
     positions: ClassVar[str | None] = None
     linear_layers: ClassVar[tuple[str, ...]]
     layer_inputs: ClassVar[tuple[str, ...]] = ()
+    half_dtype: ClassVar[str] = "bfloat16"
 
     @abstractmethod
     def architecture(self, config: PreTrainedConfig) -> Architecture:
@@ -78,22 +81,25 @@ class Family(ABC):
             InputError: it has.
         """
 
-    def completed(self, spec: ModelSpec) -> ModelSpec:
-        """A spec in which what is left to the family is set."""
-        return replace(spec, dropout=self.usual_dropout) if spec.dropout is None else spec
-
-    def configure(self, config: PreTrainedConfig, spec: ModelSpec) -> None:
-        """Puts the dropout of a spec into a configuration.
+    def check_spec(self, spec: ModelSpec) -> None:
+        """Checks that the family has what a completed spec asks for, before anything is read.
 
         Raises:
-            InputError: the family has no such dropout.
+            InputError: it has not.
         """
         if spec.dropout:
             raise InputError(
                 f"{self.title} models have no dropout on the residual stream, got {spec.dropout}",
                 where="model.dropout",
-                fix="model.dropout=0, or null for what is usual; tuning.dropout is that of adapters",
+                fix="model.dropout=null for what is usual; tuning.dropout is that of adapters",
             )
+
+    def completed(self, spec: ModelSpec) -> ModelSpec:
+        """A spec in which what is left to the family is set."""
+        return replace(spec, dropout=self.usual_dropout) if spec.dropout is None else spec
+
+    def configure(self, config: PreTrainedConfig, spec: ModelSpec) -> None:
+        """Puts the dropout of a spec into a configuration."""
         config.attention_dropout = spec.attention_dropout
 
     def initial_std(self, config: PreTrainedConfig) -> float:

@@ -1,6 +1,7 @@
 """The families that there are: those of the package, and one that the configuration names."""
 
 from importlib import import_module
+from typing import Any
 
 from galpaca.errors import InputError, first_line
 from galpaca.model.families.family import Family
@@ -37,6 +38,25 @@ def named_family(name: str) -> Family:
         raise InputError(what, where="model.family", fix=_FIX) from None
 
 
+def read_family(path: str, named: str | None = None, revision: str | None = None) -> tuple[Any, Family]:
+    """The configuration of a model, and its family.
+
+    Args:
+        path: folder or Hub id.
+        named: value of ``model.family``.
+
+    Raises:
+        InputError: as ``named_family`` and ``family_of``.
+        Exception: of many kinds, where there is no configuration, or it is damaged.
+    """
+    from transformers import AutoConfig
+
+    if named:
+        named_family(named)  # whose module may make its type known to transformers
+    config: Any = AutoConfig.from_pretrained(path, revision=revision)
+    return config, family_of(config.model_type, path, named)
+
+
 def family_of(model_type: str, where: object, named: str | None = None) -> Family:
     """The family of a model.
 
@@ -62,5 +82,6 @@ def family_of(model_type: str, where: object, named: str | None = None) -> Famil
         f"models of the type {model_type!r} are not supported",
         where=where,
         why=f"packed attention and releases know these families: {titles()}",
-        fix="use GALACTICA or another OPT model, or a Llama model; docs say how to add a family: CONTRIBUTING.md",
+        fix="use GALACTICA or another OPT model, or a Llama; or model.family=MODULE.CLASS for one of your own "
+        "(CONTRIBUTING.md)",
     )

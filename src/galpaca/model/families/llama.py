@@ -17,8 +17,19 @@ if TYPE_CHECKING:
     from galpaca.data.tokenizer import Tokenizer
     from galpaca.model.spec import ModelSpec
 
-# Their frequencies depend on the longest text at hand, so that an example would not be the same among others as alone.
-_MOVING_ROTATIONS = ("dynamic", "longrope")
+# Others depend on the longest text at hand, so that an example would not be the same among others as alone.
+_ROTATIONS = ("default", "linear", "llama3", "yarn")
+# Of a bare model's files.
+_PARTS = ("layers.", "embed_tokens.", "norm.")
+
+
+def _num_biases(config: LlamaConfig) -> int:
+    """Of a layer: some have them in attention, or in the feed-forward block."""
+    head_size = config.head_dim or config.hidden_size // config.num_attention_heads
+    kv_heads = config.num_key_value_heads or config.num_attention_heads
+    of_attention = (config.num_attention_heads + 2 * kv_heads) * head_size + config.hidden_size
+    of_ffn = 2 * config.intermediate_size + config.hidden_size
+    return of_attention * bool(config.attention_bias) + of_ffn * bool(config.mlp_bias)
 
 
 class Llama(Family):
@@ -43,7 +54,7 @@ class Llama(Family):
             num_ffn_matrices=3,
             tied_head=config.tie_word_embeddings,
             num_norm_vectors=1,
-            has_biases=False,
+            num_biases=_num_biases(config),
             num_positions=0,
         )
 
@@ -67,12 +78,12 @@ class Llama(Family):
 
     def check(self, config: LlamaConfig, where: object) -> None:  # type: ignore[override]
         kind = (config.rope_parameters or {}).get("rope_type", "default")
-        if kind in _MOVING_ROTATIONS:
+        if kind not in _ROTATIONS:
             raise InputError(
                 f"rotary positions of the kind {kind!r} are not supported",
                 where=where,
-                why="they depend on the longest example at hand, so that packed examples would change each other",
-                fix="a model with default, linear, llama3 or yarn positions",
+                why="some depend on the longest example at hand, so that packed examples would change each other",
+                fix=f"a model with one of these: {', '.join(_ROTATIONS)}",
             )
 
     def build(self, config: LlamaConfig, dtype: torch.dtype) -> LlamaForCausalLM:  # type: ignore[override]
@@ -83,9 +94,11 @@ class Llama(Family):
         return model
 
     def last_layer(self, layer: nn.Module, config: LlamaConfig) -> nn.Module:  # type: ignore[override]
+        from galpaca.model.families.layers import in_place_of
         from galpaca.model.families.llama_layers import TargetRowsLayer
 
-        return TargetRowsLayer.like(layer, config)
+        attention: Any = layer.self_attn
+        return in_place_of(layer, TargetRowsLayer, config, attention.layer_idx)
 
     def halved(self) -> Mapping[type[nn.Module], type[nn.Module]]:
         from galpaca.model.families.llama_layers import HALVED
@@ -94,6 +107,12 @@ class Llama(Family):
 
     def is_norm(self, name: str) -> bool:
         return "norm." in name
+
+    def file_name(self, key: str) -> str | None:
+        """Early files hold frequencies, which are no weights; those of a bare model have shorter names."""
+        if key.endswith(".rotary_emb.inv_freq"):
+            return None
+        return f"model.{key}" if key.startswith(_PARTS) else key
 
     def saved(self, content: dict[str, Any]) -> dict[str, Any]:
         """transformers 4 knows nothing of ``rope_parameters``, and would rotate by its own default."""

@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMSNorm
 
 
@@ -13,14 +12,6 @@ class TargetRowsLayer(LlamaDecoderLayer):
 
     Only rows whose next token carries loss reach the head, and what follows attention works on each row alone.
     """
-
-    @classmethod
-    def like(cls, layer: Any, config: LlamaConfig) -> "TargetRowsLayer":
-        """A layer that holds the parameters of another one."""
-        with torch.device("meta"):
-            own = cls(config, layer.self_attn.layer_idx)
-        own.load_state_dict(layer.state_dict(keep_vars=True), assign=True)
-        return own.train(layer.training)
 
     def forward(  # type: ignore[override]
         self, hidden_states: Tensor, attention_mask: Tensor | None = None, *, target_rows: Tensor, **kwargs: Any

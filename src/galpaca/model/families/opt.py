@@ -27,6 +27,7 @@ class Opt(Family):
     title = "OPT"
     class_name = "OPTForCausalLM"
     usual_dropout = 0.1
+    half_dtype = "float16"
     ties_head = True
     layers = "model.decoder.layers"
     embedding = "model.decoder.embed_tokens.weight"
@@ -46,12 +47,6 @@ class Opt(Family):
     def random_config(self, spec: ModelSpec, tokenizer: Tokenizer) -> OPTConfig:
         from transformers import OPTConfig
 
-        if spec.num_kv_heads not in (None, spec.num_heads):
-            raise InputError(
-                f"OPT models have as many key-value heads as heads ({spec.num_heads}), got {spec.num_kv_heads}",
-                where="model.num_kv_heads",
-                fix="model.num_kv_heads=null, or model.family=llama",
-            )
         values: dict[str, Any] = {
             "hidden_size": spec.hidden_size,
             "word_embed_proj_dim": spec.hidden_size,
@@ -67,6 +62,14 @@ class Opt(Family):
         }
         return OPTConfig(**values)
 
+    def check_spec(self, spec: ModelSpec) -> None:
+        if spec.path is None and spec.num_kv_heads not in (None, spec.num_heads):
+            raise InputError(
+                f"OPT models have as many key-value heads as heads ({spec.num_heads}), got {spec.num_kv_heads}",
+                where="model.num_kv_heads",
+                fix="model.num_kv_heads=null, or model.family=llama",
+            )
+
     def configure(self, config: OPTConfig, spec: ModelSpec) -> None:  # type: ignore[override]
         config.dropout, config.attention_dropout = spec.dropout or 0.0, spec.attention_dropout
 
@@ -74,9 +77,11 @@ class Opt(Family):
         return float(config.init_std)
 
     def last_layer(self, layer: nn.Module, config: OPTConfig) -> nn.Module:  # type: ignore[override]
+        from galpaca.model.families.layers import in_place_of
         from galpaca.model.families.opt_layers import TargetRowsLayer
 
-        return TargetRowsLayer.like(layer, config)
+        attention: Any = layer.self_attn
+        return in_place_of(layer, TargetRowsLayer, config, attention.layer_idx)
 
     def halved(self) -> Mapping[type[nn.Module], type[nn.Module]]:
         from galpaca.model.families.opt_layers import HALVED

@@ -6,10 +6,8 @@ layer it runs on those rows only: with half of the tokens in prompts, a third of
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
-from transformers import OPTConfig
 from transformers.models.opt.modeling_opt import OPTDecoderLayer, OPTLearnedPositionalEmbedding
 
 from galpaca.model.half_residual import HalfEmbedding
@@ -17,14 +15,6 @@ from galpaca.model.half_residual import HalfEmbedding
 
 class TargetRowsLayer(OPTDecoderLayer):
     """An ``OPTDecoderLayer`` with the same parameters that returns only the requested rows."""
-
-    @classmethod
-    def like(cls, layer: Any, config: OPTConfig) -> "TargetRowsLayer":
-        """A layer that holds the parameters of another one."""
-        with torch.device("meta"):
-            own = cls(config, layer.self_attn.layer_idx)
-        own.load_state_dict(layer.state_dict(keep_vars=True), assign=True)
-        return own.train(layer.training)
 
     def forward(  # type: ignore[override]
         self, hidden_states: Tensor, attention_mask: Tensor | None = None, *, target_rows: Tensor, **kwargs: Any

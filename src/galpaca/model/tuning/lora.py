@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from galpaca.model.tensors import Shapes, TensorSource
     from galpaca.model.tuning.low_rank import LowRank
 
-_TIED = ("embed_tokens", "lm_head", "embed_positions")
 # Those of adapters are ten times full tuning's (Schulman et al. 2025, "LoRA Without Regret").
 _USUAL_LR = 5e-5
 
@@ -69,7 +68,8 @@ class Lora(TuningMethod):
             for name in bound.layers:
                 if name not in family.linear_layers:
                     what = f"not a linear layer of {family.title}'s decoder: {name!r}"
-                    why = "the head may be the embedding's matrix, and both stay as they are" if name in _TIED else ""
+                    is_of_tokens = f".{name}." in f".{family.embedding} .{family.head}"
+                    why = "the head may be the embedding's matrix, and both stay as they are" if is_of_tokens else ""
                     problems.add(what, where="tuning.targets", why=why, fix=fix)
         return bound
 
@@ -81,7 +81,11 @@ class Lora(TuningMethod):
 
     def check_model(self, base: Shapes) -> None:
         with Problems() as problems:
-            smallest = min((min(base[name]), name) for name in self._adapted(base))
+            adapted = self._adapted(base)
+            if not adapted:
+                what = f"no matrix of the model belongs to {', '.join(self.layers)}"
+                problems.add(what, where="tuning.targets", fix="name linear layers that the model has")
+            smallest = min(((min(base[name]), name) for name in adapted), default=(self.rank, ""))
             if self.rank > smallest[0]:
                 problems.add(
                     f"must not exceed the smaller side of a layer, got {self.rank}",

@@ -43,5 +43,6 @@ def single(accelerator: str, precision: PrecisionSpec) -> tuple[StepStrategy, Pr
 def ddp(accelerator: str, precision: PrecisionSpec) -> tuple[StepStrategy, Precision]:
     """A whole model on every rank; gradients averaged."""
     # A bucket view saves a copy of all gradients.
-    strategy = DataParallel(timeout=TIMEOUT, gradient_as_bucket_view=True)
+    # Buffers are computed, and the same on all ranks: sending them would make a forward of one rank alone wait.
+    strategy = DataParallel(timeout=TIMEOUT, gradient_as_bucket_view=True, broadcast_buffers=False)
     return strategy, plain_precision("ddp", accelerator, precision)

@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path) -> 
 
 
 def adapters(method: Lora, folder: Path) -> Trained:
-    return Trained(dict(method.trained_shapes(method.shapes(FolderTensors(folder, OPT).shapes))))
+    return Trained(dict(method.trained_shapes(method.shapes(FolderTensors(folder, OPT, tied_head=True).shapes))))
 
 
 def test_merged_weights_are_those_of_peft(folder: Path) -> None:
@@ -51,13 +51,13 @@ def test_merged_weights_are_those_of_peft(folder: Path) -> None:
         if plain in trained.shapes:
             parameter.data.copy_(read_whole(trained, plain))
     merged: Any = theirs.merge_and_unload()
-    ours = method.released(FolderTensors(folder, OPT), trained, torch.float32)
+    ours = method.released(FolderTensors(folder, OPT, tied_head=True), trained, torch.float32)
     adapted = 0
     for name, expected in merged.named_parameters():
         found = read_whole(ours, name)
         assert expected.shape[0] <= MERGED_ROWS or "embed" in name
         assert torch.equal(found, expected), name
-        adapted += not torch.equal(found, read_whole(FolderTensors(folder, OPT), name))
+        adapted += not torch.equal(found, read_whole(FolderTensors(folder, OPT, tied_head=True), name))
     assert adapted == 2 * 6
 
 
@@ -81,7 +81,7 @@ def test_tall_matrices_are_merged_in_blocks_of_rows_and_read_in_any_ranges() -> 
 @pytest.mark.parametrize("compute_dtype", [torch.float32, torch.bfloat16])
 def test_the_merged_model_answers_as_the_trained_one(folder: Path, method: Lora, compute_dtype: torch.dtype) -> None:
     """Merged into the weights as they were in training: rounded, or in 4 bits."""
-    trained, files = adapters(method, folder), FolderTensors(folder, OPT)
+    trained, files = adapters(method, folder), FolderTensors(folder, OPT, tied_head=True)
     config = OPTForCausalLM.from_pretrained(folder).config
     with torch.device("meta"):
         tuned = OPTForCausalLM(config).eval()
