@@ -362,13 +362,13 @@ def test_rotary_positions_that_depend_on_the_longest_text_are_refused(
     rotation = {"rope_type": "dynamic", "rope_theta": 10_000.0, "factor": 2.0}
     LlamaConfig(rope_parameters=rotation).save_pretrained(tmp_path / "dynamic")
     message = refused(f"model.path={tmp_path / 'dynamic'}")
-    assert_shows(message, Problem("dynamic", "rotary positions of the kind 'dynamic'", "llama3 or yarn"))
+    assert_shows(message, Problem("dynamic", "rotary positions of the kind 'dynamic'", "linear, llama3, yarn"))
 
 
 OF_THE_FAMILY = {
     "dropout that a Llama has not": (
         ("model=tiny_llama", "model.dropout=0.1"),
-        Problem("model.dropout", "no dropout on the residual stream", "model.dropout=0"),
+        Problem("model.dropout", "no dropout on the residual stream", "model.dropout=null"),
     ),
     "heads that OPT does not share": (
         ("model.num_kv_heads=2",),
@@ -380,7 +380,7 @@ OF_THE_FAMILY = {
     ),
     "sizes beside a configuration": (
         ("model=smollm2-135m", "model.path=null"),
-        Problem("model.hidden_size", "the sizes are those of model.config", "model.hidden_size=null"),
+        Problem("model.hidden_size", "the sizes are those of model.config", "model=random model.config=FILE"),
     ),
     "a configuration that is not there": (
         ("model=smollm2-135m", "model.path=null", "model.config=no.json", *(f"model.{one}=null" for one in SIZES)),
