@@ -47,10 +47,13 @@ OF_TRAINING = {
         ("tuning=qlora", "tuning.targets=[embed_tokens]"),
         [Problem("tuning.targets", "'embed_tokens'", "q_proj,k_proj")],
     ),
-    "no layer": (("tuning=lora", "tuning.targets=[]"), [Problem("tuning.targets", "nothing would train", "q_proj")]),
+    "no layer": (
+        ("tuning=lora", "tuning.targets=[]"),
+        [Problem("tuning.targets", "nothing would train", "tuning.targets=null")],
+    ),
     "a layer twice": (
         ("tuning=lora", "tuning.targets=[fc1,fc1]"),
-        [Problem("tuning.targets", "names fc1 twice", "q_proj")],
+        [Problem("tuning.targets", "names fc1 twice", "name it once")],
     ),
     "rank 0, and a dropout of 1": (
         ("tuning=lora", "tuning.rank=0", "tuning.dropout=1"),

@@ -14,7 +14,7 @@ from transformers import PreTrainedConfig
 
 from galpaca.errors import InputError, first_line
 from galpaca.inference.hub import downloaded
-from galpaca.model.adapter_tensors import AdapterTensors, read_adapter_config
+from galpaca.model.adapter_tensors import AdapterTensors, adapter_of, read_adapter_config
 from galpaca.model.build import parameter_shapes
 from galpaca.model.families.family import Family
 from galpaca.model.families.known import read_family, titles
@@ -122,7 +122,7 @@ def of_adapter(folder: Path, base: Path | None) -> OpenedWeights:
             fix=_OTHER_BASE,
         )
     found = of_folder(base_folder)
-    lora = unbound.on(found.family)
+    lora = adapter_of(unbound, found.family, folder)
     check_shapes(adapters.shapes, lora.trained_shapes(lora.shapes(found.base.shapes)), folder, _OTHER_BASE)
     whole = lora.released(found.base, adapters, torch.float32, original=True)
     return OpenedWeights(found.config, found.family, whole, found.base, (lora, adapters), (base_folder,), found.dtype)

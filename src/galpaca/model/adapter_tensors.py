@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from galpaca.errors import InputError
+from galpaca.model.families.family import Family
 from galpaca.model.tensors import Shapes
 from galpaca.model.tuning.lora import Lora
 
@@ -77,10 +78,30 @@ def read_adapter_config(folder: Path) -> tuple[Lora, dict[str, Any]]:
         settings = (int(config["r"]), float(config["lora_alpha"]), float(config.get("lora_dropout") or 0.0))
         return Lora(*settings, targets=sorted(config["target_modules"])), config
     except InputError as error:
-        what = "; ".join(one.what for one in getattr(error, "problems", (error,)))
+        what = _words(error)
     except (ValueError, TypeError, KeyError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)
-    raise InputError(
+    raise _not_read(path, what)
+
+
+def adapter_of(lora: Lora, family: Family, folder: Path) -> Lora:
+    """An adapter's settings for the family of its model.
+
+    Raises:
+        InputError: it is on layers that such a model does not have.
+    """
+    try:
+        return lora.on(family)
+    except InputError as error:
+        raise _not_read(folder / ADAPTER_CONFIG, _words(error)) from None
+
+
+def _words(error: InputError) -> str:
+    return "; ".join(one.what for one in getattr(error, "problems", (error,)))
+
+
+def _not_read(path: Path, what: str) -> InputError:
+    return InputError(
         f"an adapter of a kind that is not read: {what}",
         where=path,
         why="only plain LoRA on linear layers is",
