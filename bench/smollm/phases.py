@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from bench import convert_gguf
 from bench.figures import known
 from bench.smollm import prose, scoring
 from bench.smollm.commands import shown, train, train_overrides
@@ -19,6 +20,7 @@ from bench.smollm.models import BEFORE_ALPACA, compare, labelled, make_without_t
 from bench.smollm.phase import Found, Phase
 from bench.smollm.plan import PROSE, QUESTIONS, Plan, Tuning
 from bench.smollm.split import CATEGORIES, TEST_SHARE, in_categories, read_records, split, write_records
+from bench.smollm.tiny import VERSION as TINY_VERSION
 from bench.smollm.tiny import write_tiny_llama
 from galpaca.files.checksums import file_facts
 from galpaca.runs.lines import StepLine
@@ -39,10 +41,8 @@ def model_phases(plan: Plan) -> list[Phase]:
         return {"package": PACKAGE, "file": FILE_NAME, "sha256": SHA256}
 
     def converted(_: dict[str, Found]) -> Found:
-        from bench.convert_gguf import convert
-
         shutil.rmtree(plan.base, ignore_errors=True)
-        facts = convert(plan.root / FILE_NAME, plan.base)
+        facts = convert_gguf.convert(plan.root / FILE_NAME, plan.base)
         make_without_template(plan.base, plan.without_template)
         return {"name": facts.name, "license": facts.license, "parameters": facts.parameters, "kinds": facts.kinds}
 
@@ -54,10 +54,10 @@ def model_phases(plan: Plan) -> list[Phase]:
 
     folders = (plan.base, plan.without_template)
     if plan.tiny:
-        return [Phase("model", (), "tiny", random, folders)]
+        return [Phase("model", (), ["tiny", TINY_VERSION], random, folders)]
     return [
         Phase("fetch", (), SHA256, fetched, (plan.root / FILE_NAME,)),
-        Phase("model", ("fetch",), "float32", converted, folders),
+        Phase("model", ("fetch",), ["float32", convert_gguf.VERSION], converted, folders),
     ]
 
 
