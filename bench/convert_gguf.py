@@ -33,8 +33,8 @@ _OTHER_FILES_BYTES = 64 * 2**20  # a tokenizer of 50,000 tokens takes 4 MB
 # The metadata's name of each special token's id, and the tokenizer's.
 _SPECIAL_TOKENS = {"bos": "bos_token_id", "eos": "eos_token_id", "padding": "pad_token_id", "unknown": "unk_token_id"}
 _CHECKED_TOKENS = 64
-# Value of ``tokenizer.ggml.pre``: does each digit stand alone before GPT-2's rule splits the text? transformers does not
-# read the value and takes GPT-2's rule for all; llama.cpp's ``llama-vocab.cpp`` has the meaning of every value.
+# Value of ``tokenizer.ggml.pre``: does each digit stand alone before GPT-2's rule splits the text? transformers does
+# not read the value and takes GPT-2's rule for all; llama.cpp's ``llama-vocab.cpp`` has the meaning of every value.
 _DIGITS_STAND_ALONE = {"gpt-2": False, "smollm": True}
 
 

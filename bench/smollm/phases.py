@@ -172,7 +172,12 @@ def measuring_phases(plan: Plan, tunings: Sequence[Tuning]) -> list[Phase]:
 
     return [
         Phase("losses", after, [sizes.answer_tokens], losses),
-        Phase("questions", after, [digest(QUESTIONS), sizes.questions, sizes.short_answer_tokens], questions),
+        Phase(
+            "questions",
+            after,
+            [digest(QUESTIONS), sizes.questions, sizes.short_answer_tokens, scoring.VERSION],
+            questions,
+        ),
         Phase("prose", after, [digest(PROSE), sizes.passages], plain_text),
     ]
 
@@ -198,12 +203,19 @@ def scored(content: dict[str, Any], asked: Path) -> Found:
     for question, given in zip(questions, content["questions"], strict=True):
         texts = [one["answer"] for one in given["answers"]]
         right = [scoring.is_right(text, question["references"]) for text in texts]
+        at_once = [scoring.is_right(scoring.first_sentence(text), question["references"]) for text in texts]
         kept = {key: question[key] for key in ("category", "instruction", "references")}
-        rows.append({**kept, "answers": texts, "right": right})
-    of_models = [[row["right"][m] for row in rows] for m in range(len(content["models"]))]
+        rows.append({**kept, "answers": texts, "right": right, "right_at_once": at_once})
+    categories = [row["category"] for row in rows]
+
+    def shares(verdict: str) -> list[dict[str, Any]]:
+        return scoring.shares(categories, [[row[verdict][m] for row in rows] for m in range(len(content["models"]))])
+
     return {
         "models": [one["label"] for one in content["models"]],
         "max_new_tokens": content["prompts"]["max_new_tokens"],
-        "shares": scoring.shares([row["category"] for row in rows], of_models),
+        "mean_words": [one["mean_words"] for one in content["answer_figures"][0]["models"]],
+        "shares": shares("right"),
+        "shares_at_once": shares("right_at_once"),
         "questions": rows,
     }

@@ -54,10 +54,48 @@ def test_each_form_of_a_record_has_its_category() -> None:
         ("seven", ["7", "seven"], True),
         ("CO₂ and water", ["CO2", "CO₂"], True),
         ("", ["x"], False),
+        ("It freezes at -100 or −100.", ["100"], False),
+        ("It is 1/2.", ["2"], False),
+        ("It is 2/3.", ["2"], False),
+        ("between 5-7", ["7"], False),
+        ("It boils at 100C.", ["100"], True),
+        ("It boils at 100°C.", ["100"], True),
+        ("the 7th, 7x4 and 2⁵", ["7", "2"], False),
+        ("two hundred", ["100", "one hundred"], False),
     ],
 )
 def test_a_reference_must_stand_in_the_answer_by_itself(answer: str, references: list[str], right: bool) -> None:
     assert scoring.is_right(answer, references) is right
+
+
+@pytest.mark.parametrize(
+    ("answer", "first"),
+    [
+        ("It is 7. Others say 8.", "It is 7."),
+        ("Au\n\nAu is gold.", "Au"),
+        ("The answer is:\n\n42\nIt was 43.", "The answer is:\n\n42"),
+        ("1. Mercury. 2. Venus", "Mercury."),
+        ("Neil A. Armstrong walked there. Aldrich followed.", "Neil A. Armstrong walked there."),
+        ("  about 3.14 of it", "about 3.14 of it"),
+        ("", ""),
+    ],
+)
+def test_of_an_answer_the_first_sentence_is_judged_too(answer: str, first: str) -> None:
+    assert scoring.first_sentence(answer) == first
+
+
+def test_a_share_of_all_or_none_has_an_interval_with_a_width() -> None:
+    """The bootstrap's had none. Of Wilson's, each bound is a share that lies 1.96 of its deviations away."""
+    for right, count in ((0, 10), (10, 10), (7, 20)):
+        found = scoring.wilson(right, count)
+        assert found.low is not None
+        assert found.high is not None
+        for bound in {found.low, found.high} - {found.value}:
+            deviations = (found.value - bound) / (bound * (1 - bound) / count) ** 0.5
+            assert abs(deviations) == pytest.approx(1.96, abs=1e-3)
+        assert found.high - found.low > 0.2
+    assert scoring.wilson(0, 10).low == 0
+    assert scoring.wilson(10, 10).high == 1
 
 
 def test_shares_of_right_answers_are_paired() -> None:
@@ -66,6 +104,7 @@ def test_shares_of_right_answers_are_paired() -> None:
     assert [(row["category"], row["questions"]) for row in rows] == [("all", 4), ("a", 2), ("b", 2)]
     first, second = rows[0]["models"]
     assert (first["right"], second["right"]) == (1, 3)
+    assert rows[1]["models"][1]["share"]["low"] < 1, "two of two right are no certainty"
     assert second["difference"]["value"] == pytest.approx(0.5)
     assert second["changed"] == {"gained": 2, "lost": 0, "p": 0.5}
     assert scoring.changes([True] * 10, [False] * 10)["p"] == pytest.approx(2 / 2**10)
