@@ -68,7 +68,7 @@ def answers_section(losses: Mapping[str, Any]) -> list[str]:
         "## Answers side by side",
         "",
         *wrapped(
-            f"Some of galpaca's built-in prompts, which are in no record; greedy, cut after "
+            f"Some of galpaca's built-in prompts, which are in no record that a tuning has read; greedy, cut after "
             f"{losses['prompts']['max_new_tokens']} tokens."
         ),
     ]
