@@ -23,6 +23,9 @@ from galpaca.errors import GalpacaError, InputError, first_line
 from galpaca.files.atomic import sync_entry, sync_folder
 from galpaca.files.build_once import fresh_partial
 
+# Of what is written: greater as soon as the same file would become another folder.
+VERSION = 2
+
 _MAGIC = b"GGUF"
 ARCHITECTURE = "llama"
 _BYTES_PER_PARAMETER = 4
@@ -30,6 +33,9 @@ _OTHER_FILES_BYTES = 64 * 2**20  # a tokenizer of 50,000 tokens takes 4 MB
 # The metadata's name of each special token's id, and the tokenizer's.
 _SPECIAL_TOKENS = {"bos": "bos_token_id", "eos": "eos_token_id", "padding": "pad_token_id", "unknown": "unk_token_id"}
 _CHECKED_TOKENS = 64
+# Value of ``tokenizer.ggml.pre``: does each digit stand alone before GPT-2's rule splits the text? transformers does
+# not read the value and takes GPT-2's rule for all; llama.cpp's ``llama-vocab.cpp`` has the meaning of every value.
+_DIGITS_STAND_ALONE = {"gpt-2": False, "smollm": True}
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,7 @@ class GgufFacts:
         kinds: types of its tensors with their counts, such as ``210 of Q4_1``.
         chat_template: None where the file has none.
         special_ids: id of each special token, by the tokenizer's name for it.
+        digits_stand_alone: whether the tokenizer splits numbers into digits before anything else.
     """
 
     name: str
@@ -50,6 +57,7 @@ class GgufFacts:
     kinds: str
     chat_template: str | None
     special_ids: Mapping[str, int]
+    digits_stand_alone: bool
 
 
 def main() -> int:
@@ -114,7 +122,7 @@ def read_facts(file: Path) -> GgufFacts:
     """Reads the metadata.
 
     Raises:
-        InputError: it cannot be read, or is not that of a Llama.
+        InputError: it cannot be read, is not that of a Llama, or its texts are split by an unknown rule.
     """
     from gguf import GGUFReader
 
@@ -130,6 +138,11 @@ def read_facts(file: Path) -> GgufFacts:
     if of("general.architecture") != ARCHITECTURE:
         what = f"the model is no Llama: its architecture is {of('general.architecture')!r}"
         raise InputError(what, where=file, fix="a GGUF file whose general.architecture is llama")
+    rule = of("tokenizer.ggml.pre")
+    if rule not in _DIGITS_STAND_ALONE:
+        what = "the file has no tokenizer.ggml.pre" if rule is None else f"tokenizer.ggml.pre is {rule!r}"
+        known = f"known are {', '.join(_DIGITS_STAND_ALONE)}; another rule would give other tokens"
+        raise InputError(what, where=file, why=known, fix="another model, or add the rule to bench/convert_gguf.py")
     kinds = [tensor.tensor_type.name for tensor in reader.tensors]
     ids = {name: of(f"tokenizer.ggml.{key}_token_id") for key, name in _SPECIAL_TOKENS.items()}
     return GgufFacts(
@@ -139,6 +152,7 @@ def read_facts(file: Path) -> GgufFacts:
         kinds=", ".join(f"{kinds.count(kind)} of {kind}" for kind in sorted(set(kinds))),
         chat_template=of("tokenizer.chat_template"),
         special_ids={name: int(number) for name, number in ids.items() if number is not None},
+        digits_stand_alone=_DIGITS_STAND_ALONE[rule],
     )
 
 
@@ -163,6 +177,7 @@ def _fill(partial: Path, file: Path, facts: GgufFacts) -> None:
         what = f"transformers cannot read it: {type(error).__name__}: {first_line(error)}"
         raise InputError(what, where=file, fix="another quantization of the same model") from None
     _check_tokenizer(tokenizer, facts, file)
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizer(facts)
     _forget_quantization(model)
     try:
         model.save_pretrained(partial)
@@ -171,6 +186,14 @@ def _fill(partial: Path, file: Path, facts: GgufFacts) -> None:
     tokenizer.save_pretrained(partial)
     (partial / "README.md").write_text(_readme(file, facts), encoding="utf-8")
     _check_written(partial, model, tokenizer)
+
+
+def pre_tokenizer(facts: GgufFacts) -> Any:
+    """What splits a text before bytes are merged."""
+    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
+
+    words = ByteLevel(add_prefix_space=False, use_regex=True)
+    return Sequence([Digits(individual_digits=True), words]) if facts.digits_stand_alone else words
 
 
 def _forget_quantization(model: Any) -> None:
@@ -192,7 +215,7 @@ def _check_tokenizer(tokenizer: Any, facts: GgufFacts, file: Path) -> None:
 
 def _check_written(partial: Path, model: Any, tokenizer: Any) -> None:
     """Raises:
-    GalpacaError: weights, logits, special tokens or the chat template are not the same when they are read again.
+    GalpacaError: weights, logits, the tokenizer or its chat template are not the same when they are read again.
     """
     import torch
     from safetensors import safe_open
@@ -209,8 +232,12 @@ def _check_written(partial: Path, model: Any, tokenizer: Any) -> None:
         if model.config.tie_word_embeddings and "lm_head.weight" in stored.keys():  # noqa: SIM118 - not a dict
             raise GalpacaError("the tied head was written a second time", where=partial)
     reread = AutoTokenizer.from_pretrained(partial)
-    if (reread.special_tokens_map, reread.chat_template) != (tokenizer.special_tokens_map, tokenizer.chat_template):
+    if _of_tokenizer(reread) != _of_tokenizer(tokenizer):
         raise GalpacaError("the tokenizer is not the same when read again", where=partial)
+
+
+def _of_tokenizer(tokenizer: Any) -> tuple[Any, ...]:
+    return tokenizer.special_tokens_map, tokenizer.chat_template, tokenizer.backend_tokenizer.to_str()
 
 
 def _readme(file: Path, facts: GgufFacts) -> str:

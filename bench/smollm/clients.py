@@ -18,8 +18,8 @@ _SCRIPT = REPOSITORY / "tests" / "clients" / "answers.py"
 # Of the environment, and what ``make clients`` installs beside it.
 CLIENTS = {"transformers 5": None, "transformers 4.57": Path(sys.prefix) / "clients" / "transformers-4.57.1"}
 _WAYS = ("single", "batched", "pipeline", "chat pipeline")
-# As in the script.
-_ANSWER_TOKENS = 12
+# Enough for many answers to end by themselves, which clients must do at the same token.
+_ANSWER_TOKENS = 64
 
 
 def clients_phase(plan: Plan) -> Phase:
@@ -28,7 +28,8 @@ def clients_phase(plan: Plan) -> Phase:
     def compared(_: dict[str, Found]) -> Found:
         prompts = json.loads(plan.prompts_file.read_text(encoding="utf-8"))
         questions = [one["instruction"] for one in prompts if not one["input"]]
-        expected = _generated(plan, questions)
+        given = _generated(plan, questions)
+        expected, ended = [one["answer"].strip() for one in given], sum(one["finish"] == "end" for one in given)
         rows = []
         for name, folder in CLIENTS.items():
             if folder is not None and not folder.is_dir():
@@ -36,22 +37,22 @@ def clients_phase(plan: Plan) -> Phase:
             found = _answers(plan, questions, folder)
             equal = {way: sum(a.strip() == b for a, b in zip(found[way], expected, strict=True)) for way in _WAYS}
             rows.append({"client": f"transformers {found['version']}", "equal": equal})
-        return {"questions": len(questions), "answer_tokens": _ANSWER_TOKENS, "clients": rows}
+        return {"questions": len(questions), "answer_tokens": _ANSWER_TOKENS, "ended": ended, "clients": rows}
 
     return Phase("clients", ("records", FULL.name), _ANSWER_TOKENS, compared)
 
 
-def _generated(plan: Plan, questions: list[str]) -> list[str]:
+def _generated(plan: Plan, questions: list[str]) -> list[dict[str, Any]]:
     asked, out = plan.root / "clients.jsonl", plan.root / "clients-answers.jsonl"
     asked.write_text("".join(json.dumps({"instruction": one, "input": ""}) + "\n" for one in questions), "utf-8")
     out.unlink(missing_ok=True)
     model = str(plan.run_of(FULL) / "model")
     galpaca(["generate", model, f"--file={asked}", f"--out={out}", f"--max-new-tokens={_ANSWER_TOKENS}"])
-    return [json.loads(line)["answer"].strip() for line in out.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
 
 
 def _answers(plan: Plan, questions: list[str], client: Path | None) -> dict[str, Any]:
-    line = [sys.executable, str(_SCRIPT), str(plan.run_of(FULL) / "model"), json.dumps(questions)]
+    line = [sys.executable, str(_SCRIPT), str(plan.run_of(FULL) / "model"), json.dumps(questions), str(_ANSWER_TOKENS)]
     variables = environment() if client is None else {**environment(), "PYTHONPATH": str(client)}
     done = subprocess.run(line, capture_output=True, text=True, env=variables)
     if done.returncode:

@@ -38,8 +38,9 @@ def clients_section(found: Mapping[str, Any]) -> list[str]:
         "## The tuned folder in other programs",
         "",
         *wrapped(
-            f"Answers of {found['answer_tokens']} tokens by `AutoModelForCausalLM` and the folder's chat template, "
-            "equal to those of `galpaca generate`."
+            f"Answers of at most {found['answer_tokens']} tokens by `AutoModelForCausalLM` and the folder's chat "
+            f"template, equal to those of `galpaca generate`, of which {found['ended']} of {found['questions']} ended "
+            "by an end token, the others at the limit."
         ),
         "",
         *table(["client", *ways], rows),

@@ -25,6 +25,8 @@ from galpaca.runs.metrics import read_metrics
 _STEPS, _EVERY = 6, 2
 # Seeds the moments.
 _SEED = 16
+# Of a moment, where the run was faster than the one that was not killed, and had ended before.
+_MOST_DRAWS = 5
 
 
 def kills_phase(plan: Plan) -> Phase:
@@ -49,7 +51,7 @@ def kills_phase(plan: Plan) -> Phase:
         for number in range(plan.sizes.kills):
             folder = RunFolder(straight.root, f"killed-{number}")
             name = f"run.name={folder.name}"
-            reached = _kill([*line, name], folder, moments.uniform(0.0, seconds))
+            reached = kill([*line, name], folder, moments, seconds)
             saved = folder.last_saved_step()
             run([*line, name], f"the run that was killed after step {reached}")
             rows.append({"killed_after_step": reached, "resumed_from": saved, "same_bits": _bits(folder) == expected})
@@ -71,21 +73,38 @@ def _seconds_after_first_step(folder: RunFolder) -> float:
     return sum(line.step_seconds or 0.0 for line in steps[1:])
 
 
-def _kill(line: Sequence[str], folder: RunFolder, seconds: float) -> int:
-    """Kills a run some time after its first step; returns the last step in its metrics.
+def kill(line: Sequence[str], folder: RunFolder, moments: random.Random, most_seconds: float) -> int:
+    """Kills a run at a random moment after its first step; returns the last step in its metrics.
+
+    One that ends before is started again, with another moment.
 
     Raises:
-        GalpacaError: it ended by itself before.
+        GalpacaError: it failed, or ended before every moment that was drawn.
+    """
+    for _ in range(_MOST_DRAWS):
+        if _is_killed(line, folder.metrics, moments.uniform(0.0, most_seconds)):
+            return max(step.step for step in read_metrics(folder.metrics) if isinstance(step, StepLine))
+        shutil.rmtree(folder.path)
+    raise GalpacaError(f"the run to be killed ended before, {_MOST_DRAWS} times", fix="try again on a quiet machine")
+
+
+def _is_killed(line: Sequence[str], metrics: Path, seconds: float) -> bool:
+    """Whether the run was still there some time after its first step, when it was killed.
+
+    Raises:
+        GalpacaError: it failed.
     """
     process = subprocess.Popen(line, cwd=REPOSITORY, env=environment(), start_new_session=True)
     try:
-        _wait_for_steps(process, folder.metrics)
+        _wait_for_steps(process, metrics)
         time.sleep(seconds)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    return max(line.step for line in read_metrics(folder.metrics) if isinstance(line, StepLine))
+    code = process.wait()
+    if code not in (0, -signal.SIGKILL):
+        raise GalpacaError(f"the run to be killed ended with exit code {code}", fix="see above")
+    return code != 0
 
 
 def _wait_for_steps(process: subprocess.Popen[bytes], metrics: Path) -> None:

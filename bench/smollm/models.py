@@ -14,6 +14,8 @@ from bench.smollm.plan import Plan, Tuning
 from galpaca.files.build_once import fresh_partial
 
 BEFORE, BEFORE_ALPACA = "before", "before-in-alpaca"
+# With the linear layers in NF4, as QLoRA has them: on prose only.
+BEFORE_FOUR_BITS = "before-in-4-bits"
 # What the template of a chat is written in, within a tokenizer's folder.
 _CHAT_TEMPLATE = "chat_template.jinja"
 

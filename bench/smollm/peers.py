@@ -14,14 +14,14 @@ from bench.smollm.plan import EXAMPLES_PER_STEP, FULL_LR, MAX_LENGTH_TOKENS, MAX
 
 
 def peers_phase(plan: Plan) -> Phase:
-    """Eight steps of each contender, in turns, in one repeat."""
+    """Eight steps of each contender, in turns, as often as the plan says."""
     options = [
         f"--steps={plan.sizes.peer_steps}",
         f"--step-examples={EXAMPLES_PER_STEP}",
         f"--lr={FULL_LR}",
         f"--max-length={MAX_LENGTH_TOKENS}",
         f"--max-tokens={MAX_TOKENS}",
-        "--repeats=1",
+        f"--repeats={plan.sizes.peer_repeats}",
     ]
     if plan.tiny and find_spec("trl") is None:  # a try of the phases, which nobody installs TRL for
         options.append("--only=galpaca,trainer,trainer_padded")

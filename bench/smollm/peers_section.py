@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.smollm.cells import table, wrapped
 
 _WORDS = {
-    "galpaca": "galpaca",
+    "galpaca": "galpaca, micro-batches of at most {tokens:,} tokens",
     "trainer": "`transformers.Trainer`, 4 examples padded to the longest",
     "trainer_padded": "the same, padded to {length}",
     "trl": "TRL's `SFTTrainer`, 4 examples padded to the longest",
@@ -27,9 +27,9 @@ def peers_section(found: Mapping[str, Any]) -> list[str]:
         largest = max(abs(a - b) / b for a, b in zip(losses, ours, strict=True)) if comparable else None
         rows.append(
             [
-                _WORDS[name].format(length=found["max_length"]),
+                _WORDS[name].format(length=found["max_length"], tokens=found["max_tokens"]),
                 f"{speed:.3f}",
-                "" if ratio is None else f"{ratio:.2f} x",
+                "" if ratio is None else f"{ratio:.2f} x ({_range(found['ratio_range'][name])})",
                 f"{losses[0]:.4f} to {losses[-1]:.4f}",
                 "" if largest is None else f"{largest:.1e}",
             ]
@@ -40,8 +40,14 @@ def peers_section(found: Mapping[str, Any]) -> list[str]:
         *wrapped(
             f"{found['steps']} steps of {found['examples_per_step']} examples ({found['mean_tokens']:.0f} tokens on "
             f"average), the same examples in the same order, the same recipe, in turns; examples per second without "
-            f"the first step. Repeats: {len(found['repeats'])}. A ratio above 1 means that galpaca is faster."
+            f"the first step. Medians of {len(found['repeats'])} repeats, and the least and greatest ratio of a single "
+            "one; losses of the first. A ratio above 1 means that galpaca is faster."
         ),
         "",
         *table(["contender", "examples/s", "galpaca to it", "loss", "largest difference of a loss"], rows),
     ]
+
+
+def _range(ends: Sequence[float]) -> str:
+    least, greatest = ends
+    return f"{least:.2f} to {greatest:.2f}"

@@ -11,14 +11,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from bench import convert_gguf
 from bench.figures import known
 from bench.smollm import prose, scoring
 from bench.smollm.commands import shown, train, train_overrides
 from bench.smollm.fetch import FILE_NAME, PACKAGE, SHA256, fetch
-from bench.smollm.models import BEFORE_ALPACA, compare, labelled, make_without_template
+from bench.smollm.models import BEFORE_ALPACA, BEFORE_FOUR_BITS, compare, labelled, make_without_template
 from bench.smollm.phase import Found, Phase
 from bench.smollm.plan import PROSE, QUESTIONS, Plan, Tuning
 from bench.smollm.split import CATEGORIES, TEST_SHARE, in_categories, read_records, split, write_records
+from bench.smollm.tiny import VERSION as TINY_VERSION
 from bench.smollm.tiny import write_tiny_llama
 from galpaca.files.checksums import file_facts
 from galpaca.runs.lines import StepLine
@@ -39,10 +41,8 @@ def model_phases(plan: Plan) -> list[Phase]:
         return {"package": PACKAGE, "file": FILE_NAME, "sha256": SHA256}
 
     def converted(_: dict[str, Found]) -> Found:
-        from bench.convert_gguf import convert
-
         shutil.rmtree(plan.base, ignore_errors=True)
-        facts = convert(plan.root / FILE_NAME, plan.base)
+        facts = convert_gguf.convert(plan.root / FILE_NAME, plan.base)
         make_without_template(plan.base, plan.without_template)
         return {"name": facts.name, "license": facts.license, "parameters": facts.parameters, "kinds": facts.kinds}
 
@@ -54,10 +54,10 @@ def model_phases(plan: Plan) -> list[Phase]:
 
     folders = (plan.base, plan.without_template)
     if plan.tiny:
-        return [Phase("model", (), "tiny", random, folders)]
+        return [Phase("model", (), ["tiny", TINY_VERSION], random, folders)]
     return [
         Phase("fetch", (), SHA256, fetched, (plan.root / FILE_NAME,)),
-        Phase("model", ("fetch",), "float32", converted, folders),
+        Phase("model", ("fetch",), ["float32", convert_gguf.VERSION], converted, folders),
     ]
 
 
@@ -66,8 +66,7 @@ def records_phase(plan: Plan) -> Phase:
         train_side, test_side = split(read_records(plan.data)[: plan.sizes.records])
         write_records(plan.train_file, train_side)
         write_records(plan.test_file, in_categories(test_side))
-        prompts = shipped_prompts()
-        write_records(plan.prompts_file, prompts[:: len(prompts) // plan.sizes.prompts][: plan.sizes.prompts])
+        write_records(plan.prompts_file, shown_prompts(plan))
         counts = [one["category"] for one in in_categories(test_side)]
         return {
             "source": plan.data.name,
@@ -89,9 +88,21 @@ def shipped_prompts() -> list[dict[str, str]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
+def shown_prompts(plan: Plan) -> list[dict[str, str]]:
+    """Those that are answered side by side."""
+    prompts = shipped_prompts()
+    return prompts[:: len(prompts) // plan.sizes.prompts][: plan.sizes.prompts]
+
+
+def replayed_prompts(plan: Plan) -> list[dict[str, str]]:
+    """Those whose answers may be replayed: none that is shown, since a tuning would have read it."""
+    shown = shown_prompts(plan)
+    return [one for one in shipped_prompts() if one not in shown][: plan.sizes.replayed]
+
+
 def replay_phase(plan: Plan) -> Phase:
     """Answers of the model before to prompts of no record: what a tuning may replay, so that less is forgotten."""
-    size = plan.sizes.replayed
+    prompts = replayed_prompts(plan)
 
     def answered(_: dict[str, Found]) -> Found:
         from galpaca.data.records import Record
@@ -99,7 +110,6 @@ def replay_phase(plan: Plan) -> Phase:
         from galpaca.inference.any_model import load_any
         from galpaca.inference.settings import Settings
 
-        prompts = shipped_prompts()[:size]
         questions = [Record.of(one["instruction"], one["input"]) for one in prompts]
         limit = plan.sizes.answer_tokens * 2
         answers = answer(load_any(str(plan.base)), questions, Settings(max_new_tokens=limit), batch_size=8)
@@ -111,7 +121,7 @@ def replay_phase(plan: Plan) -> Phase:
         write_records(plan.replay_file, list(fields))
         return {"prompts": len(prompts), "whole_answers": len(whole)}
 
-    return Phase("replayed", ("model",), size, answered, (plan.replay_file,))
+    return Phase("replayed", ("model",), prompts, answered, (plan.replay_file,))
 
 
 def tuning_phase(tuning: Tuning, plan: Plan) -> Phase:
@@ -150,6 +160,8 @@ def measuring_phases(plan: Plan, tunings: Sequence[Tuning]) -> list[Phase]:
     models = labelled(plan, tunings)
     after = ("model", "records", *(tuning.name for tuning in tunings))
     sizes = plan.sizes
+    # Merged into weights that were rounded to NF4, so what they lost is not of the tuning alone.
+    in_four_bits = [tuning.name for tuning in tunings if tuning.method == "qlora"]
 
     def losses(_: dict[str, Found]) -> Found:
         options = [f"--records={plan.test_file}", f"--prompts={plan.prompts_file}"]
@@ -164,16 +176,29 @@ def measuring_phases(plan: Plan, tunings: Sequence[Tuning]) -> list[Phase]:
     def plain_text(_: dict[str, Found]) -> Found:
         passages = prose.read_passages(PROSE)[: sizes.passages]
         # Asked in whatever template, the model before is the same.
-        places = [(label, path) for label, path in models if label != BEFORE_ALPACA]
-        of_models = [measured_prose(path, passages) for _, path in places]
-        rows = prose.compared(of_models)
-        named = [{"label": label, **row} for (label, _), row in zip(places, rows, strict=True)]
-        return {"passages": len(passages), "words": sum(len(one.split()) for one in passages), "models": named}
+        found = {label: measured_prose(path, passages) for label, path in models if label != BEFORE_ALPACA}
+        if in_four_bits:
+            found[BEFORE_FOUR_BITS] = measured_prose(plan.base, passages, four_bits=True)
+        rows = prose.compared(list(found.values()))
+        to_four_bits = {
+            name: prose.compared([found[BEFORE_FOUR_BITS], found[name]])[1]["difference"] for name in in_four_bits
+        }
+        return {
+            "passages": len(passages),
+            "words": sum(len(one.split()) for one in passages),
+            "models": [{"label": label, **row} for label, row in zip(found, rows, strict=True)],
+            "to_before_in_4_bits": to_four_bits,
+        }
 
     return [
         Phase("losses", after, [sizes.answer_tokens], losses),
-        Phase("questions", after, [digest(QUESTIONS), sizes.questions, sizes.short_answer_tokens], questions),
-        Phase("prose", after, [digest(PROSE), sizes.passages], plain_text),
+        Phase(
+            "questions",
+            after,
+            [digest(QUESTIONS), sizes.questions, sizes.short_answer_tokens, scoring.VERSION],
+            questions,
+        ),
+        Phase("prose", after, [digest(PROSE), sizes.passages, in_four_bits], plain_text),
     ]
 
 
@@ -183,10 +208,11 @@ def questions_of(plan: Plan) -> list[str]:
     return lines if count is None else lines[:: len(lines) // count][:count]
 
 
-def measured_prose(model: Path, passages: Sequence[str]) -> list[prose.PassageLoss]:
+def measured_prose(model: Path, passages: Sequence[str], *, four_bits: bool = False) -> list[prose.PassageLoss]:
     from galpaca.inference.any_model import load_any
+    from galpaca.inference.settings import WeightOptions
 
-    found = prose.passage_losses(load_any(str(model)), passages)
+    found = prose.passage_losses(load_any(str(model), weights=WeightOptions(four_bits=four_bits)), passages)
     gc.collect()  # before the next one needs the memory
     return found
 
@@ -198,12 +224,19 @@ def scored(content: dict[str, Any], asked: Path) -> Found:
     for question, given in zip(questions, content["questions"], strict=True):
         texts = [one["answer"] for one in given["answers"]]
         right = [scoring.is_right(text, question["references"]) for text in texts]
+        at_once = [scoring.is_right(scoring.first_sentence(text), question["references"]) for text in texts]
         kept = {key: question[key] for key in ("category", "instruction", "references")}
-        rows.append({**kept, "answers": texts, "right": right})
-    of_models = [[row["right"][m] for row in rows] for m in range(len(content["models"]))]
+        rows.append({**kept, "answers": texts, "right": right, "right_at_once": at_once})
+    categories = [row["category"] for row in rows]
+
+    def shares(verdict: str) -> list[dict[str, Any]]:
+        return scoring.shares(categories, [[row[verdict][m] for row in rows] for m in range(len(content["models"]))])
+
     return {
         "models": [one["label"] for one in content["models"]],
         "max_new_tokens": content["prompts"]["max_new_tokens"],
-        "shares": scoring.shares([row["category"] for row in rows], of_models),
+        "mean_words": [one["mean_words"] for one in content["answer_figures"][0]["models"]],
+        "shares": shares("right"),
+        "shares_at_once": shares("right_at_once"),
         "questions": rows,
     }

@@ -5,14 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
-from math import comb
+from math import comb, sqrt
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 from galpaca.data.categories import in_order
-from galpaca.estimate.bootstrap import paired_bootstrap
+from galpaca.estimate.bootstrap import LEVEL, Estimate, paired_bootstrap
 
+# Of the verdicts and figures: greater as soon as the same answers get others.
+VERSION = 2
 # Up to so many letters capitals count: "Au" is gold, and "au" is French.
 _LETTERS_OF_A_SYMBOL = 2
+_LIST_MARK = re.compile(r"^\s*(?:\d+[.)]|[-*])\s+")
+# Not behind an initial, as in "Neil A. Armstrong", and not where a colon announces the next line.
+_END_OF_SENTENCE = re.compile(r"(?<=[.!?])(?<!\b[A-Z]\.)\s+|(?<![:\n])\n+")
 
 
 class Question(NamedTuple):
@@ -28,15 +34,26 @@ def is_right(answer: str, references: Sequence[str]) -> bool:
     return any(_stands_in(reference, answer) for reference in references)
 
 
+def first_sentence(answer: str) -> str:
+    """Of an answer of any length what it says first, so that a longer one has no more chances."""
+    return _END_OF_SENTENCE.split(_LIST_MARK.sub("", answer.strip(), count=1), maxsplit=1)[0]
+
+
 def _stands_in(reference: str, answer: str) -> bool:
+    if reference[0].isdigit():
+        return re.search(_number(reference), answer, re.IGNORECASE) is not None
     flags = 0 if len(reference) <= _LETTERS_OF_A_SYMBOL and reference.isalpha() else re.IGNORECASE
-    # A number is not in the middle of another one, such as 7 in 1.7 or in 7,000.
-    return re.search(rf"(?<!\w)(?<!\d[.,]){re.escape(reference)}(?!\w)(?![.,]\d)", answer, flags) is not None
+    return re.search(rf"(?<!\w){re.escape(reference)}(?!\w)", answer, flags) is not None
+
+
+def _number(reference: str) -> str:
+    """A number that is no part of another one, such as 7 in 1.7, 7,000, -7 or 1/7; a unit's letter may follow: 100C."""
+    return rf"(?<![\w/-])(?<![−–])(?<!\d[.,]){re.escape(reference)}(?![^\WA-Za-z]|[A-Za-z]\w|[.,/]\d)"
 
 
 def shares(categories: Sequence[str], right: Sequence[Sequence[bool]]) -> list[dict[str, Any]]:
-    """For all questions and for each category: of each model the share of right answers with its interval, and the
-    difference to the first model's, whose questions are drawn together.
+    """For all questions and for each category: of each model the share of right answers with Wilson's interval, and the
+    difference to the first model's with a bootstrap interval, for which both models' questions are drawn together.
 
     Args:
         categories: of each question.
@@ -52,13 +69,24 @@ def _of(right: Sequence[Sequence[bool]], chosen: Sequence[int]) -> list[dict[str
     found = paired_bootstrap(values, [[1.0] * len(chosen)] * len(values))
     assert found is not None, "a category has a question"
     rows = []
-    for number, (mean, difference) in enumerate(zip(found.means, found.differences, strict=True)):
-        row: dict[str, Any] = {"right": int(sum(values[number])), "share": asdict(mean)}
+    for number, difference in enumerate(found.differences):
+        count = int(sum(values[number]))
+        row: dict[str, Any] = {"right": count, "share": asdict(wilson(count, len(chosen)))}
         if number:
             row["difference"] = {**asdict(difference), "sign": difference.sign}
             row["changed"] = changes([right[0][i] for i in chosen], [right[number][i] for i in chosen])
         rows.append(row)
     return rows
+
+
+def wilson(right: int, count: int) -> Estimate:
+    """A share with Wilson's interval, which has a width even where all or none are right."""
+    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
+    share, shrunk = right / count, 1 + z * z / count
+    middle = (share + z * z / (2 * count)) / shrunk
+    half = z * sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / shrunk
+    # Without rounding's rest at the ends.
+    return Estimate(share, middle - half if right else 0.0, middle + half if right < count else 1.0)
 
 
 def changes(first: Sequence[bool], other: Sequence[bool]) -> dict[str, float]:

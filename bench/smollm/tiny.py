@@ -15,6 +15,8 @@ CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+# Of what is written: greater as soon as it becomes another folder.
+VERSION = 2
 _VOCABULARY = 512
 _POSITIONS = 1024
 _SEED = 0
@@ -47,13 +49,14 @@ def write_tiny_llama(folder: Path) -> None:
 
 
 def tiny_tokenizer() -> Any:
-    """Byte-level BPE learned from the demo's records, with the real model's special tokens."""
+    """Byte-level BPE learned from the demo's records, with the real model's special tokens and single digits."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     records = json.loads(_DEMO.read_text(encoding="utf-8"))
     inner = Tokenizer(models.BPE())
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    digits, words = pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.pre_tokenizer = pre_tokenizers.Sequence([digits, words])
     inner.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=_VOCABULARY,

@@ -42,11 +42,40 @@ def test_weights_tokens_and_template_are_those_of_the_source(gguf_file: Path, ti
     theirs, ours = (AutoTokenizer.from_pretrained(one) for one in (tiny_llama, folder))
     assert ours.chat_template == CHAT_TEMPLATE
     assert ours.special_tokens_map == theirs.special_tokens_map
-    text = "<|im_start|>user\nName a noble gas, e.g. Xe 54.<|im_end|>\n"
+    text = "<|im_start|>user\nName a noble gas, e.g. Xe 54.\n\n1. In 1945<|im_end|>\n"
     assert ours(text).input_ids == theirs(text).input_ids
     assert sorted(one.name for one in gguf_file.parent.iterdir()) == ["folder", "tiny.gguf"], (
         "nothing is left beside it"
     )
+
+
+@pytest.mark.parametrize(
+    ("pre", "pieces"),
+    [("smollm", ["ĊĊ", "1", ".", "ĠIn", "Ġ", "1", "9", "4", "5"]), ("gpt-2", ["Ċ", "Ċ", "1", ".", "ĠIn", "Ġ1945"])],
+)
+def test_texts_are_split_as_the_file_says(tiny_llama: Path, tmp_path: Path, pre: str, pieces: list[str]) -> None:
+    """Transformers reads no ``tokenizer.ggml.pre``: of SmolLM2, two newlines before a number were two tokens."""
+    pytest.importorskip("gguf", reason="needs the package gguf: pip install -c constraints.txt -e '.[bench]'")
+    from transformers import AutoTokenizer
+
+    file, folder = tmp_path / "tiny.gguf", tmp_path / "folder"
+    write_gguf(tiny_llama, file, pre=pre)
+    convert(file, folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    text = "\n\n1. In 1945"
+    assert [piece for piece, _ in tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(text)] == pieces
+    assert tokenizer.decode(tokenizer(text).input_ids) == text
+
+
+@pytest.mark.parametrize(("pre", "what"), [("llama-bpe", "tokenizer.ggml.pre is 'llama-bpe'"), (None, "has no")])
+def test_an_unknown_split_is_refused(tiny_llama: Path, tmp_path: Path, pre: str | None, what: str) -> None:
+    pytest.importorskip("gguf", reason="needs the package gguf: pip install -c constraints.txt -e '.[bench]'")
+    file, folder = tmp_path / "tiny.gguf", tmp_path / "folder"
+    write_gguf(tiny_llama, file, pre=pre)
+    with pytest.raises(InputError, match=what) as refused:
+        convert(file, folder)
+    assert "gpt-2, smollm" in str(refused.value)
+    assert not folder.exists()
 
 
 def test_four_bits_are_dequantized_and_the_readme_says_so(tiny_llama: Path, tmp_path: Path) -> None:
@@ -129,6 +158,8 @@ def test_the_real_file(tmp_path: Path) -> None:
     assert facts.parameters == 134_515_008
     assert facts.license == "apache-2.0"
     loaded = load_any(str(tmp_path / "model"))
+    tokens = loaded.tokenizer.hf.tokenize("\n\n1. In 1945")  # type: ignore[attr-defined]
+    assert tokens == ["ĊĊ", "1", ".", "ĠIn", "Ġ", "1", "9", "4", "5"], "as of its authors' tokenizer.json"
     [found] = answer(loaded, [Record.of("What is the capital of France?")], Settings(max_new_tokens=16))
     assert "Paris" in found.text
     assert (tmp_path / "model" / "model.safetensors").stat().st_size < 4 * facts.parameters + 2**20

@@ -1,7 +1,9 @@
 """``bench.smollm``: its phases, its verdicts and its page; what its figures say of a random model means nothing."""
 
 import json
+import random
 import re
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,11 +15,14 @@ from conftest import DEMO, REPOSITORY, Started, completed
 
 from bench.results import RESULTS
 from bench.smollm import __main__ as smollm
-from bench.smollm import commands, phases, prose, scoring
+from bench.smollm import commands, kills, phases, prose, scoring
 from bench.smollm.clients import CLIENTS
 from bench.smollm.page import page
+from bench.smollm.peers_section import peers_section
 from bench.smollm.plan import MORE, PROSE, QUESTIONS, Plan, Tuning
 from bench.smollm.split import CATEGORIES, category_of, split
+from galpaca.errors import GalpacaError
+from galpaca.runs.folder import RunFolder
 
 
 def _record(instruction: str, input: str = "", output: str = "x") -> dict[str, str]:
@@ -54,10 +59,48 @@ def test_each_form_of_a_record_has_its_category() -> None:
         ("seven", ["7", "seven"], True),
         ("CO₂ and water", ["CO2", "CO₂"], True),
         ("", ["x"], False),
+        ("It freezes at -100 or −100.", ["100"], False),
+        ("It is 1/2.", ["2"], False),
+        ("It is 2/3.", ["2"], False),
+        ("between 5-7", ["7"], False),
+        ("It boils at 100C.", ["100"], True),
+        ("It boils at 100°C.", ["100"], True),
+        ("the 7th, 7x4 and 2⁵", ["7", "2"], False),
+        ("two hundred", ["100", "one hundred"], False),
     ],
 )
 def test_a_reference_must_stand_in_the_answer_by_itself(answer: str, references: list[str], right: bool) -> None:
     assert scoring.is_right(answer, references) is right
+
+
+@pytest.mark.parametrize(
+    ("answer", "first"),
+    [
+        ("It is 7. Others say 8.", "It is 7."),
+        ("Au\n\nAu is gold.", "Au"),
+        ("The answer is:\n\n42\nIt was 43.", "The answer is:\n\n42"),
+        ("1. Mercury. 2. Venus", "Mercury."),
+        ("Neil A. Armstrong walked there. Aldrich followed.", "Neil A. Armstrong walked there."),
+        ("  about 3.14 of it", "about 3.14 of it"),
+        ("", ""),
+    ],
+)
+def test_of_an_answer_the_first_sentence_is_judged_too(answer: str, first: str) -> None:
+    assert scoring.first_sentence(answer) == first
+
+
+def test_a_share_of_all_or_none_has_an_interval_with_a_width() -> None:
+    """The bootstrap's had none. Of Wilson's, each bound is a share that lies 1.96 of its deviations away."""
+    for right, count in ((0, 10), (10, 10), (7, 20)):
+        found = scoring.wilson(right, count)
+        assert found.low is not None
+        assert found.high is not None
+        for bound in {found.low, found.high} - {found.value}:
+            deviations = (found.value - bound) / (bound * (1 - bound) / count) ** 0.5
+            assert abs(deviations) == pytest.approx(1.96, abs=1e-3)
+        assert found.high - found.low > 0.2
+    assert scoring.wilson(0, 10).low == 0
+    assert scoring.wilson(10, 10).high == 1
 
 
 def test_shares_of_right_answers_are_paired() -> None:
@@ -66,6 +109,7 @@ def test_shares_of_right_answers_are_paired() -> None:
     assert [(row["category"], row["questions"]) for row in rows] == [("all", 4), ("a", 2), ("b", 2)]
     first, second = rows[0]["models"]
     assert (first["right"], second["right"]) == (1, 3)
+    assert rows[1]["models"][1]["share"]["low"] < 1, "two of two right are no certainty"
     assert second["difference"]["value"] == pytest.approx(0.5)
     assert second["changed"] == {"gained": 2, "lost": 0, "p": 0.5}
     assert scoring.changes([True] * 10, [False] * 10)["p"] == pytest.approx(2 / 2**10)
@@ -87,10 +131,73 @@ def test_prose_is_read_without_its_heading() -> None:
     assert not any("galpaca" in one for one in passages)
 
 
+def test_no_prompt_that_is_shown_is_replayed(tmp_path: Path) -> None:
+    """All of them were replayed, so a tuning had read answers to what the page shows as prompts of no record."""
+    for plan in (Plan(tmp_path, tmp_path), Plan(tmp_path, tmp_path, tiny=True)):
+        shown, replayed = phases.shown_prompts(plan), phases.replayed_prompts(plan)
+        assert shown
+        assert replayed
+        assert not [one for one in shown if one in replayed]
+
+
+def test_the_model_is_made_anew_with_another_version_of_the_conversion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Folders with wrong tokens would have been taken as done."""
+    plan = Plan(tmp_path, tmp_path)
+    before = phases.model_phases(plan)[1].inputs
+    assert before != "float32"
+    monkeypatch.setattr("bench.convert_gguf.VERSION", 99)
+    assert phases.model_phases(plan)[1].inputs != before
+
+
+def test_others_have_the_range_of_their_ratio_and_galpaca_its_budget() -> None:
+    losses = [2.0, 1.5]
+    found = {
+        "examples_per_second": {"galpaca": 3.0, "trainer": 2.0},
+        "ratio": {"trainer": 1.5},
+        "ratio_range": {"trainer": [1.4, 1.75]},
+        "losses": {"galpaca": losses, "trainer": losses},
+        "repeats": [{}, {}, {}],
+        **{"steps": 8, "examples_per_step": 16, "mean_tokens": 100.0, "max_tokens": 2048, "max_length": 512},
+    }
+    text = "\n".join(peers_section(found))
+    assert "galpaca, micro-batches of at most 2,048 tokens" in text
+    assert "1.50 x (1.40 to 1.75)" in text
+    assert "Medians of 3 repeats" in text
+
+
+_LINE = json.dumps({"step": 3, "loss": 6.0, "examples": 4, "tokens": 90, "target_tokens": 70, "step_seconds": 0.5})
+
+
+def _run_that(then: str, folder: RunFolder, seconds: float) -> int:
+    """Kills, at moments up to so many seconds, a run that writes a step's line and goes on as said."""
+    folder.path.mkdir(parents=True)
+    script = f"""
+import pathlib, sys, time
+file = pathlib.Path({str(folder.metrics)!r})
+file.parent.mkdir(parents=True, exist_ok=True)
+started = file.parent.parent / "started"
+number = int(started.read_text()) + 1 if started.exists() else 1
+started.write_text(str(number))
+file.write_text({_LINE!r} + chr(10))
+{then}
+"""
+    return kills.kill([sys.executable, "-c", script], folder, random.Random(0), seconds)
+
+
+def test_a_run_that_ended_before_its_moment_is_not_counted(tmp_path: Path) -> None:
+    """It was counted as killed, although nothing had happened to it."""
+    assert _run_that("if number == 2: time.sleep(60)", RunFolder(tmp_path / "a", "run"), 1.0) == 3
+    assert (tmp_path / "a" / "started").read_text(encoding="utf-8") == "2"
+    with pytest.raises(GalpacaError, match="ended before, 5 times"):
+        _run_that("", RunFolder(tmp_path / "b", "run"), 1.0)
+    with pytest.raises(GalpacaError, match="exit code 7"):
+        _run_that("sys.exit(7)", RunFolder(tmp_path / "c", "run"), 1.0)
+
+
 def _stand_in(tuning: Tuning, plan: Plan) -> None:
     """A training of no time: the model of before, other by a little, and two steps' lines."""
-    import shutil
-
     from safetensors.torch import load_file, save_file
 
     folder = plan.run_of(tuning) / "model"
@@ -166,7 +273,16 @@ def test_everything_with_a_tiny_model(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(figures["tunings"]) == 1 + sum(map(len, MORE.values()))
     assert figures["peers"]["largest_loss_difference"] < 1e-4
     assert [one["same_bits"] for one in figures["kills"]["runs"]] == [True]
+    prose_models = [one["label"] for one in figures["prose"]["models"]]
+    assert prose_models[0] == "before"
+    assert prose_models[-1] == "before-in-4-bits", "what QLoRA began with"
+    assert figures["prose"]["models"][-1]["difference"]["value"] != 0
+    assert figures["prose"]["to_before_in_4_bits"].keys() == {"qlora"}
+    text = next((tmp_path / "out").glob("*.md")).read_text(encoding="utf-8")
+    assert "so its epoch has" in text, "replaying takes steps"
+    assert len(figures["peers"]["repeats"]) == 2
     if is_there:
+        assert 0 <= figures["clients"]["ended"] <= figures["clients"]["questions"]
         for client in figures["clients"]["clients"]:
             assert set(client["equal"].values()) == {figures["clients"]["questions"]}
     losses = figures["losses"]["records"]["loss"][0]["models"]

@@ -1,6 +1,7 @@
 """A script of somebody who has the released folder and nothing of this project: answers in four ways, as JSON.
 
-``python answers.py FOLDER PROMPTS``, where PROMPTS is a JSON list of questions.
+``python answers.py FOLDER PROMPTS [TOKENS]``, where PROMPTS is a JSON list of questions, and an answer has at most
+TOKENS tokens.
 """
 
 import json
@@ -10,12 +11,13 @@ from typing import Any
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
-LENGTH = {"max_new_tokens": 12}
-# The pipeline of transformers 4 samples unless this is said: its own default beats that of the folder.
-GREEDY = {**LENGTH, "do_sample": False}
+ANSWER_TOKENS = 12
 
 
-def main(folder: str, questions: list[str]) -> dict[str, Any]:
+def main(folder: str, questions: list[str], answer_tokens: int = ANSWER_TOKENS) -> dict[str, Any]:
+    length: dict[str, Any] = {"max_new_tokens": answer_tokens}
+    # The pipeline of transformers 4 samples unless this is said: its own default beats that of the folder.
+    greedy = {**length, "do_sample": False}
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     model: Any = AutoModelForCausalLM.from_pretrained(folder)
 
@@ -25,14 +27,14 @@ def main(folder: str, questions: list[str]) -> dict[str, Any]:
 
     def answers(prompts: list[str]) -> list[str]:
         encoded = tokenizer(prompts, padding=True, return_tensors="pt")
-        output = model.generate(**encoded, **LENGTH)
+        output = model.generate(**encoded, **length)
         return [tokenizer.decode(ids, skip_special_tokens=True) for ids in output[:, encoded["input_ids"].shape[1] :]]
 
     prompts = [prompt(question) for question in questions]
     piped = pipeline("text-generation", model=model, tokenizer=tokenizer)
-    plain = piped(prompts, batch_size=len(prompts), return_full_text=False, **GREEDY)
+    plain = piped(prompts, batch_size=len(prompts), return_full_text=False, **greedy)
     chats = [[{"role": "user", "content": question}] for question in questions]
-    talked = piped(chats, batch_size=len(chats), **GREEDY)
+    talked = piped(chats, batch_size=len(chats), **greedy)
     return {
         "version": transformers.__version__,
         "ids": [tokenizer(one)["input_ids"] for one in prompts],
@@ -46,4 +48,4 @@ def main(folder: str, questions: list[str]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1], json.loads(sys.argv[2]))))
+    print(json.dumps(main(sys.argv[1], json.loads(sys.argv[2]), *map(int, sys.argv[3:4]))))

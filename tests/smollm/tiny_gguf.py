@@ -23,13 +23,21 @@ _OF_A_LAYER = {
 _NORMAL, _CONTROL = 1, 3
 
 
-def write_gguf(source: Path, file: Path, *, architecture: str = "llama", quantized: bool = False) -> None:
-    """Writes all weights in float32, or with ``quantized`` the matrices of the layers in Q4_1."""
+def write_gguf(
+    source: Path, file: Path, *, architecture: str = "llama", quantized: bool = False, pre: str | None = "smollm"
+) -> None:
+    """Writes all weights in float32, or with ``quantized`` the matrices of the layers in Q4_1.
+
+    Args:
+        pre: how a text is split before bytes are merged, in llama.cpp's words; None says nothing of it.
+    """
     import gguf
 
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     writer = gguf.GGUFWriter(file, architecture)
     _add_facts(writer, config, source)
+    if pre is not None:
+        writer.add_tokenizer_pre(pre)
     for name, tensor in load_file(source / "model.safetensors").items():
         heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
         kind = name.rsplit(".", 2)[1]
