@@ -94,7 +94,12 @@ def step_memory(
         recomputation: ``compute.activation_checkpointing``.
         rank: of adapters on all linear layers; 0 for none.
         state_bytes: of the optimizer, a trained parameter: 8 for Adam's moments in float32.
+
+    Raises:
+        ValueError: layers of another kind than OPT's, whose activations nobody has counted.
     """
+    if architecture.num_ffn_matrices != 2:
+        raise ValueError("activations were counted for layers of OPT's kind only")
     hidden, linear = architecture.hidden_size, num_linear(architecture)
     total, adapters = num_parameters(architecture), num_adapter_weights(architecture, rank)
     trained = (total if held.trains_all else 0) + adapters

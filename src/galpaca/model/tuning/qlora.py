@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class QLora(Lora):
     """QLoRA (Dettmers et al. 2023): as LoRA, and all linear layers' frozen matrices are quantized to NF4.
 
-    The embedding, which is the head too, stays in the compute dtype; scales are not quantized again.
+    The embedding and the head, which may be one matrix, stay in the compute dtype; scales are not quantized again.
 
     Attributes:
         rank: width of the adapters.

@@ -29,7 +29,7 @@ from galpaca.training.strategies.step_strategy import StepStrategy
 class FullySharded(ManyRanks, FSDPStrategy):
     """Parameters, gradients and optimizer state sharded over ranks (Lightning's FSDP, torch's FSDP1).
 
-    Each decoder layer is a unit; embeddings and the tied head stay in the root unit. Every micro-batch reduces its
+    Each decoder layer is a unit; embeddings and the head stay in the root unit. Every micro-batch reduces its
     gradients: keeping them whole until the last one would take the memory that sharding saves.
     """
 

@@ -29,7 +29,7 @@ _SHARDS, _COPIES = "shards", "copies"  # dimensions of the mesh of processes
 class FullySharded2(ManyRanks, ModelParallelStrategy):
     """Parameters, gradients and optimizer state sharded over ranks, and in as many dtypes as they have.
 
-    Each decoder layer is a unit; embeddings and the tied head stay in the root unit, which is needed right after
+    Each decoder layer is a unit; embeddings and the head stay in the root unit, which is needed right after
     forward and is kept. Optimizer, clipping and checkpoints see this rank's rows as plain parameters; that they belong
     to distributed tensors is known in this file only.
 
