@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import OPTConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from galpaca.data.collate import MicroBatch
 from galpaca.model.build import build_model
 from galpaca.model.compute import prepare_layers
 from galpaca.model.compute_spec import ComputeSpec, compute_dtype
+from galpaca.model.families.family import Family
 from galpaca.model.families.opt import OPT
 from galpaca.model.loss import nll_sum
 
@@ -40,10 +41,12 @@ class Arithmetic:
         return cls(products if strategy == "fsdp" else torch.float32, products)
 
 
-def fake_model(config: OPTConfig, arithmetic: Arithmetic, recomputation: str) -> PreTrainedModel:
+def fake_model(
+    config: PreTrainedConfig, arithmetic: Arithmetic, recomputation: str, family: Family = OPT
+) -> PreTrainedModel:
     """The model as training prepares it, on the card; call it under ``FakeTensorMode``."""
-    model = build_model(config, OPT)
-    prepare_layers(model, OPT, ComputeSpec(activation_checkpointing=recomputation), fast_attention=True)
+    model = build_model(config, family)
+    prepare_layers(model, family, ComputeSpec(activation_checkpointing=recomputation), fast_attention=True)
     made: dict[nn.Parameter, nn.Parameter] = {}
     for module in model.modules():
         _place(module, arithmetic.weights, made)
@@ -51,11 +54,13 @@ def fake_model(config: OPTConfig, arithmetic: Arithmetic, recomputation: str) ->
 
 
 def _place(module: nn.Module, dtype: torch.dtype, made: dict[nn.Parameter, nn.Parameter]) -> None:
-    """Puts a module's own parameters on the card; tied ones stay tied."""
+    """Puts a module's own parameters and buffers on the card; tied ones stay tied."""
     for name, parameter in list(module.named_parameters(recurse=False, remove_duplicate=False)):
         if parameter not in made:
             made[parameter] = nn.Parameter(torch.empty(parameter.shape, dtype=dtype, device=CUDA))
         setattr(module, name, made[parameter])
+    for name, buffer in list(module.named_buffers(recurse=False)):
+        setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype, device=CUDA))
 
 
 def fake_micro_batch(num_tokens: int, num_targets: int, num_examples: int, longest_tokens: int) -> MicroBatch:
