@@ -241,6 +241,23 @@ class TestFile:
         assert read.template.bound(tokenizer) == prompts.template
         assert chat_template(read, tokenizer) == bound(tokenizer).jinja
 
+    @pytest.mark.parametrize("newline", ["\r\n", "\r"])
+    def test_lines_of_windows_are_read_back(self, made: Made, tmp_path: Path, newline: str) -> None:
+        """Files are read with other ends of lines than the template in ``tokenizer_config.json`` had, so that a finished
+        run could not be released.
+        """
+        text = CHATML.replace("{% endfor %}", "\n{#- a note #}\n{%- endfor %}")
+        tokenizer = made(None)
+        tokenizer.hf.chat_template = text.replace("\n", newline)
+        prompts = self.prompts(tokenizer)
+        prompts.save(tmp_path)
+        tokenizer.hf.chat_template = chat_template(prompts, tokenizer)
+        tokenizer.hf.save_pretrained(tmp_path)
+        read = PromptFile.read(tmp_path).template.bound(load_tokenizer(str(tmp_path)))
+        assert read == prompts.template
+        tokenizer.hf.chat_template = text
+        assert read.turns(TALK) == bound(tokenizer).turns(TALK)
+
     def test_another_date_is_kept(self, made: Made, tmp_path: Path) -> None:
         tokenizer = made(LLAMA3)
         replace(self.prompts(tokenizer), template=bound(tokenizer, "2025-01-02")).save(tmp_path)
