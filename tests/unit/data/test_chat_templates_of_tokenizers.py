@@ -243,9 +243,7 @@ class TestFile:
 
     @pytest.mark.parametrize("newline", ["\r\n", "\r"])
     def test_lines_of_windows_are_read_back(self, made: Made, tmp_path: Path, newline: str) -> None:
-        """Files are read with other ends of lines than the template in ``tokenizer_config.json`` had, so that a finished
-        run could not be released.
-        """
+        """Files are read with other ends of lines than the configuration had: a finished run was not released."""
         text = CHATML.replace("{% endfor %}", "\n{#- a note #}\n{%- endfor %}")
         tokenizer = made(None)
         tokenizer.hf.chat_template = text.replace("\n", newline)

@@ -85,8 +85,9 @@ def keep_for_release(run: RunContext, data: PreparedData, model_config: PreTrain
 
 
 def _example(data: PreparedData) -> tuple[str | None, str | None]:
-    """A question that fits a card, of the first training records; they are answered as they were trained."""
-    found = asked(data.split.examples, data.split.train[:_LOOKED_AT].tolist(), data.tokenizer, data.template)
+    """A question that fits a card, of the first training records that are prompted as the released model is."""
+    shown = data.split.train[data.in_released_form[data.split.train]]
+    found = asked(data.split.examples, shown[:_LOOKED_AT].tolist(), data.tokenizer, data.template)
     turns = [one.record.turns[-1] for one in found]
     short = [one for one in turns if one.instruction and len(one.instruction) + len(one.input) <= _CARD_TEXT]
     chosen = min(short, key=lambda one: bool(one.input), default=None)
