@@ -25,7 +25,8 @@ from galpaca.inference.loading import Loaded, load
 from galpaca.inference.settings import Settings
 from galpaca.inference.stream import Stream
 
-END, LISTED = 8, 2  # <|eot_id|>, and <eos>, which only the generation settings name
+# <|eot_id|>; <eos>, which only the generation settings name; and the tokenizer's own, <|end_of_text|>
+END, LISTED, OTHER = 8, 2, 5
 TALK = Record((Turn("a the", "", "he"), Turn("c", "", "")), "Be brief.")
 GIVEN = ("data.template=chat_template", "data.max_length=400", "model.max_positions=512", "trainer.max_steps=2")
 
@@ -183,3 +184,40 @@ def test_a_tokenizer_without_one_is_refused(train: Train, tokenizer_folder: Path
     assert done.returncode == 2
     assert "the tokenizer has no chat template" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def chat_adapter(chat_run: Path, made_once: MadeOnce, server: str) -> Path:
+    """An adapter of a base whose own settings name another end than the template writes."""
+
+    def make(folder: Path) -> None:
+        base = shutil.copytree(chat_run / "model", folder / "base")
+        (base / "generation_config.json").write_text(json.dumps({"eos_token_id": OTHER}))
+        records = folder / "records.jsonl"
+        records.write_text('{"instruction": "a the", "output": "he"}\n' * 8, encoding="utf-8")
+        given = (*GIVEN, f"model.path={base}", "model.config=null", "tuning=lora")
+        done = completed(Started(server, command(folder, base, records, *given), folder))
+        assert done.returncode == 0, done.stderr
+
+    return made_once("chat_adapter", make) / "runs" / "test" / "adapter"
+
+
+def test_a_released_adapter_names_all_ends(chat_adapter: Path) -> None:
+    assert GenerationConfig.from_pretrained(chat_adapter).eos_token_id == [END, OTHER]
+    assert load(str(chat_adapter)).ends == (END, OTHER)
+
+
+def test_its_cards_script_ends_answers_where_the_training_did(chat_adapter: Path) -> None:
+    """PEFT takes the settings of the base, which knows another end: answers went on behind theirs."""
+    card = (chat_adapter / "README.md").read_text(encoding="utf-8")
+    script = card.partition("```python\n")[2].partition("```")[0].partition("\nprint(")[0]
+    names: dict[str, Any] = {}
+    exec(script.replace("torch_dtype=torch.float16", "torch_dtype=torch.float32"), names)
+    assert names["model"].generation_config.eos_token_id == OTHER
+    with torch.no_grad():
+        head = torch.nn.Linear(names["model"].config.hidden_size, names["model"].config.vocab_size)
+        head.weight.zero_()
+        head.bias.copy_(torch.eye(len(head.bias))[END] * 9)
+    names["model"].base_model.model.lm_head = head
+    assert names["ask"]("a").endswith("<|eot_id|>")
+    assert names["ask"]("a").count("<|eot_id|>") == 3, "of the system, of the question and of the answer"

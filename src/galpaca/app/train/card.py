@@ -58,6 +58,7 @@ def card_facts(model: TrainedModel, model_path: str, merge_into: str | None = No
         ],
         splits_sequences=splits,
         takes_input=model.base.prompts.template.takes_input,
+        end_ids=model.base.end_ids,
         methods=methods(record.content, manifest, folder.metrics, folder.system, method.describe()),
         citations=owed_citations(record.content, manifest, method.describe(), splits_sequences=splits),
     )
