@@ -13,10 +13,12 @@ import pytest
 import torch
 from chat_tokenizers import LLAMA3, chat_tokenizer, save_chat_tokenizer
 from conftest import MadeOnce, Started, Train, command, completed
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, GenerationConfig
 
 from galpaca.data.prompts import find_template
 from galpaca.data.records import Record, Turn
+from galpaca.data.tokenizer import Tokenizer
 from galpaca.errors import InputError
 from galpaca.inference.answer import answer
 from galpaca.inference.any_model import load_any
@@ -141,6 +143,32 @@ def test_lm_eval_reads_the_same_prompt(loaded: Loaded, tmp_path: Path, style: st
     ids, _ = model.tok_batch_encode([text])
     assert ids.tolist() == [prompt]
     assert model.tok_decode([*prompt[-1:], END, 40]) == one.encoder.text_of(prompt[-1:])
+
+
+@pytest.mark.parametrize("template", ["chat_template", "alpaca"])
+def test_lm_eval_reads_no_end_behind_a_prompt(loaded: Loaded, tmp_path: Path, template: str) -> None:
+    """Some tokenizers put one behind a text: models answered behind the end of theirs, and of a pair of texts, a token
+    of the context was scored in the place of the continuation's first.
+    """
+    pytest.importorskip("lm_eval")
+    tokenizer = chat_tokenizer(tmp_path, "llama3")
+    around = TemplateProcessing(single="<s> $A <eos>", special_tokens=[("<s>", 0), ("<eos>", LISTED)])
+    tokenizer.hf.backend_tokenizer.post_processor = around
+    tokenizer = Tokenizer(tokenizer.hf, "here")
+    one = replace(loaded, tokenizer=tokenizer, template=find_template(template).bound(tokenizer))
+    model = harness_model(one, 1)
+    text = model.apply_chat_template([{"role": "user", "content": "a the"}])
+    [prompt] = one.prompt_ids([Record.of("a the")])
+    assert LISTED not in prompt
+    assert model.tok_encode(text) == prompt
+    [answered] = one.encoder.encode([Record.of("a the", "", "he")], 1_000)
+    assert model._encode_pair(text, "he") == (prompt, answered.ids[len(prompt) : -1])
+    short = model.tok_encode("a", add_special_tokens=False)
+    ids, mask = model.tok_batch_encode([text, "a"], left_truncate_len=4)
+    assert ids.tolist() == [prompt[-4:], [tokenizer.pad_id] * (3 - len(short)) + [0, *short]]
+    assert mask.tolist() == [[1] * 4, [0, 0, 1, 1]]
+    before, rest = model._encode_pair("a the", " he")
+    assert (before[0], len(rest)) == (0, len(model.tok_encode(" he", add_special_tokens=False)))
 
 
 def test_a_changed_template_is_refused(chat_run: Path, tmp_path: Path) -> None:
