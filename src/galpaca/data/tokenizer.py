@@ -160,17 +160,34 @@ def load_tokenizer(path: str) -> Tokenizer:
 
 
 def _generation_settings(path: str) -> Path | None:
-    """The ``generation_config.json`` beside a tokenizer; None where the model has none, or it cannot be had."""
+    """The ``generation_config.json`` beside a tokenizer; None where the model has none.
+
+    Raises:
+        InputError: the Hub does not answer, so it is unknown.
+    """
     if Path(path).is_dir():
         file = Path(path) / _GENERATION_FILE
         return file if file.is_file() else None
-    from transformers.utils.hub import cached_file
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
+    cached = try_to_load_from_cache(path, _GENERATION_FILE)  # of the commit that the tokenizer is of
+    if cached is not None:
+        return Path(cached) if isinstance(cached, str) else None  # an earlier request found none
     try:
-        found = cached_file(path, _GENERATION_FILE)
-    except OSError:  # there is none on the Hub; or no network, and none in the cache
+        return Path(hf_hub_download(path, _GENERATION_FILE))
+    except LocalEntryNotFoundError as error:
+        what = f"cannot find out which tokens end an answer: {first_line(error)}"
+    except EntryNotFoundError:
         return None
-    return None if found is None else Path(found)
+    except Exception as error:  # no answer that one can read, and more
+        what = f"cannot request the generation settings from the Hub: {first_line(error)}"
+    raise InputError(
+        what,
+        where=path,
+        why=f"models may list further ends of answers, and {_GENERATION_FILE} is not in the cache",
+        fix=f"run it once with network access; or {_FIX}",
+    )
 
 
 def _name_special_tokens(hf: Any, source: str) -> None:
