@@ -16,6 +16,7 @@ from conftest import MadeOnce, Started, Train, command, completed
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, GenerationConfig
 
+from galpaca.cli import main
 from galpaca.data.prompts import find_template
 from galpaca.data.records import Record, Turn
 from galpaca.data.tokenizer import Tokenizer
@@ -205,6 +206,39 @@ def test_another_date_is_another_recipe(train: Train, tmp_path: Path) -> None:
     changed = train(*given, "data.template_date=2025-01-02", "trainer.max_steps=2")
     assert changed.returncode == 2
     assert "data.template_date: 2024-07-26 -> 2025-01-02" in changed.stderr
+
+
+def test_a_model_is_asked_on_another_day(chat_run: Path, tmp_path: Path) -> None:
+    """Models of other origin were always asked on one."""
+    stranger = shutil.copytree(chat_run / "model", tmp_path / "stranger")
+    (stranger / "galpaca.json").unlink()
+    for name in (str(chat_run), str(stranger)):
+        for date, written in ((None, "26 Jul 2024"), ("2025-01-02", "02 Jan 2025")):
+            one = load_any(name, template_date=date)
+            [prompt] = one.prompt_ids([Record.of("a the")])
+            assert f"Today Date: {written}\n" in one.prompt_text(prompt)
+    assert load_any(name, template_date="2025-01-02").fingerprint != load_any(name).fingerprint
+
+
+def test_the_day_is_an_option_of_all_commands_that_load_models(
+    chat_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, out = str(chat_run), str(tmp_path / "a.html")
+    records = tmp_path / "records.json"
+    records.write_text('[{"instruction": "a", "output": "b"}]', encoding="utf-8")
+    for line in (
+        ["generate", model, "--instruction", "a"],
+        ["chat", model],
+        ["compare", model, model, "--out", out],
+        ["evaluate", model, "--records", str(records)],
+    ):
+        assert main([*line, "--template-date", "today"]) == 2
+        assert "--template-date: must be a date, got 'today'" in capsys.readouterr().err
+    for date in (None, "2025-01-02"):
+        given = [] if date is None else ["--template-date", date]
+        assert main(["evaluate", model, "--records", str(records), "--out", str(tmp_path / "out"), *given]) == 0
+    first, second = [json.loads(path.read_text(encoding="utf-8")) for path in (tmp_path / "out").glob("*.json")]
+    assert first["rows"][0]["loss"] != second["rows"][0]["loss"]
 
 
 def test_a_tokenizer_without_one_is_refused(train: Train, tokenizer_folder: Path) -> None:

@@ -72,6 +72,10 @@ class ChatTemplate:
     def bound(self, tokenizer: ChatTokenizer) -> "ChatTemplate":
         return self
 
+    def dated(self, date: str) -> "UnboundChatTemplate":
+        """The same on another day."""
+        return UnboundChatTemplate(date)
+
     def check(self, record: Record) -> None:
         """Each record is checked when it is written."""
 
