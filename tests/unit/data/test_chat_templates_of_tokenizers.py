@@ -21,7 +21,7 @@ from galpaca.data.records import Record, RecordSet, Turn
 from galpaca.data.sources.table import Places
 from galpaca.data.spec import DataSpec
 from galpaca.data.tokenizer import Tokenizer, load_tokenizer
-from galpaca.errors import InputError
+from galpaca.errors import InputError, InputErrors
 from galpaca.release.chat_template import chat_template
 
 Made = Callable[..., Tokenizer]
@@ -226,6 +226,26 @@ class TestSpecialTokens:
         receipt = encoded(tokenizer, *records, Record.of("<pad> <unk>", "", "b")).receipt
         assert (receipt.special_tokens, receipt.double_ends) == (2, 1)
         assert encoded(tokenizer, *records, on_special_tokens="drop").receipt.dropped == {"special tokens": 2}
+
+    @pytest.mark.parametrize("end", ["<|im_end|>", "<|end_of_text|>"])
+    def test_an_answer_does_not_go_on_behind_an_end(self, made: Made, end: str) -> None:
+        """It was trained as the end of the answer, with text behind it, and one line of many said so."""
+        tokenizer = made(CHATML, eos="<|end_of_text|>")
+        answers = ("b", f"b {end} c", f"{end} c", f"b {end}{end}\n")
+        records = [Record.of("a", "", answer) for answer in answers]
+        with pytest.raises(InputErrors) as caught:
+            encoded(tokenizer, *records)
+        assert [one.where for one in caught.value.problems] == ["a.json, record 2", "a.json, record 3"]
+        assert "data.on_special_tokens=drop" in caught.value.problems[0].fix
+        receipt = encoded(tokenizer, *records, on_special_tokens="drop").receipt
+        assert receipt.dropped == {"special tokens": 3}
+        assert encoded(tokenizer, records[0], records[3]).receipt.special_tokens == 1
+
+    def test_in_a_template_of_texts_it_is_counted(self, made: Made) -> None:
+        """As with GALACTICA."""
+        record = Record.of("a", "", "b <|im_end|> c")
+        receipt = encode(records_of(record), made(CHATML), load_template("alpaca"), EncodingPolicy(512)).receipt
+        assert receipt.special_tokens == 1
 
 
 class TestFile:

@@ -11,8 +11,9 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from galpaca.data.listed_ends import generation_settings
 from galpaca.data.sequences import SPLIT_MARKER
-from galpaca.data.tokenizer import Tokenizer, _generation_settings, load_tokenizer
+from galpaca.data.tokenizer import Tokenizer, load_tokenizer
 from galpaca.errors import InputError
 
 PEPTIDE = "GIGKFLHSAKKFGKAFVGEIMNSGG"  # 25 residues
@@ -234,7 +235,7 @@ class TestRefusals:
         save_bytes(tmp_path, *kept)
         assert "the tokenizer has no eos_token" in self.refusal(tmp_path).what
 
-    def test_damaged_generation_settings(self, tmp_path: Path) -> None:
+    def test_damagedgeneration_settings(self, tmp_path: Path) -> None:
         save_bytes(tmp_path, "</s>")
         (tmp_path / "generation_config.json").write_text('{"eos_token_id": ["</s>"]}')
         assert "cannot read the generation settings" in self.refusal(tmp_path).what
@@ -319,14 +320,14 @@ class TestOtherFamilies:
             monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
             of_files = address + "/{repo_id}/resolve/{revision}/{filename}"
             monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", of_files)
-            assert _generation_settings("you/mine") is None
+            assert generation_settings("you/mine") is None
             assert requests
             monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-            assert _generation_settings("you/mine") is None
+            assert generation_settings("you/mine") is None
             shutil.rmtree(cache / "models--you--mine" / ".no_exist")
             (folder / "generation_config.json").write_text('{"eos_token_id": 2}')
             monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-            found = _generation_settings("you/mine")
+            found = generation_settings("you/mine")
         assert found is not None
         assert json.loads(found.read_text(encoding="utf-8")) == {"eos_token_id": 2}
 
