@@ -44,6 +44,7 @@ LIBRARIES: dict[str, dict[str, str | None]] = {
         "rdkit": "galpaca.data.grouping",
         "yaml": None,
         "transformers": "galpaca.data.tokenizer",
+        "huggingface_hub": "galpaca.data.listed_ends",
         "torch": "galpaca.data.collate",
     },
     "runs": {"yaml": "galpaca.runs.configuration"},

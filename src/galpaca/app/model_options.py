@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from galpaca.app.evaluation.loading import check_date
 from galpaca.app.option_names import with_option_names
 from galpaca.inference.places import find_model
 from galpaca.inference.settings import Dtype, Settings, WeightOptions
@@ -27,6 +28,7 @@ class ModelOptions:
         weights: how weights are loaded.
         settings: sampling settings from the command line.
         max_new_tokens: most tokens of an answer; None takes the folder's default.
+        template_date: what a tokenizer's own template takes for today; None takes the folder's.
     """
 
     model: str
@@ -35,6 +37,7 @@ class ModelOptions:
     weights: WeightOptions
     settings: Settings
     max_new_tokens: int | None
+    template_date: str | None = None
 
     def check(self) -> None:
         """Checks the settings and the model's folder, before anything heavy is loaded.
@@ -43,6 +46,7 @@ class ModelOptions:
             InputError: invalid settings, or a folder without a model.
         """
         given = self.settings
+        check_date(self.template_date)
         find_model(self.model)
         (given if self.max_new_tokens is None else replace(given, max_new_tokens=self.max_new_tokens)).check()
 
@@ -53,5 +57,6 @@ class ModelOptions:
         with with_option_names(), shown:
             from galpaca.inference.loading import load  # seconds to import
 
-            loaded = load(self.model, dtype=self.dtype, template=self.template, weights=self.weights)
+            how = {"template": self.template, "template_date": self.template_date}
+            loaded = load(self.model, dtype=self.dtype, weights=self.weights, **how)
         return loaded, replace(self.settings, max_new_tokens=self.max_new_tokens or loaded.max_new_tokens)

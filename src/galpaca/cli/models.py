@@ -13,6 +13,7 @@ from galpaca.cli.arguments import (
     take_reading,
     take_weights,
 )
+from galpaca.data.pinned_date import TEMPLATE_DATE
 
 if TYPE_CHECKING:
     from galpaca.app.model_options import ModelOptions
@@ -163,6 +164,7 @@ def _add_other_model_options(command: ArgumentParser) -> None:
     add_weights(command)
     template = "prompt template for models without one (default: plain text)"
     command.add_argument("--template", metavar="NAME", help=template)
+    _add_template_date(command)
     length = "maximum length of a record (default: the model's context length)"
     command.add_argument("--max-length", type=int, metavar="TOKENS", help=length)
 
@@ -181,13 +183,27 @@ def _add_model_options(command: ArgumentParser) -> None:
     add("--seed", type=int, default=0, metavar="SEED", help="sampling seed (default: 0)")
     add_weights(command)
     add("--template", metavar="NAME", help="prompt template (default: the model's own)")
+    _add_template_date(command)
+
+
+def _add_template_date(command: ArgumentParser) -> None:
+    day = (
+        "what a tokenizer's own chat template takes for today (default: the date of the model's training, or of models "
+        f"that galpaca has not trained, {TEMPLATE_DATE})"
+    )
+    command.add_argument("--template-date", metavar="DATE", help=day)
 
 
 def _model_options(
-    model: str, dtype: Any, template: str | None, max_new_tokens: int | None, **options: Any
+    model: str,
+    dtype: Any,
+    template: str | None,
+    template_date: str | None,
+    max_new_tokens: int | None,
+    **options: Any,
 ) -> "ModelOptions":
     from galpaca.app.model_options import ModelOptions
     from galpaca.inference.settings import Settings
 
     weights = take_weights(options)
-    return ModelOptions(model, dtype, template, weights, Settings(**options), max_new_tokens)
+    return ModelOptions(model, dtype, template, weights, Settings(**options), max_new_tokens, template_date)

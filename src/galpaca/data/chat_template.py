@@ -72,6 +72,10 @@ class ChatTemplate:
     def bound(self, tokenizer: ChatTokenizer) -> "ChatTemplate":
         return self
 
+    def dated(self, date: str) -> "UnboundChatTemplate":
+        """The same on another day."""
+        return UnboundChatTemplate(date)
+
     def check(self, record: Record) -> None:
         """Each record is checked when it is written."""
 
@@ -255,7 +259,8 @@ class UnboundChatTemplate:
 
 
 def template_text(hf: Any, day: Any) -> str:
-    """The tokenizer's template with its date pinned.
+    """The tokenizer's template with its date pinned, its lines as they are read back from a file: what it writes is the
+    same, since Jinja reads them so.
 
     Raises:
         InputError: it has none, or several without a default.
@@ -266,7 +271,7 @@ def template_text(hf: Any, day: Any) -> str:
         several = isinstance(getattr(hf, "chat_template", None), dict)
         what = f"no chat template: {first_line(error)}" if several else "the tokenizer has no chat template"
         raise InputError(what, where=str(hf.name_or_path), fix=_OWN_FIX) from None
-    return pinned(str(text), day)
+    return pinned(str(text).replace("\r\n", "\n").replace("\r", "\n"), day)
 
 
 def messages_of(record: Record, answered: bool) -> list[dict[str, str]]:

@@ -25,6 +25,7 @@ from galpaca.data.text_findings import (
     CONTROL_CHARACTERS,
     EMPTY_INSTRUCTIONS,
     EMPTY_OUTPUTS,
+    ENDS_WITHIN,
     SPECIAL_TOKENS,
     SpecialTexts,
     findings_of,
@@ -81,10 +82,11 @@ def encode(
                 *_rewritten(tokenizer, [encoder.written(text) for text in record.texts()]),
             ]
             for name in found:
-                findings.note(name, index)
+                if name != ENDS_WITHIN:  # such a record is refused, or dropped as one with a special token
+                    findings.note(name, index)
             refusals = _refusals(found, encoding, policy)
             for refusal in (refusal for refusal in refusals if refusal.policy == "error"):
-                fix = f"{refusal.option}=keep or drop"
+                fix = f"{refusal.option}={refusal.instead}"
                 problems.add(refusal.what, where=record_set.where(index), why=refusal.why, fix=fix)
             if "drop" in (refusal.policy for refusal in refusals):
                 dropped[next(refusal.reason for refusal in refusals if refusal.policy == "drop")] += 1
@@ -162,7 +164,12 @@ def _unwritten(encoder: RecordEncoder, record: Record) -> Sequence[InputError]:
 
 
 def _special_texts(tokenizer: Tokenizer, template: Prompting) -> SpecialTexts:
-    return SpecialTexts.of(tokenizer.special_texts, template.end_text or tokenizer.end_text)
+    """What is to be found in records; of a chat template, also where its answers would end."""
+    end = template.end_text
+    if end is None:
+        return SpecialTexts.of(tokenizer.special_texts, tokenizer.end_text)
+    others = tokenizer.special_texts.intersection(tokenizer.pieces(tokenizer.end_ids))
+    return SpecialTexts.of(tokenizer.special_texts, end, ends={end, *others})
 
 
 class _Kept:
@@ -230,6 +237,7 @@ class _Refusal(NamedTuple):
     reason: str
     what: str
     why: str = ""
+    instead: str = "keep or drop"
 
 
 def _refusals(found: Sequence[str], encoding: Encoding, policy: EncodingPolicy) -> list[_Refusal]:
@@ -245,6 +253,11 @@ def _refusals(found: Sequence[str], encoding: Encoding, policy: EncodingPolicy) 
         for name in found
         if name in policies
     ]
+    if ENDS_WITHIN in found and policy.on_special_tokens != "drop":  # no one means what would be trained
+        what, why = ADVICE[ENDS_WITHIN]
+        instead = "drop; or write it differently in the file"
+        option = "data.on_special_tokens"
+        objections.append(_Refusal("error", option, "", f"the record has {what}", why, instead))
     if encoding.is_truncated:
         what = f"{encoding.full_length:,} tokens; truncation drops {encoding.lost_target_tokens:,} of its target tokens"
         objections.append(_Refusal(policy.on_truncation, "data.on_truncation", "longer than max_length", what))

@@ -13,7 +13,8 @@ from galpaca.errors import InputError, first_line
 
 PROMPT_FILE = "galpaca.json"
 
-_TALK = Record((Turn("instruction", "", "output"),) * 2, "system")
+# What a template must write where turns are kept; a system message may still be none of its kinds of text.
+TWO_TURNS = Record((Turn("instruction", "", "output"),) * 2)
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class PromptFile:
             if not all(isinstance(one, int) and one >= 0 for one in end_ids):
                 raise ValueError(f"end_ids are no numbers of tokens: {end_ids!r}")
             if keeps_turns:
-                template.check(_TALK)  # which need texts of their own
+                template.check(TWO_TURNS)  # which need a text of their own
             return cls(template, bool(content["splits_sequences"]), scripts, keeps_turns, end_ids)
         except FileNotFoundError:
             fix = "use a released model folder"

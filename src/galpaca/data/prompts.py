@@ -105,6 +105,10 @@ class Template:
         """Itself: its texts are the same for every tokenizer."""
         return self
 
+    def dated(self, date: str) -> "Template":
+        """Itself: it knows no day."""
+        return self
+
     def check(self, record: Record) -> None:
         """Checks that it can write a record of this kind.
 

@@ -88,7 +88,8 @@ class DataSpec:
         on_empty_instruction: the same for records with an empty instruction.
         on_truncation: the same for records longer than ``max_length``.
         on_special_tokens: the same for records whose texts have a special token: ``<s>``, ``</s>``, ``<pad>`` or
-            ``<unk>`` with GALACTICA's tokenizer, any of its own with another.
+            ``<unk>`` with GALACTICA's tokenizer, any of its own with another. With a chat template, ``keep`` refuses an
+            answer with text behind a token that ends answers.
         on_control_characters: the same for records with control characters, such as those that LaTeX with single
             backslashes becomes in JSON.
         cache_dir: folder for encoded data; default: ``.cache/encoded`` below ``run.root``.

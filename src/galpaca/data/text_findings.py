@@ -10,6 +10,7 @@ from galpaca.data.records import Record
 # Names of findings, as the receipt has them.
 SPECIAL_TOKENS, CONTROL_CHARACTERS = "special_tokens", "control_characters"
 EMPTY_OUTPUTS, EMPTY_INSTRUCTIONS = "empty_outputs", "empty_instructions"
+ENDS_WITHIN = "ends_within_answers"
 PLACEHOLDER_INPUTS, DOUBLE_ENDS = "placeholder_inputs", "double_ends"
 BARE_SEQUENCES, BROKEN_LATEX = "bare_sequences", "broken_latex"
 
@@ -36,6 +37,10 @@ ADVICE: Mapping[str, tuple[str, str]] = {
         "a control character",
         r"LaTeX needs two backslashes in JSON: \\frac; and a file may have been decoded as what it is not",
     ),
+    ENDS_WITHIN: (
+        "a token that ends answers within an answer",
+        "the model would learn to stop there, and what follows would never be answered",
+    ),
     EMPTY_OUTPUTS: ("an empty output", ""),
     EMPTY_INSTRUCTIONS: ("an empty instruction", ""),
 }
@@ -48,15 +53,27 @@ class SpecialTexts:
     Attributes:
         pattern: finds any of them.
         end: the one that is put behind each answer.
+        within: finds one that ends an answer, with text behind it; None where that is counted alone.
     """
 
     pattern: re.Pattern[str]
     end: str
+    within: re.Pattern[str] | None = None
 
     @classmethod
-    def of(cls, texts: Iterable[str], end: str) -> "SpecialTexts":
-        longest_first = sorted({*texts, end}, key=lambda one: (-len(one), one))
-        return cls(re.compile("|".join(map(re.escape, longest_first))), end)
+    def of(cls, texts: Iterable[str], end: str, ends: Iterable[str] = ()) -> "SpecialTexts":
+        """
+        Args:
+            ends: all that end an answer and may not stand within one; none where that is counted alone.
+        """
+        any_end = _any_of(ends)
+        within = re.compile(rf"(?:{any_end})(?!(?:{any_end}|\s)*\Z)") if any_end else None
+        return cls(re.compile(_any_of({*texts, end})), end, within)
+
+
+def _any_of(texts: Iterable[str]) -> str:
+    """A pattern of them, the longest first."""
+    return "|".join(map(re.escape, sorted(texts, key=lambda one: (-len(one), one))))
 
 
 GALACTICAS = SpecialTexts.of(("<s>", "</s>", "<pad>", "<unk>"), "</s>")
@@ -75,6 +92,8 @@ def findings_of(record: Record, special: SpecialTexts = GALACTICAS) -> Iterator[
         yield DOUBLE_ENDS
     if any(special.pattern.search(text) for text in texts):
         yield SPECIAL_TOKENS
+    if special.within is not None and any(special.within.search(turn.output) for turn in record.turns):
+        yield ENDS_WITHIN
     if any(_CONTROL.search(text) for text in texts):
         yield CONTROL_CHARACTERS
     if any(_LATEX.search(text) for text in texts):

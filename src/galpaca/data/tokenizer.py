@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from galpaca.data.answer_end import special_texts
-from galpaca.data.listed_ends import listed_ends
+from galpaca.data.listed_ends import generation_settings, listed_ends
 from galpaca.data.sequences import SEQUENCE_TAGS, SPLIT_MARKER, mark_sequences, open_sequence
 from galpaca.errors import InputError, first_line
 
@@ -18,7 +18,6 @@ _SPECIAL_TOKENS = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>"
 # Those ids, of OPT's tokenizer too: where ``</s>`` is what a document begins after.
 _OPT_IDS = {token: number for number, token in enumerate(_SPECIAL_TOKENS.values())}
 
-_GENERATION_FILE = "generation_config.json"
 _FIX = "model.tokenizer=FOLDER_OR_HUB_ID (by default that of model.path=)"
 
 
@@ -155,22 +154,8 @@ def load_tokenizer(path: str) -> Tokenizer:
             where=path,
             fix=f"{_FIX}; without a network, a folder or a cached Hub id",
         ) from None
-    settings = _generation_settings(path)
+    settings = generation_settings(path)
     return Tokenizer(hf, path, listed_ends(settings) if settings is not None else ())
-
-
-def _generation_settings(path: str) -> Path | None:
-    """The ``generation_config.json`` beside a tokenizer; None where the model has none, or it cannot be had."""
-    if Path(path).is_dir():
-        file = Path(path) / _GENERATION_FILE
-        return file if file.is_file() else None
-    from transformers.utils.hub import cached_file
-
-    try:
-        found = cached_file(path, _GENERATION_FILE)
-    except OSError:  # there is none on the Hub; or no network, and none in the cache
-        return None
-    return None if found is None else Path(found)
 
 
 def _name_special_tokens(hf: Any, source: str) -> None:

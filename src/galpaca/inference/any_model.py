@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from galpaca.data.chat_template import UnboundChatTemplate, only_turn
+from galpaca.data.pinned_date import TEMPLATE_DATE
 from galpaca.data.prompts import find_template
 from galpaca.data.records import Record
 from galpaca.data.tokenizer import Tokenizer
@@ -78,13 +79,19 @@ class OtherReader:
 
 
 def load_any(
-    name: str, *, dtype: Dtype | None = None, template: str | None = None, weights: WeightOptions | None = None
+    name: str,
+    *,
+    dtype: Dtype | None = None,
+    template: str | None = None,
+    template_date: str | None = None,
+    weights: WeightOptions | None = None,
 ) -> Loaded:
     """Loads a released model with its template, or another causal model of ``transformers``.
 
     Args:
         name: as ``load``, or another model's folder, or its name on the Hub.
         dtype, weights: as ``load``.
+        template_date: as ``load``; a model that was not trained with galpaca knows none.
         template: template for models without one, instead of plain text.
 
     Raises:
@@ -93,8 +100,8 @@ def load_any(
     """
     place = find_model(name)
     if prompt_folder(place.path) is not None:
-        return load(name, dtype=dtype, weights=weights)
-    reader, prompt_format = _reading(place.path, template)
+        return load(name, dtype=dtype, template_date=template_date, weights=weights)
+    reader, prompt_format = _reading(place.path, template, template_date or TEMPLATE_DATE)
     fingerprints = vocabulary_fingerprint(reader), getattr(prompt_format, "fingerprint", "")
     # Whether it takes earlier turns is its format's matter, which refuses what it cannot write.
     return replace(
@@ -102,7 +109,7 @@ def load_any(
     )
 
 
-def _reading(path: str, template: str | None) -> tuple[Reader, PromptFormat]:
+def _reading(path: str, template: str | None, date: str) -> tuple[Reader, PromptFormat]:
     from transformers import AutoTokenizer
 
     try:
@@ -111,8 +118,8 @@ def _reading(path: str, template: str | None) -> tuple[Reader, PromptFormat]:
         raise InputError(f"cannot load the tokenizer: {first_line(error)}", where=path, fix=_TOKENIZER_FIX) from None
     if getattr(hf, "chat_template", None):
         reader = OtherReader(hf, path)
-        return reader, UnboundChatTemplate().for_questions(hf)
-    plain = find_template(template).bound(OtherReader(hf, path)) if template else PlainText()
+        return reader, UnboundChatTemplate(date).for_questions(hf)
+    plain = find_template(template, date).bound(OtherReader(hf, path)) if template else PlainText()
     vocabulary = hf.get_vocab()
     if getattr(hf, "backend_tokenizer", None) is not None and {"</s>", "<pad>"} <= vocabulary.keys():
         return Tokenizer(hf, path), plain  # GALACTICA's and OPT's, as in training

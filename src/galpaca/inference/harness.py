@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor
+
 from galpaca.data.records import Record
 from galpaca.data.sequences import SPLIT_MARKER
 from galpaca.errors import InputError, Problems, first_line
@@ -167,17 +170,30 @@ def harness_model(loaded: Loaded, batch_size: int) -> Any:
     class HarnessModel(HFLM):
         tokenizer_name = "galpaca"
 
-        def tok_encode(self, string: str, *args: Any, **kwargs: Any) -> list[int]:
-            self.add_bos_token = contexts.puts_in_front([string])
-            return list(super().tok_encode(contexts.marked(string), *args, **kwargs))
+        def tok_encode(
+            self,
+            string: str,
+            add_special_tokens: bool | None = None,
+            left_truncate_len: int | None = None,
+            **kwargs: Any,
+        ) -> list[int]:
+            bare = None if add_special_tokens is None else not add_special_tokens
+            return contexts.ids(string, bare)[-(left_truncate_len or 0) :]
 
-        def tok_batch_encode(self, strings: Sequence[str], *args: Any, **kwargs: Any) -> Any:
-            self.add_bos_token = contexts.puts_in_front(strings)
-            return super().tok_batch_encode([contexts.marked(string) for string in strings], *args, **kwargs)
+        def tok_batch_encode(
+            self,
+            strings: Sequence[str],
+            padding_side: str = "left",
+            left_truncate_len: int | None = None,
+            truncation: bool = False,
+        ) -> tuple[Tensor, Tensor]:
+            assert padding_side == "left", "answers begin on the right"
+            return _padded(
+                [self.tok_encode(one, left_truncate_len=left_truncate_len) for one in strings], reader.pad_id
+            )
 
         def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-            self.add_bos_token = contexts.puts_in_front([context])
-            before, whole = map(super().tok_encode, contexts.pair(context, continuation))
+            before, whole = reader.encode(contexts.pair(context, continuation), bare=contexts.begin_themselves(context))
             return before, whole[len(before) :]
 
         def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str:
@@ -225,16 +241,21 @@ class _Contexts:
         self._known[prompt + answer_start] = instruction, answer_start
         return prompt + answer_start
 
-    def puts_in_front(self, contexts: Sequence[str]) -> bool | None:
-        """Whether the tokenizer begins these texts: False where the template writes their first tokens, None for the
-        tokenizer's own habit. A task's contexts are all of one kind.
-        """
-        is_whole = self._loaded.template.end_text is not None
-        return False if is_whole and all(context in self._known for context in contexts) else None
+    def begin_themselves(self, context: str) -> bool:
+        """Whether a context has its first token: the template writes it, or the task does."""
+        if context in self._known:
+            return self._loaded.template.end_text is not None
+        reader = self._loaded.tokenizer
+        return context.startswith(reader.whole_text([reader.boundary_id]))
 
-    def marked(self, context: str) -> str:
-        """The text as it goes into the tokenizer: sequences marked field by field, as in training."""
-        return self.pair(context, "")[1]
+    def ids(self, context: str, bare: bool | None) -> list[int]:
+        """The ids of a context, with nothing behind it: sequences marked field by field, as in training.
+
+        Args:
+            bare: nothing is put in front; None where the text decides.
+        """
+        bare = self.begin_themselves(context) if bare is None else bare
+        return self._loaded.tokenizer.encode([self.pair(context, "")[1]], bare=bare)[0]
 
     def pair(self, context: str, continuation: str) -> tuple[str, str]:
         """The context, and the whole, as they go into the tokenizer. The continuation goes on with a sequence that is
@@ -250,6 +271,13 @@ class _Contexts:
         before = written(context.rstrip())
         rest = written(context[len(context.rstrip()) :] + continuation)
         return mark(before), mark(before) + mark(rest, before=(before,))
+
+
+def _padded(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """(N, T) ids and (N, T) which of them are none of the padding on the left."""
+    longest = max(map(len, rows))
+    ids = torch.tensor([[pad_id] * (longest - len(row)) + list(row) for row in rows])
+    return ids, torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
 
 
 def _head(marked: str, num_characters: int) -> str:

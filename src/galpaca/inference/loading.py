@@ -102,7 +102,12 @@ DEFAULT_MAX_NEW_TOKENS = 256
 
 
 def load(
-    name: str, *, dtype: Dtype | None = None, template: str | None = None, weights: WeightOptions | None = None
+    name: str,
+    *,
+    dtype: Dtype | None = None,
+    template: str | None = None,
+    template_date: str | None = None,
+    weights: WeightOptions | None = None,
 ) -> Loaded:
     """Loads a model onto the GPU, or the GPUs, or the CPU.
 
@@ -111,6 +116,8 @@ def load(
         dtype: dtype of the weights; default: the folder's on a GPU, float32 on a CPU.
         weights: how they are loaded.
         template: a shipped prompt template or a .yaml file; default: the folder's.
+        template_date: what a tokenizer's own template takes for today; default: the date of the training, where the
+            folder has one. Templates of texts know none.
 
     Raises:
         InputError: the model, its tokenizer or its template cannot be loaded.
@@ -130,6 +137,8 @@ def load(
             fix="restore tokenizer.json and galpaca.json, which belong together",
         )
     chosen = (own.template if own is not None and template is None else find_template(str(template))).bound(tokenizer)
+    if template_date is not None:
+        chosen = chosen.dated(template_date).bound(tokenizer)
     fingerprints = tokenizer.fingerprint, chosen.fingerprint
     loaded = assembled(place, dtype, tokenizer, chosen, fingerprints, weights or WeightOptions())
     listed = dict.fromkeys([*loaded.further_ends, *tokenizer.end_ids, *(own.end_ids if own is not None else ())])

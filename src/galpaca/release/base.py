@@ -32,6 +32,11 @@ class Base:
     tokenizer: Tokenizer
     prompts: PromptFile
 
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """All tokens that end an answer, the one of the training first."""
+        return self.prompts.end_ids or self.tokenizer.end_ids
+
     def save(self, folder: Path, dtype: torch.dtype | None = None) -> None:
         """Writes the files into a folder that is there.
 

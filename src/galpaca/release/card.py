@@ -34,6 +34,7 @@ class CardFacts(ReleaseFacts):
         methods: a paragraph on how it was made.
         citations: BibTeX of the works that it owes.
         takes_input: whether its chat template takes an input of its own.
+        end_ids: tokens that end an answer; an adapter's code snippet names them, since PEFT takes the base's.
     """
 
     name: str
@@ -49,6 +50,7 @@ class CardFacts(ReleaseFacts):
     methods: str = ""
     citations: str = ""
     takes_input: bool = True
+    end_ids: Sequence[int] = ()
 
     @property
     def license(self) -> str:
@@ -72,7 +74,7 @@ def model_card(facts: CardFacts) -> str:
             facts.model_path,
             family=facts.family,
             splits_sequences=facts.splits_sequences,
-            is_adapter=facts.adapters == "alone",
+            adapter_ends=facts.end_ids if facts.adapters == "alone" else None,
             takes_input=facts.takes_input,
             question=(facts.question, facts.question_input),
         ),
@@ -97,7 +99,7 @@ def usage(
     *,
     family: Family,
     splits_sequences: bool,
-    is_adapter: bool = False,
+    adapter_ends: Sequence[int] | None = None,
     takes_input: bool = True,
     question: tuple[str | None, str | None] = (None, None),
 ) -> str:
@@ -105,6 +107,7 @@ def usage(
 
     Args:
         family: the model's.
+        adapter_ends: of an adapter, the tokens that end an answer; None for a whole model, whose settings say so.
         takes_input: whether a message has its input under a key of its own, or below the instruction.
         question: instruction and input; where there are none, two of general science, one of them with an input.
     """
@@ -115,7 +118,8 @@ def usage(
         class_name=family.class_name,
         half_dtype=family.half_dtype,
         splits_sequences=splits_sequences,
-        is_adapter=is_adapter,
+        is_adapter=adapter_ends is not None,
+        adapter_ends=list(adapter_ends or ()),
         takes_input=takes_input,
         question=", ".join(given),
     )

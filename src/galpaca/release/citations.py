@@ -1,16 +1,16 @@
 """The works that a model owes a citation, in BibTeX."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib import resources
 
 
-def citations(base: str, dataset: str, template: str, tuning: str, *, splits_sequences: bool) -> str:
+def citations(base: str, dataset: str, templates: Collection[str], tuning: str, *, splits_sequences: bool) -> str:
     """The entries of what a model was made with; galpaca comes last.
 
     Args:
         base: name of the model that it started from; empty for random weights.
         dataset: names of the data sets.
-        template: name of the prompt template.
+        templates: names of the prompt templates.
         tuning: how it was tuned, in words.
         splits_sequences: molecules and proteins go in one token a character, which is GALACTICA's way.
     """
@@ -19,7 +19,7 @@ def citations(base: str, dataset: str, template: str, tuning: str, *, splits_seq
         "GALACTICA": "galactica" in base.lower() or splits_sequences,
         "smollm2": "smollm2" in base.lower(),
         "llama3": "llama-3" in base.lower(),
-        "alpaca": "alpaca" in dataset.lower() or template == "alpaca",
+        "alpaca": "alpaca" in dataset.lower() or "alpaca" in templates,
         "wizardlm": "evol_instruct" in dataset.lower(),
         "lora": "lora" in tuning.lower(),
         "qlora": "qlora" in tuning.lower() or "nf4" in tuning.lower(),

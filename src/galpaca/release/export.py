@@ -62,7 +62,7 @@ def export(
     with whole_folder(out) as partial:
         write_weights(source, partial, form.dtype, form.shard_bytes, progress)
         base.save(partial, form.dtype)
-        _save_generation(base, partial, form.max_new_tokens)
+        save_generation(base, partial, form.max_new_tokens)
         (partial / "README.md").write_text(card, encoding="utf-8")
         num_values = sum(math.prod(shape) for shape in source.shapes.values())
         check_tensors(source, base.family, partial, form.dtype, lambda done: progress(num_values + done))
@@ -150,8 +150,9 @@ def _values(source: TensorSource, entries: list[TensorEntry], progress: Progress
             progress(done)
 
 
-def _save_generation(base: Base, folder: Path, max_new_tokens: int) -> None:
-    tokenizer, ends = base.tokenizer, list(base.prompts.end_ids or base.tokenizer.end_ids)
+def save_generation(base: Base, folder: Path, max_new_tokens: int) -> None:
+    """Writes ``generation_config.json``: where answers end, and how long they may be."""
+    tokenizer, ends = base.tokenizer, list(base.end_ids)
     GenerationConfig(
         do_sample=False,
         max_new_tokens=max_new_tokens,

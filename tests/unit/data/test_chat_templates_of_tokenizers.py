@@ -21,7 +21,7 @@ from galpaca.data.records import Record, RecordSet, Turn
 from galpaca.data.sources.table import Places
 from galpaca.data.spec import DataSpec
 from galpaca.data.tokenizer import Tokenizer, load_tokenizer
-from galpaca.errors import InputError
+from galpaca.errors import InputError, InputErrors
 from galpaca.release.chat_template import chat_template
 
 Made = Callable[..., Tokenizer]
@@ -227,6 +227,26 @@ class TestSpecialTokens:
         assert (receipt.special_tokens, receipt.double_ends) == (2, 1)
         assert encoded(tokenizer, *records, on_special_tokens="drop").receipt.dropped == {"special tokens": 2}
 
+    @pytest.mark.parametrize("end", ["<|im_end|>", "<|end_of_text|>"])
+    def test_an_answer_does_not_go_on_behind_an_end(self, made: Made, end: str) -> None:
+        """It was trained as the end of the answer, with text behind it, and one line of many said so."""
+        tokenizer = made(CHATML, eos="<|end_of_text|>")
+        answers = ("b", f"b {end} c", f"{end} c", f"b {end}{end}\n")
+        records = [Record.of("a", "", answer) for answer in answers]
+        with pytest.raises(InputErrors) as caught:
+            encoded(tokenizer, *records)
+        assert [one.where for one in caught.value.problems] == ["a.json, record 2", "a.json, record 3"]
+        assert "data.on_special_tokens=drop" in caught.value.problems[0].fix
+        receipt = encoded(tokenizer, *records, on_special_tokens="drop").receipt
+        assert receipt.dropped == {"special tokens": 3}
+        assert encoded(tokenizer, records[0], records[3]).receipt.special_tokens == 1
+
+    def test_in_a_template_of_texts_it_is_counted(self, made: Made) -> None:
+        """As with GALACTICA."""
+        record = Record.of("a", "", "b <|im_end|> c")
+        receipt = encode(records_of(record), made(CHATML), load_template("alpaca"), EncodingPolicy(512)).receipt
+        assert receipt.special_tokens == 1
+
 
 class TestFile:
     def prompts(self, tokenizer: Tokenizer) -> PromptFile:
@@ -240,6 +260,21 @@ class TestFile:
         assert (read.keeps_turns, read.end_ids) == (True, (4, 1))
         assert read.template.bound(tokenizer) == prompts.template
         assert chat_template(read, tokenizer) == bound(tokenizer).jinja
+
+    @pytest.mark.parametrize("newline", ["\r\n", "\r"])
+    def test_lines_of_windows_are_read_back(self, made: Made, tmp_path: Path, newline: str) -> None:
+        """Files are read with other ends of lines than the configuration had: a finished run was not released."""
+        text = CHATML.replace("{% endfor %}", "\n{#- a note #}\n{%- endfor %}")
+        tokenizer = made(None)
+        tokenizer.hf.chat_template = text.replace("\n", newline)
+        prompts = self.prompts(tokenizer)
+        prompts.save(tmp_path)
+        tokenizer.hf.chat_template = chat_template(prompts, tokenizer)
+        tokenizer.hf.save_pretrained(tmp_path)
+        read = PromptFile.read(tmp_path).template.bound(load_tokenizer(str(tmp_path)))
+        assert read == prompts.template
+        tokenizer.hf.chat_template = text
+        assert read.turns(TALK) == bound(tokenizer).turns(TALK)
 
     def test_another_date_is_kept(self, made: Made, tmp_path: Path) -> None:
         tokenizer = made(LLAMA3)

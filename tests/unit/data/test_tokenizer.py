@@ -1,13 +1,17 @@
 """The tokenizer as the model knew it: ids named and not added, sequences one token a character."""
 
 import json
+import shutil
 from pathlib import Path
 
+import huggingface_hub
 import pytest
+from hub_downloads import COMMIT, hub, lay_out
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from galpaca.data.listed_ends import generation_settings
 from galpaca.data.sequences import SPLIT_MARKER
 from galpaca.data.tokenizer import Tokenizer, load_tokenizer
 from galpaca.errors import InputError
@@ -231,7 +235,7 @@ class TestRefusals:
         save_bytes(tmp_path, *kept)
         assert "the tokenizer has no eos_token" in self.refusal(tmp_path).what
 
-    def test_damaged_generation_settings(self, tmp_path: Path) -> None:
+    def test_damagedgeneration_settings(self, tmp_path: Path) -> None:
         save_bytes(tmp_path, "</s>")
         (tmp_path / "generation_config.json").write_text('{"eos_token_id": ["</s>"]}')
         assert "cannot read the generation settings" in self.refusal(tmp_path).what
@@ -287,6 +291,45 @@ class TestOtherFamilies:
         assert load_tokenizer(str(tmp_path)).end_ids == (1, 2)
         (tmp_path / "generation_config.json").write_text('{"eos_token_id": 2}')
         assert load_tokenizer(str(tmp_path)).end_ids == (1, 2)
+
+    def test_a_cached_tokenizer_whose_ends_are_unknown_is_refused(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """No network was as good as a model that lists none, and answers went on behind their ends."""
+        folder, cache = tmp_path / "tokenizer", tmp_path / "cache"
+        save_bytes(folder, *self.NAMES, eos_token="<eos>")
+        (folder / "config.json").write_text('{"model_type": "opt"}')
+        lay_out(cache, "you/mine", folder)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+        with pytest.raises(InputError, match="cannot find out which tokens end an answer"):
+            load_tokenizer("you/mine")
+        none = cache / "models--you--mine" / ".no_exist" / COMMIT
+        none.mkdir(parents=True)
+        (none / "generation_config.json").touch()
+        assert load_tokenizer("you/mine").end_ids == (1,)
+
+    def test_the_hubs_word_is_taken(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """That there is no such file, which is then known without a network; or what it says."""
+        folder, cache = tmp_path / "tokenizer", tmp_path / "cache"
+        save_bytes(folder, *self.NAMES, eos_token="<eos>")
+        lay_out(cache, "you/mine", folder)
+        constants = huggingface_hub.constants
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+        with hub({"you/mine": folder}) as (address, requests):
+            monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+            of_files = address + "/{repo_id}/resolve/{revision}/{filename}"
+            monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", of_files)
+            assert generation_settings("you/mine") is None
+            assert requests
+            monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+            assert generation_settings("you/mine") is None
+            shutil.rmtree(cache / "models--you--mine" / ".no_exist")
+            (folder / "generation_config.json").write_text('{"eos_token_id": 2}')
+            monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+            found = generation_settings("you/mine")
+        assert found is not None
+        assert json.loads(found.read_text(encoding="utf-8")) == {"eos_token_id": 2}
 
     def test_special_tokens_are_its_own(self, tmp_path: Path, tokenizer: Tokenizer) -> None:
         """Tags of GALACTICA are special tokens, too, and belong into texts."""

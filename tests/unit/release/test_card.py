@@ -27,7 +27,7 @@ FACTS = CardFacts(
     splits_sequences=True,
     methods="It was tuned on 52,002 records.",
     citations=citations(
-        "facebook/galactica-6.7b", "tatsu-lab/alpaca", "alpaca", "all parameters", splits_sequences=True
+        "facebook/galactica-6.7b", "tatsu-lab/alpaca", ["alpaca"], "all parameters", splits_sequences=True
     ),
 )
 

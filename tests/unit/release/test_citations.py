@@ -17,6 +17,6 @@ from galpaca.release.citations import citations
     ],
 )
 def test_what_is_owed(base: str, dataset: str, template: str, tuning: str, splits: bool, owed: list[str]) -> None:
-    text = citations(base, dataset, template, tuning, splits_sequences=splits)
+    text = citations(base, dataset, [template], tuning, splits_sequences=splits)
     assert re.findall(r"^@\w+\{(\w+),", text, re.MULTILINE) == [*owed, "galpaca"]
     assert text.count("{") == text.count("}")

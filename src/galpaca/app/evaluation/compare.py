@@ -16,6 +16,7 @@ import galpaca
 from galpaca.app.console import make_console, show_rows
 from galpaca.app.evaluation.inputs import AskedPrompts, HeldOut, fingerprint_as_read, read_records, records_of_split
 from galpaca.app.evaluation.labelled_models import LabelledModel, labelled_models
+from galpaca.app.evaluation.loading import check_date
 from galpaca.app.evaluation.measure import EvaluationSettings, measure
 from galpaca.app.option_names import ReadingOptions, with_option_names
 from galpaca.app.report import check_replaceable
@@ -96,6 +97,7 @@ def _door(options: CompareOptions, console: Console) -> tuple[list[LabelledModel
     problems.check_at_least_one("--", {**counts, "max-length": options.max_length})
     prompts = problems.collect(lambda: _prompts(options.prompts, options.reading))
     held_out = problems.collect(lambda: _records(options, models, console))
+    problems.collect(lambda: check_date(options.template_date))
     if options.template:
         template = options.template
         problems.collect(lambda: find_template(template))

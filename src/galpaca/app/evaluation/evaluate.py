@@ -16,7 +16,7 @@ import galpaca
 from galpaca.app.console import make_console, show_rows
 from galpaca.app.evaluation.inputs import HeldOut, read_records, records_of_split
 from galpaca.app.evaluation.labelled_models import LabelledModel, labelled_models
-from galpaca.app.evaluation.loading import load_shown
+from galpaca.app.evaluation.loading import check_date, load_shown
 from galpaca.app.evaluation.measure import batch_size_of, facts_of, losses_shown
 from galpaca.app.evaluation.results import ResultsTarget, keep_result, results_target
 from galpaca.app.option_names import ReadingOptions, with_option_names
@@ -40,7 +40,7 @@ class EvaluateOptions:
     Attributes:
         model: released folder, run folder, another model's folder, or Hub id.
         out: results folder; None saves them with the model and adds them to its card.
-        dtype, template, weights: as for ``load_any``.
+        dtype, template, template_date, weights: as for ``load_any``.
         max_length: records are truncated to this many tokens.
     """
 
@@ -50,6 +50,7 @@ class EvaluateOptions:
     template: str | None
     max_length: int | None
     weights: WeightOptions = field(default_factory=WeightOptions)
+    template_date: str | None = None
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,8 @@ def _of_settings(options: EvaluateOptions) -> list[str]:
     """What was requested besides the usual, so that one result does not replace another."""
     limit = [f"max-length-{options.max_length}"] if options.max_length is not None else []
     dtype = [options.dtype] if options.dtype is not None else []
-    return [*limit, *dtype, *(["4bit"] if options.weights.four_bits else [])]
+    date = [f"date-{options.template_date}"] if options.template_date is not None else []
+    return [*limit, *dtype, *(["4bit"] if options.weights.four_bits else []), *date]
 
 
 def _records_result(
@@ -206,7 +208,7 @@ def evaluate_tasks(options: EvaluateOptions, tasks: TaskOptions) -> None:
         how = "with the prompt template" if instruct else "as plain text"
         console.print(f"{task.name}, {how}", style="bold", markup=False)
         result = {**_head("tasks", one, loaded), **_run_task(to_be_had, task.name, instruct, tasks, loaded)}
-        keep_result(target, _file_name(task.name, instruct, tasks), result, one.label, console)
+        keep_result(target, _file_name(task.name, instruct, tasks, options.template_date), result, one.label, console)
         show_rows(console, task.name, [_told_task(row) for row in result["rows"]])
 
 
@@ -226,13 +228,14 @@ def _run_task(tasks: Tasks, name: str, instruct: bool, options: TaskOptions, loa
     return {"settings": {"task": name, **how, "lm_eval": version("lm_eval")}, "rows": task_rows(results)}
 
 
-def _file_name(task: str, instruct: bool, options: TaskOptions) -> str:
+def _file_name(task: str, instruct: bool, options: TaskOptions, date: str | None) -> str:
     """Each combination of settings has its own file; the same settings overwrite it."""
     parts = [
         re.sub(r"[^\w.-]+", "-", task),
         "template" if instruct else "plain",
         *([f"{options.num_fewshot}shots"] if options.num_fewshot is not None else []),
         *([f"first{options.limit}"] if options.limit is not None else []),
+        *([f"date-{date}"] if date is not None else []),
     ]
     return f"task-{'-'.join(parts)}.json"
 
@@ -245,6 +248,7 @@ def _told_task(row: Mapping[str, Any]) -> tuple[str, str]:
 
 def _door(options: EvaluateOptions, problems: Problems) -> tuple[LabelledModel, ResultsTarget | None]:
     problems.check_number("--max-length", options.max_length, "at least 1", "--max-length 512")
+    problems.collect(lambda: check_date(options.template_date))
     if options.template:
         template = options.template
         problems.collect(lambda: find_template(template))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
 
+from galpaca.data.pinned_date import parsed_date
 from galpaca.inference.settings import Dtype, WeightOptions
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ class LoadingOptions(Protocol):
     @property
     def template(self) -> str | None: ...
     @property
+    def template_date(self) -> str | None: ...
+    @property
     def weights(self) -> WeightOptions: ...
 
 
@@ -29,4 +32,15 @@ def load_shown(model: str, how: LoadingOptions, console: Console) -> Loaded:
     with console.status(f"loading {model}") if console.is_terminal else nullcontext():
         from galpaca.inference.any_model import load_any  # seconds to import
 
-        return load_any(model, dtype=how.dtype, template=how.template, weights=how.weights)
+        of_template = {"template": how.template, "template_date": how.template_date}
+        return load_any(model, dtype=how.dtype, weights=how.weights, **of_template)
+
+
+def check_date(date: str | None) -> None:
+    """Checks ``--template-date``.
+
+    Raises:
+        InputError: it is no date.
+    """
+    if date is not None:
+        parsed_date(date, "--template-date")

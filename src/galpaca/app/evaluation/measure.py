@@ -31,7 +31,7 @@ class EvaluationSettings:
     """How each model is loaded and evaluated.
 
     Attributes:
-        dtype, template, weights: as for ``load_any``.
+        dtype, template, template_date, weights: as for ``load_any``.
         max_new_tokens: most tokens of an answer.
         batch_size: prompts per batch; None means 16 on a GPU and 8 on a CPU.
         max_length: records longer than this many tokens are left out.
@@ -39,6 +39,7 @@ class EvaluationSettings:
 
     dtype: Dtype | None = None
     template: str | None = None
+    template_date: str | None = None
     weights: WeightOptions = field(default_factory=WeightOptions)
     max_new_tokens: int = 256
     batch_size: int | None = None

@@ -13,7 +13,8 @@ from galpaca.errors import InputError, Problems, first_line
 
 _SLOW_TOKENIZER = ("vocab.json", "merges.txt", "added_tokens.json")
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", *_SLOW_TOKENIZER)
-_CONFIG = ("config.json", "generation_config.json")
+_GENERATION = "generation_config.json"  # beside a tokenizer, it lists the ends of answers
+_CONFIG = ("config.json", _GENERATION)
 _SAFE = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
 _PICKLED = ("pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json")
 
@@ -69,7 +70,7 @@ def download(hub_id: str, revision: str | None, *, weights: bool) -> Path:
     """
     from huggingface_hub import HfApi, snapshot_download
 
-    patterns = list(_TOKENIZER)
+    patterns = [*_TOKENIZER, _GENERATION]
     try:
         if weights:
             names = HfApi().list_repo_files(hub_id, revision=revision)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from galpaca.app.train.data_facts import split_rows
 from galpaca.app.train.machines import taken_steps
 from galpaca.app.train.methods import methods, owed_citations
+from galpaca.app.train.recipe_templates import in_short
 from galpaca.data.receipt import Receipt
 from galpaca.errors import InputError
 from galpaca.formatting import format_bytes, format_duration, format_or
@@ -57,6 +58,7 @@ def card_facts(model: TrainedModel, model_path: str, merge_into: str | None = No
         ],
         splits_sequences=splits,
         takes_input=model.base.prompts.template.takes_input,
+        end_ids=model.base.end_ids,
         methods=methods(record.content, manifest, folder.metrics, folder.system, method.describe()),
         citations=owed_citations(record.content, manifest, method.describe(), splits_sequences=splits),
     )
@@ -123,8 +125,6 @@ _RECIPE: Sequence[tuple[str, tuple[str, ...], Callable[..., str]]] = (
     ("gradient clip norm", ("optim.clip_norm",), "{}".format),
     ("dropout", ("model.dropout", "model.attention_dropout"), "{}, attention {}".format),
     ("precision", ("precision.name",), "{}".format),
-    ("prompt template", ("data.template",), "{}".format),
-    ("seed", ("seed",), "{}".format),
 )
 
 
@@ -143,6 +143,8 @@ def _recipe_rows(manifest: Manifest, record: RunRecord) -> Rows:
             for label, keys, text_of in _RECIPE
             if settings.keys() >= set(keys)
         ),
+        *([("prompt template", in_short(settings))] if "data.template" in settings else []),
+        *([("seed", str(settings["seed"]))] if "seed" in settings else []),
         ("loss", "mean over the target tokens of a step"),
         ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
     ]

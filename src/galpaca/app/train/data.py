@@ -15,6 +15,7 @@ from rich.console import Console
 
 from galpaca.app.console import counting
 from galpaca.app.prepared.rows import open_source
+from galpaca.app.train.used_templates import SourceTemplate, UsedTemplates
 from galpaca.data.cache import cache_entry, cache_key, load_or_encode
 from galpaca.data.encoded_set import encode
 from galpaca.data.encoding import RecordEncoder
@@ -43,15 +44,24 @@ class PreparedData:
         fingerprint, former_fingerprint: as ``galpaca.data.fingerprint`` has them; the latter of a single source.
         cached: folders of the encoded examples.
         scripts: how sub- and superscripts are written.
+        keeps_turns: whether the released model was trained on conversations in its own form.
+        in_released_form: (N,) which examples are prompted as the released model is.
     """
 
     split: SplitExamples
     tokenizer: Tokenizer
-    template: BoundTemplate
+    templates: UsedTemplates
     fingerprint: str
     former_fingerprint: str | None
     cached: tuple[Path, ...]
     scripts: Scripts
+    keeps_turns: bool
+    in_released_form: npt.NDArray[np.bool_]
+
+    @property
+    def template(self) -> BoundTemplate:
+        """The released model's."""
+        return self.templates.released
 
     @property
     def encoder(self) -> RecordEncoder:
@@ -60,13 +70,13 @@ class PreparedData:
     @property
     def prompts(self) -> PromptFile:
         """How the trained model is prompted."""
-        keeps_turns = self.split.examples.receipt.conversations > 0
-        return PromptFile(self.template, self.tokenizer.splits_sequences, self.scripts, keeps_turns, self.end_ids)
+        splits = self.tokenizer.splits_sequences
+        return PromptFile(self.template, splits, self.scripts, self.keeps_turns, self.end_ids)
 
     @property
     def end_ids(self) -> tuple[int, ...]:
-        """All tokens that end an answer, the one that is trained first."""
-        return tuple(dict.fromkeys([self.encoder.end_id, *self.tokenizer.end_ids]))
+        """All tokens that end an answer, the released model's first."""
+        return self.templates.end_ids(self.tokenizer)
 
 
 @dataclass(frozen=True)
@@ -138,35 +148,57 @@ def prepare_data(spec: DataSpec, found: FoundData, tokenizer_path: str, console:
     """Encodes the records, or finds them encoded already, and splits them.
 
     Raises:
-        InputError: invalid tokenizer, lengths or split; or the tokenizer has no chat template to train with.
+        InputError: invalid tokenizer, lengths or split; or the tokenizer has no chat template to train with, or the
+            released model would have another than the examples.
     """
     tokenizer = load_tokenizer(tokenizer_path)
-    template = found.template.bound(tokenizer)
-    encoded, sides_of_each = [], []
-    for one in found.sources:
+    templates = _bound_templates(found, tokenizer)
+    parts, folders, sides_of_each = [], [], []
+    for one, of_source in zip(found.sources, templates.sources, strict=True):
         with naming_source(one.spec.name):
-            encoded.append(_encoded(one, found.cache, tokenizer, console))
-            sides_of_each.append(_sides(one.spec, encoded[-1][0]))
-    examples = join([part for part, _ in encoded])
+            part, folder = _encoded(one, found.cache, tokenizer, of_source.template, console)
+            sides_of_each.append(_sides(one.spec, part))
+            parts.append(part)
+            folders.append(folder)
+    examples = join(parts)
     sides = np.concatenate(sides_of_each)
-    split = SplitExamples.of(examples, sides, _named(found.sources, [part for part, _ in encoded]))
+    split = SplitExamples.of(examples, sides, _named(found.sources, parts))
     _check_split(spec, split)
     return PreparedData(
         split,
         tokenizer,
-        template,
+        templates,
         fingerprint(examples, sides),
         _former_fingerprint(found.sources, tokenizer, examples),
-        tuple(folder for _, folder in encoded),
+        tuple(folders),
         cast(Scripts, spec.sub_superscripts),
+        templates.keeps_turns(parts),
+        templates.in_released_form(parts),
     )
 
 
-def _encoded(one: FoundSource, cache: Path, tokenizer: Tokenizer, console: Console) -> tuple[EncodedExamples, Path]:
+def _bound_templates(found: FoundData, tokenizer: Tokenizer) -> UsedTemplates:
+    """The templates of a tokenizer.
+
+    Raises:
+        InputError: it has none to train with, or the released model would have another than the examples.
+    """
+    released, sources = found.template.bound(tokenizer), []
+    for one in found.sources:
+        with naming_source(one.spec.name):
+            sources.append(SourceTemplate(one.spec.name, one.template.bound(tokenizer), one.spec.epochs > 0))
+    templates = UsedTemplates(released, tuple(sources))
+    templates.check()
+    return templates
+
+
+def _encoded(
+    one: FoundSource, cache: Path, tokenizer: Tokenizer, template: BoundTemplate, console: Console
+) -> tuple[EncodedExamples, Path]:
     """The examples of a source, and the folder that they are cached in."""
     spec = one.spec.spec
     _check_tags(spec, tokenizer)
-    template, scripts = one.template.bound(tokenizer), cast(Scripts, spec.sub_superscripts)
+    scripts = cast(Scripts, spec.sub_superscripts)
     how = {"tokenizer": tokenizer.fingerprint, "template": template.fingerprint, "scripts": scripts}
     key = cache_key(**_read_as(one.source, spec), **how, **asdict(spec.policy))
 

@@ -1,12 +1,11 @@
 """How a model was made, as a paragraph for a paper."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from galpaca.app.train.machines import taken_steps
-from galpaca.data.prompts import template_words
+from galpaca.app.train.recipe_templates import in_words, used_templates
 from galpaca.errors import InputError
 from galpaca.release.citations import citations
 from galpaca.runs.checkpoints import Manifest
@@ -30,7 +29,7 @@ def methods(content: RunContent, manifest: Manifest, metrics: Path, system: Path
     """
     try:
         return _paragraph(content, manifest, metrics, system, tuning)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"the recipe of step {manifest.step} is damaged: {error}"
         raise InputError(what, where=metrics.parent, fix="restore its manifest.json, or name another step") from None
 
@@ -52,7 +51,7 @@ def _paragraph(content: RunContent, manifest: Manifest, metrics: Path, system: P
         + f" ({tuning}).",
         f"{manifest.step:,} steps{epochs} of {settings['batch.examples']} examples of at most "
         f"{settings['data.max_length']} tokens were taken, with the loss on the tokens of answers alone, averaged "
-        f"over a step, and {_template_words(settings)}.",
+        f"over a step, and {in_words(settings)}.",
         f"The learning rate was {settings['optim.lr']:g} ({settings['optim.schedule']}, "
         f"{settings['optim.warmup_ratio']:.0%} warm-up), gradients were clipped to norm "
         f"{settings['optim.clip_norm']}, dropout was {settings['model.dropout']}, the precision "
@@ -63,15 +62,12 @@ def _paragraph(content: RunContent, manifest: Manifest, metrics: Path, system: P
     return " ".join(filter(None, sentences))
 
 
-def _template_words(settings: Mapping[str, Any]) -> str:
-    return template_words(str(settings["data.template"]), str(settings["data.template_date"]))
-
-
 def owed_citations(content: RunContent, manifest: Manifest, tuning: str, *, splits_sequences: bool) -> str:
     """BibTeX of the works that a model of the run owes."""
     release = content.release or ReleaseFacts()
-    template = str(manifest.recipe.settings.get("data.template"))
-    return citations(release.base_model or "", release.dataset, template, tuning, splits_sequences=splits_sequences)
+    settings = manifest.recipe.settings
+    templates = [one.name for one in used_templates(settings)] if "data.template" in settings else []
+    return citations(release.base_model or "", release.dataset, templates, tuning, splits_sequences=splits_sequences)
 
 
 def _hardware(starts: Sequence[Start], step: int, metrics: Path, system: Path) -> str:

@@ -19,7 +19,7 @@ from galpaca.app.train.trained_model import TrainedModel, open_model
 from galpaca.data.asked import asked
 from galpaca.data.spec import DataSpec
 from galpaca.errors import InputError
-from galpaca.release.adapter import export_adapter
+from galpaca.release.adapter import AdapterSettings, export_adapter
 from galpaca.release.base import Base, save_base
 from galpaca.release.card import model_card
 from galpaca.release.export import SHARD_BYTES, ExportFormat, export
@@ -85,8 +85,9 @@ def keep_for_release(run: RunContext, data: PreparedData, model_config: PreTrain
 
 
 def _example(data: PreparedData) -> tuple[str | None, str | None]:
-    """A question that fits a card, of the first training records; they are answered as they were trained."""
-    found = asked(data.split.examples, data.split.train[:_LOOKED_AT].tolist(), data.tokenizer, data.template)
+    """A question that fits a card, of the first training records that are prompted as the released model is."""
+    shown = data.split.train[data.in_released_form[data.split.train]]
+    found = asked(data.split.examples, shown[:_LOOKED_AT].tolist(), data.tokenizer, data.template)
     turns = [one.record.turns[-1] for one in found]
     short = [one for one in turns if one.instruction and len(one.instruction) + len(one.input) <= _CARD_TEXT]
     chosen = min(short, key=lambda one: bool(one.input), default=None)
@@ -175,7 +176,8 @@ def release_adapter(model: TrainedModel, out: Path, model_path: str) -> None:
     of_base = {"base_model_name_or_path": name, "revision": revision}
     facts = card_facts(model, model_path)
     fingerprint = str(model.weights.manifest.recipe.settings[BASE])
-    export_adapter(model.weights.trained, {**config, **of_base}, fingerprint, model.base, model_card(facts), out)
+    settings = AdapterSettings({**config, **of_base}, fingerprint, facts.max_new_tokens)
+    export_adapter(model.weights.trained, settings, model.base, model_card(facts), out)
 
 
 def _machine(trainer: TrainerSpec) -> Machine:

@@ -59,8 +59,12 @@ class Samples:
 
 
 def _of_records(data: PreparedData, max_positions: int) -> Samples:
-    """Questions of held-out records; of training where none is held out."""
-    side = data.split.val if len(data.split.val) else data.split.train
+    """Questions of held-out records; of training where none is held out. In a mix, of those that are prompted as the
+    released model is; a mix of templates of texts may have none, and shows what it has.
+    """
+    sides = [side for side in (data.split.val, data.split.train) if len(side)]
+    in_form = [shown for side in sides if len(shown := side[data.in_released_form[side]])]
+    [side, *_] = in_form or sides
     found = asked(data.split.examples, spread(side, _NUM_QUESTIONS), data.tokenizer, data.template)
     found = [one for one in found if len(one.ids) < max_positions]
     questions = [Question(one.record, f"record {one.index + 1:,}", {}) for one in found]
