@@ -2,15 +2,25 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
+from typing import Any
 
 import torch
 from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from torch.nn.parallel import DistributedDataParallel
 
 from galpaca.training.precision import plain_precision
 from galpaca.training.specs import PrecisionSpec
 from galpaca.training.strategies.many_ranks import TIMEOUT, ManyRanks
 from galpaca.training.strategies.step_strategy import StepStrategy
+
+# Buffers are computed, and the same on all ranks: sending them would make a forward of one rank alone wait. Up to torch
+# 2.12 another name says so.
+_KNOWN = signature(DistributedDataParallel.__init__).parameters
+_OWN_BUFFERS: dict[str, Any] = {
+    "forward_sync_buffers" if "forward_sync_buffers" in _KNOWN else "broadcast_buffers": False
+}
 
 
 class SingleDevice(StepStrategy, SingleDeviceStrategy):
@@ -43,6 +53,5 @@ def single(accelerator: str, precision: PrecisionSpec) -> tuple[StepStrategy, Pr
 def ddp(accelerator: str, precision: PrecisionSpec) -> tuple[StepStrategy, Precision]:
     """A whole model on every rank; gradients averaged."""
     # A bucket view saves a copy of all gradients.
-    # Buffers are computed, and the same on all ranks: sending them would make a forward of one rank alone wait.
-    strategy = DataParallel(timeout=TIMEOUT, gradient_as_bucket_view=True, broadcast_buffers=False)
+    strategy = DataParallel(timeout=TIMEOUT, gradient_as_bucket_view=True, **_OWN_BUFFERS)
     return strategy, plain_precision("ddp", accelerator, precision)
