@@ -262,31 +262,41 @@ def test_phases_are_kept_and_the_page_says_what_they_found(
     assert figures["command"] == "python -m bench.smollm --tiny --more seeds"
 
 
-@pytest.mark.slow
-def test_everything_with_a_tiny_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str) -> None:
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param(("qlora", "kills", "clients"), marks=pytest.mark.slow, id="some"),
+        pytest.param(tuple(MORE), marks=pytest.mark.endurance, id="all"),
+    ],
+)
+def test_everything_with_a_tiny_model(
+    more: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str
+) -> None:
     """Trainings and peers as typed; peers train the same."""
     _forked(monkeypatch, server)
     is_there = all(folder is None or folder.is_dir() for folder in CLIENTS.values())
-    _type(monkeypatch, tmp_path, "--more", *(name for name in MORE if name != "clients" or is_there))
+    _type(monkeypatch, tmp_path, "--more", *(name for name in more if name != "clients" or is_there))
     assert smollm.main() == 0
     figures = json.loads(next((tmp_path / "out").glob("*.json")).read_text(encoding="utf-8"))
-    assert len(figures["tunings"]) == 1 + sum(map(len, MORE.values()))
-    assert figures["peers"]["largest_loss_difference"] < 1e-4
+    assert len(figures["tunings"]) == 1 + sum(len(MORE[name]) for name in more)
     assert [one["same_bits"] for one in figures["kills"]["runs"]] == [True]
     prose_models = [one["label"] for one in figures["prose"]["models"]]
     assert prose_models[0] == "before"
     assert prose_models[-1] == "before-in-4-bits", "what QLoRA began with"
     assert figures["prose"]["models"][-1]["difference"]["value"] != 0
     assert figures["prose"]["to_before_in_4_bits"].keys() == {"qlora"}
-    text = next((tmp_path / "out").glob("*.md")).read_text(encoding="utf-8")
-    assert "so its epoch has" in text, "replaying takes steps"
-    assert len(figures["peers"]["repeats"]) == 2
     if is_there:
         assert 0 <= figures["clients"]["ended"] <= figures["clients"]["questions"]
         for client in figures["clients"]["clients"]:
             assert set(client["equal"].values()) == {figures["clients"]["questions"]}
     losses = figures["losses"]["records"]["loss"][0]["models"]
     assert losses[2]["nats_per_token"]["value"] < losses[0]["nats_per_token"]["value"], "tuned beside before"
+    if "replay" in more:
+        text = next((tmp_path / "out").glob("*.md")).read_text(encoding="utf-8")
+        assert "so its epoch has" in text, "replaying takes steps"
+    if "peers" in more:
+        assert figures["peers"]["largest_loss_difference"] < 1e-4
+        assert len(figures["peers"]["repeats"]) == 2
 
 
 def test_what_cannot_be_measured_is_said(
