@@ -15,6 +15,7 @@ from galpaca.app.console import make_console
 from galpaca.errors import InputError, Problems
 from galpaca.files.atomic import replace_file
 from galpaca.formatting import format_or
+from galpaca.model.spec import OF_RANDOM_WEIGHTS
 from galpaca.report.run import flat
 from galpaca.runs.configuration import read_configuration
 from galpaca.runs.folder import RunFolder
@@ -33,8 +34,6 @@ _LEFT_OUT = (
     *FREE["what happens after a fault"],
     *FREE["the released folder"],
 )
-# Of a model with random weights; one that was loaded has its own.
-_OF_RANDOM_WEIGHTS = ("num_layers", "hidden_size", "num_heads", "ffn_size", "max_positions")
 _ABSENT = object()
 
 
@@ -165,7 +164,7 @@ def _read(folder: RunFolder, parent: Path) -> Row:
 
 def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
     """The keys by which runs are compared."""
-    unused = [f"model.{name}" for name in _OF_RANDOM_WEIGHTS] if config.get("model.path") else []
+    unused = [f"model.{name}" for name in OF_RANDOM_WEIGHTS] if config.get("model.path") else []
     return {
         key: value
         for key, value in config.items()

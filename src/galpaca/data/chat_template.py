@@ -1,35 +1,32 @@
 """A tokenizer's own chat template as a prompt template: what it writes is trained on, and generated from."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from galpaca.data.answer_end import AnswerEnd, answer_end
-from galpaca.data.pinned_date import TEMPLATE_DATE, parsed_date, pinned
-from galpaca.data.records import Record, Turn
-from galpaca.data.sequences import SPLIT_MARKER
+from galpaca.data.chat_rendering import (
+    OTHER_TEMPLATE_FIX,
+    OWN_TEMPLATE_FIX,
+    messages_of,
+    only_turn,
+    rendered,
+    template_text,
+)
+from galpaca.data.pinned_date import TEMPLATE_DATE, parsed_date
+from galpaca.data.records import Record
+from galpaca.data.trainable_chat import (
+    PROBE,
+    QUESTION,
+    ChatTokenizer,
+    behind_the_answer,
+    check_marks,
+    check_turns,
+    known_end,
+)
 from galpaca.errors import InputError, first_line
 
 CHAT_TEMPLATE = "chat_template"
-
-# Stand in no template.
-_QUESTION, _ANSWER = "galpaca-7c21", "galpaca-0f3a"
-_PROBE = Record.of(_QUESTION, "", _ANSWER)
-_FIX = "data.template=alpaca, science, or a .yaml file"
-_OWN_FIX = f"{_FIX}; or model.tokenizer=FOLDER with another chat template"
-# Drops what one would think of: whatever is behind the answer of a reasoning model.
-_REASONED = f"<think>\n{_QUESTION}\n</think>\n\n{_ANSWER}"
-
-
-class ChatTokenizer(Protocol):
-    """What a chat template needs of a tokenizer; ``Tokenizer`` implements it."""
-
-    @property
-    def hf(self) -> Any: ...
-
-    def encode(self, texts: Sequence[str], bare: bool = False) -> list[list[int]]: ...
-
-    def mark(self, field: str, before: Sequence[str] = ()) -> str: ...
 
 
 class ChatTemplate:
@@ -117,8 +114,8 @@ class ChatTemplate:
 
     def question_of(self, text: str) -> Record:
         """The question that a prompt was made of; of a conversation, all of the prompt."""
-        [prompt] = self.prompts(Record.of(_QUESTION))
-        before, _, behind = prompt.partition(_QUESTION)
+        [prompt] = self.prompts(Record.of(QUESTION))
+        before, _, behind = prompt.partition(QUESTION)
         is_single = text.startswith(before) and text.endswith(behind) and len(text) >= len(before) + len(behind)
         return Record.of(text[len(before) : len(text) - len(behind)] if is_single else text.strip())
 
@@ -133,7 +130,7 @@ class ChatTemplate:
                 "the chat template does not write an answer as it is",
                 where=self.name,
                 why="what the model is to write would not be what the record says",
-                fix=f"answers without what it rewrites, such as <think>; or {_FIX}",
+                fix=f"answers without what it rewrites, such as <think>; or {OTHER_TEMPLATE_FIX}",
             )
         return rest[: len(rest) - len(tail)] + self._end.before
 
@@ -149,7 +146,7 @@ class ChatTemplate:
             raise InputError(
                 f"the chat template does not write {self._kind(record)}: {first_line(error)}",
                 where=self.name,
-                fix=f"records of another kind, or {_FIX}",
+                fix=f"records of another kind, or {OTHER_TEMPLATE_FIX}",
             ) from None
 
     def _kind(self, record: Record) -> str:
@@ -220,7 +217,7 @@ class UnboundChatTemplate:
                 was trained with.
         """
         hf, text = tokenizer.hf, template_text(tokenizer.hf, self._day)
-        template = ChatTemplate(hf, text, self.date, _known_end(hf, text, tokenizer))
+        template = ChatTemplate(hf, text, self.date, known_end(hf, text, tokenizer))
         if self._fingerprint is not None and template.fingerprint != self._fingerprint:
             raise InputError(
                 "the folder's chat template is not the one of the training",
@@ -228,8 +225,8 @@ class UnboundChatTemplate:
                 why="a model answers badly when it is prompted differently than in training",
                 fix="restore chat_template.jinja, tokenizer_config.json and galpaca.json, which belong together",
             )
-        _check_turns(template)
-        _check_marks(template, tokenizer)
+        check_turns(template)
+        check_marks(template, tokenizer)
         return template
 
     def for_questions(self, hf: Any) -> ChatTemplate:
@@ -246,123 +243,16 @@ class UnboundChatTemplate:
             what = f"cannot use the tokenizer's chat template: {first_line(error)}"
             raise InputError(what, where=str(hf.name_or_path), fix="fix or remove it") from None
         try:
-            behind = rendered(hf, text, messages_of(_PROBE, answered=True), is_prompt=False).rpartition(_ANSWER)[2]
+            behind = behind_the_answer(rendered(hf, text, messages_of(PROBE, answered=True), is_prompt=False))
         except Exception:  # of any kind, where a template knows no turn of the assistant
             behind = ""
         end = answer_end(hf, behind) or AnswerEnd("", str(hf.eos_token), "", int(hf.eos_token_id))
         whole = ChatTemplate(hf, text, self.date, end)
         try:
-            whole.turns(_PROBE)
+            whole.turns(PROBE)
         except InputError:
             return PromptsAlone(hf, text, self.date, end)
         return whole
-
-
-def template_text(hf: Any, day: Any) -> str:
-    """The tokenizer's template with its date pinned, its lines as they are read back from a file: what it writes is the
-    same, since Jinja reads them so.
-
-    Raises:
-        InputError: it has none, or several without a default.
-    """
-    try:
-        text = hf.get_chat_template()
-    except Exception as error:  # the library's kinds are its own
-        several = isinstance(getattr(hf, "chat_template", None), dict)
-        what = f"no chat template: {first_line(error)}" if several else "the tokenizer has no chat template"
-        raise InputError(what, where=str(hf.name_or_path), fix=_OWN_FIX) from None
-    return pinned(str(text).replace("\r\n", "\n").replace("\r", "\n"), day)
-
-
-def messages_of(record: Record, answered: bool) -> list[dict[str, str]]:
-    """The messages of a record, up to its last answer or with it.
-
-    An input stands below the instruction, behind an empty line.
-    """
-    messages = [{"role": "system", "content": record.system}] if record.system else []
-    for turn in record.turns:
-        messages.append({"role": "user", "content": "\n\n".join(filter(None, (turn.instruction, turn.input)))})
-        messages.append({"role": "assistant", "content": turn.output})
-    return messages if answered else messages[:-1]
-
-
-def rendered(hf: Any, text: str, messages: Sequence[Mapping[str, str]], *, is_prompt: bool) -> str:
-    """What a template makes of messages.
-
-    Raises:
-        Exception: whatever the template raises.
-    """
-    return str(
-        hf.apply_chat_template(list(messages), chat_template=text, tokenize=False, add_generation_prompt=is_prompt)
-    )
-
-
-def only_turn(record: Record, name: str) -> Turn:
-    """The one turn of a record.
-
-    Raises:
-        InputError: it has more, or a system.
-    """
-    if len(record.turns) > 1 or record.system:
-        what = "earlier turns and a system message cannot be kept"
-        raise InputError(what, where=name, fix="use records with one turn, or --template alpaca for all models")
-    return record.turns[0]
-
-
-def _known_end(hf: Any, text: str, tokenizer: ChatTokenizer) -> AnswerEnd:
-    """What stands behind an answer.
-
-    Raises:
-        InputError: the template writes no answers, or no token ends them.
-    """
-    where = str(hf.name_or_path)
-    try:
-        whole = rendered(hf, text, messages_of(_PROBE, answered=True), is_prompt=False)
-    except Exception as error:  # whatever the template raises
-        what = f"the chat template does not write a question and its answer: {first_line(error)}"
-        raise InputError(what, where=where, fix=_OWN_FIX) from None
-    if _ANSWER not in whole or _QUESTION not in whole:
-        left_out = "answers" if _QUESTION in whole else "questions"
-        raise InputError(f"the chat template leaves {left_out} out", where=where, fix=_OWN_FIX)
-    end = answer_end(hf, whole.rpartition(_ANSWER)[2])
-    if end is None or tokenizer.encode([end.text], bare=True) != [[end.id]]:
-        raise InputError(
-            "the chat template writes no special token behind an answer",
-            where=where,
-            why="the model would not learn where an answer ends",
-            fix=_OWN_FIX,
-        )
-    return end
-
-
-def _check_turns(template: ChatTemplate) -> None:
-    """A template that knows no second turn is none that rewrites the first.
-
-    Raises:
-        InputError: earlier turns are written differently once others follow.
-    """
-    for answer in (_ANSWER, _REASONED):
-        turns = (Turn(_QUESTION, "", answer), Turn(_QUESTION, "", _ANSWER))
-        if template.writes(Record(turns)):
-            template.turns(Record(turns))
-        else:
-            template.turns(Record(turns[:1]))
-
-
-def _check_marks(template: ChatTemplate, tokenizer: ChatTokenizer) -> None:
-    """Fields are marked ahead of the template, and would be a second time.
-
-    Raises:
-        InputError: the template marks sequences itself.
-    """
-    text = "[START_SMILES]CC[END_SMILES]"
-    if tokenizer.mark(text) != text and SPLIT_MARKER in template.prompts(Record.of(text))[0]:
-        raise InputError(
-            "the tokenizer's chat template splits sequences itself",
-            where=str(tokenizer.hf.name_or_path),
-            why="it is one that galpaca wrote of a prompt template, which says the same without it",
-            fix="data.template=NAME of the template in galpaca.json",
-        )
 
 
 def _rewrites(name: str) -> InputError:
@@ -371,5 +261,5 @@ def _rewrites(name: str) -> InputError:
         where=name,
         why="what the model reads ahead of an answer would not be what it was trained on; some templates drop the "
         "reasoning of earlier answers",
-        fix=_OWN_FIX,
+        fix=OWN_TEMPLATE_FIX,
     )

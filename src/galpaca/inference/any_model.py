@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from galpaca.data.chat_template import UnboundChatTemplate, only_turn
+from galpaca.data.chat_rendering import only_turn
+from galpaca.data.chat_template import UnboundChatTemplate
 from galpaca.data.pinned_date import TEMPLATE_DATE
 from galpaca.data.prompts import find_template
 from galpaca.data.records import Record

@@ -112,8 +112,8 @@ def _content(spec: ModelSpec) -> dict[str, Any]:
     return content
 
 
-def completed(spec: ModelSpec, family: Family) -> ModelSpec:
-    """A spec in which what is left to the family is set, and nothing is said twice: two that are equal are one model.
+def recorded(spec: ModelSpec, family: Family) -> ModelSpec:
+    """A spec as recipes record it: completed, and nothing said twice. Two that are equal are one model.
 
     Of ``model.config`` there is the SHA-256 of its content, where that decides the model.
     """

@@ -67,7 +67,7 @@ class FolderTensors:
         ours, theirs = (file.get_tensor(key) for file, key in (self._places[head], self._places[embedding]))
         if ours.shape != theirs.shape or not _equal(ours.view(-1), theirs.view(-1)):
             raise InputError(
-                "lm_head differs from the embedding, but the configuration ties them",
+                f"{head} differs from the embedding, but the configuration ties them",
                 where=self.folder,
                 why="one of the two would be lost silently",
                 fix="set tie_word_embeddings=false in its config.json if the model has a separate head",

@@ -7,6 +7,8 @@ from galpaca.errors import Problems
 # Of a model of random weights without a ``config.json``.
 _SIZES = ("num_layers", "hidden_size", "num_heads", "ffn_size", "max_positions")
 _ALL_SIZES = (*_SIZES, "num_kv_heads")
+# Keys that say nothing of a model that is loaded.
+OF_RANDOM_WEIGHTS = (*_ALL_SIZES, "config")
 
 
 @dataclass(frozen=True)

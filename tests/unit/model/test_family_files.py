@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from galpaca.errors import InputError
 from galpaca.estimate.memory import num_parameters
-from galpaca.model.configuration import completed, described
+from galpaca.model.configuration import described, recorded
 from galpaca.model.families.known import family_of
 from galpaca.model.families.llama import Llama
 from galpaca.model.families.opt import OPT
@@ -70,12 +70,12 @@ class TestARecipe:
     def test_a_family_that_is_found_without_its_name_is_not_named(self, folder: Path) -> None:
         """The same run was refused where its family was first left out, and then named."""
         spec = ModelSpec(path=str(folder), family="llama")
-        assert completed(spec, Llama()).family is None
+        assert recorded(spec, Llama()).family is None
         own = ModelSpec(path=str(folder), family="my.module.Llama")
-        assert completed(own, Llama()).family == "my.module.Llama"
+        assert recorded(own, Llama()).family == "my.module.Llama"
         random = ModelSpec(family="llama", tokenizer="x", **ONE)
-        assert completed(random, Llama()).family == "llama"
-        assert completed(ModelSpec(family="opt", tokenizer="x", **ONE), OPT).family is None
+        assert recorded(random, Llama()).family == "llama"
+        assert recorded(ModelSpec(family="opt", tokenizer="x", **ONE), OPT).family is None
 
     def test_a_configuration_is_what_it_says_and_not_where_it_is(self, folder: Path, tmp_path: Path) -> None:
         """A run went on with other positions, and released them over weights that were trained with the first."""
@@ -84,9 +84,9 @@ class TestARecipe:
         for name, changes in (("a", {}), ("b", {}), ("c", {"rope_parameters": {"rope_theta": 5.0}})):
             path = tmp_path / f"{name}.json"
             path.write_text(json.dumps({**content, **changes}, indent=len(name)), encoding="utf-8")
-            digests.append(completed(ModelSpec(config=str(path), tokenizer="x"), Llama()).config)
+            digests.append(recorded(ModelSpec(config=str(path), tokenizer="x"), Llama()).config)
         assert digests[0] == digests[1] != digests[2]
-        assert completed(ModelSpec(path=str(folder), config=str(tmp_path / "a.json")), Llama()).config is None
+        assert recorded(ModelSpec(path=str(folder), config=str(tmp_path / "a.json")), Llama()).config is None
 
 
 ONE: dict[str, Any] = dict.fromkeys(("num_layers", "hidden_size", "num_heads", "ffn_size", "max_positions"), 8)

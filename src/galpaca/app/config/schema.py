@@ -8,7 +8,7 @@ from typing import Any
 from galpaca.data.spec import DataSpec
 from galpaca.errors import Problems
 from galpaca.model.compute_spec import ComputeSpec
-from galpaca.model.configuration import completed
+from galpaca.model.configuration import recorded
 from galpaca.model.families.family import Family
 from galpaca.model.spec import ModelSpec
 from galpaca.runs.recipe import FREE
@@ -167,7 +167,7 @@ class Config:
         mix = {name: {k: v for k, v in entry.items() if k not in free} for name, entry in self.data.mix.items()}
         method = self.tuning.method
         of_targets = {"optim": self.optim.recipe(), "tuning": method.recipe()}
-        model = asdict(completed(self.model, method.family))
+        model = asdict(recorded(self.model, method.family))
         return {**values, **of_targets, "model": model, "data": {**values["data"], "mix": mix}}
 
 
