@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import Train, command, read_jsonl, run_ranks
-from families import FAMILIES, Tiny
+from families import FAMILIES, PLAIN_LLAMA, Sizes, Tiny
 from safetensors.torch import load_file
+from transformers import AutoTokenizer
 
 from galpaca.files.checksums import facts_of
 from galpaca.runs.checkpoints import read_manifest
@@ -55,6 +56,24 @@ def test_a_rank_without_examples_takes_part(train: Train, tmp_path: Path, strate
         assert done.returncode == 0, done.stderr
     one, two = (losses(tmp_path / "runs" / name) for name in ("one", "two"))
     assert two == pytest.approx(one, rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp", "fsdp2"])
+def test_rotary_positions_are_the_same_however_parameters_get_their_memory(
+    train: Train, tmp_path: Path, tokenizer_folder: Path, strategy: str
+) -> None:
+    """Weights that are large enough for positions to count: with those of random initialization no loss shows them."""
+    vocabulary = len(AutoTokenizer.from_pretrained(tokenizer_folder))
+    PLAIN_LLAMA.model(Sizes(vocabulary, positions=128), std=0.4).save_pretrained(tmp_path / "model")
+    common = (f"model.path={tmp_path / 'model'}", "data.max_length=128", "trainer.max_steps=2", "optim.lr=1e-4")
+    for name, *overrides in (
+        ("one", "strategy=single"),
+        ("two", f"strategy={strategy}", "trainer.devices=2"),
+    ):
+        done = train(f"run.name={name}", *common, *overrides)
+        assert done.returncode == 0, done.stderr
+    one, two = (losses(tmp_path / "runs" / name) for name in ("one", "two"))
+    assert two == pytest.approx(one, rel=1e-5)
 
 
 def test_more_ranks_than_examples_a_step_are_refused(train: Train) -> None:
