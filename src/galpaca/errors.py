@@ -110,8 +110,9 @@ def restated(change: Callable[[InputError], InputError]) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """Of what a library's error says; the error's type where it says nothing."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    """Of what a library's error says, with the next line behind a colon; the error's type where it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
 
 
 class Problems:

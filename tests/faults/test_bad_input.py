@@ -393,6 +393,27 @@ OF_THE_FAMILY = {
 }
 
 
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ("[1, 2]", "it has no model_type"),
+        ('{"hidden_size": 8}', "it has no model_type"),
+        ('{"model_type": "llama", "hidden_size": "big"}', "hidden_size': TypeError"),
+        ('{"model_type": "llama", "num_attention_heads": 3, "hidden_size": 16}', "(16) is not a multiple"),
+        ("{", "Expecting property name"),
+    ],
+)
+def test_a_configuration_that_is_none_is_refused(
+    content: str, what: str, refused: Callable[..., str], tmp_path: Path
+) -> None:
+    path = tmp_path / "sizes.json"
+    path.write_text(content, encoding="utf-8")
+    without = [f"model.{one}=null" for one in SIZES]
+    assert_shows(
+        refused("model=random", f"model.config={path}", *without), Problem(str(path), what, "model.config=FILE")
+    )
+
+
 @pytest.mark.parametrize("name", OF_THE_FAMILY)
 def test_what_the_family_does_not_have_is_refused(
     name: str, refused: Callable[..., str], tmp_path: Path, tokenizer_folder: Path

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from galpaca.errors import SHOWN_PROBLEMS, GalpacaError, InputError, InputErrors, Problems, StoppedBySignal
+from galpaca.errors import SHOWN_PROBLEMS, GalpacaError, InputError, InputErrors, Problems, StoppedBySignal, first_line
 
 
 def collected(count: int, fix: str = "the same for all") -> InputError:
@@ -157,3 +157,21 @@ def test_a_choice_that_is_none_tells_those_there_are() -> None:
 def test_code_that_handles_exceptions_lets_a_signal_through() -> None:
     """``except Exception`` around a library's call would swallow the signal, and the run would go on."""
     assert not issubclass(StoppedBySignal, Exception)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("", "ValueError"),
+        ("one\ntwo", "one"),
+        ("\n  one\ntwo", "one"),
+        (
+            "Validation error for field 'hidden_size':\n    TypeError: expected int\nmore",
+            "Validation error for field 'hidden_size': TypeError: expected int",
+        ),
+        ("nothing behind it:", "nothing behind it:"),
+    ],
+)
+def test_the_first_line_of_a_librarys_error_says_something(text: str, line: str) -> None:
+    """transformers 5 names the field in the first line, and what is wrong with it in the second."""
+    assert first_line(ValueError(text)) == line

@@ -108,7 +108,9 @@ def _read(spec: ModelSpec) -> tuple[Any, Family]:
 
 
 def _content(spec: ModelSpec) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(Path(str(spec.config)).read_text(encoding="utf-8"))
+    content = json.loads(Path(str(spec.config)).read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or not isinstance(content.get("model_type"), str):
+        raise ValueError("it has no model_type")
     return content
 
 
