@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 import torch
 from transformers import LlamaConfig, OPTConfig, PreTrainedConfig, PreTrainedModel
 
@@ -105,6 +106,8 @@ PLAIN_LLAMA = Tiny(
 )
 # One of each family.
 FAMILIES = (PLAIN_OPT, PLAIN_LLAMA)
+# The same for suites that train for minutes: the fast tests take the first.
+FAMILIES_AT_LENGTH = (PLAIN_OPT, pytest.param(PLAIN_LLAMA, marks=pytest.mark.slow))
 # All forms of a family that differ in what is computed.
 FORMS = (
     PLAIN_OPT,

@@ -58,6 +58,7 @@ def test_it_computes_what_the_flat_loop_computes(
             assert line[key] == pytest.approx(expected[key], rel=TOLERANCE), f"{key} of step {line['step']}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["single", "fsdp2"])
 def test_killed_resumed_and_released(train: Train, tmp_path: Path, strategy: str) -> None:
     ranks = () if strategy == "single" else ("trainer.devices=2",)
@@ -75,6 +76,7 @@ def test_killed_resumed_and_released(train: Train, tmp_path: Path, strategy: str
     assert "GPTNeoXForCausalLM" in card
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tuning", ["lora", "qlora"])
 def test_adapters_are_merged_and_answer(
     train: Train, galpaca: Galpaca, tmp_path: Path, model: Path, tuning: str

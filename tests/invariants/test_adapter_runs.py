@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import Train, read_jsonl
 from extension.checkpoint_tensors import all_tensors
-from families import FAMILIES, Tiny
+from families import FAMILIES_AT_LENGTH, Tiny
 from faults.kills import assert_equal_runs
 from safetensors.torch import load_file
 
@@ -50,7 +50,7 @@ def losses(tmp_path: Path, name: str) -> list[float]:
     return [line["loss"] for line in lines if "loss" in line]
 
 
-@pytest.mark.parametrize("tiny", FAMILIES, ids=lambda tiny: tiny.name)
+@pytest.mark.parametrize("tiny", FAMILIES_AT_LENGTH, ids=lambda tiny: tiny.name)
 @pytest.mark.parametrize("tuning", TUNINGS)
 def test_one_process_and_two_compute_the_same_and_keep_only_adapters(
     train: Train, tmp_path: Path, base_model_of: BaseModels, tuning: str, tiny: Tiny
@@ -78,7 +78,7 @@ def test_one_process_and_two_compute_the_same_and_keep_only_adapters(
 @pytest.mark.slow
 @pytest.mark.parametrize("tuning", TUNINGS)
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("tiny", FAMILIES, ids=lambda tiny: tiny.name)
+@pytest.mark.parametrize("tiny", FAMILIES_AT_LENGTH, ids=lambda tiny: tiny.name)
 def test_killed_and_resumed_equals_straight(
     train: Train, tmp_path: Path, base_model_of: BaseModels, tuning: str, strategy: str, tiny: Tiny
 ) -> None:

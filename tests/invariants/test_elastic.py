@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Train, read_jsonl
-from families import FAMILIES, Tiny
+from families import FAMILIES_AT_LENGTH, Tiny
 
 TOLERANCE = 1e-4  # relative, in float32 without dropout
 
@@ -72,7 +72,7 @@ ROUND_TRIP = (
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tiny", FAMILIES, ids=lambda tiny: tiny.name)
+@pytest.mark.parametrize("tiny", FAMILIES_AT_LENGTH, ids=lambda tiny: tiny.name)
 def test_every_strategy_goes_on_with_every_others_checkpoint(train: Train, tmp_path: Path, tiny: Tiny) -> None:
     """There and back again, a step each: the losses of one process within a millionth."""
     num_steps = len(ROUND_TRIP)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import Started, Train, command, completed
-from families import FAMILIES, PLAIN_OPT, Tiny
+from families import FAMILIES_AT_LENGTH, PLAIN_OPT, Tiny
 from faults.kills import STRATEGIES, assert_equal_runs
 from forked import Forked
 from safetensors.torch import load_file
@@ -39,7 +39,7 @@ def num_steps(metrics: Path) -> int:
     return len([line for line in metrics.read_text().splitlines() if "grad_norm" in line]) if metrics.exists() else 0
 
 
-@pytest.mark.parametrize("tiny", FAMILIES, ids=lambda tiny: tiny.name)
+@pytest.mark.parametrize("tiny", FAMILIES_AT_LENGTH, ids=lambda tiny: tiny.name)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_interrupted_equals_straight(
     train: Train, tmp_path: Path, tokenizer_folder: Path, records_file: Path, server: str, strategy: str, tiny: Tiny

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import Train, command, read_jsonl, run_ranks
-from families import FAMILIES, PLAIN_LLAMA, Sizes, Tiny
+from families import FAMILIES_AT_LENGTH, PLAIN_LLAMA, Sizes, Tiny
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
@@ -30,7 +30,7 @@ def losses(folder: Path) -> list[float]:
     return [float(line["loss"]) for line in read_jsonl(folder / "metrics.jsonl") if "loss" in line]
 
 
-@pytest.mark.parametrize("tiny", FAMILIES, ids=lambda tiny: tiny.name)
+@pytest.mark.parametrize("tiny", FAMILIES_AT_LENGTH, ids=lambda tiny: tiny.name)
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp", "fsdp2"])
 def test_two_processes_equal_one(train: Train, tmp_path: Path, strategy: str, tiny: Tiny) -> None:
     """Also where a step's last examples leave a rank without any: 40 records, 7 a step, the sixth step has 5."""
@@ -58,6 +58,7 @@ def test_a_rank_without_examples_takes_part(train: Train, tmp_path: Path, strate
     assert two == pytest.approx(one, rel=TOLERANCE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp", "fsdp2"])
 def test_rotary_positions_are_the_same_however_parameters_get_their_memory(
     train: Train, tmp_path: Path, tokenizer_folder: Path, strategy: str

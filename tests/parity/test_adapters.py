@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import Train, read_jsonl
-from families import FAMILIES, Tiny
+from families import FAMILIES_AT_LENGTH, Tiny
 from parity.flat_run import OVERRIDES, save_model
 from parity.peft_run import peft_run
 from safetensors.torch import load_file
@@ -27,7 +27,7 @@ def records_file(tmp_path_factory: pytest.TempPathFactory, demo_records: list[di
     return path
 
 
-@pytest.mark.parametrize("tiny", FAMILIES, ids=lambda tiny: tiny.name)
+@pytest.mark.parametrize("tiny", FAMILIES_AT_LENGTH, ids=lambda tiny: tiny.name)
 @pytest.mark.parametrize(("tuning", "precision"), [("lora", "64-true"), ("lora", "32-true"), ("qlora", "32-true")])
 def test_losses_norms_and_rates_equal_those_of_peft(
     train: Train,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import DEMO, REPOSITORY, Train, read_jsonl
-from families import FAMILIES, Tiny
+from families import FAMILIES_AT_LENGTH, Tiny
 from parity.flat_run import OVERRIDES, RECIPE, flat_run, save_model
 
 from examples.flat_loop import Recipe
@@ -38,7 +38,7 @@ def model_folder(tmp_path: Path, tokenizer_folder: Path) -> Path:
     return save_model(tmp_path / "model", tokenizer_folder)
 
 
-@pytest.mark.parametrize("tiny", FAMILIES, ids=lambda tiny: tiny.name)
+@pytest.mark.parametrize("tiny", FAMILIES_AT_LENGTH, ids=lambda tiny: tiny.name)
 @pytest.mark.parametrize(("precision", "dtype"), [("64-true", torch.float64), ("32-true", torch.float32)])
 def test_losses_norms_and_rates_equal_those_of_the_flat_loop(
     train: Train,
