@@ -43,7 +43,7 @@ def page() -> str:
         KeyError: a key without a description in its docstring.
     """
     parts = [_HEAD, *(_section(name, kind) for name, kind in SECTIONS.items())]
-    parts += [_targets("strategy"), _targets("logger"), _callbacks(), _seed()]
+    parts += [_targets("logger"), _callbacks(), _seed()]
     return "\n".join(parts)
 
 

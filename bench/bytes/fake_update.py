@@ -14,7 +14,7 @@ from bench.bytes.fake_step import CUDA
 from galpaca.model.tuning.full import FullTuning
 from galpaca.training.module import InstructionTuner
 from galpaca.training.specs import OptimizerSpec, PrecisionSpec
-from galpaca.training.strategies import single
+from galpaca.training.strategies import Single
 
 
 class FakeUpdate:
@@ -27,7 +27,7 @@ class FakeUpdate:
     """
 
     def __init__(self, model: PreTrainedModel, spec: OptimizerSpec, precision: str) -> None:
-        strategy, plugin = single("gpu", PrecisionSpec(precision))
+        strategy, plugin = Single().make("gpu", PrecisionSpec(precision))
         strategy.model, strategy._precision_plugin = model, plugin
         self.tuner = InstructionTuner(model, spec, num_steps=100, seed=0, tuning=FullTuning())
         trainer: Any = SimpleNamespace(strategy=strategy, precision_plugin=plugin, world_size=1)

@@ -35,7 +35,7 @@ from galpaca.training.module import InstructionTuner
 from galpaca.training.non_finite.policy import NonFinitePolicy
 from galpaca.training.specs import BatchSpec, GuardSpec, PrecisionSpec, TrainerSpec
 from galpaca.training.step_line import StepSpeed
-from galpaca.training.strategies import single
+from galpaca.training.strategies import Single
 from galpaca.training.trainer import make_trainer
 
 # The first compile, the second makes sizes dynamic, and the allocator settles.
@@ -94,7 +94,7 @@ def train(
     model = _model(case, device, fast_attention=fast)
     spec = TrainerSpec(accelerator, max_epochs=num_steps, max_steps=num_steps, val_every_steps=num_steps)
     data = _data(case, examples, spec, pads=case.compute.compiles(fast))
-    strategy, precision = single(accelerator, PrecisionSpec(case.precision))
+    strategy, precision = Single().make(accelerator, PrecisionSpec(case.precision))
     peak = dense_peak(torch.cuda.get_device_name(device), case.precision) if device.type == "cuda" else None
     lines = _Lines()
     metrics = make_metrics(

@@ -19,9 +19,10 @@ from galpaca.errors import InputError
 from galpaca.model.configuration import check_model
 from galpaca.runs.recipe import RENAMED
 from galpaca.training.optimizers.adamw import AdamW
+from galpaca.training.strategies import Fsdp
 
 CONF = REPOSITORY / "conf"
-GIVEN = {"strategy": ("accelerator", "precision"), "logger": ("folder", "run_id")}
+GIVEN = {"logger": ("folder", "run_id")}
 
 
 def files(group: str) -> list[str]:
@@ -44,7 +45,6 @@ OF_RANDOM_WEIGHTS = ("tiny", "tiny_llama", "random")
 def test_every_experiment_composes_and_binds(experiment: str) -> None:
     config, _ = compose([f"+experiment={experiment}", *REQUIRED.get(experiment, [])])
     assert config.run.name == experiment
-    bind(config.strategy, *GIVEN["strategy"])
     bind(config.logger, *GIVEN["logger"])
 
 
@@ -111,8 +111,8 @@ def test_galpaca67b_is_the_recipe() -> None:
     assert config.optim.factory == AdamW(
         beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, moments_dtype="float32", fused=True
     )
-    assert config.strategy["_target_"] == "galpaca.training.strategies.fsdp"
-    assert config.strategy["sharding_strategy"] == "FULL_SHARD"
+    assert config.strategy.factory == Fsdp(sharding_strategy="FULL_SHARD")
+    assert config.strategy.factory.values()["_target_"] == "galpaca.training.strategies.fsdp"
     assert (config.precision.name, config.precision.reduce_dtype) == ("16-mixed", "float32")
     assert (config.trainer.accelerator, config.trainer.devices, config.trainer.num_nodes) == ("gpu", 4, 1)
     assert str(config.logger["_target_"]).endswith(".wandb")

@@ -34,7 +34,7 @@ def test_recipe_and_defaults(name: str) -> None:
     assert settings.keys() - golden["recipe"].keys() <= ADDED.keys()
     assert golden["machine"] == as_json(
         {
-            "strategy": config.strategy,
+            "strategy": config.strategy.factory.values(),
             "devices": config.trainer.devices,
             "max_tokens": config.batch.max_tokens,
             "compute": vars(config.compute),

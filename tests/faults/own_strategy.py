@@ -1,11 +1,14 @@
 """A strategy of a user's own, under a name that ``galpaca`` does not know."""
 
-from lightning.pytorch.plugins.precision import Precision
-from lightning.pytorch.strategies import Strategy
+from dataclasses import dataclass
 
-from galpaca.training.specs import PrecisionSpec
-from galpaca.training.strategies import single
+from galpaca.training.strategies import Single
 
 
-def alone(accelerator: str, precision: PrecisionSpec) -> tuple[Strategy, Precision]:
-    return single(accelerator, precision)
+@dataclass(frozen=True)
+class Alone(Single):
+    """One process, under a name of its own."""
+
+    @classmethod
+    def target(cls) -> str:
+        return f"{cls.__module__}.{cls.__qualname__}"

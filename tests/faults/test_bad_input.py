@@ -661,10 +661,10 @@ def test_two_processes_with_a_users_own_strategy_of_one_are_refused(refused: Cal
     """It was known by its name, and a strategy of another name started two processes that each trained alone."""
     message = refused(
         "strategy=single",
-        "strategy._target_=faults.own_strategy.alone",
+        "strategy._target_=faults.own_strategy.Alone",
         "trainer.devices=2",
     )
-    assert_shows(message, Problem("strategy", "strategy=alone supports one process", "strategy=fsdp or strategy=ddp"))
+    assert_shows(message, Problem("strategy", "strategy=Alone supports one process", "strategy=fsdp or strategy=ddp"))
 
 
 def test_a_strategy_is_refused_before_a_model_is_looked_for(refused: Callable[..., str]) -> None:
@@ -678,9 +678,12 @@ def test_a_strategy_is_refused_before_a_model_is_looked_for(refused: Callable[..
 BAD_TARGETS = {
     "a strategy that is not there": (
         "strategy._target_=galpaca.no.such",
-        Problem("strategy", "galpaca.no.such", "conf/"),
+        Problem("strategy._target_", "galpaca.no.such", "conf/"),
     ),
-    "an argument that it does not take": ("+strategy.buckets=3", Problem("strategy", "'buckets'", "conf/strategy")),
+    "an argument that it does not take": (
+        "+strategy.buckets=3",
+        Problem("strategy.buckets", "unknown key", "known keys"),
+    ),
     "a logger that is not there": ("logger._target_=galpaca.no.such", Problem("logger", "galpaca.no.such", "conf/")),
     "a callback that is no node": ("+callbacks.mine=3", Problem("callbacks.mine", "3", "_target_")),
 }
@@ -777,15 +780,16 @@ class TestCompute:
         )
 
     @pytest.mark.parametrize(
-        ("strategy", "keys"), [("fsdp", ("forward_prefetch", "limit_all_gathers")), ("fsdp2", ("hybrid",))]
+        ("strategy", "defaults"),
+        [("fsdp", {"forward_prefetch": "false", "limit_all_gathers": "true"}), ("fsdp2", {"hybrid": "false"})],
     )
     def test_what_is_neither_true_nor_false(
-        self, refused: Callable[..., str], strategy: str, keys: tuple[str, ...]
+        self, refused: Callable[..., str], strategy: str, defaults: dict[str, str]
     ) -> None:
         """Any text was as good as true."""
-        message = refused(f"strategy={strategy}", *(f"strategy.{key}=maybe" for key in keys))
-        for key in keys:
-            assert_shows(message, Problem(f"strategy.{key}", "must be true or false, got 'maybe'", f"{key}=false"))
+        message = refused(f"strategy={strategy}", *(f"strategy.{key}=maybe" for key in defaults))
+        for key, value in defaults.items():
+            assert_shows(message, Problem(f"strategy.{key}", "must be true or false, got 'maybe'", f"{key}={value}"))
 
     def test_fsdp_options(self, train: Train) -> None:
         done = train("strategy=fsdp", "strategy.sharding_strategy=HALF", "strategy.backward_prefetch=SOON")

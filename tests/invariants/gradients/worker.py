@@ -101,7 +101,7 @@ OPTIONS: dict[str, Callable[[Way], dict[str, Any]]] = {
 def engine(way: Way) -> tuple[Any, Any]:
     precision = PrecisionSpec("16-mixed" if way.arithmetic == "float16" else "32-true")
     options = OPTIONS.get(way.strategy, lambda way: {})(way)
-    strategy, plugin = getattr(strategies, way.strategy)("cpu", precision, **options)
+    strategy, plugin = getattr(strategies, way.strategy)(**options).make("cpu", precision)
     if way.arithmetic == "scaled":
         plugin = ScaledShardedFloat32() if way.strategy in SHARDED else ScaledFloat32()
     return strategy, plugin

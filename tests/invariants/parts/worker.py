@@ -39,7 +39,7 @@ def flat_strategy(sharding: str) -> StepStrategy:
         use_orig_params=True,
         device_mesh=init_device_mesh("cpu", (2, 2)) if sharding == "HYBRID_SHARD" else None,
     )
-    strategy = FullySharded(torch.float32)
+    strategy = FullySharded(torch.float32, "FULL_SHARD", "BACKWARD_PRE")
     strategy.model = wrapped
     strategy.cluster_environment = TorchElasticEnvironment()
     return strategy

@@ -15,7 +15,7 @@ from galpaca.model.tuning.full import FullTuning
 from galpaca.training.datamodule import AlpacaDataModule
 from galpaca.training.module import InstructionTuner
 from galpaca.training.specs import BatchSpec, OptimizerSpec, PrecisionSpec, TrainerSpec
-from galpaca.training.strategies import single
+from galpaca.training.strategies import Single
 from galpaca.training.trainer import make_trainer
 
 
@@ -28,7 +28,7 @@ def test_gradients_and_moments_are_dropped_and_weights_stay() -> None:
     spec = TrainerSpec("cpu", max_epochs=1, val_every_steps=2)
     split = SplitExamples(examples, indices, indices[:0])
     data = AlpacaDataModule(split, BatchSpec(20, 64), spec, seed=0, pad_id=PAD)
-    strategy, precision = single("cpu", PrecisionSpec())
+    strategy, precision = Single().make("cpu", PrecisionSpec())
     tuner = InstructionTuner(model, OptimizerSpec(lr=1e-2, clip_norm=None), num_steps=2, seed=0, tuning=FullTuning())
     optimizers: list[Any] = []
     before = [parameter.detach().clone() for parameter in model.parameters()]

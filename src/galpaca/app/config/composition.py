@@ -225,9 +225,13 @@ def _typed(problems: Problems, name: str, node: DictConfig, section: type) -> di
             if value is None and item.default is MISSING:
                 continue  # reported as missing
             where, default = f"{name}.{key}", item.default
-            example = "" if default in (None, MISSING) else f", e.g. {where}={default}"
+            example = "" if default in (None, MISSING) else f", e.g. {where}={_as_override(default)}"
             problems.add(f"must be {_kind(item)}, got {value!r}", where=where, fix=f"{where}=VALUE{example}")
     return values
+
+
+def _as_override(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _kind(item: Field[Any]) -> str:

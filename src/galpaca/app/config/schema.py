@@ -13,6 +13,7 @@ from galpaca.model.families.family import Family
 from galpaca.model.spec import ModelSpec
 from galpaca.runs.recipe import FREE
 from galpaca.training import specs
+from galpaca.training.strategies.spec import StrategySpec
 
 MERGE_INTO = ("trained", "original")
 RELEASED = ("last", "best")
@@ -90,7 +91,7 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class Config:
-    """A whole run. ``strategy``, ``logger`` and each of ``callbacks`` name a ``_target_`` and its arguments.
+    """A whole run. ``logger`` and each of ``callbacks`` name a ``_target_`` and its arguments.
 
     Attributes:
         seed: seed of the order of examples, of dropout, and of random initial weights.
@@ -99,7 +100,7 @@ class Config:
     run: RunSpec
     data: DataSpec
     model: ModelSpec
-    strategy: dict[str, Any]
+    strategy: StrategySpec
     logger: dict[str, Any]
     callbacks: dict[str, Any] = field(default_factory=dict)
     batch: specs.BatchSpec = field(default_factory=specs.BatchSpec)
@@ -156,7 +157,12 @@ class Config:
 
     def values(self) -> dict[str, Any]:
         """Every key and its value, as in ``config.yaml``."""
-        return {**asdict(self), "optim": self.optim.values(), "tuning": self.tuning.method.values()}
+        of_targets = {
+            "optim": self.optim.values(),
+            "tuning": self.tuning.method.values(),
+            "strategy": self.strategy.factory.values(),
+        }
+        return {**asdict(self), **of_targets}
 
     def recipe_values(self) -> dict[str, Any]:
         """The same, but of optimizer and tuning only what they say decides the trained weights, and of the sources of

@@ -52,11 +52,8 @@ def disk_need(folder: RunFolder, config: Config, num_steps: int, num_parameters:
     return DiskNeed(_checkpoint_bytes(config, num_trained), stay, len(folder.saved_steps()), still)
 
 
-def check_disk_and_memory(run: RunContext, models_per_node: float) -> None:
+def check_disk_and_memory(run: RunContext) -> None:
     """Checks disk space and host memory, on rank 0.
-
-    Args:
-        models_per_node: how many times a node holds the optimizer's state.
 
     Raises:
         InputError: not enough disk space for the checkpoints to keep, the one being written and the model; or not
@@ -69,8 +66,10 @@ def check_disk_and_memory(run: RunContext, models_per_node: float) -> None:
     with Problems() as problems:
         if lack := disk_shortage(need, shutil.disk_usage(run.folder.path).free, run.folder.path):
             problems.extend([lack])
+        trainer = run.config.trainer
+        sharding = run.config.strategy.factory.sharding(trainer.devices, trainer.num_nodes)
         of_state = run.config.optim.factory.host_state_bytes(run.config.precision.weight_dtype)
-        state_bytes = round(run.start.num_trained * of_state * models_per_node)
+        state_bytes = round(run.start.num_trained * of_state * sharding.models_per_node(trainer.devices))
         _check_memory(problems, run.config, need.checkpoint_bytes, state_bytes)
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import replace
-from typing import cast
 
 import lightning as L
 import torch.distributed
@@ -33,7 +32,6 @@ from galpaca.training.consensus import Consensus
 from galpaca.training.determinism import undeterministic_operation
 from galpaca.training.loggers.sink import LoggerSink
 from galpaca.training.module import InstructionTuner
-from galpaca.training.strategies.step_strategy import StepStrategy
 from galpaca.training.trainer import make_trainer
 
 
@@ -138,15 +136,12 @@ def _children_of(trainer: L.Trainer, config: Config) -> Iterator[None]:
         raise
     except torch.OutOfMemoryError as out_of_memory:
         _kill_children(trainer)
-        of_strategy = cast("StepStrategy", trainer.strategy).memory_advice(
-            config.trainer.num_ranks, config.tuning.method
-        )
         error = GalpacaError(
             "GPU out of memory",
             where=f"batch.max_tokens={config.batch.max_tokens}",
             why=str(out_of_memory).splitlines()[0],
             fix="try one of these, cheapest first (this run can be resumed with them, unless they say otherwise):\n"
-            + "\n".join(f"  {number}. {one}" for number, one in enumerate(memory_advice(config, of_strategy), start=1)),
+            + "\n".join(f"  {number}. {one}" for number, one in enumerate(memory_advice(config), start=1)),
         )
         error.of_one_rank = True  # its micro-batches are not those of the others
         raise error from None

@@ -14,11 +14,12 @@ import torch
 from galpaca.app.cluster.ranks import local_rank
 from galpaca.app.config.schema import Config
 from galpaca.app.train.tuning import check_tuning
-from galpaca.errors import InputError, Problems
+from galpaca.errors import InputError
 from galpaca.estimate.peaks import dense_peak
 from galpaca.training.determinism import set_determinism
 from galpaca.training.memory import prepare_memory
 from galpaca.training.optimizers.state import check_state
+from galpaca.training.strategies.factory import StrategyFactory
 
 if TYPE_CHECKING:
     import lightning as L
@@ -53,13 +54,13 @@ def make_engine(config: Config) -> Engine:
     """
     prepare_memory(config.trainer.accelerator)
     set_determinism(config.trainer.accelerator, config.compute.deterministic)
-    make_strategy = bound(config.strategy, "strategy", ("accelerator", "precision"))
     make_callbacks = [bound(node, f"callbacks.{name}") for name, node in config.callbacks.items()]
     make_loggers = bound(config.logger, "logger", ("folder", "run_id"))
-    strategy, precision = make_strategy(accelerator=config.trainer.accelerator, precision=config.precision)
-    _check_num_ranks(config, strategy)
-    strategy.check_layout(config.trainer.devices, config.trainer.num_nodes)
-    check_tuning(config, strategy)
+    factory = config.strategy.factory
+    strategy, precision = factory.make(config.trainer.accelerator, config.precision)
+    _check_num_ranks(config, factory)
+    factory.check_layout(config.trainer.devices, config.trainer.num_nodes)
+    check_tuning(config)
     check_state(config.optim.factory, getattr(torch, config.precision.weight_dtype), _device(config))
     callbacks = [make_callback() for make_callback in make_callbacks]
     # wandb agent names the run that it starts.
@@ -99,7 +100,7 @@ def check_machine(config: Config) -> None:
         )
 
 
-def _check_num_ranks(config: Config, strategy: StepStrategy) -> None:
+def _check_num_ranks(config: Config, strategy: StrategyFactory) -> None:
     num_ranks, examples = config.trainer.num_ranks, config.batch.examples
     if num_ranks > examples:
         raise InputError(
@@ -109,10 +110,9 @@ def _check_num_ranks(config: Config, strategy: StepStrategy) -> None:
         )
     if strategy.max_ranks is None or num_ranks <= strategy.max_ranks:
         return
-    name = str(config.strategy["_target_"]).rpartition(".")[2]
     most = "one process" if strategy.max_ranks == 1 else f"{strategy.max_ranks} processes at most"
     raise InputError(
-        f"strategy={name} supports {most}, got {num_ranks}",
+        f"strategy={strategy.name} supports {most}, got {num_ranks}",
         where="strategy",
         fix="strategy=fsdp or strategy=ddp, or trainer.devices=1 trainer.num_nodes=1",
     )
@@ -144,15 +144,4 @@ def bound(node: Any, where: str, given: Sequence[str] = ()) -> Callable[..., Any
             where=where,
             fix=f"a _target_ and its arguments, as in the files of conf/{where.split('.')[0]}/",
         ) from None
-    _check_switches(partial, where)
     return partial
-
-
-def _check_switches(partial: Callable[..., Any], where: str) -> None:
-    """Checks that what a target takes as true or false is one of them: whatever else there was would be true."""
-    parameters = inspect.signature(partial.func).parameters  # type: ignore[attr-defined]
-    with Problems() as problems:
-        for name, value in partial.keywords.items():  # type: ignore[attr-defined]
-            if name in parameters and parameters[name].annotation in (bool, "bool") and not isinstance(value, bool):
-                key = f"{where}.{name}"
-                problems.add(f"must be true or false, got {value!r}", where=key, fix=f"{key}=true or {key}=false")

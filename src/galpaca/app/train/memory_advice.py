@@ -1,19 +1,13 @@
 """What to change when a GPU runs out of memory, cheapest first."""
 
-from collections.abc import Sequence
-
 from galpaca.app.config.schema import Config
 
 # Below it matrix products no longer fill a large GPU, and every micro-batch reads all weights again.
 _FULL_SPEED_TOKENS = 2048
 
 
-def memory_advice(config: Config, of_strategy: Sequence[str]) -> list[str]:
-    """Settings that would take less memory than this configuration's, in the order of what they cost.
-
-    Args:
-        of_strategy: the strategy's own, which need more machines.
-    """
+def memory_advice(config: Config) -> list[str]:
+    """Settings that would take less memory than this configuration's, in the order of what they cost."""
     budget, length = config.batch.max_tokens, config.data.max_length
     compute = config.compute
     advice = []
@@ -32,4 +26,5 @@ def memory_advice(config: Config, of_strategy: Sequence[str]) -> list[str]:
         advice.append(f"batch.max_tokens={max(length, budget // 2)} (slower below {_FULL_SPEED_TOKENS:,} tokens)")
     if config.tuning.method.held.trains_all:
         advice += config.optim.factory.slow_memory_advice()
-    return [*advice, *of_strategy, *config.tuning.method.memory_advice()]
+    advice += config.strategy.factory.memory_advice(config.trainer.num_ranks, config.tuning.method)
+    return [*advice, *config.tuning.method.memory_advice()]

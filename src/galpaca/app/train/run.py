@@ -79,7 +79,7 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
         opened = OpenedRun(config, folder, record, console)
         start = choose_starting_point(opened, steps.num_steps, local, model)
         run = RunContext(**vars(opened), steps=steps, start=start)
-        check_disk_and_memory(run, engine.strategy.models_per_node(config.trainer.devices, config.trainer.num_nodes))
+        check_disk_and_memory(run)
         from galpaca.app.train.fit import fit  # these load all of Lightning and transformers: after the checks
         from galpaca.app.train.loggers import loggers_of
         from galpaca.app.train.release import keep_for_release, release

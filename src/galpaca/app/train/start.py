@@ -161,7 +161,7 @@ def _describe(run: RunContext) -> list[tuple[str, str]]:
     """Label and value of each line that describes the run, for the terminal and the record; no label comes twice."""
     config, steps, start = run.config, run.steps, run.start
     machine = f"{config.trainer.num_ranks} x {config.trainer.accelerator}"
-    strategy = str(config.strategy["_target_"]).rsplit(".", 1)[-1]
+    strategy = config.strategy.factory.name
     weights = config.model.path or "random weights"
     return [
         ("folder", str(run.folder.path)),

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from galpaca.app.config.schema import Config
 from galpaca.errors import Problems
 
-if TYPE_CHECKING:
-    from galpaca.training.strategies.step_strategy import StepStrategy
 
-
-def check_tuning(config: Config, strategy: StepStrategy) -> None:
+def check_tuning(config: Config) -> None:
     """Checks that precision, strategy, model and release go with what is trained; all problems at once.
 
     Raises:
@@ -19,7 +14,7 @@ def check_tuning(config: Config, strategy: StepStrategy) -> None:
     """
     method, problems = config.tuning.method, Problems()
     problems.collect(lambda: method.check(config.precision.weight_dtype))
-    problems.collect(lambda: strategy.check_tuning(method))
+    problems.collect(lambda: config.strategy.factory.check_tuning(method))
     if method.keeps_base and config.model.path is None:
         problems.add(
             "what is trained belongs to a frozen model, and random weights are none",

@@ -1,10 +1,8 @@
-"""How processes share a model, each chosen by the ``_target_`` of the group ``strategy``.
+"""How processes share a model, each chosen by the ``_target_`` of the group ``strategy``; cheap to import."""
 
-Each of these makes a strategy and the precision that goes with it.
-"""
+from galpaca.training.strategies.shipped import Ddp, Fsdp, Fsdp2, Single
 
-from galpaca.training.strategies.fully_sharded import fsdp
-from galpaca.training.strategies.fully_sharded2 import fsdp2
-from galpaca.training.strategies.whole_model import ddp, single
+# Under which configurations know them.
+single, ddp, fsdp, fsdp2 = Single, Ddp, Fsdp, Fsdp2
 
-__all__ = ["ddp", "fsdp", "fsdp2", "single"]
+__all__ = ["Ddp", "Fsdp", "Fsdp2", "Single", "ddp", "fsdp", "fsdp2", "single"]

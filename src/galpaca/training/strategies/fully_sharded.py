@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
@@ -15,15 +14,10 @@ from torch.distributed.fsdp import BackwardPrefetch, FullyShardedDataParallel, S
 from torch.distributed.fsdp import MixedPrecision as FSDPMixedPrecision
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 
-from galpaca.errors import InputError, Problems
 from galpaca.model.layer_unit import LayerUnit
 from galpaca.model.parts import Part, materialize
-from galpaca.model.tuning.method import TuningMethod
 from galpaca.training.parts import flat_parts
-from galpaca.training.precision import ShardedPrecision, device_type, refused
-from galpaca.training.specs import PrecisionSpec
 from galpaca.training.strategies.many_ranks import TIMEOUT, ManyRanks, sharded_norm
-from galpaca.training.strategies.step_strategy import StepStrategy
 
 
 class FullySharded(ManyRanks, FSDPStrategy):
@@ -31,41 +25,25 @@ class FullySharded(ManyRanks, FSDPStrategy):
 
     Each decoder layer is a unit; embeddings and the head stay in the root unit. Every micro-batch reduces its
     gradients: keeping them whole until the last one would take the memory that sharding saves.
+
+    Args:
+        reduce_dtype: in which gradients are reduced over ranks.
+        sharding_strategy, backward_prefetch: by their names in torch; others as ``FSDPStrategy`` takes them.
     """
 
-    def __init__(self, reduce_dtype: torch.dtype, **kwargs: Any) -> None:
-        super().__init__(state_dict_type="sharded", auto_wrap_policy=ModuleWrapPolicy({LayerUnit}), **kwargs)
+    def __init__(
+        self, reduce_dtype: torch.dtype, sharding_strategy: str, backward_prefetch: str | None, **kwargs: Any
+    ) -> None:
+        super().__init__(
+            timeout=TIMEOUT,
+            state_dict_type="sharded",
+            auto_wrap_policy=ModuleWrapPolicy({LayerUnit}),
+            sharding_strategy=ShardingStrategy[sharding_strategy],
+            backward_prefetch=BackwardPrefetch[backward_prefetch] if backward_prefetch else None,
+            **kwargs,
+        )
         self._reduce_dtype = reduce_dtype
         self._gradients_wait = False
-
-    def check_layout(self, devices: int, num_nodes: int) -> None:
-        if self.sharding_strategy == ShardingStrategy.HYBRID_SHARD and devices == 1 and num_nodes > 1:
-            raise InputError(
-                "HYBRID_SHARD shards within a node, but each node has only one process",
-                where="strategy.sharding_strategy",
-                fix="strategy=ddp (a copy per node), or strategy.sharding_strategy=FULL_SHARD (shards over all nodes)",
-            )
-
-    def check_tuning(self, tuning: TuningMethod) -> None:
-        if tuning.mixes_dtypes:
-            raise InputError(
-                "strategy=fsdp cannot shard frozen weights together with adapters",
-                where="strategy",
-                why="it flattens each layer into one tensor, and theirs are of different dtypes",
-                fix="strategy=fsdp2 for several GPUs, strategy=single for one, strategy=ddp for a copy on each",
-            )
-
-    def models_per_node(self, devices: int, num_nodes: int) -> float:
-        if self.sharding_strategy == ShardingStrategy.NO_SHARD:
-            return devices
-        return 1.0 if self.sharding_strategy == ShardingStrategy.HYBRID_SHARD else 1 / num_nodes
-
-    def memory_advice(self, num_ranks: int, tuning: TuningMethod) -> list[str]:
-        shards_all = self.sharding_strategy == ShardingStrategy.FULL_SHARD
-        return [
-            *([] if shards_all else ["strategy.sharding_strategy=FULL_SHARD (more communication)"]),
-            f"more GPUs than {num_ranks}: trainer.devices, trainer.num_nodes",
-        ]
 
     @contextmanager
     def accumulating(self, last: bool) -> Iterator[None]:
@@ -129,43 +107,3 @@ class FullySharded(ManyRanks, FSDPStrategy):
         flat: list[Any] = [unit._handle.flat_param for unit in units if unit._handle is not None]
         parameters = [parameter for one in flat for parameter in one._params]
         return sharded_norm(parameters, self.root_device, self.model.process_group)
-
-
-def fsdp(
-    accelerator: str,
-    precision: PrecisionSpec,
-    sharding_strategy: str = "FULL_SHARD",
-    backward_prefetch: str | None = "BACKWARD_PRE",
-    forward_prefetch: bool = False,
-    limit_all_gathers: bool = True,
-) -> tuple[StepStrategy, Precision]:
-    """Everything sharded over ranks.
-
-    Args:
-        sharding_strategy: ``FULL_SHARD``; ``SHARD_GRAD_OP`` keeps gathered weights between forward and backward, for
-            less talk and more memory; ``HYBRID_SHARD`` shards within a node and copies between nodes; ``NO_SHARD``.
-        backward_prefetch: gathers the next layer's weights during backward before (``BACKWARD_PRE``) or after
-            (``BACKWARD_POST``) this layer's gradients are computed; None waits.
-        forward_prefetch: gathers the next layer's weights from the host earlier in forward.
-        limit_all_gathers: keeps at most two layers' weights in flight.
-    """
-    _check_fsdp(sharding_strategy, backward_prefetch)
-    names = ("32-true", "bf16-mixed", "16-mixed")
-    if precision.name not in names:
-        raise refused("fsdp", precision.name, names)
-    strategy = FullySharded(
-        reduce_dtype=getattr(torch, precision.reduce_dtype),
-        timeout=TIMEOUT,
-        sharding_strategy=sharding_strategy,
-        backward_prefetch=BackwardPrefetch[backward_prefetch] if backward_prefetch else None,
-        forward_prefetch=forward_prefetch,
-        limit_all_gathers=limit_all_gathers,
-    )
-    return strategy, ShardedPrecision(precision.name, device_type(accelerator))
-
-
-def _check_fsdp(sharding_strategy: str, backward_prefetch: str | None) -> None:
-    with Problems() as problems:
-        strategies = ("FULL_SHARD", "SHARD_GRAD_OP", "HYBRID_SHARD", "NO_SHARD")
-        problems.check_choice("strategy.sharding_strategy", sharding_strategy, strategies)
-        problems.check_choice("strategy.backward_prefetch", backward_prefetch, BackwardPrefetch.__members__)

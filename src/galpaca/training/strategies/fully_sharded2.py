@@ -6,22 +6,17 @@ from functools import partial
 from typing import Any, cast
 
 import torch
-from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
-from galpaca.errors import GalpacaError, InputError
+from galpaca.errors import GalpacaError
 from galpaca.model.layer_unit import LayerUnit
 from galpaca.model.parts import Part
-from galpaca.model.tuning.method import TuningMethod
 from galpaca.training.parts import row_parts
-from galpaca.training.precision import HALF_DTYPES, ShardedPrecision, device_type, refused
-from galpaca.training.specs import PrecisionSpec
 from galpaca.training.strategies.many_ranks import TIMEOUT, ManyRanks, sharded_norm
-from galpaca.training.strategies.step_strategy import StepStrategy
 
 _SHARDS, _COPIES = "shards", "copies"  # dimensions of the mesh of processes
 
@@ -47,24 +42,6 @@ class FullySharded2(ManyRanks, ModelParallelStrategy):
         self._policy = MixedPrecisionPolicy(half_dtype, reduce_dtype if half_dtype else None)
         self._hybrid, self._reshard_after_forward = hybrid, reshard_after_forward
         self._rows: dict[str, tuple[DTensor, nn.Parameter]] = {}
-
-    def check_layout(self, devices: int, num_nodes: int) -> None:
-        if self._hybrid and devices == 1 and num_nodes > 1:
-            raise InputError(
-                "shards lie within a node, but each node has only one process",
-                where="strategy.hybrid",
-                fix="strategy=ddp (a copy per node), or strategy.hybrid=false (shards over all nodes)",
-            )
-
-    def models_per_node(self, devices: int, num_nodes: int) -> float:
-        return 1.0 if self._hybrid else 1 / num_nodes
-
-    def memory_advice(self, num_ranks: int, tuning: TuningMethod) -> list[str]:
-        return [
-            *(["strategy.hybrid=false (more communication between nodes)"] if self._hybrid else []),
-            *([] if self._reshard_after_forward else ["strategy.reshard_after_forward=true (more communication)"]),
-            f"more GPUs than {num_ranks}: trainer.devices, trainer.num_nodes",
-        ]
 
     def setup_environment(self) -> None:
         self._setup_distributed()
@@ -179,25 +156,3 @@ def _check_dtypes(unit: nn.Module) -> None:
             where="strategy=fsdp2",
             fix="a torch version from pyproject.toml, or strategy=ddp",
         )
-
-
-def fsdp2(
-    accelerator: str, precision: PrecisionSpec, hybrid: bool = False, reshard_after_forward: bool = True
-) -> tuple[StepStrategy, Precision]:
-    """Everything sharded over ranks, by torch's ``fully_shard``.
-
-    Args:
-        hybrid: shards within a node and copies between nodes.
-        reshard_after_forward: drops a layer's gathered weights after forward; false keeps them for backward, for less
-            talk and more memory.
-    """
-    names = ("32-true", "bf16-mixed", "16-mixed")
-    if precision.name not in names:
-        raise refused("fsdp2", precision.name, names)
-    strategy = FullySharded2(
-        HALF_DTYPES.get(precision.name),
-        getattr(torch, precision.reduce_dtype),
-        hybrid=hybrid,
-        reshard_after_forward=reshard_after_forward,
-    )
-    return strategy, ShardedPrecision(precision.name, device_type(accelerator))

@@ -13,44 +13,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from galpaca.model.parts import Part, materialize_all, whole_parts
-from galpaca.model.tuning.method import TuningMethod
 from galpaca.training.checkpoints.strategy import CheckpointingStrategy
 
 
 class StepStrategy(CheckpointingStrategy):
-    """What the training module needs of its strategy, beyond Lightning's own.
+    """What the training module needs of its strategy, beyond Lightning's own."""
 
-    Attributes:
-        max_ranks: most processes that it can be of; None for any number.
-    """
-
-    max_ranks: int | None = None
     # Set from Lightning's ``connect`` on; its own annotations allow for None before that.
     model: Any
     lightning_module: Any
-
-    def check_layout(self, devices: int, num_nodes: int) -> None:
-        """Checks that it can be of as many processes on each node, before anything is written.
-
-        Raises:
-            InputError: it cannot.
-        """
-
-    def check_tuning(self, tuning: TuningMethod) -> None:
-        """Checks that it can hold the parameters of what is trained, before anything is written.
-
-        Raises:
-            InputError: it cannot.
-        """
-
-    def models_per_node(self, devices: int, num_nodes: int) -> float:
-        """How many times a node's processes hold the parameters, and what an optimizer keeps of them."""
-        return devices
-
-    def memory_advice(self, num_ranks: int, tuning: TuningMethod) -> list[str]:
-        """Settings with which each process would hold less, cheapest first, each with what it costs."""
-        sharded = "fsdp2" if tuning.mixes_dtypes else "fsdp"  # which flattens a layer into one dtype
-        return [f"several GPUs: strategy={sharded} trainer.devices=N (each holds 1/N of the weights)"]
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         return self.lightning_module.training_step(*args, **kwargs)

@@ -6,12 +6,9 @@ from inspect import signature
 from typing import Any
 
 import torch
-from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch.nn.parallel import DistributedDataParallel
 
-from galpaca.training.precision import plain_precision
-from galpaca.training.specs import PrecisionSpec
 from galpaca.training.strategies.many_ranks import TIMEOUT, ManyRanks
 from galpaca.training.strategies.step_strategy import StepStrategy
 
@@ -26,11 +23,16 @@ _OWN_BUFFERS: dict[str, Any] = {
 class SingleDevice(StepStrategy, SingleDeviceStrategy):
     """One process, one device."""
 
-    max_ranks = 1
+    def __init__(self, accelerator: str) -> None:
+        super().__init__(device=torch.device("cpu" if accelerator == "cpu" else "cuda:0"))
 
 
 class DataParallel(ManyRanks, DDPStrategy):
     """A whole model on every rank."""
+
+    def __init__(self) -> None:
+        # A bucket view saves a copy of all gradients.
+        super().__init__(timeout=TIMEOUT, gradient_as_bucket_view=True, **_OWN_BUFFERS)
 
     def replica(self) -> tuple[int, int]:
         return self.global_rank, self.world_size
@@ -42,16 +44,3 @@ class DataParallel(ManyRanks, DDPStrategy):
         else:
             with self.model.no_sync():
                 yield
-
-
-def single(accelerator: str, precision: PrecisionSpec) -> tuple[StepStrategy, Precision]:
-    """One device."""
-    device = torch.device("cpu" if accelerator == "cpu" else "cuda:0")
-    return SingleDevice(device=device), plain_precision("single", accelerator, precision)
-
-
-def ddp(accelerator: str, precision: PrecisionSpec) -> tuple[StepStrategy, Precision]:
-    """A whole model on every rank; gradients averaged."""
-    # A bucket view saves a copy of all gradients.
-    strategy = DataParallel(timeout=TIMEOUT, gradient_as_bucket_view=True, **_OWN_BUFFERS)
-    return strategy, plain_precision("ddp", accelerator, precision)

@@ -7,7 +7,6 @@ import pytest
 from galpaca.app.config.composition import compose
 from galpaca.app.train import disk_space
 from galpaca.app.train.disk_space import disk_need
-from galpaca.app.train.instantiate import bound
 from galpaca.errors import InputError, Problems
 from galpaca.runs.folder import RunFolder
 
@@ -56,23 +55,3 @@ def test_moments_in_host_memory_need_it_before_the_first_step(monkeypatch: pytes
         for name in where:
             with pytest.raises(InputError, match=name):
                 problems.raise_any()
-
-
-@pytest.mark.parametrize(
-    ("overrides", "models"),
-    [
-        (("strategy=single",), 1.0),
-        (("strategy=ddp",), 4.0),
-        (("strategy=fsdp",), 0.5),
-        (("strategy=fsdp", "strategy.sharding_strategy=HYBRID_SHARD"), 1.0),
-        (("strategy=fsdp", "strategy.sharding_strategy=NO_SHARD"), 4.0),
-        (("strategy=fsdp2",), 0.5),
-        (("strategy=fsdp2", "strategy.hybrid=true"), 1.0),
-    ],
-)
-def test_models_that_a_node_holds(overrides: tuple[str, ...], models: float) -> None:
-    config, _ = compose(["+experiment=galpaca67b", *overrides])
-    make_strategy = bound(config.strategy, "strategy", ("accelerator", "precision"))
-    strategy, _ = make_strategy(accelerator="cpu", precision=config.precision)
-    devices, num_nodes = (1, 1) if "strategy=single" in overrides else (4, 2)
-    assert strategy.models_per_node(devices, num_nodes) == models

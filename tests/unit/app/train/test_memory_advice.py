@@ -1,16 +1,12 @@
 """Advice when memory runs out: only what would help, what costs least first."""
 
 from galpaca.app.config.composition import compose
-from galpaca.app.train.instantiate import bound
 from galpaca.app.train.memory_advice import memory_advice
 
 
 def advice(*overrides: str, experiment: str = "galpaca67b") -> list[str]:
     config, _ = compose([f"+experiment={experiment}", *overrides])
-    make_strategy = bound(config.strategy, "strategy", ("accelerator", "precision"))
-    strategy, _ = make_strategy(accelerator="cpu", precision=config.precision)
-    of_strategy = strategy.memory_advice(config.trainer.num_ranks, config.tuning.method)
-    return [line.partition(" (")[0] for line in memory_advice(config, of_strategy)]
+    return [line.partition(" (")[0] for line in memory_advice(config)]
 
 
 def test_the_order_is_that_of_the_costs() -> None:
