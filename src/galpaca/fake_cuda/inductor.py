@@ -1,9 +1,8 @@
-"""Inductor's programs for a card that is not there: made to the last line of Triton, recorded, and not run.
+"""Inductor's programs for a card that is not there: made to the last line of Triton, recorded, and run without kernels.
 
-Instead of a program its graph is run, on the fake tensors at hand, so that what surrounds it goes on.
+What a program allocates and frees, it allocates and frees of fake tensors, so that what surrounds it goes on.
 """
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -18,7 +17,7 @@ from torch import fx
 from torch._inductor.graph import GraphLowering
 from torch._inductor.ir import ExternKernel
 
-from galpaca.fake_cuda import tally
+from galpaca.fake_cuda import dry_run, tally
 from galpaca.fake_cuda.program import Launch, Program
 
 
@@ -44,28 +43,28 @@ def record() -> None:
     config.compile_threads = 1
     lowering: Any = GraphLowering
     lowering._compile_to_module_lines = _not_compiled
+    lowering.constant_name = lambda self, name, device: name  # which would be moved to the card
     compile_fx.fx_codegen_and_compile = _recording(compile_fx.fx_codegen_and_compile)
 
 
 def _recording(compile_graph: Callable[..., Any]) -> Callable[..., Any]:
     def compile_and_record(graph: fx.GraphModule, *inputs: Any, **options: Any) -> Any:
-        runnable = copy.deepcopy(graph)  # Inductor's passes change the other
         program = Program(bool(options.get("is_backward")))
         recorded.programs.append(program)
         output = compile_graph(graph, *inputs, **options)
-        output.current_callable = _stand_in(program, runnable)
+        output.current_callable = _stand_in(program)
         return output
 
     return compile_and_record
 
 
-def _stand_in(program: Program, graph: fx.GraphModule) -> Callable[[list[Any]], Any]:
+def _stand_in(program: Program) -> Callable[[list[Any]], Any]:
+    call = dry_run.load(program.code, program.constants)
+
     def run(arguments: list[Any]) -> Any:
-        values = [*arguments]
-        arguments.clear()  # as programs do, so that inputs can be freed
-        input_bytes = sum(one.numel() * one.element_size() for one in values if isinstance(one, torch.Tensor))
+        input_bytes = sum(one.numel() * one.element_size() for one in arguments if isinstance(one, torch.Tensor))
         with tally.of_program(program.run_on(input_bytes)):
-            return graph(*values)
+            return call(arguments)
 
     return run
 
@@ -73,7 +72,7 @@ def _stand_in(program: Program, graph: fx.GraphModule) -> Callable[[list[Any]], 
 def _not_compiled(lowering: GraphLowering, code: Any) -> Any:
     """In place of compiling the generated module: notes it."""
     program = recorded.programs[-1]
-    program.code = code.value
+    program.code, program.constants = code.value, dict(lowering.constants)
     launches = (_launch(node, lowering) for node in lowering.scheduler.nodes)
     program.launches = tuple(launch for launch in launches if launch.moved_bytes)  # others only name a result
     return SimpleNamespace(__file__="", call=None)

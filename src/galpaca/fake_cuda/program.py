@@ -1,6 +1,7 @@
 """What Inductor makes of a graph: its kernels, and what they move."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Program:
         is_backward: whether it is a graph's backward.
         launches: its kernels, in order.
         code: the generated module, Triton kernels included.
+        constants: tensors of the graph that the module takes by their names.
         num_runs: how often it would have been run.
         made_for_bytes: of its inputs, at the sizes that ``launches`` are counted at: those of its first run.
     """
@@ -41,6 +43,7 @@ class Program:
     is_backward: bool
     launches: tuple[Launch, ...] = ()
     code: str = ""
+    constants: dict[str, Any] = field(default_factory=dict)
     num_runs: int = 0
     made_for_bytes: int = 0
 

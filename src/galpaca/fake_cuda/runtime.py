@@ -7,6 +7,7 @@ import torch.cuda.amp.common
 from torch._dynamo.device_interface import CudaInterface
 
 from galpaca.fake_cuda.card import Card
+from galpaca.fake_cuda.streams import answer_for_streams
 
 # Any from 12 on does: Inductor only compares it.
 _CUDA_VERSION = "13.0"
@@ -20,6 +21,7 @@ def answer_for(card: Card) -> None:
     """
     _autocast_and_scaler()
     _properties(card)
+    answer_for_streams()
     torch.version.cuda = _CUDA_VERSION
 
 
@@ -33,9 +35,14 @@ def _properties(card: Card) -> None:
     of_card: dict[str, Any] = {
         "get_device_properties": lambda *_, **__: card,
         "get_device_capability": lambda *_, **__: card.capability,
+        "get_device_name": lambda *_: card.name,
         "device_count": lambda: 1,
         "current_device": lambda: 0,
+        "set_device": lambda *_: None,
+        "_exchange_device": lambda *_: 0,
+        "_maybe_exchange_device": lambda *_: 0,
         "synchronize": lambda *_: None,
+        "empty_cache": lambda: None,
     }
     for name, answer in of_card.items():
         setattr(torch.cuda, name, answer)

@@ -33,6 +33,9 @@ class DataParallel(ManyRanks, DDPStrategy):
     def __init__(self) -> None:
         # A bucket view saves a copy of all gradients.
         super().__init__(timeout=TIMEOUT, gradient_as_bucket_view=True, **_OWN_BUFFERS)
+        # Each layer is a program of its own already, and its gradients travel while the one before is computed. This
+        # would cut it once more, at every bucket of 25 MB.
+        torch._dynamo.config.optimize_ddp = False
 
     def replica(self) -> tuple[int, int]:
         return self.global_rank, self.world_size

@@ -1,0 +1,206 @@
+"""A step of a run on a card and with ranks that are not there: the project's own model, strategy and optimizer, on fake
+tensors, under Lightning. What it would allocate is counted, operation by operation.
+
+Run by ``python -m galpaca.fake_cuda CARD galpaca.app.estimate.traced`` with a ``Trace`` as JSON in standard input.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from galpaca.app.config.schema import Config
+    from galpaca.data.collate import MicroBatch, StepBatch
+    from galpaca.fake_cuda.live import LiveBytes
+
+# The first has no moments yet, and may compile.
+_NUM_STEPS = 2
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What is traced.
+
+    Attributes:
+        overrides: of the run, as its command has them.
+        config: content of the model's ``config.json``.
+        num_tokens, num_targets, num_examples, longest_tokens: of each micro-batch, as after padding.
+        num_micro_batches: of a step and a rank.
+    """
+
+    overrides: list[str]
+    config: dict[str, Any]
+    num_tokens: int
+    num_targets: int
+    num_examples: int
+    longest_tokens: int
+    num_micro_batches: int = 2
+
+
+@dataclass(frozen=True)
+class Traced:
+    """What a rank would allocate, in bytes.
+
+    Attributes:
+        start: when training starts: weights.
+        between: after a step, before its gradients are freed.
+        backward: at most from the step's start until all its gradients are there.
+        update: at most during the update.
+        num_parameters: of the whole model.
+    """
+
+    start: int
+    between: int
+    backward: int
+    update: int
+    num_parameters: int
+
+    @property
+    def peak(self) -> int:
+        return max(self.backward, self.update)
+
+
+def trace(request: Trace) -> Traced:
+    """Two steps; the second one's bytes count."""
+    _as_first_of_many(request)
+    import lightning as L
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from transformers import AutoConfig
+
+    from galpaca.app.config.composition import compose
+    from galpaca.fake_cuda.live import LiveBytes
+    from galpaca.model.build import build_model
+    from galpaca.model.compute import prepare_layers
+    from galpaca.model.families.known import family_of
+    from galpaca.training.trainer import make_trainer
+
+    config, _ = compose(request.overrides)
+    content = dict(request.config)
+    model_type = content.pop("model_type")
+    family = family_of(model_type, "model.config", config.model.family)
+    config = config.on(family)
+    described: Any = AutoConfig.for_model(model_type, **content)
+    family.configure(described, config.model)
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    with mode, LiveBytes(mode) as live:
+        model = build_model(described, family)
+        num_parameters = sum(parameter.numel() for parameter in model.parameters())
+        prepare_layers(model, family, config.compute, fast_attention=config.fast_attention)
+        config.tuning.method.prepare(model, _compute_dtype(config))
+        strategy, precision = config.strategy.factory.make(config.trainer.accelerator, config.precision)
+        marks = _marks(live)
+        trainer: Any = make_trainer(strategy, precision, replace(config.trainer, val_every_steps=None), [marks])
+        trainer._teardown = lambda: None  # there is nothing to move to the host
+        assert isinstance(marks, L.Callback)
+        tuner = _tuner(model, config)
+        trainer.fit(tuner, train_dataloaders=_Steps(request, config.trainer.num_ranks))
+    return Traced(**marks.found, num_parameters=num_parameters)  # type: ignore[attr-defined]
+
+
+def _as_first_of_many(request: Trace) -> None:
+    """Has this process be the first of a run's ranks, as torchrun's first is."""
+    import torch
+
+    from galpaca.app.config.composition import compose
+    from galpaca.fake_cuda.ranks import become_first_of
+
+    config, _ = compose(request.overrides)
+    devices, num_ranks = config.trainer.devices, config.trainer.num_ranks
+    torch.cuda.device_count = lambda: devices
+    if num_ranks > 1:
+        given = {"WORLD_SIZE": num_ranks, "LOCAL_WORLD_SIZE": devices, "RANK": 0, "LOCAL_RANK": 0, "GROUP_RANK": 0}
+        given |= {"TORCHELASTIC_RUN_ID": "traced", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1}
+        os.environ.update({name: str(value) for name, value in given.items()})
+        become_first_of(num_ranks)
+
+
+def _compute_dtype(config: Config) -> Any:
+    import torch
+
+    from galpaca.model.compute_spec import compute_dtype
+
+    return getattr(torch, compute_dtype(config.precision.name))
+
+
+def _tuner(model: Any, config: Config) -> Any:
+    from galpaca.training.module import InstructionTuner
+
+    class Placed(InstructionTuner):
+        """One whose parameters are where they belong; Lightning would move them once more, for nothing."""
+
+        def to(self, *_: Any, **__: Any) -> Any:
+            return self
+
+    method = config.tuning.method
+    return Placed(model, config.optim, num_steps=_NUM_STEPS, seed=config.seed, tuning=method)
+
+
+def _marks(live: LiveBytes) -> Any:
+    """A callback that notes what is allocated by the parts of a step."""
+    import lightning as L
+
+    class Marks(L.Callback):
+        def __init__(self) -> None:
+            self.found: dict[str, int] = {}
+
+        def on_train_start(self, *_: Any) -> None:
+            self.found["start"] = live.now
+
+        def on_train_batch_start(self, *_: Any) -> None:
+            live.restart()
+
+        def on_before_optimizer_step(self, *_: Any) -> None:
+            self.found["backward"] = live.restart()
+
+        def on_train_batch_end(self, *_: Any) -> None:
+            self.found["update"], self.found["between"] = live.restart(), live.now
+
+    return Marks()
+
+
+class _Steps:
+    """Batches of nothing but sizes."""
+
+    def __init__(self, request: Trace, num_ranks: int) -> None:
+        self._request, self._num_ranks = request, num_ranks
+
+    def __iter__(self) -> Iterator[StepBatch]:
+        from galpaca.data.collate import StepBatch
+
+        request = self._request
+        for index in range(_NUM_STEPS):
+            planned: Any = SimpleNamespace(index=index, num_target_tokens=request.num_targets * self._num_ranks)
+            yield StepBatch(planned, [self._micro_batch() for _ in range(request.num_micro_batches)], 0)
+
+    def _micro_batch(self) -> MicroBatch:
+        import torch
+
+        from galpaca.data.collate import MicroBatch
+
+        def ids(*shape: int) -> torch.Tensor:
+            return torch.empty(shape, dtype=torch.int64, device="cuda")
+
+        request = self._request
+        return MicroBatch(
+            input_ids=ids(1, request.num_tokens),
+            position_ids=ids(1, request.num_tokens),
+            cu_seqlens=torch.empty(request.num_examples + 1, dtype=torch.int32, device="cuda"),
+            lengths=(request.num_tokens,),
+            longest_tokens=request.longest_tokens,
+            target_rows=ids(request.num_targets),
+            target_ids=ids(request.num_targets),
+        )
+
+
+def main() -> None:
+    print(json.dumps(asdict(trace(Trace(**json.load(sys.stdin))))))
+
+
+if __name__ == "__main__":
+    main()
