@@ -11,7 +11,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,18 @@ from bench.gpu.workload import alpaca_plan
 from bench.results import RESULTS, save
 from galpaca.app.config.shapes import shape_of
 from galpaca.estimate.flops import Architecture, Tuned, step_flops
+from galpaca.estimate.gpus import dense_peak
 from galpaca.estimate.memory import (
     HOST_MOMENTS_ROOM_BYTES,
+    Fullest,
     MemoryParts,
+    TrainedModel,
     num_adapter_weights,
     num_parameters,
     step_memory,
 )
-from galpaca.estimate.peaks import dense_peak
+from galpaca.estimate.sharding import Sharding
+from galpaca.estimate.timeline import Kind
 from galpaca.model.tuning.full import FullTuning
 from galpaca.model.tuning.lora import Lora
 from galpaca.model.tuning.method import TuningMethod
@@ -278,35 +282,19 @@ def _is_sharded(way: Way, num_cards: int) -> bool:
 
 
 def memory(way: Way, num_cards: int) -> MemoryParts:
-    """Of one card. Sharded, it holds its share, and two layers and the embedding gathered in 16 bits."""
-    whole = step_memory(
+    """Of one card."""
+    model = TrainedModel(
         way.architecture,
         way.tuning.held,
-        num_tokens=way.max_tokens,
-        recomputation=way.recomputation,
-        rank=way.rank,
+        way.rank,
         state_bytes=0.0 if way.on_host else way.moment_bytes,
+        room_bytes=HOST_MOMENTS_ROOM_BYTES if way.on_host else 0.0,
     )
-    if way.on_host:
-        whole = replace(whole, scratch=whole.scratch + HOST_MOMENTS_ROOM_BYTES)
-    if not _is_sharded(way, num_cards):
-        return whole
-    architecture = way.architecture
-    layer = 12 * architecture.hidden_size**2
-    embedded = architecture.vocab_size * architecture.hidden_size
-    # FSDP gathers in 16 bits and frees: no cast copy of every weight is kept until backward. A unit's gradient is whole
-    # in 16 and in 32 bits for a moment.
-    casts = 2.0 * architecture.num_layers * layer if way.recomputation == "none" else 0.0
-    gathered = 2.0 * (2 * layer + embedded) + 6.0 * max(layer, embedded)
-    return MemoryParts(
-        weights=whole.weights / num_cards,
-        gradients=whole.gradients / num_cards,
-        optimizer_state=whole.optimizer_state / num_cards,
-        activations=whole.activations - casts,
-        logits=whole.logits,
-        scratch=gathered,
-        context=whole.context,
-    )
+    sharded = _is_sharded(way, num_cards)
+    strategy = "single" if num_cards == 1 else "fsdp" if sharded else "ddp"
+    sharding = Sharding(num_cards, gathers=True) if sharded else Sharding(num_copies=num_cards)
+    kind = Kind("opt", strategy, way.tuning.timeline or "", "wide", way.recomputation)
+    return step_memory(kind, model, Fullest.of(way.max_tokens), sharding)
 
 
 def predictions(unit: PerUnit) -> list[Prediction]:

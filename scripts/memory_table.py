@@ -6,10 +6,10 @@ A page marks where the table goes by ``<!-- memory: one GPU -->`` and ``<!-- end
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from galpaca.app.config.shapes import shape_of
-from galpaca.estimate.memory import HOST_MOMENTS_ROOM_BYTES, step_memory
+from galpaca.estimate.memory import HOST_MOMENTS_ROOM_BYTES, Fullest, TrainedModel, step_memory
+from galpaca.estimate.timeline import Kind
 from galpaca.model.tuning.full import FullTuning
 from galpaca.model.tuning.lora import Lora
 from galpaca.model.tuning.qlora import QLora
@@ -55,11 +55,9 @@ def table() -> str:
     for size in _SIZES:
         architecture = shape_of(f"galactica-{size}")
         for name, method, rank, (state_bytes, room_bytes) in _METHODS:
-            how: dict[str, Any] = {"recomputation": "full", "rank": rank, "state_bytes": state_bytes}
-            needs = [
-                (step_memory(architecture, method.held, num_tokens=tokens, **how).total + room_bytes) / _GIB
-                for tokens in _TOKENS
-            ]
+            kind = Kind("opt", "single", method.timeline or "", "wide", "full")
+            model = TrainedModel(architecture, method.held, rank, state_bytes, room_bytes)
+            needs = [step_memory(kind, model, Fullest.of(tokens)).total / _GIB for tokens in _TOKENS]
             cards = list(dict.fromkeys(smallest_card(need) for need in needs))
             rows.append([f"galactica-{size}", name, *(f"{need:.1f} GiB" for need in needs), " to ".join(cards)])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

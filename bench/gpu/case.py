@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from bench.gpu.workload import SHAPES, VOCAB_SIZE
 from galpaca.estimate.flops import Architecture, Tuned
-from galpaca.estimate.memory import HOST_MOMENTS_ROOM_BYTES, MemoryParts, num_adapter_weights, step_memory
+from galpaca.estimate.memory import (
+    HOST_MOMENTS_ROOM_BYTES,
+    Fullest,
+    MemoryParts,
+    TrainedModel,
+    num_adapter_weights,
+    step_memory,
+)
+from galpaca.estimate.timeline import Kind
 from galpaca.model.compute_spec import ComputeSpec
 from galpaca.model.tuning.full import FullTuning
 from galpaca.model.tuning.lora import Lora
@@ -76,15 +84,15 @@ def memory_of(case: Case) -> MemoryParts:
     """The estimate of what a case takes on one GPU at its fullest, bytes; not measured on a card yet."""
     factory = case.optim.factory
     on_host = factory.host_state_bytes("float32")
-    parts = step_memory(
+    model = TrainedModel(
         architecture(case.shape),
         case.tuning.held,
-        num_tokens=case.max_tokens,
-        recomputation=case.compute.activation_checkpointing,
-        rank=case.adapter_rank,
+        case.adapter_rank,
         state_bytes=factory.state_bytes("float32") - on_host,
+        room_bytes=HOST_MOMENTS_ROOM_BYTES if on_host else 0.0,
     )
-    return replace(parts, scratch=parts.scratch + HOST_MOMENTS_ROOM_BYTES) if on_host else parts
+    kind = Kind("opt", "single", case.tuning.timeline or "", "wide", case.compute.activation_checkpointing)
+    return step_memory(kind, model, Fullest.of(case.max_tokens))
 
 
 def lack_of_memory(case: Case, card_bytes: int) -> str | None:

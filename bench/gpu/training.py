@@ -18,7 +18,7 @@ from bench.gpu.workload import MAX_LENGTH, PAD_ID, SHAPES, make_model
 from bench.results import versions
 from galpaca.data.examples import EncodedExamples
 from galpaca.data.split import SplitExamples
-from galpaca.estimate.peaks import dense_peak
+from galpaca.estimate.gpus import dense_peak
 from galpaca.model.attention import PACKED_ATTENTION, is_fast
 from galpaca.model.compute import prepare_layers
 from galpaca.model.compute_spec import compute_dtype

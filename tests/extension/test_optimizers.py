@@ -18,7 +18,7 @@ from parity.flat_run import OVERRIDES, flat_run, save_model
 from safetensors import safe_open
 
 from galpaca.app.config.composition import compose
-from galpaca.app.train.disk_space import disk_need
+from galpaca.app.train.disk_need import disk_need
 from galpaca.runs.checkpoints import damage, read_manifest
 from galpaca.runs.folder import RunFolder
 

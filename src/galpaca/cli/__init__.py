@@ -12,6 +12,7 @@ from galpaca.cli.arguments import Run
 # Each function adds a command's arguments to its parser, and is described by its docstring.
 _COMMANDS: Sequence[tuple[str, Callable[[argparse.ArgumentParser], Run], str]] = (
     ("prepare", setup.add_prepare, "download, convert and encode everything a run needs"),
+    ("estimate", setup.add_estimate, "say what a run will take before it is queued: memory, hours, the job's lines"),
     ("rehearse", setup.add_rehearse, "test a run on its own machine: memory, speed, run time, and whether it fits"),
     ("inspect", setup.add_inspect, "show records as the model will see them"),
     ("split", runs.add_split, "write a run's records for training, validation and a test"),
@@ -31,7 +32,7 @@ _COMMANDS: Sequence[tuple[str, Callable[[argparse.ArgumentParser], Run], str]] =
 )
 
 # They end when nobody reads any more; the others have work to do.
-_ONLY_PRINT = ("cite", "inspect", "watch", "runs", "checkpoints", "chat")
+_ONLY_PRINT = ("cite", "estimate", "inspect", "watch", "runs", "checkpoints", "chat")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -40,6 +40,31 @@ def add_prepare(command: ArgumentParser) -> Run:
     return run
 
 
+def add_estimate(command: ArgumentParser) -> Run:
+    """Say what a run will take, on any machine and without a GPU: memory by part, hours, disk, the lines of its
+    job, and what to change. Nothing is trained, and no record is read.
+    """
+    from galpaca.estimate.interconnects import USUAL
+
+    add_overrides(command, ", e.g. +experiment=NAME")
+    add = command.add_argument
+    names = "card, such as A100-80, V100-16, H200, 4090; several by commas (default: $GALPACA_GPU, or A100-80)"
+    add("--gpu", dest="gpus", metavar="NAME", help=names)
+    each = "GPUs of a node; several by commas (default: trainer.devices)"
+    add("--gpus-per-node", metavar="N", help=each)
+    add("--nodes", metavar="N", help="nodes; several by commas (default: trainer.num_nodes)")
+    link = f"between nodes: its name, or 10^9 bytes per second of a node (default: {USUAL})"
+    add("--interconnect", default=USUAL, metavar="NAME", help=link)
+    add("--json", dest="as_json", action="store_true", help="print JSON instead of a table")
+
+    def run(**options: Any) -> None:
+        from galpaca.app.estimate.command import EstimateOptions, estimate
+
+        estimate(EstimateOptions(**options))
+
+    return run
+
+
 def add_rehearse(command: ArgumentParser) -> Run:
     """Train on the longest steps of the run's plan, kill the run, resume, export and reload it, and estimate what the
     whole run will take. The real run folder is not touched. Start it under srun or torchrun with one process per GPU,

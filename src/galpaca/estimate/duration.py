@@ -101,6 +101,11 @@ def checkpoints_seconds(
 
 def time_to_ask(seconds: float) -> str:
     """SLURM's ``--time`` as HH:MM:SS: a quarter more plus ten minutes, rounded up to a quarter of an hour."""
-    quarters = math.ceil(round((_MARGIN * seconds + _SPARE_SECONDS) / _QUARTER_SECONDS, 9))
+    return time_limit(_MARGIN * seconds + _SPARE_SECONDS)
+
+
+def time_limit(seconds: float) -> str:
+    """SLURM's ``--time`` as HH:MM:SS, rounded up to a quarter of an hour."""
+    quarters = math.ceil(round(seconds / _QUARTER_SECONDS, 9))
     hours, minutes = divmod(15 * quarters, 60)
     return f"{hours:02d}:{minutes:02d}:00"

@@ -1,27 +1,28 @@
-"""Memory of a training step on one GPU, by part: arithmetic from sizes, not measured on any card yet.
+"""Memory of a training step on one GPU, by part: what is held by arithmetic, what comes and goes by counted timelines.
 
-What a layer keeps for backward was counted at the layer shapes of GALACTICA 6.7B on tensors without storage, with
-half-precision products and a float32 residual stream: bytes for each token and each unit of the hidden size.
+Nothing of it was measured on a card yet. What CUDA itself takes and what its allocator cannot use are assumptions.
 """
 
-from dataclasses import dataclass, fields
+from __future__ import annotations
 
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
+
+from galpaca.errors import InputError
 from galpaca.estimate.flops import Architecture
+from galpaca.estimate.sharding import WHOLE_ON_ONE, Sharding
+from galpaca.estimate.timeline import NUM_LAYERS, Kind, Sizes, Timeline, num_bytes, timeline_of
 
-# Of a layer with a feed-forward block four times as wide as the stream, by ``compute.activation_checkpointing``.
-# Autocast's copies of weights, which are kept without recomputation only, are counted apart.
-KEPT_BYTES = {"none": 36.0, "selective": 22.0, "full": 4.0}
-# Of its six adapters' inputs besides: a copy in 16 bits after dropout, and dropout's mask of a byte.
-_ADAPTER_BYTES = 27.0
-# Logits in 16 bits, in float32, their softmax, and the gradients of both.
-_LOGIT_BYTES = 16
 # Alpaca's share of tokens that carry loss; only their rows reach the head.
 TARGET_SHARE = 0.55
-# CUDA's context and the libraries' workspaces; and what the allocator cannot use of what comes and goes with each step.
-_CONTEXT_BYTES = 1 << 30
+# CUDA's context and the libraries' workspaces; with several ranks also the buffers of their communicator.
+_CONTEXT_BYTES, _COMMUNICATOR_BYTES = 1 << 30, 0.75 * (1 << 30)
+# Of what comes and goes with each step, what the allocator cannot use.
 _FRAGMENTATION = 0.1
 # Of moments in host memory, what is on the card: three pieces of 2 ** 25 values at a time, two float32 moments of each.
 HOST_MOMENTS_ROOM_BYTES = 3 * 2**25 * 2 * 4.0
+_GRADIENT_BYTES = 4.0
+_LOGITS = "targets*vocab"
 
 
 @dataclass(frozen=True)
@@ -41,31 +42,21 @@ class Held:
     scratch: float = 2.0
 
 
-@dataclass(frozen=True)
-class MemoryParts:
-    """Bytes of a GPU that a step takes at its fullest, by what they are for."""
-
-    weights: float
-    gradients: float
-    optimizer_state: float
-    activations: float
-    logits: float
-    scratch: float
-    context: float
-
-    @property
-    def total(self) -> float:
-        return sum(float(getattr(self, item.name)) for item in fields(self))
-
-
 def num_parameters(architecture: Architecture) -> int:
     """Of a model with its biases and norms, a tied head once."""
-    hidden, norm = architecture.hidden_size, architecture.num_norm_vectors * architecture.hidden_size
+    norm = architecture.num_norm_vectors * architecture.hidden_size
+    layers = architecture.num_layers * layer_parameters(architecture)
+    embeddings = (1 if architecture.tied_head else 2) * architecture.vocab_size + architecture.num_positions
+    return embeddings * architecture.hidden_size + layers + norm
+
+
+def layer_parameters(architecture: Architecture) -> int:
+    """Of one decoder layer."""
+    matrices = sum(width * out for width, out in architecture.linear_sizes)
     biases = architecture.num_biases
     if biases is None:
         biases = sum(out for _, out in architecture.linear_sizes)
-    embeddings = (1 if architecture.tied_head else 2) * architecture.vocab_size + architecture.num_positions
-    return embeddings * hidden + num_linear(architecture) + architecture.num_layers * (biases + 2 * norm) + norm
+    return matrices + biases + 2 * architecture.num_norm_vectors * architecture.hidden_size
 
 
 def num_linear(architecture: Architecture) -> int:
@@ -78,50 +69,163 @@ def num_adapter_weights(architecture: Architecture, rank: int) -> int:
     return architecture.num_layers * rank * sum(width + out for width, out in architecture.linear_sizes)
 
 
-def step_memory(
-    architecture: Architecture,
-    held: Held,
-    *,
-    num_tokens: int,
-    recomputation: str = "full",
-    rank: int = 0,
-    state_bytes: float = 8.0,
-) -> MemoryParts:
-    """Memory of one GPU that holds a whole model.
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model, and how it is held in training.
+
+    Attributes:
+        rank: of adapters on all linear layers; 0 for none.
+        state_bytes: of the optimizer, a trained parameter on the card: 8 for Adam's moments in float32.
+        room_bytes: of the optimizer on the card besides, whatever the model.
+    """
+
+    architecture: Architecture
+    held: Held = Held()
+    rank: int = 0
+    state_bytes: float = 8.0
+    room_bytes: float = 0.0
+
+    @property
+    def num_adapters(self) -> int:
+        return num_adapter_weights(self.architecture, self.rank)
+
+    @property
+    def num_trained(self) -> int:
+        return self.num_adapters + (num_parameters(self.architecture) if self.held.trains_all else 0)
+
+    @property
+    def weight_bytes(self) -> float:
+        linear = num_linear(self.architecture)
+        other = num_parameters(self.architecture) - linear
+        return self.held.linear * linear + self.held.other * other + 4.0 * self.num_adapters
+
+    def of_layers(self, num_layers: int) -> TrainedModel:
+        """The same with another number of layers."""
+        return replace(self, architecture=replace(self.architecture, num_layers=num_layers))
+
+    def sizes(self, num_tokens: int, num_targets: int, num_shards: int) -> Sizes:
+        """What timelines know by name, for a micro-batch."""
+        one, none = self.of_layers(1), self.of_layers(0)
+        architecture = self.architecture
+        return {
+            "tokens": num_tokens,
+            "targets": num_targets,
+            "hidden": architecture.hidden_size,
+            "kv": architecture.kv_size or architecture.heads_size,
+            "ffn": architecture.ffn_size,
+            "vocab": architecture.vocab_size,
+            "positions": architecture.num_positions,
+            "rank": self.rank,
+            "shards": num_shards,
+            "layer": layer_parameters(architecture) + one.num_adapters,
+            "root": num_parameters(none.architecture),
+            "layer_bytes": one.weight_bytes - none.weight_bytes,
+            "root_bytes": none.weight_bytes,
+            "trained": self.num_trained,
+        }
+
+
+@dataclass(frozen=True)
+class Fullest:
+    """The micro-batch that takes most.
+
+    Attributes:
+        is_only: of its step; otherwise others have left gradients.
+    """
+
+    num_tokens: int
+    num_targets: int
+    is_only: bool = False
+
+    @classmethod
+    def of(cls, num_tokens: int) -> Fullest:
+        """One of that many tokens of Alpaca's records."""
+        return cls(num_tokens, round(TARGET_SHARE * num_tokens))
+
+
+@dataclass(frozen=True)
+class MemoryParts:
+    """Bytes of a GPU at a step's fullest moment, by what they are for.
+
+    Attributes:
+        copies: of weights, gathered, cast or dequantized; and gradients on their way to where they stay.
+        context: of CUDA and the communicator.
+        fragmentation: what the allocator cannot use.
+    """
+
+    weights: float
+    gradients: float
+    optimizer_state: float
+    activations: float
+    logits: float
+    copies: float
+    context: float
+    fragmentation: float
+
+    @property
+    def allocated(self) -> float:
+        """What torch counts as allocated."""
+        return self.total - self.context - self.fragmentation
+
+    @property
+    def total(self) -> float:
+        return sum(float(getattr(self, item.name)) for item in fields(self))
+
+
+class _Held(NamedTuple):
+    """Bytes that are there all the time."""
+
+    weights: float
+    gradients: float
+    optimizer_state: float
+
+
+def step_memory(kind: Kind, model: TrainedModel, fullest: Fullest, sharding: Sharding = WHOLE_ON_ONE) -> MemoryParts:
+    """Memory of one GPU.
 
     Args:
-        num_tokens: of a micro-batch.
-        recomputation: ``compute.activation_checkpointing``.
-        rank: of adapters on all linear layers; 0 for none.
-        state_bytes: of the optimizer, a trained parameter: 8 for Adam's moments in float32.
+        kind: way to train.
+        fullest: micro-batch.
+        sharding: how ranks share the model.
 
     Raises:
-        ValueError: layers of another kind than OPT's, whose activations nobody has counted.
+        InputError: nobody has counted this way to train.
     """
-    if architecture.num_ffn_matrices != 2:
-        raise ValueError("activations were counted for layers of OPT's kind only")
-    hidden, linear = architecture.hidden_size, num_linear(architecture)
-    total, adapters = num_parameters(architecture), num_adapter_weights(architecture, rank)
-    trained = (total if held.trains_all else 0) + adapters
-    each = num_tokens * hidden
-    of_adapters = _ADAPTER_BYTES if rank else 0.0
-    kept = KEPT_BYTES[recomputation] + (of_adapters if recomputation == "none" else 0.0)
-    # Backward computes one layer's again, and holds all of it then.
-    again = 0.0 if recomputation == "none" else KEPT_BYTES["none"] + of_adapters
-    # Each weight's cast copy is kept from its layer's forward, or the second one, until its backward.
-    casts = held.scratch * linear if held.trains_all else 0.0
-    casts /= 1 if recomputation == "none" else architecture.num_layers
-    largest = hidden * architecture.ffn_size
-    fixed = held.linear * linear + held.other * (total - linear) + 4.0 * adapters
-    activations = each * (architecture.num_layers * kept + again) + casts
-    logits = _LOGIT_BYTES * TARGET_SHARE * num_tokens * architecture.vocab_size
-    scratch = held.scratch * largest
+    timeline = timeline_of(kind, is_only=fullest.is_only)
+    if timeline is None:
+        raise InputError(
+            f"memory of this way to train was not counted: {kind.name}",
+            where="galpaca estimate",
+            fix="add --trace, which counts it (minutes)",
+        )
+    shards = sharding.num_shards
+    held = _held(model, shards, fullest)
+    sizes = model.sizes(fullest.num_tokens, fullest.num_targets, shards)
+    terms = timeline.peak(sizes, model.architecture.num_layers).terms
+    logits = num_bytes({name: each for name, each in terms.items() if name == _LOGITS}, sizes)
+    of_tokens = {name: each for name, each in terms.items() if {"tokens", "targets"} & set(name.split("*"))}
+    activations = num_bytes(of_tokens, sizes) - logits
+    copies = num_bytes(terms, sizes) - activations - logits + _carried(timeline, model, fullest, shards)
     return MemoryParts(
-        weights=fixed,
-        gradients=4.0 * trained,
-        optimizer_state=state_bytes * trained,
+        *held,
         activations=activations,
         logits=logits,
-        scratch=scratch,
-        context=_CONTEXT_BYTES + _FRAGMENTATION * (activations + logits + scratch),
+        copies=copies,
+        context=_CONTEXT_BYTES + _COMMUNICATOR_BYTES * (sharding.num_ranks > 1),
+        fragmentation=_FRAGMENTATION * (activations + logits + copies),
     )
+
+
+def _held(model: TrainedModel, num_shards: int, fullest: Fullest) -> _Held:
+    gradients = 0.0 if fullest.is_only else _GRADIENT_BYTES * model.num_trained
+    state = model.state_bytes * model.num_trained / num_shards + model.room_bytes
+    return _Held(model.weight_bytes / num_shards, gradients / num_shards, state)
+
+
+def _carried(timeline: Timeline, model: TrainedModel, fullest: Fullest, num_shards: int) -> float:
+    """What a strategy keeps from one micro-batch to the next: what was counted before one, less what is held."""
+    before = dict(timeline.before)
+    buckets = before.pop("trained", 0.0) * model.num_trained  # of DDP, and of all layers
+    few = replace(model, state_bytes=8.0, room_bytes=0.0).of_layers(NUM_LAYERS)
+    beside = num_bytes(before, few.sizes(0, 0, num_shards)) - sum(_held(few, num_shards, fullest))
+    return max(0.0, beside) + buckets

@@ -30,3 +30,6 @@ class Sharding:
             devices: ranks of a node.
         """
         return devices / self.num_shards
+
+
+WHOLE_ON_ONE = Sharding()

@@ -11,6 +11,7 @@ import torch.distributed
 import torch.distributed.device_mesh as device_mesh
 import torch.nn.parallel.distributed as data_parallel
 from torch import Tensor
+from torch._C._distributed_c10d import GradBucket
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.distributed.fsdp._common_utils import _FSDPDeviceHandle
 from torch.testing._internal.distributed.fake_pg import FakeStore
@@ -18,6 +19,8 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 def become_first_of(num_ranks: int) -> None:
     """Makes this process the first of so many, for good; call it before modules that make meshes are imported."""
+    if torch.distributed.is_initialized():
+        return
     torch.distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=num_ranks)
     _meshes()
     _fsdp()
@@ -67,7 +70,7 @@ def _ddp() -> None:
     wrapper.__init__ = initialized
 
 
-def _summed(state: object, bucket: torch.distributed.GradBucket) -> torch.futures.Future[Tensor]:
+def _summed(state: object, bucket: GradBucket) -> torch.futures.Future[Tensor]:
     """Gradients are summed in their place."""
     future: torch.futures.Future[Tensor] = torch.futures.Future()
     future.set_result(bucket.buffer())

@@ -3,7 +3,7 @@
 import pytest
 
 from galpaca.estimate.flops import Architecture, step_flops
-from galpaca.estimate.peaks import dense_peak
+from galpaca.estimate.gpus import dense_peak
 
 GALACTICA = {
     "125m": (Architecture(12, 768, 3_072, 50_000), 125_030_400),

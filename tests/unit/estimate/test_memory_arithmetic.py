@@ -10,7 +10,15 @@ from galpaca.app.config.composition import compose
 from galpaca.app.config.schema import config_folder
 from galpaca.app.config.shapes import shape_of
 from galpaca.estimate.flops import Tuned, step_flops
-from galpaca.estimate.memory import num_adapter_weights, num_linear, num_parameters, step_memory
+from galpaca.estimate.memory import (
+    Fullest,
+    TrainedModel,
+    num_adapter_weights,
+    num_linear,
+    num_parameters,
+    step_memory,
+)
+from galpaca.estimate.timeline import Kind
 from galpaca.model.families.opt import OPT
 from galpaca.model.tuning.lora import Lora
 from galpaca.model.tuning.method import TuningMethod
@@ -67,13 +75,9 @@ def test_an_experiment_of_adapters_says_what_the_arithmetic_says(name: str) -> N
     config, _ = compose([f"+experiment={name}"])
     method: TuningMethod = config.tuning.method
     assert isinstance(method, Lora)
-    memory = step_memory(
-        shape_of(str(config.model.path).rpartition("/")[2]),
-        method.held,
-        num_tokens=config.batch.max_tokens,
-        recomputation=config.compute.activation_checkpointing,
-        rank=method.rank,
-    )
+    model = TrainedModel(shape_of(str(config.model.path).rpartition("/")[2]), method.held, method.rank)
+    kind = Kind("opt", "single", method.timeline or "", "wide", config.compute.activation_checkpointing)
+    memory = step_memory(kind, model, Fullest.of(config.batch.max_tokens))
     header = (REPOSITORY / "conf" / "experiment" / f"{name}.yaml").read_text(encoding="utf-8")
     said = re.search(r"# Memory: (\d+) GiB \(not measured", header)
     assert said
@@ -86,7 +90,8 @@ def test_an_experiment_of_adapters_says_what_the_arithmetic_says(name: str) -> N
 def test_parts_add_up_and_recomputation_trades_memory() -> None:
     totals = []
     for how in ("none", "selective", "full"):
-        memory = step_memory(shape_of("galactica-6.7b"), Lora.held, num_tokens=4096, recomputation=how, rank=16)
+        model = TrainedModel(shape_of("galactica-6.7b"), Lora.held, rank=16)
+        memory = step_memory(Kind("opt", "single", "lora", "wide", how), model, Fullest.of(4096))
         assert memory.total == pytest.approx(sum(vars(memory).values()))
         totals.append(memory.total)
     assert totals == sorted(totals, reverse=True)

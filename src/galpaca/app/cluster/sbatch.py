@@ -19,19 +19,20 @@ _OPTION = re.compile(r"#SBATCH --([\w-]+)=(\S+)")
 _DEFAULT = re.compile(r"^with_experiment (\S+)", re.MULTILINE)
 
 
-def job_line(overrides: Sequence[str], config: Config) -> str:
+def job_line(overrides: Sequence[str], config: Config, options: Sequence[str] = ()) -> str:
     """The command that submits the run.
 
     Args:
         overrides: overrides for ``train.py``.
         config: the configuration composed from them.
+        options: of sbatch, beyond those for the machine.
     """
     script = SCRIPTS / f"{_experiment(overrides)}.sbatch"
     if script.is_file():
-        return _line(script, overrides, config)
+        return _line(script, overrides, config, options=options)
     trainer = config.trainer
     size = "single_gpu" if trainer.num_ranks == 1 else "galpaca67b" if trainer.num_nodes == 1 else "galpaca30b"
-    return _line(SCRIPTS / f"{size}.sbatch", overrides, config, explicit=True)
+    return _line(SCRIPTS / f"{size}.sbatch", overrides, config, explicit=True, options=options)
 
 
 def rehearsal_line(overrides: Sequence[str], config: Config) -> str:

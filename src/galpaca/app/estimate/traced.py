@@ -9,15 +9,20 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from transformers import PreTrainedModel
+
     from galpaca.app.config.schema import Config
     from galpaca.data.collate import MicroBatch, StepBatch
     from galpaca.fake_cuda.live import LiveBytes
+
+    Watch = Callable[[PreTrainedModel, LiveBytes], None] | None
 
 # The first has no moments yet, and may compile.
 _NUM_STEPS = 2
@@ -66,8 +71,13 @@ class Traced:
         return max(self.backward, self.update)
 
 
-def trace(request: Trace) -> Traced:
-    """Two steps; the second one's bytes count."""
+def trace(request: Trace, count: Callable[[FakeTensorMode], LiveBytes] | None = None, watch: Watch = None) -> Traced:
+    """Two steps; the second one's bytes count.
+
+    Args:
+        count: makes what counts.
+        watch: called with the model and what counts, when the model is ready to be trained.
+    """
     _as_first_of_many(request)
     import lightning as L
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -78,6 +88,7 @@ def trace(request: Trace) -> Traced:
     from galpaca.model.build import build_model
     from galpaca.model.compute import prepare_layers
     from galpaca.model.families.known import family_of
+    from galpaca.model.half_residual import halve_residual
     from galpaca.training.trainer import make_trainer
 
     config, _ = compose(request.overrides)
@@ -88,11 +99,15 @@ def trace(request: Trace) -> Traced:
     described: Any = AutoConfig.for_model(model_type, **content)
     family.configure(described, config.model)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    with mode, LiveBytes(mode) as live:
+    with mode, (count or LiveBytes)(mode) as live:
         model = build_model(described, family)
         num_parameters = sum(parameter.numel() for parameter in model.parameters())
         prepare_layers(model, family, config.compute, fast_attention=config.fast_attention)
         config.tuning.method.prepare(model, _compute_dtype(config))
+        if config.precision.half_residual:
+            halve_residual(model, family)
+        if watch is not None:
+            watch(model, live)
         strategy, precision = config.strategy.factory.make(config.trainer.accelerator, config.precision)
         marks = _marks(live)
         trainer: Any = make_trainer(strategy, precision, replace(config.trainer, val_every_steps=None), [marks])
@@ -114,9 +129,9 @@ def _as_first_of_many(request: Trace) -> None:
     devices, num_ranks = config.trainer.devices, config.trainer.num_ranks
     torch.cuda.device_count = lambda: devices
     if num_ranks > 1:
-        given = {"WORLD_SIZE": num_ranks, "LOCAL_WORLD_SIZE": devices, "RANK": 0, "LOCAL_RANK": 0, "GROUP_RANK": 0}
-        given |= {"TORCHELASTIC_RUN_ID": "traced", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1}
-        os.environ.update({name: str(value) for name, value in given.items()})
+        os.environ |= {"TORCHELASTIC_RUN_ID": "traced", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+        os.environ |= {"WORLD_SIZE": str(num_ranks), "LOCAL_WORLD_SIZE": str(devices)}
+        os.environ |= dict.fromkeys(("RANK", "LOCAL_RANK", "GROUP_RANK"), "0")
         become_first_of(num_ranks)
 
 

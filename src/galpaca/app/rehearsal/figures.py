@@ -9,7 +9,7 @@ from typing import Any
 from galpaca.app.config.schema import Config
 from galpaca.app.rehearsal.phases import PhaseResults
 from galpaca.app.rehearsal.plan import RehearsalPlan
-from galpaca.app.train.disk_space import DiskNeed, disk_need
+from galpaca.app.train.disk_need import DiskNeed, disk_need
 from galpaca.estimate.duration import WARM_UP_STEPS, Pace, RunTime, StepTime, checkpoints_seconds, pace_of, time_to_ask
 from galpaca.formatting import format_bytes
 from galpaca.runs.checkpoints import Manifest, read_manifest

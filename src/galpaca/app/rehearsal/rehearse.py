@@ -20,7 +20,7 @@ from galpaca.app.rehearsal.coordinator import Coordinator, RankProcess, follow
 from galpaca.app.rehearsal.figures import Figures, read_figures, to_json
 from galpaca.app.rehearsal.phases import Phases
 from galpaca.app.rehearsal.plan import RehearsalPlan, check_name
-from galpaca.app.train.disk_space import disk_shortage
+from galpaca.app.train.disk_need import disk_shortage
 from galpaca.errors import GalpacaError, InputError, Problems, StoppedBySignal
 from galpaca.formatting import format_duration
 from galpaca.runs.folder import RunFolder

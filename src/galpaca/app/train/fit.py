@@ -141,7 +141,10 @@ def _children_of(trainer: L.Trainer, config: Config) -> Iterator[None]:
             where=f"batch.max_tokens={config.batch.max_tokens}",
             why=str(out_of_memory).splitlines()[0],
             fix="try one of these, cheapest first (this run can be resumed with them, unless they say otherwise):\n"
-            + "\n".join(f"  {number}. {one}" for number, one in enumerate(memory_advice(config), start=1)),
+            + "\n".join(
+                f"  {number}. {one}"
+                for number, one in enumerate(memory_advice(config, fast_attention=config.fast_attention), start=1)
+            ),
         )
         error.of_one_rank = True  # its micro-batches are not those of the others
         raise error from None

@@ -15,7 +15,7 @@ from galpaca.app.cluster.ranks import local_rank
 from galpaca.app.config.schema import Config
 from galpaca.app.train.tuning import check_tuning
 from galpaca.errors import InputError
-from galpaca.estimate.peaks import dense_peak
+from galpaca.estimate.gpus import dense_peak
 from galpaca.training.determinism import set_determinism
 from galpaca.training.memory import prepare_memory
 from galpaca.training.optimizers.state import check_state

@@ -6,15 +6,19 @@ from galpaca.app.config.schema import Config
 _FULL_SPEED_TOKENS = 2048
 
 
-def memory_advice(config: Config) -> list[str]:
-    """Settings that would take less memory than this configuration's, in the order of what they cost."""
+def memory_advice(config: Config, *, fast_attention: bool) -> list[str]:
+    """Settings that would take less memory than this configuration's, in the order of what they cost.
+
+    Args:
+        fast_attention: as ``Config.fast_attention``, on the card in question.
+    """
     budget, length = config.batch.max_tokens, config.data.max_length
     compute = config.compute
     advice = []
     if budget > max(_FULL_SPEED_TOKENS, length):
         smaller = max(_FULL_SPEED_TOKENS, length, budget // 2)
         advice.append(f"batch.max_tokens={smaller} (same recipe; hardly slower)")
-    if config.fast_attention and not compute.compiles(config.fast_attention):
+    if fast_attention and not compute.compiles(fast_attention):
         advice.append("compute.compile=true (keeps fewer activations, and is faster)")
     if compute.activation_checkpointing == "none":
         advice.append("compute.activation_checkpointing=selective (a little slower)")

@@ -40,6 +40,8 @@ class Family(ABC):
         layer_inputs: keyword arguments that the model hands to its layers, and that they need: tensors of (1, T, ...),
             or tuples of them.
         half_dtype: 16-bit dtype that such models are published in.
+        config_defaults: what ``transformers`` takes for keys that ``architecture`` reads and a ``config.json`` may
+            lack.
     """
 
     model_type: ClassVar[str]
@@ -54,6 +56,7 @@ class Family(ABC):
     linear_layers: ClassVar[tuple[str, ...]]
     layer_inputs: ClassVar[tuple[str, ...]] = ()
     half_dtype: ClassVar[str] = "bfloat16"
+    config_defaults: ClassVar[Mapping[str, Any]] = {}
 
     @abstractmethod
     def architecture(self, config: PreTrainedConfig) -> Architecture:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from galpaca.errors import InputError
 from galpaca.estimate.flops import Architecture
@@ -40,6 +40,13 @@ class Llama(Family):
     class_name = "LlamaForCausalLM"
     linear_layers = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     layer_inputs = ("position_embeddings",)
+    config_defaults: ClassVar[Mapping[str, Any]] = {
+        "head_dim": None,
+        "num_key_value_heads": None,
+        "tie_word_embeddings": False,
+        "attention_bias": False,
+        "mlp_bias": False,
+    }
 
     def architecture(self, config: LlamaConfig) -> Architecture:  # type: ignore[override]
         head_size = config.head_dim or config.hidden_size // config.num_attention_heads

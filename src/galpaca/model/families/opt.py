@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from galpaca.errors import InputError
 from galpaca.estimate.flops import Architecture
@@ -33,6 +33,7 @@ class Opt(Family):
     embedding = "model.decoder.embed_tokens.weight"
     positions = "embed_positions"
     linear_layers = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
+    config_defaults: ClassVar[Mapping[str, Any]] = {"tie_word_embeddings": True}
 
     def architecture(self, config: OPTConfig) -> Architecture:  # type: ignore[override]
         return Architecture(

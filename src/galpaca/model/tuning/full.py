@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from galpaca.model.tuning.method import TuningMethod
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class FullTuning(TuningMethod):
     """Trains all parameters."""
+
+    timeline: ClassVar[str | None] = "full"
 
     def trained(self, name: str) -> bool:
         return True

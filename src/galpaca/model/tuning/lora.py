@@ -38,6 +38,7 @@ class Lora(TuningMethod):
     # No gradient of the frozen weights: 2 forward, 2 for the gradient of what comes in.
     flops_per_weight: ClassVar[int] = 4
     held: ClassVar[Held] = Held(linear=2.0, other=2.0, trains_all=False, scratch=0.0)
+    timeline: ClassVar[str | None] = "lora"
 
     rank: int = 16
     alpha: float = 32.0

@@ -34,6 +34,7 @@ class TuningMethod(ABC):
         mixes_dtypes: a layer's parameters are of several dtypes, which not every strategy can hold.
         flops_per_weight: operations for each weight of the base's matrix products and each token, forward and backward.
         held: bytes of the base's weights in training on one GPU, with products in 16 bits.
+        timeline: its name in ``galpaca.estimate.timeline``; None where nobody has counted what a step takes.
     """
 
     family: ClassVar[Family] = OPT
@@ -41,6 +42,7 @@ class TuningMethod(ABC):
     mixes_dtypes: ClassVar[bool] = False
     flops_per_weight: ClassVar[int] = 6
     held: ClassVar[Held] = Held()
+    timeline: ClassVar[str | None] = None
 
     def on(self, family: Family) -> Self:
         """The same for models of a family.

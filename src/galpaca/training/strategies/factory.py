@@ -42,6 +42,11 @@ class StrategyFactory(ABC):
     def sharding(self, devices: int, num_nodes: int) -> Sharding:
         """What each of so many processes on so many nodes holds."""
 
+    @property
+    def timeline(self) -> str | None:
+        """Its name in ``galpaca.estimate.timeline``; None where nobody has counted what a step takes."""
+        return None
+
     def check_layout(self, devices: int, num_nodes: int) -> None:  # noqa: B027 - most take any
         """Checks that it can be of as many processes on each node, before anything is written.
 

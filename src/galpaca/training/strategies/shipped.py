@@ -27,6 +27,10 @@ class _Shipped(StrategyFactory):
     def target(cls) -> str:
         return f"{__package__}.{cls.__name__.lower()}"
 
+    @property
+    def timeline(self) -> str | None:
+        return self.name
+
 
 @dataclass(frozen=True)
 class Single(_Shipped):
@@ -60,6 +64,13 @@ class Ddp(_Shipped):
 
 class _Sharded(_Shipped):
     """What both ways to shard have in common."""
+
+    @property
+    def timeline(self) -> str | None:
+        sharding = self.sharding(2, 1)
+        if not sharding.gathers:
+            return None
+        return f"{self.name} keeps gathered" if sharding.keeps_gathered else self.name
 
     def _check_precision(self, precision: PrecisionSpec) -> None:
         from galpaca.training.precision import refused

@@ -6,7 +6,7 @@ import pytest
 
 from galpaca.app.config.composition import compose
 from galpaca.app.train import disk_space
-from galpaca.app.train.disk_space import disk_need
+from galpaca.app.train.disk_need import disk_need
 from galpaca.errors import InputError, Problems
 from galpaca.runs.folder import RunFolder
 

@@ -6,7 +6,7 @@ from galpaca.app.train.memory_advice import memory_advice
 
 def advice(*overrides: str, experiment: str = "galpaca67b") -> list[str]:
     config, _ = compose([f"+experiment={experiment}", *overrides])
-    return [line.partition(" (")[0] for line in memory_advice(config)]
+    return [line.partition(" (")[0] for line in memory_advice(config, fast_attention=config.fast_attention)]
 
 
 def test_the_order_is_that_of_the_costs() -> None:

@@ -1,0 +1,84 @@
+"""``python -m bench.timelines``: traces a step of every kind, and writes ``src/galpaca/estimate/timelines.json``.
+
+Takes about half an hour of one core. With ``--only WORD`` kinds whose names have it are made anew, others stay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bench.timelines.kinds import Kind, all_kinds
+from bench.timelines.reduce import timeline
+from galpaca.estimate.timeline import FILE
+from galpaca.fake_cuda.process import command
+
+_CARD = "h100"
+# Of one process, whose memory grows with what it compiles.
+_CHUNK = 12
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.timelines", description=__doc__)
+    parser.add_argument("--only", default="", metavar="WORD", help="part of the names of kinds")
+    parser.add_argument("--missing", action="store_true", help="only kinds that the file has not")
+    given = parser.parse_args()
+    made = json.loads(FILE.read_text(encoding="utf-8")) if FILE.is_file() else {}
+    kinds = [kind for kind in all_kinds() if given.only in kind.name and not (given.missing and kind.name in made)]
+    for kind, content in timelines(kinds):
+        made[kind.name] = content
+        print(kind.name, flush=True)
+        write(FILE, {kind.name: made[kind.name] for kind in all_kinds() if kind.name in made})
+    return 0
+
+
+def timelines(kinds: Sequence[Kind]) -> Iterator[tuple[Kind, dict[str, Any]]]:
+    """Of each kind its timeline: of a step's only micro-batch, and of its last one."""
+    for alone in (True, False):
+        same = [kind for kind in kinds if (kind.strategy == "single") == alone]
+        for start in range(0, len(same), _CHUNK):
+            yield from _made(same[start : start + _CHUNK])
+
+
+def _made(kinds: Sequence[Kind]) -> Iterator[tuple[Kind, dict[str, Any]]]:
+    requests = [[asdict(kind), count] for kind in kinds for count in (1, 2)]
+    line = command(_CARD, "bench.timelines.worker")
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps(requests))
+        process.stdin.close()
+        found: dict[str, Any] = {}
+        for answer in process.stdout:
+            fields, count, windows = json.loads(answer)
+            kind = Kind(**fields)
+            found["only" if count == 1 else "last"] = timeline(kind.family, windows)
+            if count == 2:
+                yield kind, found
+                found = {}
+    if process.returncode:
+        raise SystemExit(f"{' '.join(line)} ended with {process.returncode}")
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    """A line for each part of a timeline, so that a change shows."""
+    lines = []
+    for name, micro_batches in content.items():
+        inner = [
+            f'  "{which}": {{\n'
+            + ",\n".join(f'   "{part}": {json.dumps(value)}' for part, value in parts.items())
+            + "\n  }"
+            for which, parts in micro_batches.items()
+        ]
+        lines.append(f' "{name}": {{\n' + ",\n".join(inner) + "\n }")
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""The ways to train whose steps are recorded."""
+
+from __future__ import annotations
+
+from itertools import product
+
+from bench.timelines.sizes import HEAD_SIZE, NUM_HEADS, NUM_KV_HEADS, NUM_SHARDS, SIZES
+from galpaca.app.config.shapes import raw_shape
+from galpaca.app.estimate.traced import Trace
+from galpaca.estimate import timeline as estimate
+from galpaca.estimate.timeline import NUM_LAYERS
+from galpaca.model.compute_spec import RECOMPUTATIONS
+
+# Of each family one to take all but sizes from.
+_MODELS = {"opt": "galactica-6.7b", "llama": "smollm2-1.7b"}
+# By the name that a strategy gives to how it holds a step: what makes it so.
+STRATEGIES = {
+    "single": ("strategy=single",),
+    "ddp": ("strategy=ddp",),
+    "fsdp": ("strategy=fsdp",),
+    "fsdp keeps gathered": ("strategy=fsdp", "strategy.sharding_strategy=SHARD_GRAD_OP"),
+    "fsdp2": ("strategy=fsdp2",),
+    "fsdp2 keeps gathered": ("strategy=fsdp2", "strategy.reshard_after_forward=false"),
+}
+TUNINGS = ("full", "lora", "qlora")
+STREAMS = {"wide": (), "narrow": ("precision.half_residual=true",)}
+
+
+class Kind(estimate.Kind):
+    """One of them; how it is traced."""
+
+    @property
+    def is_sharded(self) -> bool:
+        return self.strategy.startswith("fsdp")
+
+    def trace(self, num_micro_batches: int) -> Trace:
+        sizes = SIZES
+        shape = raw_shape(_MODELS[self.family])
+        shape |= {"hidden_size": sizes["hidden"], "num_hidden_layers": NUM_LAYERS, "vocab_size": sizes["vocab"]}
+        shape |= {"num_attention_heads": NUM_HEADS}
+        if self.family == "opt":
+            shape |= {"word_embed_proj_dim": sizes["hidden"], "ffn_dim": sizes["ffn"]}
+            shape |= {"max_position_embeddings": sizes["positions"] - 2}
+        else:
+            shape |= {"intermediate_size": sizes["ffn"], "num_key_value_heads": NUM_KV_HEADS, "head_dim": HEAD_SIZE}
+        return Trace(
+            overrides=[
+                "+experiment=galpaca67b",
+                "run.name=recorded",
+                "model.dropout=null",  # what is usual in the family
+                f"trainer.devices={1 if self.strategy == 'single' else NUM_SHARDS}",
+                f"tuning={self.tuning}",
+                *([f"tuning.rank={sizes['rank']}"] if self.tuning != "full" else []),
+                f"compute.activation_checkpointing={self.recomputation}",
+                *STRATEGIES[self.strategy],
+                *STREAMS[self.stream],
+            ],
+            config=shape,
+            num_tokens=sizes["tokens"],
+            num_targets=sizes["targets"],
+            num_examples=23,
+            longest_tokens=512,
+            num_micro_batches=num_micro_batches,
+        )
+
+
+def all_kinds() -> list[Kind]:
+    """FSDP1 cannot shard adapters; what is sharded or frozen has one width of stream."""
+    kinds = []
+    for family, strategy, tuning, stream, recomputation in product(
+        _MODELS, STRATEGIES, TUNINGS, STREAMS, RECOMPUTATIONS
+    ):
+        is_sharded = strategy.startswith("fsdp")
+        if tuning != "full" and (strategy.startswith("fsdp") and not strategy.startswith("fsdp2")):
+            continue
+        if stream == "narrow" and (is_sharded or tuning != "full"):
+            continue
+        kinds.append(Kind(family, strategy, tuning, stream, recomputation))
+    return kinds

@@ -1,0 +1,90 @@
+"""From windows to a timeline: what each part leaves, and those of its points that are the highest for some model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import product
+from typing import Any
+
+from galpaca.estimate.timeline import NUM_LAYERS, PARTS, num_bytes
+
+Bytes = dict[str, float]
+
+# By part the window that stands for it; layers between the first and the last are alike, but for the last backward one.
+_LAST = NUM_LAYERS - 1
+_WINDOWS = dict(
+    zip(
+        PARTS,
+        (
+            "embedding",
+            "forward 0",
+            "forward 2",
+            f"forward {_LAST}",
+            "head",
+            f"backward {_LAST}",
+            f"backward {_LAST - 1}",
+            "backward 2",
+            "backward 0",
+            "embedding backward",
+        ),
+        strict=True,
+    )
+)
+# Width of the stream, of keys over all heads and of the feed-forward block, vocabulary and positions.
+_SHAPES: Mapping[str, Sequence[tuple[int, float, float, int]]] = {
+    "opt": [(width, 1, 4, 50_000) for width in (768, 2_048, 4_096, 7_168, 10_240)],
+    "llama": [
+        (576, 1 / 3, 8 / 3, 49_152),
+        (2_048, 1, 4, 49_152),
+        (2_048, 1 / 4, 4, 128_256),
+        (3_072, 1 / 3, 8 / 3, 128_256),
+        (4_096, 1 / 4, 3.5, 128_256),
+    ],
+}
+_TOKENS = (256, 1_024, 4_096, 16_384)
+_TARGET_SHARES = (0.05, 0.5, 0.95)
+_NUM_SHARDS = (2, 8, 64)
+_DIGITS = 4
+_WHOLE = ("layer", "root", "trained")
+# Nothing is computed backward through an embedding that is frozen.
+_NONE: Mapping[str, Any] = {"left": {}, "points": []}
+
+
+def timeline(family: str, windows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """JSON-ready: of each part what it leaves and its highest points."""
+    by_name = {window["name"]: window for window in windows}
+    parts = {}
+    for part, name in _WINDOWS.items():
+        window = by_name.get(name, _NONE)
+        points = [plain(point) for point in window["points"]]
+        parts[part] = {"left": plain(window["left"]), "peaks": highest(points, list(samples(family)))}
+    return {"before": plain(windows[0]["before"]), **parts}
+
+
+def plain(found: Mapping[str, float]) -> Bytes:
+    """Without what is small whatever the model: a few values for each token, or for each unit of a width."""
+    named = {name: value for name, value in found.items() if "*" in name or name.startswith(_WHOLE)}
+    kept = {name: round(value, _DIGITS) for name, value in named.items()}
+    return {name: value for name, value in sorted(kept.items()) if value}
+
+
+def highest(points: Iterable[Bytes], sizes: Sequence[Mapping[str, float]]) -> list[Bytes]:
+    """Those that are higher than all others at some sizes, in their order."""
+    distinct = list({tuple(point.items()): point for point in points}.values())
+    if not distinct:
+        return []
+    chosen = {max(range(len(distinct)), key=lambda i: num_bytes(distinct[i], size)) for size in sizes}
+    return [distinct[index] for index in sorted(chosen)]
+
+
+def samples(family: str) -> Iterator[dict[str, float]]:
+    """Sizes of steps that somebody might train."""
+    for shape, tokens, share, shards in product(_SHAPES[family], _TOKENS, _TARGET_SHARES, _NUM_SHARDS):
+        hidden, kv, ffn, vocab = shape
+        sizes = {"tokens": tokens, "targets": tokens * share, "hidden": hidden, "kv": kv * hidden, "ffn": ffn * hidden}
+        matrices = 3 if family == "llama" else 2
+        layer = 2 * hidden**2 * (1 + kv) + matrices * ffn * hidden**2
+        root = (vocab + (2_050 if family == "opt" else 0)) * hidden
+        sizes |= {"vocab": vocab, "positions": 2_050, "rank": 16, "shards": shards, "layer": layer, "root": root}
+        sizes["trained"] = 32 * layer + root
+        yield {**sizes, "layer_bytes": 2 * layer, "root_bytes": 2 * root}
