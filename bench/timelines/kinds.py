@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 
 from bench.timelines.sizes import HEAD_SIZE, NUM_HEADS, NUM_KV_HEADS, NUM_SHARDS, SIZES
@@ -33,7 +34,7 @@ class Kind(estimate.Kind):
     def is_sharded(self) -> bool:
         return self.strategy.startswith("fsdp")
 
-    def trace(self, num_micro_batches: int) -> Trace:
+    def trace(self, micro_batches: Sequence[int]) -> Trace:
         sizes = SIZES
         shape = raw_shape(_MODELS[self.family])
         shape |= {"hidden_size": sizes["hidden"], "num_hidden_layers": NUM_LAYERS, "vocab_size": sizes["vocab"]}
@@ -60,20 +61,18 @@ class Kind(estimate.Kind):
             num_targets=sizes["targets"],
             num_examples=23,
             longest_tokens=512,
-            num_micro_batches=num_micro_batches,
+            micro_batches=micro_batches,
         )
 
 
 def all_kinds() -> list[Kind]:
-    """FSDP1 cannot shard adapters; what is sharded or frozen has one width of stream."""
+    """Those that somebody takes: FSDP1 cannot shard adapters, and a narrow stream is for one card or sharded."""
     kinds = []
-    for family, strategy, tuning, stream, recomputation in product(
-        _MODELS, STRATEGIES, TUNINGS, STREAMS, RECOMPUTATIONS
-    ):
-        is_sharded = strategy.startswith("fsdp")
-        if tuning != "full" and (strategy.startswith("fsdp") and not strategy.startswith("fsdp2")):
+    for family, strategy, tuning, stream, how in product(_MODELS, STRATEGIES, TUNINGS, STREAMS, RECOMPUTATIONS):
+        is_full = tuning == "full"
+        if not is_full and strategy not in ("single", "ddp", "fsdp2"):
             continue
-        if stream == "narrow" and (is_sharded or tuning != "full"):
+        if stream == "narrow" and not (is_full and strategy == "single"):
             continue
-        kinds.append(Kind(family, strategy, tuning, stream, recomputation))
+        kinds.append(Kind(family, strategy, tuning, stream, how))
     return kinds

@@ -13,9 +13,13 @@ from bench.timelines.recorder import Recorder, Window, listen
 from galpaca.app.estimate.traced import trace
 from galpaca.fake_cuda.inductor import recorded
 
+# Of each step. The first compiles; then one with two micro-batches, whose last counts, and one with a single one.
+_MICRO_BATCHES = (2, 2, 1, 1)
+_COUNTED = {"last": 1, "only": 3}
 
-def recorded_windows(kind: Kind, num_micro_batches: int) -> list[Window]:
-    """Those of the second step's last micro-batch, and what follows it."""
+
+def recorded_windows(kind: Kind) -> dict[str, list[Window]]:
+    """Those of a step's last micro-batch and of an only one, each with the update."""
     torch._dynamo.reset()
     recorded.programs.clear()
     recorders: list[Recorder] = []
@@ -24,16 +28,22 @@ def recorded_windows(kind: Kind, num_micro_batches: int) -> list[Window]:
         recorders.append(recorder)
         listen(model, recorder, is_sharded=kind.is_sharded)
 
-    trace(kind.trace(num_micro_batches), count=Recorder, watch=watch)
+    trace(kind.trace(_MICRO_BATCHES), count=Recorder, watch=watch)
     windows = recorders[0].windows
-    first = max(index for index, window in enumerate(windows) if window.name == "embedding")
-    return windows[first:]
+    starts = [index for index, window in enumerate(windows) if window.name == "embedding"]
+    found = {}
+    for name, step in _COUNTED.items():
+        last = sum(_MICRO_BATCHES[: step + 1]) - 1  # of all micro-batches
+        end = starts[last + 1] if last + 1 < len(starts) else None
+        found[name] = windows[starts[last] : end]
+    return found
 
 
 def main() -> None:
-    for kind, num_micro_batches in json.load(sys.stdin):
-        windows = recorded_windows(Kind(**kind), num_micro_batches)
-        print(json.dumps([kind, num_micro_batches, [window._asdict() for window in windows]]), flush=True)
+    for kind in json.load(sys.stdin):
+        found = recorded_windows(Kind(**kind))
+        windows = {name: [window._asdict() for window in some] for name, some in found.items()}
+        print(json.dumps([kind, windows]), flush=True)
 
 
 if __name__ == "__main__":

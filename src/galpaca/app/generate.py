@@ -15,8 +15,8 @@ from rich.console import Console
 
 import galpaca
 from galpaca.app.console import counting, make_console, show_rows
-from galpaca.app.model_options import ModelOptions
-from galpaca.app.option_names import ReadingOptions, with_option_names
+from galpaca.app.options.models import ModelOptions
+from galpaca.app.options.names import ReadingOptions, with_option_names
 from galpaca.data.questions import Question, load_questions
 from galpaca.data.records import Record
 from galpaca.data.sources.files import open_files

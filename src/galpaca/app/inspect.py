@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from galpaca.app.console import counting, make_console, show_rows
-from galpaca.app.option_names import ReadingOptions, option_words, with_option_names
+from galpaca.app.options.names import ReadingOptions, option_words, with_option_names
 from galpaca.data.encoded_set import encode
 from galpaca.data.examples import EncodedExamples
 from galpaca.data.policies import EncodingPolicy

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from galpaca.app.option_names import ReadingOptions
+    from galpaca.app.options.names import ReadingOptions
     from galpaca.inference.settings import WeightOptions
 
 # Runs a command with the values of its arguments, by their names.
@@ -36,7 +36,7 @@ def add_reading(command: ArgumentParser, fields: str) -> None:
 
 def take_reading(options: dict[str, Any]) -> "ReadingOptions":
     """Takes the values of ``add_reading`` out of a command's options."""
-    from galpaca.app.option_names import ReadingOptions
+    from galpaca.app.options.names import ReadingOptions
 
     return ReadingOptions(*(options.pop(name) for name in ("fields", "tags", "on_missing_input")))
 

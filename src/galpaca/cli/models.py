@@ -16,7 +16,7 @@ from galpaca.cli.arguments import (
 from galpaca.data.pinned_date import TEMPLATE_DATE
 
 if TYPE_CHECKING:
-    from galpaca.app.model_options import ModelOptions
+    from galpaca.app.options.models import ModelOptions
 
 
 def add_generate(command: ArgumentParser) -> Run:
@@ -202,7 +202,7 @@ def _model_options(
     max_new_tokens: int | None,
     **options: Any,
 ) -> "ModelOptions":
-    from galpaca.app.model_options import ModelOptions
+    from galpaca.app.options.models import ModelOptions
     from galpaca.inference.settings import Settings
 
     weights = take_weights(options)

@@ -159,8 +159,8 @@ class MemoryParts:
     activations: float
     logits: float
     copies: float
-    context: float
-    fragmentation: float
+    context: float = 0.0
+    fragmentation: float = 0.0
 
     @property
     def allocated(self) -> float:
@@ -206,13 +206,16 @@ def step_memory(kind: Kind, model: TrainedModel, fullest: Fullest, sharding: Sha
     of_tokens = {name: each for name, each in terms.items() if {"tokens", "targets"} & set(name.split("*"))}
     activations = num_bytes(of_tokens, sizes) - logits
     copies = num_bytes(terms, sizes) - activations - logits + _carried(timeline, model, fullest, shards)
-    return MemoryParts(
-        *held,
-        activations=activations,
-        logits=logits,
-        copies=copies,
+    return with_overheads(MemoryParts(*held, activations, logits, copies), sharding)
+
+
+def with_overheads(allocated: MemoryParts, sharding: Sharding) -> MemoryParts:
+    """What torch allocates, with what CUDA, the communicator and the allocator take besides."""
+    comes_and_goes = allocated.activations + allocated.logits + allocated.copies
+    return replace(
+        allocated,
         context=_CONTEXT_BYTES + _COMMUNICATOR_BYTES * (sharding.num_ranks > 1),
-        fragmentation=_FRAGMENTATION * (activations + logits + copies),
+        fragmentation=_FRAGMENTATION * comes_and_goes,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.distributed
 import torch.distributed.device_mesh as device_mesh
+import torch.distributed.fsdp._flat_param as flat_parameter
 import torch.nn.parallel.distributed as data_parallel
 from torch import Tensor
 from torch._C._distributed_c10d import GradBucket
@@ -39,7 +40,11 @@ def _meshes() -> None:
 
 
 def _fsdp() -> None:
-    """FSDP1 asks whether there is a card where everything else may go on without one."""
+    """FSDP1 asks whether there is a card where everything else may go on without one, and takes a storage without an
+    address for one without memory.
+    """
+    flat: Any = flat_parameter
+    flat._data_ptr_allocated = lambda tensor: tensor.untyped_storage().nbytes() > 0
     handle: Any = _FSDPDeviceHandle
     handle.from_device = classmethod(lambda cls, device: _Handle())
 

@@ -7,7 +7,7 @@ import socket
 import threading
 
 from galpaca.app.console import make_console
-from galpaca.app.model_options import ModelOptions
+from galpaca.app.options.models import ModelOptions
 from galpaca.errors import InputError, StoppedBySignal
 
 DEFAULT_HOST = "127.0.0.1"

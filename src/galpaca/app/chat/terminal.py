@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from galpaca.app.console import between_words, make_console
-from galpaca.app.model_options import ModelOptions
+from galpaca.app.options.models import ModelOptions
 from galpaca.data.records import Record, Turn
 from galpaca.errors import GalpacaError, InputError
 from galpaca.files.atomic import replace_file

@@ -49,11 +49,13 @@ class Candidate:
     Attributes:
         config: as composed, with the number of devices and nodes of ``cluster``.
         content: of the model's ``config.json``.
+        traced: memory as a trace has counted it, instead of the closed form.
     """
 
     config: Config
     cluster: Cluster
     content: dict[str, Any]
+    traced: MemoryParts | None = None
 
     @classmethod
     def of(cls, config: Config, cluster: Cluster) -> Candidate:
@@ -123,8 +125,17 @@ class Candidate:
         return max(self.planned.fullest(), key=lambda one: self._memory_of(one).total)
 
     @cached_property
+    def likely_fullest(self) -> Fullest:
+        """The same; by its tokens where nobody has counted this way to train."""
+        try:
+            return self.fullest
+        except InputError:
+            return self.planned.fullest()[0]
+
+    @cached_property
     def memory(self) -> MemoryParts:
-        return self._memory_of(self.fullest)
+        """Raises ``InputError`` where it was neither traced nor is of a kind that was counted."""
+        return self.traced or self._memory_of(self.fullest)
 
     def _memory_of(self, fullest: Fullest) -> MemoryParts:
         trainer = self.config.trainer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from galpaca.app.console import make_console, show_rows
 from galpaca.app.estimate.advice import Advice, advice
 from galpaca.app.estimate.candidate import Candidate
 from galpaca.app.estimate.job import job
+from galpaca.app.estimate.tracing import traced_memory
 from galpaca.errors import InputError, Problems
 from galpaca.estimate.gpus import gpu_named
 from galpaca.estimate.interconnects import USUAL, node_gb_per_second
@@ -40,6 +41,7 @@ class EstimateOptions:
         gpus: names of cards, separated by commas; None takes the site's.
         gpus_per_node, nodes: numbers, separated by commas; None takes the configuration's.
         interconnect: between nodes.
+        trace: count memory on fake tensors instead of computing it.
         as_json: print JSON instead of a table.
     """
 
@@ -48,6 +50,7 @@ class EstimateOptions:
     gpus_per_node: str | None = None
     nodes: str | None = None
     interconnect: str = USUAL
+    trace: bool = False
     as_json: bool = False
 
 
@@ -97,9 +100,8 @@ def estimate(options: EstimateOptions) -> None:
             number of cards that the strategy cannot take.
     """
     clusters = _clusters(options)
-    estimated = [
-        _estimated(cluster, options.overrides, advises=options.as_json or len(clusters) == 1) for cluster in clusters
-    ]
+    advises = options.as_json or len(clusters) == 1
+    estimated = [_estimated(cluster, options, advises=advises) for cluster in clusters]
     if options.as_json:
         content = [one.to_json() for one in estimated]
         print(json.dumps(content[0] if len(content) == 1 else content))
@@ -134,14 +136,16 @@ def _numbers(problems: Problems, where: str, given: str | None, default: int) ->
     return found
 
 
-def _estimated(cluster: Cluster, overrides: Sequence[str], *, advises: bool) -> Estimated:
-    given = [*overrides, f"trainer.devices={cluster.devices}", f"trainer.num_nodes={cluster.num_nodes}"]
+def _estimated(cluster: Cluster, options: EstimateOptions, *, advises: bool) -> Estimated:
+    given = [*options.overrides, f"trainer.devices={cluster.devices}", f"trainer.num_nodes={cluster.num_nodes}"]
     config, _ = compose(given)
     if cluster.num_ranks == 1 and config.strategy.factory.sharding(2, 1).gathers:
         given = [*given, "strategy=single"]  # there is nobody to share with
         config, _ = compose(given)
     _check_ranks(cluster, config.batch.examples, config.strategy.factory.max_ranks, config.strategy.factory.name)
     candidate = Candidate.of(config, cluster)
+    if options.trace:
+        candidate = replace(candidate, traced=traced_memory(candidate, given))
     return Estimated(candidate, given, advice(candidate, given) if advises else [])
 
 

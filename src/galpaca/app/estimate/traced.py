@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
     Watch = Callable[[PreTrainedModel, LiveBytes], None] | None
 
-# The first has no moments yet, and may compile.
-_NUM_STEPS = 2
-
 
 @dataclass(frozen=True)
 class Trace:
@@ -36,7 +33,8 @@ class Trace:
         overrides: of the run, as its command has them.
         config: content of the model's ``config.json``.
         num_tokens, num_targets, num_examples, longest_tokens: of each micro-batch, as after padding.
-        num_micro_batches: of a step and a rank.
+        micro_batches: how many each step has on a rank. The first step has no moments yet, and compiles; the last
+            one counts.
     """
 
     overrides: list[str]
@@ -45,7 +43,7 @@ class Trace:
     num_targets: int
     num_examples: int
     longest_tokens: int
-    num_micro_batches: int = 2
+    micro_batches: Sequence[int] = (2, 2)
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ class Traced:
 
 
 def trace(request: Trace, count: Callable[[FakeTensorMode], LiveBytes] | None = None, watch: Watch = None) -> Traced:
-    """Two steps; the second one's bytes count.
+    """Some steps; the last one's bytes count.
 
     Args:
         count: makes what counts.
@@ -113,7 +111,7 @@ def trace(request: Trace, count: Callable[[FakeTensorMode], LiveBytes] | None = 
         trainer: Any = make_trainer(strategy, precision, replace(config.trainer, val_every_steps=None), [marks])
         trainer._teardown = lambda: None  # there is nothing to move to the host
         assert isinstance(marks, L.Callback)
-        tuner = _tuner(model, config)
+        tuner = _tuner(model, config, len(request.micro_batches))
         trainer.fit(tuner, train_dataloaders=_Steps(request, config.trainer.num_ranks))
     return Traced(**marks.found, num_parameters=num_parameters)  # type: ignore[attr-defined]
 
@@ -143,7 +141,7 @@ def _compute_dtype(config: Config) -> Any:
     return getattr(torch, compute_dtype(config.precision.name))
 
 
-def _tuner(model: Any, config: Config) -> Any:
+def _tuner(model: Any, config: Config, num_steps: int) -> Any:
     from galpaca.training.module import InstructionTuner
 
     class Placed(InstructionTuner):
@@ -153,7 +151,7 @@ def _tuner(model: Any, config: Config) -> Any:
             return self
 
     method = config.tuning.method
-    return Placed(model, config.optim, num_steps=_NUM_STEPS, seed=config.seed, tuning=method)
+    return Placed(model, config.optim, num_steps=num_steps, seed=config.seed, tuning=method)
 
 
 def _marks(live: LiveBytes) -> Any:
@@ -189,9 +187,9 @@ class _Steps:
         from galpaca.data.collate import StepBatch
 
         request = self._request
-        for index in range(_NUM_STEPS):
+        for index, count in enumerate(request.micro_batches):
             planned: Any = SimpleNamespace(index=index, num_target_tokens=request.num_targets * self._num_ranks)
-            yield StepBatch(planned, [self._micro_batch() for _ in range(request.num_micro_batches)], 0)
+            yield StepBatch(planned, [self._micro_batch() for _ in range(count)], 0)
 
     def _micro_batch(self) -> MicroBatch:
         import torch

@@ -18,7 +18,7 @@ from galpaca.app.evaluation.inputs import AskedPrompts, HeldOut, fingerprint_as_
 from galpaca.app.evaluation.labelled_models import LabelledModel, labelled_models
 from galpaca.app.evaluation.loading import check_date
 from galpaca.app.evaluation.measure import EvaluationSettings, measure
-from galpaca.app.option_names import ReadingOptions, with_option_names
+from galpaca.app.options.names import ReadingOptions, with_option_names
 from galpaca.app.report import check_replaceable
 from galpaca.app.run_data import trained_on
 from galpaca.data.categories import COLUMN as CATEGORY

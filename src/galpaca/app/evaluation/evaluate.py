@@ -19,7 +19,7 @@ from galpaca.app.evaluation.labelled_models import LabelledModel, labelled_model
 from galpaca.app.evaluation.loading import check_date, load_shown
 from galpaca.app.evaluation.measure import batch_size_of, facts_of, losses_shown
 from galpaca.app.evaluation.results import ResultsTarget, keep_result, results_target
-from galpaca.app.option_names import ReadingOptions, with_option_names
+from galpaca.app.options.names import ReadingOptions, with_option_names
 from galpaca.app.run_data import trained_on
 from galpaca.data.prompts import find_template
 from galpaca.errors import InputError, Problems

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from galpaca.app.option_names import ReadingOptions
+from galpaca.app.options.names import ReadingOptions
 from galpaca.app.run_data import SPLITS, fingerprint_of, load_run_data, run_of
 from galpaca.data.categories import COLUMN as CATEGORY
 from galpaca.data.categories import categories_of

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from galpaca.app.evaluation.loading import check_date
-from galpaca.app.option_names import with_option_names
+from galpaca.app.options.names import with_option_names
 from galpaca.inference.places import find_model
 from galpaca.inference.settings import Dtype, Settings, WeightOptions
 

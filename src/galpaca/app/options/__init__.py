@@ -1,0 +1,1 @@
+"""Options that several commands have: their names in messages, and what becomes of them."""
