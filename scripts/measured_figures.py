@@ -58,9 +58,10 @@ def _of_a_user() -> str:
     kills, jobs = result("endurance"), result("preemption")
     return "\n".join(
         [
-            f"On {_surroundings(('peers', 'endurance', 'preemption', 'startup', 'memory'))}:\n",
+            f"On {_surroundings(('smollm', 'peers', 'endurance', 'preemption', 'startup', 'memory'))}:\n",
             *_table(
                 ("what", "figure", "command"),
+                _real_model(),
                 (
                     "throughput against `transformers.Trainer`; against TRL's `SFTTrainer`; small model",
                     f"{peers['trainer']:.2f} x; {peers['trl']:.2f} x",
@@ -88,6 +89,23 @@ def _of_a_user() -> str:
                 ),
             ),
         ]
+    )
+
+
+def _real_model() -> tuple[str, str, str]:
+    """Losses of a pretrained model on records that it was not tuned on, by one full tuning."""
+    found = result("smollm")
+    records, (overall, *_) = found["records"], found["losses"]["records"]["loss"]
+    before, after = overall["models"][0]["nats_per_token"], overall["models"][2]["nats_per_token"]
+    change = after["difference"]
+    page = max(RESULTS.glob(f"*_smollm_{HARDWARE}.md")).name
+    return (
+        f"SmolLM2-135M-Instruct (dequantized from 4 bits), tuned on {records['train']} real Alpaca records: nats per "
+        f"target token of {records['test']} others before and after, and the difference "
+        f"([page](bench/results/{page}))",
+        f"{before['value']:.3f}, {after['value']:.3f}; "
+        f"{change['value']:+.3f} [{change['low']:+.3f}, {change['high']:+.3f}]",
+        "`make smollm`",
     )
 
 

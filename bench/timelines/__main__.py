@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 
 from bench.timelines.kinds import Kind, all_kinds
 from bench.timelines.reduce import timeline
-from galpaca.estimate.timeline import FILE
+from galpaca.estimate.timeline import FILE, LIKE, read_all
 from galpaca.fake_cuda.process import command
 
 _CARD = "h100"
@@ -28,11 +28,15 @@ _CHUNK = 3
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.timelines", description=__doc__)
-    parser.add_argument("--only", default="", metavar="WORD", help="part of the names of kinds")
+    parser.add_argument("--only", nargs="+", default=[""], metavar="WORD", help="parts of the names of kinds")
     parser.add_argument("--missing", action="store_true", help="only kinds that the file has not")
     given = parser.parse_args()
-    made = json.loads(FILE.read_text(encoding="utf-8")) if FILE.is_file() else {}
-    kinds = [kind for kind in all_kinds() if given.only in kind.name and not (given.missing and kind.name in made)]
+    made = read_all() if FILE.is_file() else {}
+    kinds = [
+        kind
+        for kind in all_kinds()
+        if any(word in kind.name for word in given.only) and not (given.missing and kind.name in made)
+    ]
     for kind, content in timelines(kinds):
         made[kind.name] = content
         print(kind.name, flush=True)
@@ -65,16 +69,30 @@ def _made(kinds: Sequence[Kind]) -> list[tuple[Kind, dict[str, Any]]]:
         raise RuntimeError(f"{', '.join(kind.name for kind in kinds)}: ended with {done.returncode}")
     made = []
     for answer in done.stdout.splitlines():
-        fields, windows = json.loads(answer)
+        fields, windows, gradients = json.loads(answer)
         kind = Kind(**fields)
-        made.append((kind, {which: timeline(kind.family, windows[which]) for which in ("only", "last")}))
+        made.append(
+            (kind, {"only": timeline(kind, windows["only"]), "last": timeline(kind, windows["last"], gradients)})
+        )
     return made
+
+
+def compact(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what a reader takes from elsewhere: parts like the layers in the middle, and last like only."""
+    found: dict[str, Any] = {}
+    for name, whole in content.items():
+        only, last = whole["only"], whole["last"]
+        found[name] = {
+            "only": {part: value for part, value in only.items() if value != only.get(LIKE.get(part, ""))},
+            "last": {part: value for part, value in last.items() if value != only[part]},
+        }
+    return found
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
     """A line for each part of a timeline, so that a change shows."""
     lines = []
-    for name, micro_batches in content.items():
+    for name, micro_batches in compact(content).items():
         inner = [
             f'  "{which}": {{\n'
             + ",\n".join(f'   "{part}": {json.dumps(value)}' for part, value in parts.items())

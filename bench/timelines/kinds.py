@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
+from typing import Any
 
 from bench.timelines.sizes import HEAD_SIZE, NUM_HEADS, NUM_KV_HEADS, NUM_SHARDS, SIZES
 from galpaca.app.config.shapes import raw_shape
+from galpaca.app.estimate.shape import architecture_of
 from galpaca.app.estimate.traced import Trace
 from galpaca.estimate import timeline as estimate
+from galpaca.estimate.memory import TrainedModel
+from galpaca.estimate.sharding import Sharding
 from galpaca.estimate.timeline import NUM_LAYERS
 from galpaca.model.compute_spec import RECOMPUTATIONS
+from galpaca.model.families.known import family_of
+from galpaca.model.tuning.full import FullTuning
+from galpaca.model.tuning.lora import Lora
+from galpaca.model.tuning.qlora import QLora
 
 # Of each family one to take all but sizes from.
 _MODELS = {"opt": "galactica-6.7b", "llama": "smollm2-1.7b"}
+_HELD = {"full": FullTuning.held, "lora": Lora.held, "qlora": QLora.held}
 # By the name that a strategy gives to how it holds a step: what makes it so.
 STRATEGIES = {
     "single": ("strategy=single",),
@@ -34,16 +43,32 @@ class Kind(estimate.Kind):
     def is_sharded(self) -> bool:
         return self.strategy.startswith("fsdp")
 
-    def trace(self, micro_batches: Sequence[int]) -> Trace:
-        sizes = SIZES
-        shape = raw_shape(_MODELS[self.family])
+    @property
+    def sharding(self) -> Sharding:
+        if self.is_sharded:
+            return Sharding(NUM_SHARDS, gathers=True)
+        return Sharding(num_copies=1 if self.strategy == "single" else NUM_SHARDS)
+
+    @property
+    def model(self) -> TrainedModel:
+        """What is trained."""
+        architecture = architecture_of(self._config, family_of(self.family, "bench"))
+        return TrainedModel(architecture, _HELD[self.tuning], 0 if self.tuning == "full" else SIZES["rank"])
+
+    @property
+    def _config(self) -> dict[str, Any]:
+        """Content of a ``config.json`` with the sizes that are told apart."""
+        sizes, shape = SIZES, raw_shape(_MODELS[self.family])
         shape |= {"hidden_size": sizes["hidden"], "num_hidden_layers": NUM_LAYERS, "vocab_size": sizes["vocab"]}
         shape |= {"num_attention_heads": NUM_HEADS}
         if self.family == "opt":
             shape |= {"word_embed_proj_dim": sizes["hidden"], "ffn_dim": sizes["ffn"]}
-            shape |= {"max_position_embeddings": sizes["positions"] - 2}
-        else:
-            shape |= {"intermediate_size": sizes["ffn"], "num_key_value_heads": NUM_KV_HEADS, "head_dim": HEAD_SIZE}
+            return shape | {"max_position_embeddings": sizes["positions"] - 2}
+        shape |= {"intermediate_size": sizes["ffn"], "num_key_value_heads": NUM_KV_HEADS, "head_dim": HEAD_SIZE}
+        return shape
+
+    def trace(self, micro_batches: Sequence[int]) -> Trace:
+        sizes = SIZES
         return Trace(
             overrides=[
                 "+experiment=galpaca67b",
@@ -56,7 +81,7 @@ class Kind(estimate.Kind):
                 *STRATEGIES[self.strategy],
                 *STREAMS[self.stream],
             ],
-            config=shape,
+            config=self._config,
             num_tokens=sizes["tokens"],
             num_targets=sizes["targets"],
             num_examples=23,

@@ -23,13 +23,15 @@ class Window(NamedTuple):
 
     Attributes:
         name: ``forward 2``, and so on.
-        before: bytes at its beginning.
+        before: bytes of all that is there at its beginning.
+        beside: those of them that are neither of weights nor of moments.
         left: by how much more there are at its end.
         points: how many more there are at each allocation within.
     """
 
     name: str
-    before: Bytes
+    before: int
+    beside: Bytes
     left: Bytes
     points: list[Bytes]
 
@@ -41,9 +43,14 @@ class Recorder(LiveBytes):
         super().__init__(mode)
         self.terms = Terms()
         self.windows: list[Window] = []
+        # Of this rank, by sizes: weights with moments, and gradients.
+        self.always: defaultdict[str, float] = defaultdict(float)
+        self.gradients: defaultdict[str, float] = defaultdict(float)
         self._held: defaultdict[str, float] = defaultdict(float)
         self._sizes: dict[int, tuple[str, float, int]] = {}
         self._itemsize = 1
+        self._itemsizes: dict[int, int] = {}
+        self._bytes_before = 0
         self._name = ""
         self._before: Bytes = {}
         self._points: list[Bytes] = []
@@ -52,8 +59,9 @@ class Recorder(LiveBytes):
         """Ends a window, and begins the next."""
         if self._name:
             left = _difference(self._held, self._before)
-            self.windows.append(Window(self._name, self._before, left, self._points))
-        self._name, self._before, self._points = name, dict(self._held), []
+            beside = _difference(self._before, self.always)
+            self.windows.append(Window(self._name, self._bytes_before, beside, left, self._points))
+        self._name, self._before, self._bytes_before, self._points = name, dict(self._held), self.now, []
 
     def restart(self) -> int:
         """The update begins, or is over: so does a window."""
@@ -68,10 +76,11 @@ class Recorder(LiveBytes):
         super()._count(storage)
         key, num_bytes = storage._cdata, storage.nbytes()
         had = self._forget(key)
+        itemsize = self._itemsizes.setdefault(key, self._itemsize)  # one that is resized comes without its tensor
         if num_bytes:
-            name, times = self.terms.of(num_bytes // self._itemsize)
-            self._sizes[key] = name, times * self._itemsize, num_bytes
-            self._held[name] += times * self._itemsize
+            name, times = self.terms.of(num_bytes // itemsize)
+            self._sizes[key] = name, times * itemsize, num_bytes
+            self._held[name] += times * itemsize
         if num_bytes > had:
             self._points.append(_difference(self._held, self._before))
 
@@ -84,12 +93,15 @@ class Recorder(LiveBytes):
     def _gone(self, key: int) -> None:
         super()._gone(key)
         self._forget(key)
+        self._itemsizes.pop(key, None)
 
 
 def listen(model: PreTrainedModel, recorder: Recorder, *, is_sharded: bool) -> None:
     """Begins a window wherever the step comes to another part of the model."""
     units = [module for module in model.modules() if isinstance(module, LayerUnit)]
     recorder.terms = _terms(model, units, is_sharded)
+    for parameter in model.parameters():
+        _note_held(recorder, parameter, NUM_SHARDS if is_sharded else 1)
     last = len(units) - 1
 
     def before(index: int) -> Any:
@@ -112,6 +124,14 @@ def listen(model: PreTrainedModel, recorder: Recorder, *, is_sharded: bool) -> N
     for index, unit in enumerate(units):
         unit.register_forward_pre_hook(before(index), with_kwargs=True)
         unit.register_forward_hook(after(index))
+
+
+def _note_held(recorder: Recorder, parameter: torch.nn.Parameter, num_shards: int) -> None:
+    name, times = recorder.terms.of(-(-parameter.numel() // num_shards))
+    recorder.always[name] += parameter.element_size() * times
+    if parameter.requires_grad:
+        recorder.always[name] += 8.0 * times
+        recorder.gradients[name] += 4.0 * times
 
 
 def _terms(model: PreTrainedModel, units: list[LayerUnit], is_sharded: bool) -> Terms:

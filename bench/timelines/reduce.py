@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
+from bench.timelines.kinds import Kind
+from galpaca.estimate.memory import held_bytes
 from galpaca.estimate.timeline import NUM_LAYERS, PARTS, num_bytes
 
 Bytes = dict[str, float]
@@ -45,20 +47,40 @@ _TOKENS = (256, 1_024, 4_096, 16_384)
 _TARGET_SHARES = (0.05, 0.5, 0.95)
 _NUM_SHARDS = (2, 8, 64)
 _DIGITS = 4
+# Bytes for each value, below which rounding and small tensors are all that there is.
+_LITTLE = 0.3
 _WHOLE = ("layer", "root", "trained")
 # Nothing is computed backward through an embedding that is frozen.
 _NONE: Mapping[str, Any] = {"left": {}, "points": []}
 
 
-def timeline(family: str, windows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """JSON-ready: of each part what it leaves and its highest points."""
+def timeline(
+    kind: Kind, windows: Sequence[Mapping[str, Any]], gradients: Mapping[str, float] | None = None
+) -> dict[str, Any]:
+    """JSON-ready: of each part what it leaves and its highest points; and what is there before beside what is held.
+
+    Args:
+        gradients: of a rank, by sizes, where earlier micro-batches have left them.
+    """
     by_name = {window["name"]: window for window in windows}
     parts = {}
     for part, name in _WINDOWS.items():
         window = by_name.get(name, _NONE)
         points = [plain(point) for point in window["points"]]
-        parts[part] = {"left": plain(window["left"]), "peaks": highest(points, list(samples(family)))}
-    return {"before": plain(windows[0]["before"]), **parts}
+        parts[part] = {"left": plain(window["left"]), "peaks": highest(points, list(samples(kind.family)))}
+    return {"carried": carried(kind, windows[0], gradients), **parts}
+
+
+def carried(kind: Kind, window: Mapping[str, Any], gradients: Mapping[str, float] | None) -> Bytes:
+    """What a strategy keeps from one micro-batch to the next, beside weights, moments and gradients."""
+    if not kind.strategy.startswith("fsdp") or kind.strategy.startswith("fsdp2"):
+        beside = {name: value - (gradients or {}).get(name, 0.0) for name, value in window["beside"].items()}
+        return plain(beside)
+    # FSDP1's optimizer sees pieces of parameters whose sizes say nothing: what is in no layer stays gathered.
+    model, shards = kind.model, kind.sharding.num_shards
+    held = sum(held_bytes(model, shards, is_only=gradients is None))
+    each = (window["before"] - held) / model.sizes(0, 0, shards)["root"]
+    return {"root": round(each, 2)} if abs(each) > _LITTLE else {}
 
 
 def plain(found: Mapping[str, float]) -> Bytes:

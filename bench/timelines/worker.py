@@ -1,4 +1,4 @@
-"""Records steps, in a process that has a pretended card: kinds from standard input, windows to standard output."""
+"""Records steps, in a process that has a pretended card: kinds by its argument or standard input, windows as JSON."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _MICRO_BATCHES = (2, 2, 1, 1)
 _COUNTED = {"last": 1, "only": 3}
 
 
-def recorded_windows(kind: Kind) -> dict[str, list[Window]]:
-    """Those of a step's last micro-batch and of an only one, each with the update."""
+def recorded_windows(kind: Kind) -> tuple[dict[str, list[Window]], dict[str, float]]:
+    """Those of a step's last micro-batch and of an only one, each with the update; and a rank's gradients by sizes."""
     torch._dynamo.reset()
     recorded.programs.clear()
     recorders: list[Recorder] = []
@@ -36,14 +36,14 @@ def recorded_windows(kind: Kind) -> dict[str, list[Window]]:
         last = sum(_MICRO_BATCHES[: step + 1]) - 1  # of all micro-batches
         end = starts[last + 1] if last + 1 < len(starts) else None
         found[name] = windows[starts[last] : end]
-    return found
+    return found, dict(recorders[0].gradients)
 
 
 def main() -> None:
-    for kind in json.load(sys.stdin):
-        found = recorded_windows(Kind(**kind))
+    for kind in json.loads(sys.argv[1] if len(sys.argv) > 1 else sys.stdin.read()):
+        found, gradients = recorded_windows(Kind(**kind))
         windows = {name: [window._asdict() for window in some] for name, some in found.items()}
-        print(json.dumps([kind, windows]), flush=True)
+        print(json.dumps([kind, windows, gradients]), flush=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from galpaca.errors import InputError
 from galpaca.estimate.flops import Architecture
 from galpaca.estimate.sharding import WHOLE_ON_ONE, Sharding
-from galpaca.estimate.timeline import NUM_LAYERS, Kind, Sizes, Timeline, num_bytes, timeline_of
+from galpaca.estimate.timeline import Kind, Sizes, num_bytes, timeline_of
 
 # Alpaca's share of tokens that carry loss; only their rows reach the head.
 TARGET_SHARE = 0.55
@@ -31,13 +31,13 @@ class Held:
 
     Attributes:
         linear: of the linear layers' matrices.
-        other: of embeddings, head, biases and norms.
+        embedding: of the embedding's and the head's; positions, biases and norms are float32.
         trains_all: they are trained themselves; otherwise only what is beside them.
         scratch: for a moment, of the largest matrix: a cast or dequantized copy.
     """
 
     linear: float = 4.0
-    other: float = 4.0
+    embedding: float = 4.0
     trains_all: bool = True
     scratch: float = 2.0
 
@@ -95,9 +95,10 @@ class TrainedModel:
 
     @property
     def weight_bytes(self) -> float:
-        linear = num_linear(self.architecture)
-        other = num_parameters(self.architecture) - linear
-        return self.held.linear * linear + self.held.other * other + 4.0 * self.num_adapters
+        one = self.architecture
+        linear, products = num_linear(one), (1 if one.tied_head else 2) * one.vocab_size * one.hidden_size
+        others = num_parameters(one) - linear - products + self.num_adapters
+        return self.held.linear * linear + self.held.embedding * products + 4.0 * others
 
     def of_layers(self, num_layers: int) -> TrainedModel:
         """The same with another number of layers."""
@@ -172,7 +173,7 @@ class MemoryParts:
         return sum(float(getattr(self, item.name)) for item in fields(self))
 
 
-class _Held(NamedTuple):
+class HeldBytes(NamedTuple):
     """Bytes that are there all the time."""
 
     weights: float
@@ -199,13 +200,13 @@ def step_memory(kind: Kind, model: TrainedModel, fullest: Fullest, sharding: Sha
             fix="add --trace, which counts it (minutes)",
         )
     shards = sharding.num_shards
-    held = _held(model, shards, fullest)
+    held = held_bytes(model, shards, is_only=fullest.is_only)
     sizes = model.sizes(fullest.num_tokens, fullest.num_targets, shards)
     terms = timeline.peak(sizes, model.architecture.num_layers).terms
     logits = num_bytes({name: each for name, each in terms.items() if name == _LOGITS}, sizes)
     of_tokens = {name: each for name, each in terms.items() if {"tokens", "targets"} & set(name.split("*"))}
     activations = num_bytes(of_tokens, sizes) - logits
-    copies = num_bytes(terms, sizes) - activations - logits + _carried(timeline, model, fullest, shards)
+    copies = num_bytes(terms, sizes) - activations - logits + num_bytes(timeline.carried, sizes)
     return with_overheads(MemoryParts(*held, activations, logits, copies), sharding)
 
 
@@ -219,16 +220,8 @@ def with_overheads(allocated: MemoryParts, sharding: Sharding) -> MemoryParts:
     )
 
 
-def _held(model: TrainedModel, num_shards: int, fullest: Fullest) -> _Held:
-    gradients = 0.0 if fullest.is_only else _GRADIENT_BYTES * model.num_trained
+def held_bytes(model: TrainedModel, num_shards: int, *, is_only: bool) -> HeldBytes:
+    """What is there all the time, and in a step's later micro-batches also the gradients of earlier ones."""
+    gradients = 0.0 if is_only else _GRADIENT_BYTES * model.num_trained
     state = model.state_bytes * model.num_trained / num_shards + model.room_bytes
-    return _Held(model.weight_bytes / num_shards, gradients / num_shards, state)
-
-
-def _carried(timeline: Timeline, model: TrainedModel, fullest: Fullest, num_shards: int) -> float:
-    """What a strategy keeps from one micro-batch to the next: what was counted before one, less what is held."""
-    before = dict(timeline.before)
-    buckets = before.pop("trained", 0.0) * model.num_trained  # of DDP, and of all layers
-    few = replace(model, state_bytes=8.0, room_bytes=0.0).of_layers(NUM_LAYERS)
-    beside = num_bytes(before, few.sizes(0, 0, num_shards)) - sum(_held(few, num_shards, fullest))
-    return max(0.0, beside) + buckets
+    return HeldBytes(model.weight_bytes / num_shards, gradients / num_shards, state)

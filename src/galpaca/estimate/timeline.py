@@ -29,6 +29,12 @@ PARTS = (
     "first backward",
     "embedding backward",
 )
+# Where the file has nothing of a part, it is as another.
+LIKE = {
+    "first forward": "middle forward",
+    "next backward": "middle backward",
+    "first backward": "middle backward",
+}
 # Of the model that was counted.
 NUM_LAYERS = 5
 _SHARDED = "/shards"
@@ -71,12 +77,12 @@ class Timeline:
     """A micro-batch's.
 
     Attributes:
-        before: bytes of all that is there when it begins, of the model of few layers that was counted.
+        carried: bytes that a strategy keeps from one to the next, beside weights, gradients and the optimizer's state.
         left: of each part, by how much more there is after it.
         peaks: of each part, how much more there is within, at the moments that may be the fullest.
     """
 
-    before: Bytes
+    carried: Bytes
     left: Mapping[str, Bytes]
     peaks: Mapping[str, tuple[Bytes, ...]]
 
@@ -137,16 +143,23 @@ def timeline_of(kind: Kind, *, is_only: bool) -> Timeline | None:
     Args:
         is_only: of a step's only micro-batch, or of its last one, before which there are gradients.
     """
-    found = _read().get(kind.name)
+    found = read_all().get(kind.name)
     if found is None:
         return None
     content = dict(found["only" if is_only else "last"])
-    before = content.pop("before")
+    carried = content.pop("carried")
     left = {part: one["left"] for part, one in content.items()}
-    return Timeline(before, left, {part: tuple(one["peaks"]) for part, one in content.items()})
+    return Timeline(carried, left, {part: tuple(one["peaks"]) for part, one in content.items()})
 
 
 @cache
-def _read() -> dict[str, Any]:
+def read_all() -> dict[str, Any]:
+    """The file's content, whole: by kind, of an ``only`` micro-batch and of the ``last`` of several."""
     content: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
-    return content
+    return {name: _whole(found) for name, found in content.items()}
+
+
+def _whole(found: Mapping[str, Any]) -> dict[str, Any]:
+    only = dict(found["only"])
+    only |= {part: only[like] for part, like in LIKE.items() if part not in only}
+    return {"only": only, "last": {**only, **found["last"]}}

@@ -67,6 +67,6 @@ def test_peaks_by_the_names_that_drivers_tell(name: str, peak: float) -> None:
 
 def test_what_is_not_known_has_no_peak() -> None:
     assert dense_peak("NVIDIA H300", "bf16-mixed") is None
-    assert dense_peak("NVIDIA L4", "32-true") is None
+    assert dense_peak("NVIDIA A10G", "64-true") is None
     assert dense_peak("NVIDIA A100-SXM4-80GB", "32-true") == 19.5e12
     assert dense_peak("NVIDIA A100-SXM4-80GB", "64-true") is None

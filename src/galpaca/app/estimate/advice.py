@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
 from typing import NamedTuple
 
 from galpaca.app.config.composition import compose
@@ -14,7 +15,8 @@ from galpaca.errors import InputError
 # Gains below it are within what nobody knows.
 _WORTH = 0.97
 _MOST = 6
-_SETTING = re.compile(r"[\w.]+=[^\s]+")
+# Not of a placeholder, such as ``trainer.devices=N``.
+_SETTING = re.compile(r"[\w.]+=(?!N$)\S+")
 
 
 class Advice(NamedTuple):
@@ -33,16 +35,30 @@ class Advice(NamedTuple):
 
 def advice(candidate: Candidate, overrides: Sequence[str]) -> list[Advice]:
     """Where the run does not fit, what makes it fit, fastest first; else what makes it faster and still fits."""
-    found = []
-    for change, cost in _changes(candidate):
+    found = list(_evaluated(candidate, overrides, _changes(candidate)))
+    if not found and candidate.verdict == "does not fit":
+        found = list(_evaluated(candidate, overrides, _together(_changes(candidate))))[:1]
+    return sorted(found, key=lambda one: one.candidate.run_time.total)[:_MOST]
+
+
+def _evaluated(candidate: Candidate, overrides: Sequence[str], changes: Iterable[tuple[str, str]]) -> Iterator[Advice]:
+    """Those of the changes that are better."""
+    for change, cost in changes:
         try:
             other = _changed(candidate, overrides, change)
             better = _is_better(candidate, other)
         except InputError:  # not for this configuration
             continue
         if better:
-            found.append(Advice(change, other, cost))
-    return sorted(found, key=lambda one: one.candidate.run_time.total)[:_MOST]
+            yield Advice(change, other, cost)
+
+
+def _together(changes: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Where none is enough: the cheapest with the next, and so on; a later value of a key replaces an earlier one."""
+    values: dict[str, str] = {}
+    for change, _ in changes:
+        values |= dict(word.split("=", 1) for word in change.split())
+        yield " ".join(f"{key}={value}" for key, value in values.items()), "together"
 
 
 def _is_better(before: Candidate, after: Candidate) -> bool:
@@ -58,9 +74,9 @@ def _changes(candidate: Candidate) -> Iterator[tuple[str, str]]:
     """Each as overrides, with its cost in words."""
     for text in memory_advice(candidate.config, fast_attention=candidate.fast_attention):
         settings, _, cost = text.partition(" (")
-        words = settings.replace(",", "").split()
-        if all(_SETTING.fullmatch(word) for word in words) and not settings.endswith("=N"):
-            yield settings, cost.rstrip(")")
+        words = list(takewhile(_SETTING.fullmatch, (word.rstrip(",") for word in settings.split())))
+        if words:
+            yield " ".join(words), cost.removesuffix(")")
     budget = candidate.config.batch.max_tokens
     one = candidate.planned.one_micro_batch_tokens()
     if candidate.planned.mean_micro_batches > 1.02 and one > budget:

@@ -1,7 +1,8 @@
 """A step of a run on a card and with ranks that are not there: the project's own model, strategy and optimizer, on fake
 tensors, under Lightning. What it would allocate is counted, operation by operation.
 
-Run by ``python -m galpaca.fake_cuda CARD galpaca.app.estimate.traced`` with a ``Trace`` as JSON in standard input.
+Run by ``python -m galpaca.fake_cuda CARD galpaca.app.estimate.traced`` with a ``Trace`` as JSON, its argument or its
+standard input.
 """
 
 from __future__ import annotations
@@ -212,7 +213,8 @@ class _Steps:
 
 
 def main() -> None:
-    print(json.dumps(asdict(trace(Trace(**json.load(sys.stdin))))))
+    request = sys.argv[1] if len(sys.argv) > 1 else sys.stdin.read()
+    print(json.dumps(asdict(trace(Trace(**json.loads(request))))))
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ class Lora(TuningMethod):
     mixes_dtypes: ClassVar[bool] = True
     # No gradient of the frozen weights: 2 forward, 2 for the gradient of what comes in.
     flops_per_weight: ClassVar[int] = 4
-    held: ClassVar[Held] = Held(linear=2.0, other=2.0, trains_all=False, scratch=0.0)
+    held: ClassVar[Held] = Held(linear=2.0, embedding=2.0, trains_all=False, scratch=0.0)
     timeline: ClassVar[str | None] = "lora"
 
     rank: int = 16

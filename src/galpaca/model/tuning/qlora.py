@@ -35,7 +35,7 @@ class QLora(Lora):
     """
 
     # Half a byte, and a float32 scale for each 64. A product makes its matrix again: indices, float32, 16 bits.
-    held: ClassVar[Held] = Held(linear=0.5 + 4 / 64, other=2.0, trains_all=False, scratch=10.0)
+    held: ClassVar[Held] = Held(linear=0.5 + 4 / 64, embedding=2.0, trains_all=False, scratch=10.0)
     timeline: ClassVar[str | None] = "qlora"
 
     def check(self, weight_dtype: str) -> None:
