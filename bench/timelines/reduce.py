@@ -74,8 +74,9 @@ def timeline(
 def carried(kind: Kind, window: Mapping[str, Any], gradients: Mapping[str, float] | None) -> Bytes:
     """What a strategy keeps from one micro-batch to the next, beside weights, moments and gradients."""
     if not kind.strategy.startswith("fsdp") or kind.strategy.startswith("fsdp2"):
-        beside = {name: value - (gradients or {}).get(name, 0.0) for name, value in window["beside"].items()}
-        return plain(beside)
+        # What is sharded are gradients, of a whole layer end to end; adapters' are next to nothing.
+        kept = {name: value for name, value in plain(window["beside"]).items() if "shards" not in name}
+        return {name: value for name, value in kept.items() if "rank" not in name}
     # FSDP1's optimizer sees pieces of parameters whose sizes say nothing: what is in no layer stays gathered.
     model, shards = kind.model, kind.sharding.num_shards
     held = sum(held_bytes(model, shards, is_only=gradients is None))

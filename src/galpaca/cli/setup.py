@@ -55,6 +55,7 @@ def add_estimate(command: ArgumentParser) -> Run:
     add("--nodes", metavar="N", help="nodes; several by commas (default: trainer.num_nodes)")
     link = f"between nodes: its name, or 10^9 bytes per second of a node (default: {USUAL})"
     add("--interconnect", default=USUAL, metavar="NAME", help=link)
+    add("--records", type=int, metavar="N", help="of the data (default: data.expected_records, or Alpaca's 52,002)")
     add("--trace", action="store_true", help="count memory on fake tensors instead of computing it: a minute or two")
     add("--json", dest="as_json", action="store_true", help="print JSON instead of a table")
 

@@ -6,6 +6,7 @@ Lightning's own table of speeds knows no "NVIDIA H200" and takes figures with sp
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
 from dataclasses import dataclass, fields
@@ -153,8 +154,10 @@ def _read(line: str) -> Gpu:
             if key not in _KEYS:
                 raise ValueError(f"{key!r} is none of {', '.join(sorted(_KEYS))}")
             values[key] = value if key == "pattern" else float(value)
-            if key != "pattern" and values[key] <= 0:
-                raise ValueError(f"{key} must be above 0")
+            if key != "pattern" and not 0 < values[key] < math.inf:
+                raise ValueError(f"{key} must be above 0, got {value}")
+        if "," in name:
+            raise ValueError("a name has no comma")
         re.compile(values["pattern"])
         return Gpu(name=name, **values)
     except (ValueError, TypeError, re.error) as error:

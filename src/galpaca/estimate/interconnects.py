@@ -20,6 +20,7 @@ _TABLE = {
     "8x-ndr400": 352.0,
 }
 USUAL = "hdr200"
+_SLOWEST, _FASTEST = 0.01, 10_000.0
 
 
 def node_gb_per_second(name: str) -> float:
@@ -32,7 +33,7 @@ def node_gb_per_second(name: str) -> float:
         return found
     try:
         value = float(name)
-        if value > 0:
+        if _SLOWEST <= value <= _FASTEST:
             return value
     except ValueError:
         pass

@@ -12,12 +12,14 @@ class Sharding:
         num_copies: groups of that many ranks, whose gradients are summed.
         gathers: whole weights of a layer are put together for as long as it computes, in the dtype of its products.
         keeps_gathered: from forward to backward, too.
+        sums_each_micro_batch: copies sum their gradients after every micro-batch, not once a step.
     """
 
     num_shards: int = 1
     num_copies: int = 1
     gathers: bool = False
     keeps_gathered: bool = False
+    sums_each_micro_batch: bool = False
 
     @property
     def num_ranks(self) -> int:

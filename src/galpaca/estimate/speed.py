@@ -81,6 +81,7 @@ class Work:
         recomputation: ``compute.activation_checkpointing``.
         precision: ``16-mixed``, ``bf16-mixed`` or ``32-true``.
         host_state_bytes: of the optimizer, a trained parameter, in host memory.
+        reduce_bytes: of a gradient as sharded ranks send it.
     """
 
     model: TrainedModel
@@ -90,6 +91,7 @@ class Work:
     recomputation: str = "none"
     precision: str = "bf16-mixed"
     host_state_bytes: float = 0.0
+    reduce_bytes: float = 4.0
 
     @property
     def _architecture(self) -> Architecture:
@@ -126,7 +128,7 @@ class Work:
         if not held.trains_all:
             # A frozen base in 16 bits needs no cast; in 4 bits its matrices are made again for each product.
             again = 3 if self.recomputation == "full" else 2
-            return moved + (held.scratch - 2.0) * num_linear(one) * again + 2.0 * num_linear(one) * again
+            return moved + max(2.0, held.scratch) * num_linear(one) * again
         if self.sharding.gathers:
             return moved + 2 * 6.0 * trained / shards + (6.0 + _THROUGH_MEMORY_BYTES) * trained
         return moved + _CAST_BYTES * trained
@@ -138,22 +140,33 @@ class Work:
             return 0.0
         seconds = 0.0
         if sharding.gathers:
-            # Two gathers of what layers hold and a reduction in 32 bits; none of what is frozen.
-            values = num_parameters(self._architecture)
-            gathered = 2.0 * values if self.model.held.trains_all else self.model.weight_bytes
+            # Two gathers and a reduction; of what is frozen, none of that.
             gathers = 1 if sharding.keeps_gathered else 2
-            sent = gathers * gathered + 4.0 * self.model.num_trained
-            is_within = sharding.num_shards <= cluster.devices
-            ring = cluster.gpu.link_gb_per_second * 1e9 * _LINKS if is_within else cluster.link_bytes_per_second
-            seconds += sent * (sharding.num_shards - 1) / sharding.num_shards / ring
-            seconds += (gathers + 1) * self._architecture.num_layers * self._latency(sharding.num_shards)
-        if sharding.num_copies > 1 and (is_last or sharding.gathers):
-            summed = 2 * 4.0 * self.model.num_trained / sharding.num_shards
+            reduced = self._ring_seconds(self.reduce_bytes * self.model.num_trained)
+            seconds += gathers * self.gather_seconds() + reduced
+        if sharding.num_copies > 1 and (is_last or sharding.sums_each_micro_batch):
+            each = self.reduce_bytes if sharding.gathers else 4.0
+            summed = 2 * each * self.model.num_trained / sharding.num_shards
             others = (sharding.num_copies - 1) / sharding.num_copies
             # Each card of a node sends its shard's gradients at the same time as the others theirs.
             share = min(cluster.devices, sharding.num_shards)
             seconds += summed * others * share / cluster.link_bytes_per_second
         return seconds
+
+    def gather_seconds(self) -> float:
+        """Of all weights once, in the order of the layers; none where each rank holds them."""
+        if not self.sharding.gathers or self.sharding.num_shards == 1:
+            return 0.0
+        values = num_parameters(self._architecture)
+        return self._ring_seconds(2.0 * values if self.model.held.trains_all else self.model.weight_bytes)
+
+    def _ring_seconds(self, num_bytes: float) -> float:
+        """Of what goes through a ring of shards, a collective for each layer."""
+        shards = self.sharding.num_shards
+        is_within = shards <= self.cluster.devices
+        within = self.cluster.gpu.link_gb_per_second * 1e9 * _LINKS
+        ring = within if is_within else self.cluster.link_bytes_per_second
+        return num_bytes * (shards - 1) / shards / ring + self._architecture.num_layers * self._latency(shards)
 
     def _latency(self, num_ranks: int) -> float:
         beyond = max(0, num_ranks - self.cluster.devices)

@@ -27,12 +27,24 @@ def job_line(overrides: Sequence[str], config: Config, options: Sequence[str] = 
         config: the configuration composed from them.
         options: of sbatch, beyond those for the machine.
     """
+    script = job_script(overrides, config)
+    explicit = script.stem != _experiment(overrides)
+    return _line(script, overrides, config, explicit=explicit, options=options)
+
+
+def job_script(overrides: Sequence[str], config: Config) -> Path:
+    """The script of ``job_line``: of the experiment, or for as many nodes and GPUs; it need not be there."""
     script = SCRIPTS / f"{_experiment(overrides)}.sbatch"
     if script.is_file():
-        return _line(script, overrides, config, options=options)
+        return script
     trainer = config.trainer
     size = "single_gpu" if trainer.num_ranks == 1 else "galpaca67b" if trainer.num_nodes == 1 else "galpaca30b"
-    return _line(SCRIPTS / f"{size}.sbatch", overrides, config, explicit=True, options=options)
+    return SCRIPTS / f"{size}.sbatch"
+
+
+def job_options(overrides: Sequence[str], config: Config) -> dict[str, str]:
+    """The options of sbatch that ``job_script`` brings itself, by their long names."""
+    return dict(_OPTION.findall(job_script(overrides, config).read_text(encoding="utf-8")))
 
 
 def rehearsal_line(overrides: Sequence[str], config: Config) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from galpaca.app.config.schema import Config
 from galpaca.app.estimate.shape import architecture_of, described_model
 from galpaca.app.estimate.steps import PlannedRun
 from galpaca.app.train.disk_need import checkpoint_bytes, disk_need
+from galpaca.data.alpaca_lengths import NUM_EXAMPLES
 from galpaca.errors import InputError
 from galpaca.estimate.duration import RunTime, checkpoints_seconds
 from galpaca.estimate.flops import Architecture
@@ -38,6 +40,8 @@ _START_SECONDS, _COMPILE_SECONDS = 45.0, 60.0
 _READ_BYTES_PER_SECOND, _WRITE_BYTES_PER_SECOND, _TO_HOST_BYTES_PER_SECOND = 1.5e9, 1.0e9, 10e9
 # Of a process, besides what it keeps for checkpoints or of an optimizer's state.
 _PROCESS_BYTES = 4 * _GIB
+# Of an answer at least, whatever the model.
+_TOKEN_SECONDS = 0.03
 # A whole run may be as much faster or slower than arithmetic says, where nothing was measured.
 _FASTER, _SLOWER = 0.75, 1.7
 
@@ -49,23 +53,34 @@ class Candidate:
     Attributes:
         config: as composed, with the number of devices and nodes of ``cluster``.
         content: of the model's ``config.json``.
+        num_records: of the run's data.
         traced: memory as a trace has counted it, instead of the closed form.
     """
 
     config: Config
     cluster: Cluster
     content: dict[str, Any]
+    num_records: int = NUM_EXAMPLES
     traced: MemoryParts | None = None
 
     @classmethod
-    def of(cls, config: Config, cluster: Cluster) -> Candidate:
-        """Raises ``InputError`` as ``described_model``, ``Config.on`` and a strategy's ``check_layout`` do."""
+    def of(cls, config: Config, cluster: Cluster, num_records: int | None = None) -> Candidate:
+        """A configuration on a cluster.
+
+        Args:
+            num_records: of the run's data; by default as many as it expects, or Alpaca's.
+
+        Raises:
+            InputError: as ``described_model``, ``Config.on`` and a strategy's checks do; or it trains on a CPU.
+        """
+        if config.trainer.accelerator != "gpu":
+            raise InputError("estimates are of GPUs, and the run trains on a CPU", where="trainer", fix="trainer=gpu")
         content, family = described_model(config.model)
         trainer = replace(config.trainer, devices=cluster.devices, num_nodes=cluster.num_nodes)
         bound = replace(config, trainer=trainer).on(family)
         bound.strategy.factory.check_layout(cluster.devices, cluster.num_nodes)
         bound.strategy.factory.check_tuning(bound.tuning.method)
-        return cls(bound, cluster, content)
+        return cls(bound, cluster, content, num_records or config.data.expected_records or NUM_EXAMPLES)
 
     @cached_property
     def architecture(self) -> Architecture:
@@ -93,7 +108,7 @@ class Candidate:
     @cached_property
     def planned(self) -> PlannedRun:
         is_padded = self.config.compute.compiles(self.fast_attention)
-        return PlannedRun.of(self.config, self.cluster.num_ranks, is_padded=is_padded)
+        return PlannedRun.of(self.config, self.cluster.num_ranks, self.num_records, is_padded=is_padded)
 
     @cached_property
     def kind(self) -> Kind:
@@ -104,20 +119,33 @@ class Candidate:
         """
         config = self.config
         strategy, tuning = config.strategy.factory.timeline, config.tuning.method.timeline
-        is_known = (
-            self.fast_attention and config.compute.compiles(True) and config.compute.compile_backend == "inductor"
-        )
-        if not (is_known and strategy and tuning):
-            what = f"strategy={config.strategy.factory.name}" if not strategy else "this tuning" if not tuning else ""
+        if (reasons := list(self._not_counted())) or not strategy or not tuning:
+            can_trace = self.cluster.gpu.is_fast
             raise InputError(
-                f"memory was counted for compiled layers in 16 bits only{what and ', and not for '}{what}",
+                f"memory of such a step was not counted: {', '.join(reasons)}",
                 where="galpaca estimate",
-                fix="add --trace, which counts this configuration (a minute or two)",
+                fix="add --trace, which counts it in a minute or two" if can_trace else "another --gpu",
             )
         is_narrow = config.precision.half_residual and strategy in ("single", "ddp") and tuning == "full"
         family = config.tuning.method.family.model_type
         stream = "narrow" if is_narrow else "wide"
         return Kind(family, strategy, tuning, stream, config.compute.activation_checkpointing)
+
+    def _not_counted(self) -> Iterator[str]:
+        """Why nobody has counted what comes and goes."""
+        config, gpu = self.config, self.cluster.gpu
+        if not gpu.is_fast:
+            yield f"a {gpu.name} is of compute capability {gpu.capability:g}, and attends to one example at a time"
+        if config.precision.name not in ("16-mixed", "bf16-mixed"):
+            yield f"precision={config.precision.name} is none of 16 bits"
+        if config.model.attention_dropout:
+            yield "model.attention_dropout is not 0"
+        if not config.compute.compiles(True) or config.compute.compile_backend != "inductor":
+            yield "layers are not compiled by inductor"
+        if config.strategy.factory.timeline is None:
+            yield f"strategy={config.strategy.factory.name} with these settings"
+        if config.tuning.method.timeline is None:
+            yield "the tuning method"
 
     @cached_property
     def fullest(self) -> Fullest:
@@ -204,6 +232,7 @@ class Candidate:
             config.compute.activation_checkpointing,
             config.precision.name,
             config.optim.factory.host_state_bytes(config.precision.weight_dtype),
+            float(dtype_bytes(config.precision.reduce_dtype)),
         )
 
     @cached_property
@@ -215,18 +244,17 @@ class Candidate:
     @cached_property
     def run_time(self) -> RunTime:
         """Of the whole run, by part."""
-        config, steps = self.config, self.planned.num_steps
-        saving, per_epoch = config.checkpoint, self.planned.plan.steps_per_epoch
-        every = saving.every_steps or per_epoch
-        weights = 2.0 * self._base_parameters
+        config, steps, per_epoch = self.config, self.planned.num_steps, self.planned.plan.steps_per_epoch
+        saving = config.checkpoint
         between = steps_between_validations(config.trainer, saving, per_epoch)
+        count = self._num_checkpoints
         return RunTime(
-            start=_START_SECONDS + weights / _READ_BYTES_PER_SECOND,
+            start=_START_SECONDS + 2.0 * self._base_parameters / _READ_BYTES_PER_SECOND,
             warm_up=_COMPILE_SECONDS if config.compute.compiles(self.fast_attention) else 0.0,
             steps=steps * self.step_seconds,
             checkpoints=checkpoints_seconds(
-                -(-steps // every),
-                every * self.step_seconds,
+                count,
+                steps * self.step_seconds / count,
                 stall=self._stall_seconds if saving.asynchronous else self.save_seconds,
                 write=self._write_seconds if saving.asynchronous else 0.0,
                 last=self.save_seconds,
@@ -236,20 +264,33 @@ class Candidate:
             release=self._base_parameters * dtype_bytes(config.release.dtype) / _WRITE_BYTES_PER_SECOND,
         )
 
+    @property
+    def _num_checkpoints(self) -> int:
+        """By steps, epochs and minutes, and the last one."""
+        saving, steps = self.config.checkpoint, self.planned.num_steps
+        count = 1
+        if saving.every_steps:
+            count += (steps - 1) // saving.every_steps
+        if saving.every_epoch:
+            count += (steps - 1) // self.planned.plan.steps_per_epoch
+        if saving.every_minutes:
+            count = max(count, int(steps * self.step_seconds / 60 / saving.every_minutes))
+        return count
+
     def _validation_seconds(self) -> float:
         """A forward over the held-out records: a third of what a step takes for each token."""
-        held_out = self.config.data.val_fraction * self.planned.plan.num_epoch_examples
-        share = held_out / self.config.batch.examples
-        return share * self.step_seconds / 3
+        held_out = self.config.data.val_fraction * self.num_records
+        return held_out / self.config.batch.examples * self.step_seconds / 3
 
     def _samples_seconds(self) -> float:
-        """Every token of an answer reads the weights once."""
-        samples = self.config.samples
+        """Every token of an answer is a forward of few tokens, which reads all weights, or gathers them."""
+        samples, steps = self.config.samples, self.planned.num_steps
         if samples.prompts is None:
             return 0.0
+        every = samples.every_steps or self.planned.plan.steps_per_epoch
+        times = 1 + -(-steps // every)  # before the first step, and after the last
         reads = self.model.weight_bytes / (self.cluster.gpu.gb_per_second * 1e9)
-        times = 2 + self.planned.num_steps // (samples.every_steps or self.planned.plan.steps_per_epoch)
-        return times * samples.max_new_tokens * max(4 * reads, 0.03)
+        return times * samples.max_new_tokens * max(4 * reads, self.work.gather_seconds(), _TOKEN_SECONDS)
 
     @property
     def hours(self) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from galpaca.app.config.composition import compose
 from galpaca.app.console import make_console, show_rows
-from galpaca.app.estimate.advice import Advice, advice
+from galpaca.app.estimate.advice import Advice, advice, without_strategy
 from galpaca.app.estimate.candidate import Candidate
 from galpaca.app.estimate.job import job
 from galpaca.app.estimate.tracing import traced_memory
@@ -30,6 +30,7 @@ _USUAL_GPU = "A100-80"
 _GIB = 1 << 30
 # Of the most that a card takes, what training takes on average.
 _POWER_SHARE = 0.8
+_MOST_OF_ANYTHING = 100_000
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class EstimateOptions:
         gpus: names of cards, separated by commas; None takes the site's.
         gpus_per_node, nodes: numbers, separated by commas; None takes the configuration's.
         interconnect: between nodes.
+        records: of the data; None takes what the configuration expects, or Alpaca's number.
         trace: count memory on fake tensors instead of computing it.
         as_json: print JSON instead of a table.
     """
@@ -50,6 +52,7 @@ class EstimateOptions:
     gpus_per_node: str | None = None
     nodes: str | None = None
     interconnect: str = USUAL
+    records: int | None = None
     trace: bool = False
     as_json: bool = False
 
@@ -100,15 +103,29 @@ def estimate(options: EstimateOptions) -> None:
             number of cards that the strategy cannot take.
     """
     clusters = _clusters(options)
-    advises = options.as_json or len(clusters) == 1
-    estimated = [_estimated(cluster, options, advises=advises) for cluster in clusters]
-    if options.as_json:
-        content = [one.to_json() for one in estimated]
-        print(json.dumps(content[0] if len(content) == 1 else content))
-    elif len(estimated) == 1:
-        _show(estimated[0])
-    else:
-        _show_table(estimated)
+    if len(clusters) == 1:
+        one = _estimated(clusters[0], options, advises=True)
+        return print(json.dumps(one.to_json())) if options.as_json else _show(one)
+    found = [_estimated_or_not(cluster, options) for cluster in clusters]
+    if not any(isinstance(one, Estimated) for one in found):
+        raise next(one for one in found if isinstance(one, InputError))
+    pairs = list(zip(clusters, found, strict=True))
+    return print(json.dumps([_row_json(*pair) for pair in pairs])) if options.as_json else _show_table(pairs)
+
+
+def _estimated_or_not(cluster: Cluster, options: EstimateOptions) -> Estimated | InputError:
+    """One of several: what cannot be estimated does not keep the others from it."""
+    try:
+        return _estimated(cluster, options, advises=options.as_json)
+    except InputError as error:
+        return error
+
+
+def _row_json(cluster: Cluster, found: Estimated | InputError) -> dict[str, Any]:
+    if isinstance(found, Estimated):
+        return found.to_json()
+    machine = {"gpu": cluster.gpu.name, "gpus_per_node": cluster.devices, "nodes": cluster.num_nodes}
+    return {**machine, "error": found.what}
 
 
 def _clusters(options: EstimateOptions) -> list[Cluster]:
@@ -129,10 +146,14 @@ def _clusters(options: EstimateOptions) -> list[Cluster]:
 def _numbers(problems: Problems, where: str, given: str | None, default: int) -> list[int]:
     found = []
     for word in (str(default) if given is None else given).split(","):
-        if word.strip().isdigit() and int(word) > 0:
+        if word.strip().isdecimal() and 0 < int(word) <= _MOST_OF_ANYTHING:
             found.append(int(word))
         else:
-            problems.add(f"must be numbers of at least 1, got {word!r}", where=where, fix=f"e.g. {where} 4, or 1,2,4")
+            problems.add(
+                f"must be numbers from 1 to {_MOST_OF_ANYTHING:,}, got {word!r}",
+                where=where,
+                fix=f"e.g. {where} 4, or 1,2,4",
+            )
     return found
 
 
@@ -140,12 +161,13 @@ def _estimated(cluster: Cluster, options: EstimateOptions, *, advises: bool) -> 
     given = [*options.overrides, f"trainer.devices={cluster.devices}", f"trainer.num_nodes={cluster.num_nodes}"]
     config, _ = compose(given)
     if cluster.num_ranks == 1 and config.strategy.factory.sharding(2, 1).gathers:
-        given = [*given, "strategy=single"]  # there is nobody to share with
+        given = [*without_strategy(given), "strategy=single"]  # there is nobody to share with
         config, _ = compose(given)
     _check_ranks(cluster, config.batch.examples, config.strategy.factory.max_ranks, config.strategy.factory.name)
-    candidate = Candidate.of(config, cluster)
+    candidate = Candidate.of(config, cluster, options.records)
     if options.trace:
         candidate = replace(candidate, traced=traced_memory(candidate, given))
+    assert candidate.memory.total > 0  # or it says that this was not counted
     return Estimated(candidate, given, advice(candidate, given) if advises else [])
 
 
@@ -183,10 +205,11 @@ def _show(one: Estimated) -> None:
         (
             "steps",
             f"{planned.num_steps:,} of {candidate.config.batch.examples} examples, about {planned.mean_tokens:,.0f} "
-            f"tokens and {planned.mean_micro_batches:.1f} micro-batches each (lengths as Alpaca's: no record was read)",
+            f"tokens and {planned.mean_micro_batches:.1f} micro-batches each",
         ),
-        ("hours", f"{low:.2f} to {high:.2f}, {gpu_low:.1f} to {gpu_high:.1f} GPU-hours (uncalibrated)"),
-        ("energy", f"{gpu_low * kilowatts:.1f} to {gpu_high * kilowatts:.1f} kWh of the GPUs"),
+        ("assumed", f"{candidate.num_records:,} records of lengths as Alpaca's: no record was read"),
+        ("hours", f"{low:.2g} to {high:.2g}, {gpu_low:.2g} to {gpu_high:.2g} GPU-hours (uncalibrated)"),
+        ("energy", f"{gpu_low * kilowatts:.2g} to {gpu_high * kilowatts:.2g} kWh of the GPUs"),
         *(("job", line) for line in job(candidate, one.overrides)),
         *(("advice", _advised(item)) for item in one.advice),
     ]
@@ -195,30 +218,33 @@ def _show(one: Estimated) -> None:
 
 def _advised(item: Advice) -> str:
     low, high = item.candidate.hours
-    cost = f" ({item.cost})" if item.cost else ""
-    return f"{item.change}: {item.candidate.memory.total / _GIB:.1f} GiB, {low:.2f} to {high:.2f} h{cost}"
+    gpus = item.candidate.cluster.num_ranks
+    another = "; another recipe, so needs a new run.name" if item.changes_recipe else ""
+    memory = item.candidate.memory.total / _GIB
+    return f"{item.change}: {memory:.1f} GiB, {low:.2g} to {high:.2g} h on {gpus} GPU{'s' * (gpus > 1)}{another}"
 
 
-def _show_table(estimated: Sequence[Estimated]) -> None:
+def _show_table(found: Sequence[tuple[Cluster, Estimated | InputError]]) -> None:
     table = Table(box=None, header_style="cyan")
     for heading in ("gpu", "nodes x GPUs", "GiB", "of", "verdict", "hours", "GPU-hours"):
         table.add_column(heading, no_wrap=True)
-    for one in estimated:
-        candidate = one.candidate
-        (low, high), (gpu_low, gpu_high) = candidate.hours, candidate.gpu_hours
-        cluster = candidate.cluster
-        table.add_row(
-            escape(cluster.gpu.name),
-            f"{cluster.num_nodes} x {cluster.devices}",
-            f"{candidate.memory.total / _GIB:.1f}",
-            f"{cluster.gpu.memory_gib:.0f}",
-            candidate.verdict,
-            f"{low:.2f} to {high:.2f}",
-            f"{gpu_low:.1f} to {gpu_high:.1f}",
-        )
+    for cluster, one in found:
+        cells = _cells(one.candidate) if isinstance(one, Estimated) else ("", "", f"not estimated: {one.what}", "", "")
+        table.add_row(escape(cluster.gpu.name), f"{cluster.num_nodes} x {cluster.devices}", *map(escape, cells))
     console = make_console()
     console.print(table)
     console.print("uncalibrated: memory and hours are arithmetic, nobody has measured them on such cards", style="dim")
+
+
+def _cells(candidate: Candidate) -> tuple[str, ...]:
+    (low, high), (gpu_low, gpu_high) = candidate.hours, candidate.gpu_hours
+    return (
+        f"{candidate.memory.total / _GIB:.1f}",
+        f"{candidate.cluster.gpu.memory_gib:.0f}",
+        candidate.verdict,
+        f"{low:.2g} to {high:.2g}",
+        f"{gpu_low:.2g} to {gpu_high:.2g}",
+    )
 
 
 def _range(both: tuple[float, float]) -> dict[str, float]:

@@ -34,7 +34,23 @@ def described_model(spec: ModelSpec) -> tuple[dict[str, Any], Family]:
 
 
 def architecture_of(content: dict[str, Any], family: Family) -> Architecture:
-    """The sizes that decide memory and speed."""
+    """The sizes that decide memory and speed.
+
+    Raises:
+        InputError: a size is none.
+    """
+    try:
+        found = _architecture(content, family)
+        sizes = (found.num_layers, found.hidden_size, found.ffn_size, found.vocab_size, found.heads_size)
+        if all(isinstance(size, int) and size > 0 for size in sizes):
+            return found
+        reason = f"sizes must be above 0, got {sizes}"
+    except Exception as error:  # transformers raises a dozen unrelated kinds
+        reason = first_line(error)
+    raise InputError(f"no sizes can be read: {reason}", where="config.json", fix="the model's config.json as published")
+
+
+def _architecture(content: dict[str, Any], family: Family) -> Architecture:
     config: Any = SimpleNamespace(**{**family.config_defaults, **content})
     try:
         return family.architecture(config)
@@ -46,10 +62,9 @@ def architecture_of(content: dict[str, Any], family: Family) -> Architecture:
 
 
 def _content(spec: ModelSpec) -> dict[str, Any]:
-    if spec.config:
-        return _read(Path(spec.config))
+    """As training takes it: of the path, where one is given; ``model.config`` may be of another model then."""
     if spec.path is None:
-        return _of_sizes(spec)
+        return _read(Path(spec.config)) if spec.config else _of_sizes(spec)
     file = Path(spec.path) / "config.json"
     if file.is_file():
         return _read(file)

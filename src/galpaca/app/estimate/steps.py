@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from galpaca.estimate.memory import Fullest
 from galpaca.estimate.speed import Load
 
 # Looked at: these many evenly through an epoch, and of the longest.
-_NUM_EVEN, _NUM_LONGEST = 24, 4
+_NUM_EVEN, _NUM_LONGEST = 24, 8
 # Of a step, as a share of its tokens, the load of the fullest rank: what a budget must hold for one micro-batch.
 _NEARLY_ALL = 0.95
 
@@ -36,15 +37,16 @@ class PlannedRun:
     is_padded: bool
 
     @classmethod
-    def of(cls, config: Config, num_ranks: int, *, is_padded: bool) -> PlannedRun:
-        """With the lengths of Alpaca's records."""
-        lengths = alpaca_lengths().truncated(config.data.max_length)
-        batch, trainer = config.batch, config.trainer
-        plan = StepPlan(
-            lengths.num_tokens, lengths.num_targets, batch.examples, batch.max_tokens, num_ranks, config.seed
-        )
-        steps = plan.steps_per_epoch * trainer.max_epochs
-        return cls(plan, min(steps, trainer.max_steps or steps), is_padded)
+    def of(cls, config: Config, num_ranks: int, num_records: int, *, is_padded: bool) -> PlannedRun:
+        """With lengths as Alpaca's.
+
+        Args:
+            num_records: of which some are held out.
+        """
+        data, batch, trainer = config.data, config.batch, config.trainer
+        trained = max(1, round(num_records * (1 - data.val_fraction - data.test_fraction)))
+        sizes = (data.max_length, batch.examples, batch.max_tokens, num_ranks, trained, config.seed)
+        return _planned(_Planning(*sizes, trainer.max_epochs, trainer.max_steps, is_padded))
 
     @cached_property
     def loads(self) -> list[list[list[Load]]]:
@@ -96,8 +98,7 @@ class PlannedRun:
 
     @cached_property
     def _longest(self) -> list[PlannedStep]:
-        per_epoch = min(self.plan.steps_per_epoch, self.num_steps)
-        totals = [int(self.plan.lengths[self.plan.step_examples(index)].sum()) for index in range(per_epoch)]
+        totals = [int(self.plan.lengths[self.plan.step_examples(index)].sum()) for index in range(self.num_steps)]
         return [self.plan.step(int(index)) for index in np.argsort(totals)[-_NUM_LONGEST:]]
 
     def _loads(self, step: PlannedStep) -> list[list[Load]]:
@@ -113,3 +114,25 @@ class PlannedRun:
     @cached_property
     def _sizes(self) -> Sizes | None:
         return choose_sizes(self.plan) if self.is_padded else None
+
+
+class _Planning(NamedTuple):
+    """All that a plan depends on."""
+
+    max_length: int
+    examples: int
+    max_tokens: int
+    num_ranks: int
+    num_records: int
+    seed: int
+    max_epochs: int
+    max_steps: int | None
+    is_padded: bool
+
+
+@cache  # advice asks again and again
+def _planned(of: _Planning) -> PlannedRun:
+    lengths = alpaca_lengths(of.num_records).truncated(of.max_length)
+    plan = StepPlan(lengths.num_tokens, lengths.num_targets, of.examples, of.max_tokens, of.num_ranks, of.seed)
+    steps = plan.steps_per_epoch * of.max_epochs
+    return PlannedRun(plan, min(steps, of.max_steps or steps), of.is_padded)

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     Watch = Callable[[PreTrainedModel, LiveBytes], None] | None
 
 
+_EXAMPLE_TOKENS = 120
+
+
 @dataclass(frozen=True)
 class Trace:
     """What is traced.
@@ -205,11 +208,17 @@ class _Steps:
             input_ids=ids(1, request.num_tokens),
             position_ids=ids(1, request.num_tokens),
             cu_seqlens=torch.empty(request.num_examples + 1, dtype=torch.int32, device="cuda"),
-            lengths=(request.num_tokens,),
+            lengths=_lengths(request.num_tokens),
             longest_tokens=request.longest_tokens,
             target_rows=ids(request.num_targets),
             target_ids=ids(request.num_targets),
         )
+
+
+def _lengths(num_tokens: int) -> tuple[int, ...]:
+    """Of examples as long as Alpaca's are on average."""
+    whole, rest = divmod(num_tokens, _EXAMPLE_TOKENS)
+    return (*(_EXAMPLE_TOKENS,) * whole, *((rest,) if rest else ()))
 
 
 def main() -> None:

@@ -66,6 +66,10 @@ class StrategyFactory(ABC):
         sharded = "fsdp2" if tuning.mixes_dtypes else "fsdp"  # which flattens a layer into one dtype
         return [f"several GPUs: strategy={sharded} trainer.devices=N (each holds 1/N of the weights)"]
 
+    def speed_advice(self, num_nodes: int) -> list[str]:
+        """Settings with which processes on several nodes might talk less."""
+        return []
+
     @classmethod
     def target(cls) -> str:
         """The ``_target_`` that names it."""

@@ -121,6 +121,7 @@ class Fsdp(_Sharded):
             num_ranks // num_shards,
             gathers=self.sharding_strategy != WHOLE,
             keeps_gathered=self.sharding_strategy == GRADIENTS,
+            sums_each_micro_batch=True,
         )
 
     def check_layout(self, devices: int, num_nodes: int) -> None:
@@ -139,6 +140,10 @@ class Fsdp(_Sharded):
                 why="it flattens each layer into one tensor, and theirs are of different dtypes",
                 fix="strategy=fsdp2 for several GPUs, strategy=single for one, strategy=ddp for a copy on each",
             )
+
+    def speed_advice(self, num_nodes: int) -> list[str]:
+        is_spread = num_nodes > 1 and self.sharding_strategy == FULL
+        return ["strategy.sharding_strategy=HYBRID_SHARD"] if is_spread else []
 
     def memory_advice(self, num_ranks: int, tuning: TuningMethod) -> list[str]:
         shards_all = self.sharding_strategy == FULL
@@ -185,6 +190,9 @@ class Fsdp2(_Sharded):
                 where="strategy.hybrid",
                 fix="strategy=ddp (a copy per node), or strategy.hybrid=false (shards over all nodes)",
             )
+
+    def speed_advice(self, num_nodes: int) -> list[str]:
+        return ["strategy.hybrid=true"] if num_nodes > 1 and not self.hybrid else []
 
     def memory_advice(self, num_ranks: int, tuning: TuningMethod) -> list[str]:
         return [
