@@ -58,7 +58,7 @@ def test_smaller_micro_batches_are_more_of_them() -> None:
 
 def test_what_does_not_fit_is_said_instead_of_a_time() -> None:
     shown = table([predict(A100, 1, FULL, UNIT), predict(H200, 1, FULL, UNIT)]).splitlines()
-    assert shown[2].endswith("| needs 115 of 79 |")
+    assert shown[2].endswith("| needs 114 of 79 |")
     assert "needs" not in shown[3]
     assert len({line.count("|") for line in shown}) == 1
 

@@ -17,6 +17,7 @@ from torch._inductor.graph import GraphLowering
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy
+from torch.distributed.tensor import DTensor
 from transformers import OPTForCausalLM
 
 
@@ -77,6 +78,7 @@ _ROWS = "lightning.pytorch.strategies.model_parallel.ModelParallelStrategy"
 _SHARDS = "torch has no public way to ask FSDP1 which values of which parameter a rank holds"
 _KEPT = "names an operation whose result selective recomputation keeps; torch has no public names for these"
 _INDUCTOR = "Inductor has no public way to schedule a program and not to build it, nor to ask what it would move"
+_FAKE = "torch's fake tensors and its fake process group have no public names, nor what asks of either for values"
 _SCHEMA = "which tensors an operation writes; torch has no public names for these"
 
 LISTED = {
@@ -139,6 +141,22 @@ LISTED = {
     "torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default": Private(_KEPT),
     "torch.ops.torch_attn._varlen_attn.default": Private(_KEPT),
     # torch, for a process with a pretended card alone
+    # Ranks and a step that are not there: galpaca.fake_cuda and galpaca.app.estimate.traced.
+    "._teardown": Private("would move what was traced to the host", trainer, callable),
+    "._local_tensor": Private("whose memory a distributed tensor has", lambda: DTensor),
+    "torch._C._distributed_c10d.GradBucket": Private("DDP checks that a hook names it; public only for type checkers"),
+    "torch._dynamo.config.optimize_ddp": Private("would cut each compiled layer at every bucket"),
+    "torch._subclasses.fake_tensor.FakeTensor": Private(_FAKE),
+    "torch._subclasses.fake_tensor.FakeTensorMode": Private(_FAKE, used=lambda kind: kind(allow_non_fake_inputs=True)),
+    "torch._subclasses.fake_tensor.unset_fake_temporarily": Private(_FAKE, used=callable),
+    "torch.distributed.fsdp._common_utils._FSDPDeviceHandle": Private(_FAKE, used=lambda kind: kind.from_device),
+    "torch.distributed.fsdp._flat_param": Private(_FAKE),
+    "torch.testing._internal.distributed.fake_pg.FakeStore": Private(_FAKE, used=lambda kind: kind()),
+    "._data_ptr_allocated": Private(_FAKE, lambda: torch.distributed.fsdp._flat_param, callable),
+    "._verify_param_shape_across_processes": Private(_FAKE, lambda: torch.nn.parallel.distributed, callable),
+    "._sync_module_states": Private(_FAKE, lambda: torch.nn.parallel.distributed, callable),
+    "._exchange_device": Private(_FAKE, lambda: torch.cuda, callable),
+    "._maybe_exchange_device": Private(_FAKE, lambda: torch.cuda, callable),
     "torch.utils._python_dispatch.TorchDispatchMode": Private("hears every operation; documented, and nothing else is"),
     "torch.utils._pytree.tree_leaves": Private("the tensors among an operation's arguments"),
     "._schema.arguments": Private(_SCHEMA, add, lambda arguments: (arguments[0].alias_info, arguments[0].is_out)),
