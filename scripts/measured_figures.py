@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import marks
+
 RESULTS = Path(__file__).resolve().parents[1] / "bench" / "results"
 # What the pages cite.
 HARDWARE = "cpu-2-cores"
@@ -27,12 +29,7 @@ def filled(text: str) -> str:
     Raises:
         KeyError: a mark without a function, or a result without a figure.
     """
-    return re.sub(
-        r"(<!-- measured: ([\w-]+) -->\n).*?(<!-- end -->)",
-        lambda mark: f"{mark[1]}\n{BLOCKS[mark[2]]()}\n\n{mark[3]}",
-        text,
-        flags=re.DOTALL,
-    )
+    return marks.filled(text, "measured", lambda name: BLOCKS[name]())
 
 
 @cache

@@ -5,7 +5,7 @@ A page marks where the table goes by ``<!-- memory: one GPU -->`` and ``<!-- end
 
 from __future__ import annotations
 
-import re
+import marks
 
 from galpaca.app.config.shapes import shape_of
 from galpaca.estimate.memory import HOST_MOMENTS_ROOM_BYTES, Fullest, TrainedModel, step_memory
@@ -40,12 +40,7 @@ _TOKENS = (1024, 4096)
 
 def filled(text: str) -> str:
     """A page with its table."""
-    return re.sub(
-        r"(<!-- memory: one GPU -->\n).*?(<!-- end -->)",
-        lambda mark: f"{mark[1]}\n{table()}\n\n{mark[2]}",
-        text,
-        flags=re.DOTALL,
-    )
+    return marks.filled(text, "memory", lambda _: table())
 
 
 def table() -> str:

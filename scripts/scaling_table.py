@@ -5,8 +5,9 @@ A page marks where a table goes by ``<!-- scaling: EXPERIMENT -->`` and ``<!-- e
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
+
+import marks
 
 from galpaca.app.config.composition import compose
 from galpaca.app.estimate.candidate import Candidate
@@ -26,12 +27,7 @@ _HEADINGS = ("nodes x GPUs", "sharding", "GiB of a GPU", "examples of a GPU", "s
 
 def filled(text: str) -> str:
     """A page with its tables."""
-    return re.sub(
-        r"(<!-- scaling: (\w+) -->\n).*?(<!-- end -->)",
-        lambda mark: f"{mark[1]}\n{table(mark[2])}\n\n{mark[3]}",
-        text,
-        flags=re.DOTALL,
-    )
+    return marks.filled(text, "scaling", table)
 
 
 def table(experiment: str) -> str:
