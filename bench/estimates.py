@@ -6,13 +6,10 @@ The closed form's timelines were recorded of models that are none of these. ``--
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,10 +19,10 @@ from galpaca.app.config.composition import compose
 from galpaca.app.config.shapes import raw_shape
 from galpaca.app.estimate.candidate import Candidate
 from galpaca.app.estimate.traced import Trace
+from galpaca.app.estimate.tracing import run_trace
 from galpaca.estimate.gpus import gpu_named
 from galpaca.estimate.memory import Fullest, step_memory
 from galpaca.estimate.speed import Cluster
-from galpaca.fake_cuda.process import command
 from galpaca.model.compute_spec import RECOMPUTATIONS
 
 # Relative, of what torch allocates at a step's fullest moment.
@@ -85,7 +82,7 @@ class Cell(NamedTuple):
         """Bytes by the closed form."""
         config, _ = compose(self.overrides)
         one = Candidate.of(config, Cluster(gpu_named("H100"), self.devices))
-        return step_memory(one.kind, one.model, self.fullest, one.work.sharding).allocated
+        return step_memory(one.kind, one.model, self.fullest, one.sharding).allocated
 
     def trace(self) -> Trace:
         count = 1 if self.is_only else 2
@@ -119,14 +116,9 @@ def compared(cell: Cell) -> dict[str, Any]:
     """Both figures, and by how much the closed form is off.
 
     Raises:
-        RuntimeError: the step could not be traced.
+        GalpacaError: the step could not be traced.
     """
-    request = json.dumps(asdict(cell.trace()))
-    done = subprocess.run(command(CARD, MODULE), input=request, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{cell.name}: {done.stderr}")
-    found = json.loads(done.stdout.splitlines()[-1])
-    traced, closed = max(found["backward"], found["update"]), cell.closed()
+    traced, closed = run_trace(cell.trace(), CARD).peak, cell.closed()
     return {**cell._asdict(), "traced_bytes": traced, "closed_bytes": round(closed), "off": closed / traced - 1}
 
 

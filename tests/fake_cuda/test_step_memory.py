@@ -9,6 +9,7 @@ from conftest import OnCard
 from bench.estimates import CARD, MODULE, TOLERANCE, Cell, cells
 from bench.timelines.kinds import all_kinds
 from bench.timelines.reduce import timeline
+from galpaca.app.estimate.traced import Traced
 from galpaca.estimate.timeline import read_all
 
 # One of each strategy and tuning, small enough for every run; all others by ``make endurance``.
@@ -33,8 +34,7 @@ def cell(request: pytest.FixtureRequest) -> Cell:
 
 def test_the_closed_form_is_what_is_traced(cell: Cell, on_card: OnCard) -> None:
     found = on_card(CARD, MODULE, json.dumps(asdict(cell.trace())))
-    traced = max(found["backward"], found["update"])
-    assert cell.closed() == pytest.approx(traced, rel=TOLERANCE)
+    assert cell.closed() == pytest.approx(Traced(**found).peak, rel=TOLERANCE)
 
 
 @pytest.mark.slow

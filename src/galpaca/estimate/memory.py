@@ -202,7 +202,7 @@ def step_memory(kind: Kind, model: TrainedModel, fullest: Fullest, sharding: Sha
     shards = sharding.num_shards
     held = held_bytes(model, shards, is_only=fullest.is_only)
     sizes = model.sizes(fullest.num_tokens, fullest.num_targets, shards)
-    terms = timeline.peak(sizes, model.architecture.num_layers).terms
+    terms = timeline.peak(sizes, model.architecture.num_layers)
     logits = num_bytes({name: each for name, each in terms.items() if name == _LOGITS}, sizes)
     of_tokens = {name: each for name, each in terms.items() if {"tokens", "targets"} & set(name.split("*"))}
     activations = num_bytes(of_tokens, sizes) - logits

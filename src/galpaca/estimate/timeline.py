@@ -60,19 +60,6 @@ def _product(name: str, sizes: Sizes) -> float:
 
 
 @dataclass(frozen=True)
-class Peak:
-    """The fullest moment of a micro-batch.
-
-    Attributes:
-        terms: bytes beside those before the micro-batch, by products of sizes.
-        part: of ``PARTS``, in which it is.
-    """
-
-    terms: Bytes
-    part: str
-
-
-@dataclass(frozen=True)
 class Timeline:
     """A micro-batch's.
 
@@ -86,9 +73,9 @@ class Timeline:
     left: Mapping[str, Bytes]
     peaks: Mapping[str, tuple[Bytes, ...]]
 
-    def peak(self, sizes: Sizes, num_layers: int) -> Peak:
-        """The fullest moment, for a model of these sizes."""
-        best, most, now = Peak({}, PARTS[0]), 0.0, dict[str, float]()
+    def peak(self, sizes: Sizes, num_layers: int) -> Bytes:
+        """The fullest moment, for a model of these sizes: bytes beside those before the micro-batch."""
+        best, most, now = dict[str, float](), 0.0, dict[str, float]()
         for part, count in _counts(num_layers):
             # In between it goes up or down evenly, so that the first or the last of them is the fullest.
             for index in sorted({0, count - 1}):
@@ -96,7 +83,7 @@ class Timeline:
                 for point in self.peaks[part]:
                     terms = _sum(start, point)
                     if (value := num_bytes(terms, sizes)) > most:
-                        best, most = Peak(terms, part), value
+                        best, most = terms, value
             now = _sum(now, self.left[part], count)
         return best
 

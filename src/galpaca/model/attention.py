@@ -15,6 +15,7 @@ from torch.nn.attention.varlen import varlen_attn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from galpaca.model.compute_spec import takes_fast_attention
 from galpaca.model.dense_attention import LONGEST_TOKENS, DenseAttention
 
 PACKED_ATTENTION = "galpaca_packed"
@@ -73,8 +74,7 @@ def is_fast(accelerator: str, precision: str, dropout: float) -> bool:
 
     On a machine without a GPU the answer is that of one whose GPU is recent enough.
     """
-    is_half = precision in ("16-mixed", "bf16-mixed")
-    return accelerator == "gpu" and is_half and dropout == 0.0 and not gpu_is_too_old()
+    return accelerator == "gpu" and takes_fast_attention(precision, dropout) and not gpu_is_too_old()
 
 
 def _can_use_varlen(query: Tensor, dropout: float) -> bool:

@@ -56,6 +56,11 @@ class ComputeSpec:
                 )
 
 
+def takes_fast_attention(precision: str, attention_dropout: float) -> bool:
+    """Whether a run on a recent GPU can take one kernel over all examples."""
+    return precision in ("16-mixed", "bf16-mixed") and attention_dropout == 0.0
+
+
 def compute_dtype(precision: str) -> str:
     """Dtype of matrix products in a precision of Lightning's."""
     return {"64-true": "float64", "bf16-mixed": "bfloat16", "16-mixed": "float16"}.get(precision, "float32")

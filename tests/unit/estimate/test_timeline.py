@@ -52,8 +52,9 @@ def test_the_fullest_moment_is_that_of_a_walk_through_all_layers(kind: Kind, num
     for is_only in (True, False):
         timeline = timeline_of(kind, is_only=is_only)
         assert timeline is not None
-        peak = timeline.peak(SIZES, num_layers)
-        assert num_bytes(peak.terms, SIZES) == pytest.approx(walked(timeline, num_layers), rel=1e-9)
+        assert num_bytes(timeline.peak(SIZES, num_layers), SIZES) == pytest.approx(
+            walked(timeline, num_layers), rel=1e-9
+        )
 
 
 def test_a_peak_in_the_midst_of_layers_is_found_at_their_ends() -> None:
@@ -62,7 +63,7 @@ def test_a_peak_in_the_midst_of_layers_is_found_at_their_ends() -> None:
     left = {part: dict[str, float]() for part in PARTS}
     peaks = {**none, "middle forward": ({"tokens": 1.0},), "middle backward": ({"tokens": 5.0},)}
     growing = Timeline({}, {**left, "middle forward": {"tokens": 2.0}, "middle backward": {"tokens": -2.0}}, peaks)
-    assert num_bytes(growing.peak(SIZES, 10).terms, SIZES) == (2 * 8 + 5) * SIZES["tokens"]
+    assert num_bytes(growing.peak(SIZES, 10), SIZES) == (2 * 8 + 5) * SIZES["tokens"]
 
 
 def test_every_timeline_that_is_counted_is_whole() -> None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from galpaca.app.config.composition import compose
 from galpaca.app.estimate.candidate import Candidate
+from galpaca.app.estimate.run_time import written_every_steps
 from galpaca.app.train.memory_advice import memory_advice
 from galpaca.errors import InputError
 from galpaca.model.compute_spec import RECOMPUTATIONS
@@ -49,11 +50,12 @@ def advice(candidate: Candidate, overrides: Sequence[str]) -> list[Advice]:
     """Where the run does not fit, what makes it fit; else what makes it faster, or is as fast on fewer GPUs. What keeps
     the recipe comes first, and of that the fastest.
     """
-    before = candidate.verdict
-    changes = list(_changes(candidate))
-    found = list(_evaluated(candidate, overrides, changes))
-    if before == "does not fit" and not any(not one.changes_recipe for one in found):
-        found += _together(candidate, overrides, changes)
+    smaller = [] if candidate.verdict == "fits" else list(_smaller(candidate))
+    faster = [] if candidate.verdict == "does not fit" else list(_faster(candidate))
+    found = list(_evaluated(candidate, overrides, [*faster, *smaller]))
+    if candidate.verdict == "does not fit" and all(one.changes_recipe for one in found):
+        keeping = [change for change in smaller if not change.changes_recipe]
+        found += _together(candidate, overrides, keeping) or _together(candidate, overrides, smaller)
     found.sort(key=lambda one: (one.changes_recipe, one.candidate.run_time.total))
     return found[:_MOST]
 
@@ -111,27 +113,31 @@ def _is_better(before: Candidate, after: Candidate, change: Change) -> bool:
     return after.run_time.total < _WORTH * before.run_time.total or before.verdict == "tight" != after.verdict
 
 
-def _changes(candidate: Candidate) -> Iterator[Change]:
-    """Cheapest first, as far as that is known."""
-    config, planned = candidate.config, candidate.planned
+def _faster(candidate: Candidate) -> Iterator[Change]:
+    """What may take more memory and less time."""
+    config, planned, nodes = candidate.config, candidate.planned, candidate.cluster.num_nodes
     budget, one = config.batch.max_tokens, planned.one_micro_batch_tokens()
     if planned.mean_micro_batches > 1.02 and one > budget:
         yield Change(f"batch.max_tokens={one}")
-    for text in memory_advice(config, fast_attention=candidate.fast_attention):
+    how = config.compute.activation_checkpointing
+    for less in RECOMPUTATIONS[: RECOMPUTATIONS.index(how)]:
+        yield Change(f"compute.activation_checkpointing={less}")
+    yield from map(Change, config.strategy.factory.speed_advice(nodes))
+    if (every := written_every_steps(candidate)) is not None:
+        yield Change(f"checkpoint.every_steps={every}")
+    if nodes > 1:
+        yield Change(f"{_NODES}={nodes // 2}")
+
+
+def _smaller(candidate: Candidate) -> Iterator[Change]:
+    """What takes less memory, cheapest first."""
+    for text in memory_advice(candidate.config, fast_attention=candidate.fast_attention):
         settings, _, cost = text.partition(" (")
         if words := list(takewhile(_SETTING.fullmatch, (word.rstrip(",") for word in settings.split()))):
             yield Change(" ".join(words), "recipe" in cost and "same recipe" not in cost)
             if "tuning=lora" in words and candidate.cluster.num_ranks > 1:
                 yield Change(" ".join([*words, "strategy=fsdp2"]), changes_recipe=True)
-    how = config.compute.activation_checkpointing
-    for less in RECOMPUTATIONS[: RECOMPUTATIONS.index(how)]:
-        yield Change(f"compute.activation_checkpointing={less}")
-    yield from map(Change, config.strategy.factory.speed_advice(candidate.cluster.num_nodes))
-    if (every := candidate.checkpoint_every_steps) is not None:
-        yield Change(f"checkpoint.every_steps={every}")
-    if candidate.cluster.num_nodes > 1:
-        yield Change(f"{_NODES}={candidate.cluster.num_nodes // 2}")
-    if config.strategy.factory.sharding(2, 1).gathers:
+    if candidate.sharding.gathers:
         yield Change(f"{_NODES}={2 * candidate.cluster.num_nodes}")
 
 

@@ -21,6 +21,7 @@ from galpaca.app.estimate.tracing import traced_memory
 from galpaca.errors import InputError, Problems
 from galpaca.estimate.gpus import gpu_named
 from galpaca.estimate.interconnects import USUAL, node_gb_per_second
+from galpaca.estimate.memory import MemoryParts
 from galpaca.estimate.speed import Cluster
 from galpaca.formatting import format_bytes
 
@@ -30,7 +31,7 @@ _USUAL_GPU = "A100-80"
 _GIB = 1 << 30
 # Of the most that a card takes, what training takes on average.
 _POWER_SHARE = 0.8
-_MOST_OF_ANYTHING = 100_000
+_MOST_OF_ANYTHING, _MOST_RECORDS = 100_000, 10_000_000
 
 
 @dataclass(frozen=True)
@@ -62,23 +63,25 @@ class Estimated:
     """A candidate with what follows from it.
 
     Attributes:
+        memory: the candidate's.
         overrides: of its command.
     """
 
     candidate: Candidate
+    memory: MemoryParts
     overrides: Sequence[str]
     advice: Sequence[Advice]
 
     def to_json(self) -> dict[str, Any]:
         one = self.candidate
-        parts = {name: round(value / _GIB, 2) for name, value in vars(one.memory).items()}
+        parts = {name: round(value / _GIB, 2) for name, value in vars(self.memory).items()}
         return {
             "gpu": one.cluster.gpu.name,
             "gpus_per_node": one.cluster.devices,
             "nodes": one.cluster.num_nodes,
             "verdict": one.verdict,
             "calibrated": False,
-            "memory_gib": {"total": round(one.memory.total / _GIB, 2), **parts},
+            "memory_gib": {"total": round(self.memory.total / _GIB, 2), **parts},
             "host_memory_gib": round(one.host_bytes / _GIB, 1),
             "disk_gib": round(one.disk_bytes / _GIB, 1),
             "hours": _range(one.hours),
@@ -105,12 +108,19 @@ def estimate(options: EstimateOptions) -> None:
     clusters = _clusters(options)
     if len(clusters) == 1:
         one = _estimated(clusters[0], options, advises=True)
-        return print(json.dumps(one.to_json())) if options.as_json else _show(one)
-    found = [_estimated_or_not(cluster, options) for cluster in clusters]
-    if not any(isinstance(one, Estimated) for one in found):
-        raise next(one for one in found if isinstance(one, InputError))
-    pairs = list(zip(clusters, found, strict=True))
-    return print(json.dumps([_row_json(*pair) for pair in pairs])) if options.as_json else _show_table(pairs)
+        if options.as_json:
+            print(json.dumps(one.to_json()))
+        else:
+            _show(one)
+        return
+    found = [(cluster, _estimated_or_not(cluster, options)) for cluster in clusters]
+    refused = [one for _, one in found if isinstance(one, InputError)]
+    if len(refused) == len(found):
+        raise refused[0]
+    if options.as_json:
+        print(json.dumps([_row_json(*pair) for pair in found]))
+    else:
+        _show_table(found)
 
 
 def _estimated_or_not(cluster: Cluster, options: EstimateOptions) -> Estimated | InputError:
@@ -136,6 +146,9 @@ def _clusters(options: EstimateOptions) -> list[Cluster]:
     between = problems.collect(lambda: node_gb_per_second(options.interconnect))
     devices = _numbers(problems, "--gpus-per-node", options.gpus_per_node, config.trainer.devices)
     nodes = _numbers(problems, "--nodes", options.nodes, config.trainer.num_nodes)
+    if options.records is not None and not 1 <= options.records <= _MOST_RECORDS:
+        what = f"must be from 1 to {_MOST_RECORDS:,}, got {options.records:,}"
+        problems.add(what, where="--records", fix="--records 52002")
     problems.raise_any()
     assert between is not None
     return [
@@ -167,8 +180,7 @@ def _estimated(cluster: Cluster, options: EstimateOptions, *, advises: bool) -> 
     candidate = Candidate.of(config, cluster, options.records)
     if options.trace:
         candidate = replace(candidate, traced=traced_memory(candidate, given))
-    assert candidate.memory.total > 0  # or it says that this was not counted
-    return Estimated(candidate, given, advice(candidate, given) if advises else [])
+    return Estimated(candidate, candidate.memory, given, advice(candidate, given) if advises else [])
 
 
 def _check_ranks(cluster: Cluster, examples: int, most: int | None, strategy: str) -> None:
@@ -188,7 +200,7 @@ def _check_ranks(cluster: Cluster, examples: int, most: int | None, strategy: st
 
 def _show(one: Estimated) -> None:
     console, candidate = make_console(), one.candidate
-    memory, cluster = candidate.memory, candidate.cluster
+    memory, cluster = one.memory, candidate.cluster
     low, high = candidate.hours
     gpu_low, gpu_high = candidate.gpu_hours
     kilowatts = _POWER_SHARE * cluster.gpu.watts / 1000
@@ -229,17 +241,18 @@ def _show_table(found: Sequence[tuple[Cluster, Estimated | InputError]]) -> None
     for heading in ("gpu", "nodes x GPUs", "GiB", "of", "verdict", "hours", "GPU-hours"):
         table.add_column(heading, no_wrap=True)
     for cluster, one in found:
-        cells = _cells(one.candidate) if isinstance(one, Estimated) else ("", "", f"not estimated: {one.what}", "", "")
+        cells = _cells(one) if isinstance(one, Estimated) else ("", "", f"not estimated: {one.what}", "", "")
         table.add_row(escape(cluster.gpu.name), f"{cluster.num_nodes} x {cluster.devices}", *map(escape, cells))
     console = make_console()
     console.print(table)
     console.print("uncalibrated: memory and hours are arithmetic, nobody has measured them on such cards", style="dim")
 
 
-def _cells(candidate: Candidate) -> tuple[str, ...]:
+def _cells(one: Estimated) -> tuple[str, ...]:
+    candidate = one.candidate
     (low, high), (gpu_low, gpu_high) = candidate.hours, candidate.gpu_hours
     return (
-        f"{candidate.memory.total / _GIB:.1f}",
+        f"{one.memory.total / _GIB:.1f}",
         f"{candidate.cluster.gpu.memory_gib:.0f}",
         candidate.verdict,
         f"{low:.2g} to {high:.2g}",

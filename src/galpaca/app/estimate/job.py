@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from galpaca.app.cluster.sbatch import job_line, job_options, job_script
 from galpaca.app.estimate.candidate import Candidate
+from galpaca.app.estimate.run_time import save_seconds
 from galpaca.estimate.duration import time_to_ask
 
 _GIB = 1 << 30
@@ -35,7 +36,7 @@ def _options(candidate: Candidate, overrides: Sequence[str]) -> Iterator[str]:
     if _MEMORY_VARIABLE not in os.environ and gib > _number(own.get("mem", "0")):
         yield f"--mem={gib}G"
     # From the warning to the end: a step and a checkpoint, twice over.
-    needed = 2 * (candidate.step_seconds + candidate.save_seconds)
+    needed = 2 * (candidate.step_seconds + save_seconds(candidate))
     seconds = math.ceil(needed / _ROUND_SECONDS) * _ROUND_SECONDS
     if seconds > _number(own.get("signal", "0").rpartition("@")[2]):
         yield f"--signal=USR1@{seconds}"

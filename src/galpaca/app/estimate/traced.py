@@ -59,14 +59,12 @@ class Traced:
         between: after a step, before its gradients are freed.
         backward: at most from the step's start until all its gradients are there.
         update: at most during the update.
-        num_parameters: of the whole model.
     """
 
     start: int
     between: int
     backward: int
     update: int
-    num_parameters: int
 
     @property
     def peak(self) -> int:
@@ -80,54 +78,46 @@ def trace(request: Trace, count: Callable[[FakeTensorMode], LiveBytes] | None = 
         count: makes what counts.
         watch: called with the model and what counts, when the model is ready to be trained.
     """
-    _as_first_of_many(request)
-    import lightning as L
-    from torch._subclasses.fake_tensor import FakeTensorMode
-    from transformers import AutoConfig
-
     from galpaca.app.config.composition import compose
-    from galpaca.fake_cuda.live import LiveBytes
-    from galpaca.model.build import build_model
-    from galpaca.model.compute import prepare_layers
     from galpaca.model.families.known import family_of
-    from galpaca.model.half_residual import halve_residual
-    from galpaca.training.trainer import make_trainer
 
     config, _ = compose(request.overrides)
     content = dict(request.config)
     model_type = content.pop("model_type")
     family = family_of(model_type, "model.config", config.model.family)
     config = config.on(family)
+    _as_first_of_many(config)
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from transformers import AutoConfig
+
+    from galpaca.app.train.prepared_model import prepare_model
+    from galpaca.fake_cuda.live import LiveBytes
+    from galpaca.model.build import build_model
+    from galpaca.training.trainer import make_trainer
+
     described: Any = AutoConfig.for_model(model_type, **content)
     family.configure(described, config.model)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with mode, (count or LiveBytes)(mode) as live:
         model = build_model(described, family)
-        num_parameters = sum(parameter.numel() for parameter in model.parameters())
-        prepare_layers(model, family, config.compute, fast_attention=config.fast_attention)
-        config.tuning.method.prepare(model, _compute_dtype(config))
-        if config.precision.half_residual:
-            halve_residual(model, family)
+        prepare_model(model, config)
         if watch is not None:
             watch(model, live)
         strategy, precision = config.strategy.factory.make(config.trainer.accelerator, config.precision)
         marks = _marks(live)
         trainer: Any = make_trainer(strategy, precision, replace(config.trainer, val_every_steps=None), [marks])
         trainer._teardown = lambda: None  # there is nothing to move to the host
-        assert isinstance(marks, L.Callback)
         tuner = _tuner(model, config, len(request.micro_batches))
         trainer.fit(tuner, train_dataloaders=_Steps(request, config.trainer.num_ranks))
-    return Traced(**marks.found, num_parameters=num_parameters)  # type: ignore[attr-defined]
+    return Traced(**marks.found)
 
 
-def _as_first_of_many(request: Trace) -> None:
+def _as_first_of_many(config: Config) -> None:
     """Has this process be the first of a run's ranks, as torchrun's first is."""
     import torch
 
-    from galpaca.app.config.composition import compose
     from galpaca.fake_cuda.ranks import become_first_of
 
-    config, _ = compose(request.overrides)
     devices, num_ranks = config.trainer.devices, config.trainer.num_ranks
     torch.cuda.device_count = lambda: devices
     if num_ranks > 1:
@@ -135,14 +125,6 @@ def _as_first_of_many(request: Trace) -> None:
         os.environ |= {"WORLD_SIZE": str(num_ranks), "LOCAL_WORLD_SIZE": str(devices)}
         os.environ |= dict.fromkeys(("RANK", "LOCAL_RANK", "GROUP_RANK"), "0")
         become_first_of(num_ranks)
-
-
-def _compute_dtype(config: Config) -> Any:
-    import torch
-
-    from galpaca.model.compute_spec import compute_dtype
-
-    return getattr(torch, compute_dtype(config.precision.name))
 
 
 def _tuner(model: Any, config: Config, num_steps: int) -> Any:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from galpaca.app.estimate.candidate import Candidate
-from galpaca.app.estimate.traced import Trace
-from galpaca.errors import GalpacaError
+from galpaca.app.estimate.traced import Trace, Traced
+from galpaca.errors import GalpacaError, InputError
 from galpaca.estimate.memory import MemoryParts, with_overheads
 from galpaca.fake_cuda.process import command
 
@@ -43,20 +43,36 @@ def traced_memory(candidate: Candidate, overrides: Sequence[str]) -> MemoryParts
         longest_tokens=candidate.config.data.max_length,
         micro_batches=(count, count),
     )
-    done = subprocess.run(command(card, _MODULE), input=json.dumps(asdict(request)), capture_output=True, text=True)
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["nothing was said"]
-        what, fix = "the step cannot be traced", "leave out --trace"
-        raise GalpacaError(what, where="galpaca estimate --trace", why=lines[-1].strip(), fix=fix)
-    found = json.loads(done.stdout.splitlines()[-1])
-    model, sharding = candidate.model, candidate.work.sharding
+    found = run_trace(request, card)
+    model, sharding = candidate.model, candidate.sharding
     state = model.state_bytes * model.num_trained / sharding.num_shards + model.room_bytes
     allocated = MemoryParts(
-        weights=found["start"],
-        gradients=max(0.0, found["between"] - found["start"] - state),
+        weights=found.start,
+        gradients=max(0.0, found.between - found.start - state),
         optimizer_state=state,
-        activations=max(0.0, max(found["backward"], found["update"]) - found["between"]),
+        activations=max(0.0, found.peak - found.between),
         logits=0.0,
         copies=0.0,
     )
     return with_overheads(allocated, sharding)
+
+
+def run_trace(request: Trace, card: str) -> Traced:
+    """Traces in a process of its own.
+
+    Args:
+        card: of ``galpaca.fake_cuda.card.CARDS``.
+
+    Raises:
+        GalpacaError: no card can be pretended here, or the step cannot be traced.
+    """
+    given = json.dumps(asdict(request))
+    done = subprocess.run(command(card, _MODULE), input=given, capture_output=True, text=True)
+    if done.returncode:
+        said = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["nothing was said"]
+        # What the process says of a mistake is all of it; of anything else, the last line is the reason.
+        why = "; ".join(said) if done.returncode == InputError.exit_code else said[-1]
+        raise GalpacaError(
+            "the step cannot be traced", where="galpaca estimate --trace", why=why, fix="leave out --trace"
+        )
+    return Traced(**json.loads(done.stdout.splitlines()[-1]))

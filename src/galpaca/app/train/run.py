@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import torch
-
 from galpaca.app.cluster.launch import check_launch
 from galpaca.app.cluster.ranks import global_rank, mark_launcher
 from galpaca.app.config.composition import completed_yaml
@@ -28,7 +26,6 @@ from galpaca.app.train.start import (
 from galpaca.app.train.starting_point import choose_starting_point
 from galpaca.app.train.steps import plan_steps
 from galpaca.model.build import build_model, parameter_shapes
-from galpaca.model.compute import prepare_layers
 from galpaca.model.configuration import check_model, read_config
 from galpaca.runs.folder import RunFolder
 from galpaca.runs.shutdown import Shutdown
@@ -82,17 +79,14 @@ def train(config: Config, resolved_yaml: str) -> RunFolder:
         check_disk_and_memory(run)
         from galpaca.app.train.fit import fit  # these load all of Lightning and transformers: after the checks
         from galpaca.app.train.loggers import loggers_of
+        from galpaca.app.train.prepared_model import prepare_model
         from galpaca.app.train.release import keep_for_release, release
-        from galpaca.model.half_residual import halve_residual
 
         write_start(run, completed_yaml(resolved_yaml, config), local, changes)
         keep_for_release(run, data, model_config)
         show_rows(console, "run", list(record.content.last_start.setup.items()))
         with record_outcome(record, shutdown):
-            prepare_layers(model, family, config.compute, fast_attention=config.fast_attention)
-            tuning.prepare(model, getattr(torch, config.precision.compute_dtype))
-            if config.precision.half_residual:
-                halve_residual(model, family)
+            prepare_model(model, config)
             with loggers_of(engine, run) as loggers:
                 fit(run, model, samples, engine, loggers, shutdown)
                 release(run)

@@ -44,6 +44,17 @@ def refusal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
     return run
 
 
+@pytest.fixture
+def refusal_of_trace(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """What the command says where it fails."""
+
+    def run(*arguments: str) -> str:
+        assert main([*arguments]) == 1
+        return capsys.readouterr().err
+
+    return run
+
+
 def test_the_published_recipe_on_its_machine(answer: Answer) -> None:
     found = answer(*GALPACA_67B, "--gpu", "A100-80")
     assert {key: found[key] for key in ("gpu", "gpus_per_node", "nodes", "verdict", "calibrated")} == {
@@ -116,6 +127,17 @@ def test_settings_of_a_sharded_strategy_do_not_hinder_one_card(answer: Answer) -
     assert not any("backward_prefetch" in one for one in line["sbatch"])
 
 
+def test_a_trace_without_a_compiler_says_what_is_missing(
+    refusal_of_trace: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The reason was its own last line, which is the fix."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    message = refusal_of_trace("estimate", "+experiment=galpaca125m", "--gpu", "H100", "--trace")
+    assert "no card can be pretended" in message
+    assert "Traceback" not in message
+
+
 def test_fewer_records_are_fewer_steps(answer: Answer) -> None:
     every, few = (answer(*GALPACA_67B, *more)["hours"]["low"] for more in ((), ("--records", "1000")))
     assert few < 0.4 * every
@@ -171,6 +193,9 @@ def test_a_site_has_a_card(answer: Answer, monkeypatch: pytest.MonkeyPatch) -> N
         (("--gpu", "A1000"), ("--gpu", "A1000", "A100-80", "export GALPACA_GPUS=")),
         (("--gpus-per-node", "0"), ("--gpus-per-node", "'0'")),
         (("--nodes", "-1"), ("--nodes", "'-1'")),
+        (("--records", "0"), ("--records", "got 0")),
+        (("--records", "-5"), ("--records", "got -5")),
+        (("--records", "99999999999999"), ("--records", "10,000,000")),
         (("--nodes", "two"), ("--nodes", "'two'")),
         (("--interconnect", "string"), ("--interconnect", "string", "hdr200")),
         (("--nodes", "²"), ("--nodes",)),
